@@ -1,0 +1,1 @@
+"""Measure speed, memory, parity and quality, and report them."""

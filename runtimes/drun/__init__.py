@@ -1,0 +1,1 @@
+"""Sample diffusion models from a bundle, on any backend, without PyTorch."""

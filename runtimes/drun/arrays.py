@@ -1,0 +1,30 @@
+"""The few array operations that numpy and torch spell differently; everything else is `+`, `*` and indexing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+#: A numpy array or a torch tensor, on any device.
+Array = Any
+
+
+def empty(shape: tuple[int, ...], like: Array) -> Array:
+    """An uninitialised array with the type, dtype and device of `like`."""
+    return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else like.new_empty(shape)
+
+
+def clip(x: Array, bound: float) -> None:
+    """Bound x to [-bound, bound] in place."""
+    if isinstance(x, np.ndarray):
+        np.clip(x, -bound, bound, out=x)
+    else:
+        x.clamp_(-bound, bound)
+
+
+def magnitude_quantile(x: Array, quantile: float) -> Array:
+    """The quantile of |x| of each image, (N, 1, 1, 1), linear interpolation. x: (N, C, H, W)."""
+    flat = abs(x).reshape(x.shape[0], -1)
+    bounds = np.quantile(flat, quantile, axis=1) if isinstance(x, np.ndarray) else flat.quantile(quantile, dim=1)
+    return bounds.reshape(-1, 1, 1, 1)

@@ -1,0 +1,90 @@
+"""The runtimes: one file each, and the file name is the backend's id.
+
+A file holds a class `Runtime(Backend)`. It opens one artifact and computes; names, shapes, casts, batching and
+guidance are checked once, above it, in `drun.denoiser` and `drun.guidance`.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ClassVar
+
+from drun.arrays import Array
+from drun.bundle import Artifact, Bundle
+from drun.errors import BackendUnavailable, ConfigError
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Whether a backend can run here: the version, or the reason why not and the command that mends it."""
+
+    available: bool
+    detail: str
+    install: str = ""
+
+
+class Backend(ABC):
+    """One opened artifact."""
+
+    #: what the backend computes with, for people
+    summary: ClassVar[str]
+    #: artifact formats it opens; empty if it needs none
+    formats: ClassVar[tuple[str, ...]]
+
+    @staticmethod
+    @abstractmethod
+    def probe() -> Probe:
+        """Look for the runtime without opening anything."""
+
+    @abstractmethod
+    def __init__(self, bundle: Bundle, artifact: Artifact | None, options: Mapping[str, Any]) -> None:
+        """Open `artifact` of `bundle`. Options: `threads` (0: the runtime's choice)."""
+
+    @abstractmethod
+    def predict(self, x: Array, t: Array, y: Array | None) -> Array:
+        """One network call. x: (N, C, H, W) float32, t: (N,) float32, y: (N,) int64 or None.
+
+        Returns the raw output, (N, C, H, W) float32, which the next call may overwrite. The caller passes the
+        same arrays again wherever it can, so that a backend may keep them bound.
+        """
+
+    def describe(self) -> str:
+        """What it runs on, for run.json and reports."""
+        return self.summary
+
+    def close(self) -> None:  # noqa: B027, most runtimes have nothing to free
+        """Free the runtime's memory."""
+
+
+def names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> type[Backend]:
+    """The class of backend `name`.
+
+    Raises:
+        ConfigError: unknown backend.
+    """
+    if name not in names():
+        raise ConfigError(f"unknown backend '{name}': choose one of {', '.join(names())}")
+    runtime: type[Backend] = import_module(f"{__name__}.{name}").Runtime
+    return runtime
+
+
+def open_backend(name: str, bundle: Bundle, precision: str | None = None, options: Mapping[str, Any] = {}) -> Backend:
+    """Open the bundle's artifact for backend `name`.
+
+    Raises:
+        ConfigError: unknown backend. BackendUnavailable: it cannot run here. BundleError: nothing to open.
+    """
+    runtime = load(name)
+    probe = runtime.probe()
+    if not probe.available:
+        raise BackendUnavailable(f"backend '{name}' is not available: {probe.detail}; install it with: {probe.install}")
+    artifact = bundle.artifact(runtime.formats, precision) if runtime.formats else None
+    return runtime(bundle, artifact, options)

@@ -1,0 +1,97 @@
+"""The `drun` command: parses, resolves, prints and calls the library."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drun.console import run_app
+
+app = typer.Typer(
+    help="Sample images from a bundle on any backend, without PyTorch. Add --debug to any command for a traceback.",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+BackendId = Annotated[str, typer.Option(help="Runtime to compute with: see 'drun backends'.")]
+Precision = Annotated[str | None, typer.Option(help="Artifact to use, such as fp32 (default: the bundle's first).")]
+Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0: the runtime's choice.")]
+
+
+@app.callback(invoke_without_command=True)
+def sample(
+    context: typer.Context,
+    backend: BackendId = "ort",
+    steps: Annotated[int, typer.Option(help="Sampling steps, 1 to the model's T.")] = 250,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle folder (default: the newest under bundles/).")] = None,
+    sampler: Annotated[str | None, typer.Option(help="See 'drun samplers' (default: the bundle's).")] = None,
+    set_: Annotated[list[str], typer.Option("--set", metavar="OPTION=VALUE", help="Sampler option; repeatable.")] = [],
+    n: Annotated[int, typer.Option("-n", "--num-images", min=1, help="Number of images.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Images computed at a time.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Sample i of a seed is the same image everywhere.")] = 0,
+    labels: Annotated[str | None, typer.Option(help="207,360 | balanced | random (default: balanced).")] = None,
+    cfg: Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is off.")] = 1.0,
+    interval: Annotated[str | None, typer.Option(metavar="LOW,HIGH", help="Guided model times (default: all).")] = None,
+    cfg_channels: Annotated[str, typer.Option(help="Guided channels: all, or the first so many (default: the bundle's).")] = "",  # noqa: E501
+    precision: Precision = None,
+    state_dtype: Annotated[str, typer.Option(help="Sampler state: float32 or float64.")] = "float32",
+    noise: Annotated[Path | None, typer.Option(help="Use this noise: .npz with x (N,C,H,W) and z (R,N,C,H,W).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder (default: out/<bundle>/<settings>/).")] = None,
+    save_raw: Annotated[bool, typer.Option("--save-raw", help="Also write the final float states to raw.npz.")] = False,
+    trajectory: Annotated[Path | None, typer.Option(metavar="FILE.webp", help="Animate the first batch.")] = None,
+    shard: Annotated[str, typer.Option(metavar="I/K", help="Compute every K-th image from the I-th on.")] = "0/1",
+    threads: Threads = 0,
+) -> None:
+    """Sample images from a bundle. Finished images are kept: the same command goes on after an interruption."""
+    if context.invoked_subcommand:
+        return
+    from drun import commands
+
+    commands.sample(
+        backend, bundle, steps=steps, sampler=sampler, options=set_, num_images=n, batch=batch, seed=seed,
+        labels=labels, cfg=cfg, interval=interval, cfg_channels=cfg_channels, precision=precision,
+        state_dtype=state_dtype, noise=noise, out=out, save_raw=save_raw, trajectory=trajectory, shard=shard, threads=threads,
+    )  # fmt: skip
+
+
+@app.command()
+def check(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    backend: BackendId = "ort",
+    precision: Precision = None,
+    threads: Threads = 0,
+) -> None:
+    """Recompute every sha256 and re-run the golden file; exit code 3 if a backend fails parity."""
+    from drun import commands
+
+    commands.check(bundle, backend, precision, threads)
+
+
+@app.command()
+def info(bundle: Annotated[Path, typer.Argument(help="Bundle folder.")]) -> None:
+    """Show what a bundle holds."""
+    from drun import commands
+
+    commands.info(bundle)
+
+
+@app.command()
+def backends() -> None:
+    """List the backends, whether each can run here, and if not, why and how to install it."""
+    from drun import commands
+
+    commands.backends()
+
+
+@app.command()
+def samplers() -> None:
+    """List the samplers and their options with defaults."""
+    from drun import commands
+
+    commands.samplers()
+
+
+def main() -> None:
+    run_app(app)

@@ -1,0 +1,183 @@
+"""What the commands of `drun` do: resolve, call the library, print. Apart from `cli`, so that --help is quick."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from drun import backends as registry
+from drun import bundle as bundles
+from drun import parity
+from drun import samplers as sampler_registry
+from drun.bundle import Artifact, Bundle
+from drun.console import progress, say
+from drun.errors import ConfigError, ParityError
+from drun.run import Output, Settings, missing, noise_digest, open_sampling, run
+
+
+def sample(
+    backend_id: str, bundle_path: Path | None, *, options: list[str], sampler: str | None, steps: int, shard: str,
+    interval: str | None, cfg_channels: str, precision: str | None, threads: int, out: Path | None,
+    trajectory: Path | None, num_images: int, batch: int, save_raw: bool, noise: Path | None, seed: int,
+    labels: str | None, cfg: float, state_dtype: str,
+) -> None:  # fmt: skip
+    bundle = bundles.read(bundle_path or bundles.newest(Path("bundles")))
+    name, chosen = resolve_sampler(bundle, sampler, options)
+    settings = Settings(
+        sampler=name, options=chosen, num_steps=steps, seed=seed, labels=labels, cfg=cfg, interval=_interval(interval),
+        cfg_channels=_channels(cfg_channels), state_dtype=_state_dtype(state_dtype), noise=noise_digest(noise),
+    )  # fmt: skip
+    folder = out or Path("out", bundle.name, f"{backend_id}-{name}-{steps}-seed{seed}")
+    output = Output(folder, num_images, batch, _shard(shard), save_raw, trajectory, noise)
+    start = time.monotonic()
+    backend = registry.open_backend(backend_id, bundle, precision, {"threads": threads})
+    sampling = open_sampling(bundle, backend, settings, precision, output)
+    num_rows = len(sampling.table.rows)
+    say(f"{bundle.name} on {backend.describe()}: {num_images} images, {name}, {steps} steps, seed {seed}")
+    with progress("sampling", max(1, len(missing(output)) * num_rows)) as advance:
+        num_computed = run(sampling, output, {"backend": backend_id, "precision": precision}, advance)
+    backend.close()
+    _say_result(output, num_computed, time.monotonic() - start)
+
+
+def _say_result(output: Output, num_computed: int, seconds: float) -> None:
+    folder = output.folder
+    say(f"{num_computed} images computed in {seconds:.1f} s, {output.num_images} wanted")
+    if (folder / "samples.npz").is_file():
+        say(f"{folder}/grid.png, samples.npz and one PNG an image" + (", raw.npz" if output.save_raw else ""))
+    else:
+        say(f"{folder}/ waits for the other shards; the last one writes samples.npz and grid.png")
+    if output.trajectory:
+        say(f"{output.trajectory}")
+
+
+def resolve_sampler(bundle: Bundle, sampler: str | None, options: list[str]) -> tuple[str, dict[str, Any]]:
+    """The sampler's name and all its options: command line, then the bundle's, then the sampler's defaults."""
+    default = bundle.manifest.sampler
+    name = sampler or default.name
+    given = default.options if name == default.name else {}
+    return name, sampler_registry.resolve(name, given | parse_assignments(options))
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, str]:
+    """`["eta=0.5"]` -> `{"eta": "0.5"}`. Raises ConfigError where the `=` is missing."""
+    parsed = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set got '{assignment}', expected option=value")
+        parsed[key.strip()] = value.strip()
+    return parsed
+
+
+def _interval(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise ConfigError(f"--interval got '{text}', expected two times such as 0,0.7") from None
+    return low, high
+
+
+def _shard(text: str) -> tuple[int, int]:
+    try:
+        index, count = map(int, text.split("/"))
+    except ValueError:
+        raise ConfigError(f"--shard got '{text}', expected I/K such as 0/4") from None
+    if not 0 <= index < count:
+        raise ConfigError(f"--shard got '{text}', expected I from 0 to K-1")
+    return index, count
+
+
+def _channels(text: str) -> int | None:
+    if text in ("", "all"):
+        return None
+    if not text.isdecimal() or text == "0":
+        raise ConfigError(f"--cfg-channels got '{text}', expected all or a number such as 3")
+    return int(text)
+
+
+def _state_dtype(text: str) -> str:
+    if text not in ("float32", "float64"):
+        raise ConfigError(f"--state-dtype got '{text}', expected float32 or float64")
+    return text
+
+
+def check(path: Path, backend_id: str, precision: str | None, threads: int) -> None:
+    bundle = bundles.read(path)
+    for artifact in bundle.manifest.artifacts:
+        bundle.open_files(artifact)
+    bundle.file(bundle.manifest.golden)
+    say(f"{bundle.name}: every sha256 is right")
+    backend = registry.open_backend(backend_id, bundle, precision, {"threads": threads})
+    artifact = bundle.artifact(backend.formats, precision)
+    with progress("golden file", 1) as advance:
+        results = parity.check(bundle, backend, artifact, lambda done, total: advance(0, f"{done}/{total}"))
+    say(parity_table(results))
+    failed = [result for result in results if not result.passed]
+    if failed:
+        raise ParityError(
+            f"{len(failed)} of {len(results)} checks on {backend.describe()} failed, the worst at relative L2 "
+            f"{max(result.relative_l2 for result in failed):.2g}: do not use this target"
+        )
+    say(f"parity with eager PyTorch holds on {backend.describe()}: {len(results)} of {len(results)} checks")
+
+
+def parity_table(results: list[parity.Comparison]) -> str:
+    """Aligned columns, for people."""
+    width = max(len(result.name) for result in results)
+    head = f"{'check':{width}}  relative L2  allowed    max abs    p99 abs   mean abs  PSNR dB"
+    rows = [
+        f"{r.name:{width}}  {r.relative_l2:11.2e}  {r.tolerance:7.0e}  {r.max_abs:9.2e}  {r.p99_abs:9.2e}  "
+        f"{r.mean_abs:9.2e}  {r.psnr_db:7.1f}{'' if r.passed else '  FAILED'}"
+        for r in results
+    ]
+    return "\n".join([head, *rows])
+
+
+def info(path: Path) -> None:
+    bundle = bundles.read(path)
+    m = bundle.manifest
+    c, h, w = m.data.shape
+    say(f"{bundle.name}: {m.model.name}, {m.model.parameters:,} parameters, {m.model.checkpoint['weights']} weights")
+    say(f"images      {c} x {h} x {w} ({m.data.space}), values {m.data.range[0]:g} to {m.data.range[1]:g}")
+    say(f"process     {m.process['schedule']} schedule, {m.process['num_timesteps']} timesteps")
+    say(f"prediction  {m.prediction}")
+    say(f"sampler     {m.sampler.name} {_pairs(m.sampler.options)}")
+    say(f"classes     {m.classes.count if m.classes else 'none'}")
+    say(f"checkpoint  {m.model.checkpoint['file']}, step {m.model.checkpoint['step']}")
+    say(f"made by     {m.created_by}")
+    for artifact in m.artifacts:
+        say(_artifact_line(bundle, artifact))
+
+
+def _artifact_line(bundle: Bundle, artifact: Artifact) -> str:
+    size_mb = sum((bundle.path / entry.path).stat().st_size for entry in artifact.files) / 1e6
+    low, high = artifact.batch
+    batch = f"batch {low}" if low == high else f"batch {low} to {high}"
+    worst = artifact.parity["worst"]
+    return (
+        f"{artifact.format:11} {artifact.precision}, {batch}, {_pairs(artifact.target)}, {size_mb:.1f} MB, "
+        f"parity at export: {worst['relative_l2']:.1e} ({worst['name']})"
+    )
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items())
+
+
+def backends() -> None:
+    for name in registry.names():
+        runtime = registry.load(name)
+        probe = runtime.probe()
+        say(f"{name:8} {'ready' if probe.available else 'missing':8} {runtime.summary}: {probe.detail}")
+        if not probe.available:
+            say(f"{'':8} {'':8} {probe.install}")
+
+
+def samplers() -> None:
+    for name in sampler_registry.names():
+        say(f"{name:10} {sampler_registry.summary(name)}")
+        say(f"{'':10} {_pairs(sampler_registry.defaults(name))}")

@@ -1,0 +1,121 @@
+"""From float images to files people look at and evaluators read."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from PIL import Image
+
+from drun.errors import UserError
+from drun.files import atomic
+
+#: The shortest side at which a small image is shown in a grid, pixels.
+GRID_TILE_PIXELS = 64
+GRID_GAP_PIXELS = 2
+
+UInt8 = NDArray[np.uint8]
+
+
+def to_uint8(x: NDArray[Any]) -> UInt8:
+    """[-1, 1] to 0..255, rounded to nearest, clipped. (N, C, H, W) float -> (N, H, W, C) uint8."""
+    levels = np.rint((x.transpose(0, 2, 3, 1) + 1) * 127.5)
+    return levels.clip(0, 255).astype(np.uint8)
+
+
+def to_pil(image: UInt8) -> Image.Image:
+    """(H, W, 1 or 3) uint8 -> Pillow image of mode L or RGB."""
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+
+
+def write_png(path: Path, image: UInt8) -> None:
+    """(H, W, C) uint8, atomically."""
+    with atomic(path) as temporary:
+        to_pil(image).save(temporary, format="PNG")
+
+
+def read_png(path: Path) -> UInt8:
+    """(H, W, C) uint8.
+
+    Raises:
+        UserError: the file is broken.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"image '{path}' is broken ({error}): delete it and run again") from error
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def grid(images: UInt8, num_columns: int | None = None) -> UInt8:
+    """Tile images on white, in reading order, small ones enlarged without smoothing.
+
+    images: (N, H, W, C) uint8 -> (rows, columns, C) uint8. Columns: about the square root of N if not given.
+    """
+    n, height, width, channels = images.shape
+    columns = num_columns or int(np.ceil(n**0.5))
+    rows = -(-n // columns)
+    scale = max(1, -(-GRID_TILE_PIXELS // min(height, width)))
+    pitch_y, pitch_x = height * scale + GRID_GAP_PIXELS, width * scale + GRID_GAP_PIXELS
+    sheet = np.full((rows * pitch_y + GRID_GAP_PIXELS, columns * pitch_x + GRID_GAP_PIXELS, channels), 255, np.uint8)
+    for i, image in enumerate(images):
+        y, x = GRID_GAP_PIXELS + (i // columns) * pitch_y, GRID_GAP_PIXELS + (i % columns) * pitch_x
+        tile = image.repeat(scale, axis=0).repeat(scale, axis=1)
+        sheet[y : y + height * scale, x : x + width * scale] = tile
+    return sheet
+
+
+#: shape, dtype and the rows along the first axis
+Rows = tuple[tuple[int, ...], DTypeLike, Iterable[NDArray[Any]]]
+
+
+def write_npz(path: Path, arrays: Mapping[str, Rows]) -> None:
+    """Write an .npz row by row, so that memory does not grow with the number of images.
+
+    Args:
+        arrays: name -> (shape, dtype, rows).
+    """
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for name, (shape, dtype, rows) in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                _write_npy(entry, shape, np.dtype(dtype), rows)
+
+
+def _write_npy(entry: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], rows: Iterable[NDArray[Any]]) -> None:
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(entry, header)  # type: ignore[no-untyped-call]
+    for row in rows:
+        entry.write(np.ascontiguousarray(row, dtype).tobytes())
+
+
+class Frames(Image.Image):
+    """A multi-frame image whose frames are read from disk one at a time, as an encoder asks for them."""
+
+    def __init__(self, num_frames: int, read: Callable[[int], UInt8]) -> None:
+        super().__init__()
+        self.n_frames, self.read = num_frames, read
+        self.seek(0)
+
+    def seek(self, frame: int) -> None:
+        image = to_pil(self.read(frame))
+        self.im, self._mode, self._size = image.im, image.mode, image.size
+
+
+def write_animation(path: Path, frames: Image.Image, durations_ms: list[int]) -> None:
+    """A looping WebP, near-lossless enough to see single pixels."""
+    with atomic(path) as temporary:
+        frames.save(temporary, format="WEBP", save_all=True, duration=durations_ms, loop=0, quality=80)
+
+
+def read_all(folder: Path, count: int) -> Iterator[UInt8]:
+    """The images 0..count-1 that `drun` wrote to a folder."""
+    return (read_png(image_path(folder, i)) for i in range(count))
+
+
+def image_path(folder: Path, index: int) -> Path:
+    return folder / f"{index:06d}.png"

@@ -1,0 +1,98 @@
+"""Noise that belongs to an image, not to a batch: sample i of seed s has its own counter-based stream.
+
+The stream is the raw 64-bit words of Philox4x64-10 with key (s, i) and a counter that starts at 1 (Salmon et al.
+2011), made normal by Box-Muller in float64 and cast to float32: the first draw is the initial x, then one z for
+each noisy row. So an image does not depend on batch size, shard, backend or machine, and the same few lines can
+be written in any language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drun.errors import ConfigError
+
+Noise = NDArray[np.float32]
+
+
+class NoiseSource(Protocol):
+    """The noise of one batch: each call gives the next (N, C, H, W) float32, first the initial x."""
+
+    def __call__(self) -> Noise: ...
+
+
+class PhiloxNoise:
+    """The streams of the samples `indices` of a seed.
+
+    Args:
+        seed: 0 <= seed < 2^64.
+        indices: sample numbers of this batch.
+        shape: (C, H, W) of one image.
+
+    Raises:
+        ConfigError: a seed outside its range.
+    """
+
+    def __init__(self, seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> None:
+        if not 0 <= seed < 2**64:
+            raise ConfigError(f"seed got {seed}, expected a whole number from 0 to 2^64 - 1")
+        self.shape = (len(indices), *shape)
+        self.generators = [np.random.Philox(key=np.array([seed, i], np.uint64)) for i in indices]
+        self.num_words = 2 * ((int(np.prod(shape)) + 1) // 2)
+        self.words = np.empty((len(indices), self.num_words), np.uint64)
+
+    def __call__(self) -> Noise:
+        for row, generator in zip(self.words, self.generators, strict=True):
+            row[:] = generator.random_raw(self.num_words)
+        size = int(np.prod(self.shape[1:]))
+        return box_muller(self.words)[:, :size].reshape(self.shape)
+
+
+def box_muller(words: NDArray[np.uint64]) -> Noise:
+    """Pairs of words to pairs of normals (Box & Muller 1958). words: (N, 2k) uint64 -> (N, 2k) float32.
+
+    u = ((w >> 11) + 1/2) / 2^53 lies strictly inside (0, 1); each pair gives sqrt(-2 ln u0) cos(2 pi u1) and the
+    same with sin, in this order.
+    """
+    uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    radius = np.sqrt(-2 * np.log(uniform[:, 0::2]))
+    angle = 2 * np.pi * uniform[:, 1::2]
+    normal = np.empty(words.shape, np.float32)
+    normal[:, 0::2] = radius * np.cos(angle)
+    normal[:, 1::2] = radius * np.sin(angle)
+    return normal
+
+
+class FileNoise:
+    """Noise given by the user, so that any other implementation can be compared on the same numbers.
+
+    Args:
+        path: `.npz` with `x`: (N, C, H, W) and, for samplers that draw noise, `z`: (R, N, C, H, W), R noisy rows.
+        num_images, shape, num_noises: the run's N, (C, H, W) and R.
+
+    Raises:
+        ConfigError: unreadable file, or arrays of another shape.
+    """
+
+    def __init__(self, path: Path, num_images: int, shape: tuple[int, ...], num_noises: int) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                self.arrays = {name: arrays[name].astype(np.float32) for name in arrays.files}
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot read the noise file '{path}': {error}") from error
+        expected = {"x": (num_images, *shape)} | ({"z": (num_noises, num_images, *shape)} if num_noises else {})
+        for name, wanted in expected.items():
+            got = self.arrays[name].shape if name in self.arrays else "none"
+            if got != wanted:
+                raise ConfigError(f"noise file '{path}': array '{name}' has shape {got}, expected {wanted}")
+
+    def batch(self, indices: Sequence[int]) -> NoiseSource:
+        """The source for the samples `indices`."""
+        rows = list(indices)
+        draws = iter([self.arrays["x"][rows], *(z[rows] for z in self.arrays.get("z", []))])
+        return lambda: next(draws)

@@ -1,0 +1,111 @@
+"""Does a target compute what eager PyTorch computed? The answer is measured on the bundle's golden file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drun.backends import Backend
+from drun.bundle import Artifact, Bundle, Tolerance
+from drun.denoiser import Denoiser
+from drun.errors import BundleError
+from drun.run import Sampling, Settings
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Errors of `count` numbers against their reference. NaN anywhere, or nothing compared, has failed."""
+
+    name: str
+    count: int
+    max_abs: float
+    p99_abs: float
+    mean_abs: float
+    relative_l2: float  # also the smallest tolerance that would pass
+    psnr_db: float      # peak: the reference's range
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        return self.count > 0 and self.relative_l2 <= self.tolerance
+
+
+def compare(name: str, reference: NDArray[Any], got: NDArray[Any], tolerance: float) -> Comparison:
+    """Compare two arrays of one shape in float64; a different shape compares nothing.
+
+    Args:
+        tolerance: largest relative L2 error, ||got - reference|| / ||reference||, that passes.
+    """
+    if reference.shape != got.shape or reference.size == 0:
+        nan = float("nan")
+        return Comparison(name, 0, nan, nan, nan, nan, nan, tolerance)
+    reference, error = reference.astype(np.float64), np.abs(got.astype(np.float64) - reference)
+    norm, rms = float(np.linalg.norm(reference)), float(np.sqrt(np.mean(error**2)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Comparison(
+            name,
+            count=reference.size,
+            max_abs=float(error.max()),
+            p99_abs=float(np.quantile(error, 0.99)),
+            mean_abs=float(error.mean()),
+            relative_l2=float(np.float64(np.linalg.norm(error)) / norm),
+            psnr_db=float(20 * np.log10(np.float64(np.ptp(reference)) / rms)),
+            tolerance=tolerance,
+        )
+
+
+#: (number of checks done, number of all checks)
+OnCheck = Callable[[int, int], None]
+
+
+def check(
+    bundle: Bundle, backend: Backend, artifact: Artifact, on_check: OnCheck = lambda done, total: None
+) -> list[Comparison]:
+    """Run the golden file on a backend: every single call, then every same-noise trajectory.
+
+    Raises:
+        BundleError: the golden file is damaged or empty.
+    """
+    with np.load(bundle.file(bundle.manifest.golden), allow_pickle=False) as file:
+        golden = {name: file[name] for name in file.files}
+    spec = json.loads(str(golden.get("spec", "{}")))
+    calls, trajectories = spec.get("calls", []), spec.get("trajectories", [])
+    if not calls or not trajectories:
+        raise BundleError(f"the golden file of '{bundle.path}' compares nothing: export again")
+    denoiser = Denoiser(backend, bundle, artifact.batch)
+    results = []
+    for i in range(len(calls)):
+        results.append(_check_call(golden, i, denoiser, artifact.tolerance))
+        on_check(len(results), len(calls) + len(trajectories))
+    for i, settings in enumerate(trajectories):
+        sampling = Sampling(bundle, backend, Settings(**settings["settings"]), artifact.batch)
+        results.append(_check_trajectory(golden, i, settings["indices"], sampling, artifact.tolerance))
+        on_check(len(results), len(calls) + len(trajectories))
+    return results
+
+
+def _check_call(golden: dict[str, Any], i: int, denoiser: Denoiser, tolerance: Tolerance) -> Comparison:
+    x, t, out = (golden[f"call{i}.{name}"] for name in ("x", "t", "out"))
+    y = golden.get(f"call{i}.y")
+    name = f"call, batch {len(x)}, t = {float(t):g}"
+    return compare(name, out, denoiser(x, float(t), y), tolerance.call)
+
+
+def _check_trajectory(
+    golden: dict[str, Any], i: int, indices: list[int], sampling: Sampling, tolerance: Tolerance
+) -> Comparison:
+    settings = sampling.settings
+    name = f"{settings.num_steps}-step {settings.sampler} trajectory, batch {len(indices)}"
+    final = sampling.draw(indices, lambda row, x: None)
+    return compare(name, golden[f"trajectory{i}.out"], final, tolerance.trajectory)
+
+
+def summary(results: list[Comparison]) -> dict[str, Any]:
+    """The worst of each kind, for the manifest and run records."""
+    worst = max(results, key=lambda result: result.relative_l2 / result.tolerance)
+    return {"checks": len(results), "passed": all(result.passed for result in results), "worst": asdict(worst)}
