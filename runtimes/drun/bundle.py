@@ -9,7 +9,8 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 from drun import process
 from drun.errors import BundleError, UserError
@@ -19,12 +20,19 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 
 
+class Checkpoint(TypedDict):
+    file: str
+    sha256: str
+    weights: str                  # ema | online
+    step: int | None
+
+
 @dataclass(frozen=True)
 class Model:
     name: str
     config: dict[str, Any]
     parameters: int               # of the exported network
-    checkpoint: dict[str, Any]    # file name, sha256, weights (ema | online), step
+    checkpoint: Checkpoint
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,10 @@ class Sampler:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+class Guidance(TypedDict):
+    channels: int | None          # how many leading ones are guided; None: all
+
+
 @dataclass(frozen=True)
 class Manifest:
     created_by: str
@@ -96,7 +108,7 @@ class Manifest:
     golden: FileEntry
     artifacts: tuple[Artifact, ...] = ()
     classes: Classes | None = None
-    guidance: dict[str, Any] = field(default_factory=lambda: {"channels": None})
+    guidance: Guidance = field(default_factory=lambda: Guidance(channels=None))
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -132,17 +144,26 @@ class Bundle:
             f"add one with 'dexport {formats[0]} {self.path}'"
         )
 
-    def file(self, entry: FileEntry) -> Path:
-        """The path of a file after its sha256 was recomputed.
+    def locate(self, entry: FileEntry) -> Path:
+        """The path of a file, unread.
 
         Raises:
-            BundleError: it is missing, leaves the directory, or differs from the manifest.
+            BundleError: it is missing or leaves the directory.
         """
         path = self.path / entry.path
         if not path.resolve().is_relative_to(self.path.resolve()):
             raise BundleError(f"bundle '{self.path}' names the file '{entry.path}' outside its directory: refused")
         if not path.is_file():
             raise BundleError(f"bundle '{self.path}' lacks '{entry.path}': copy the whole directory or export again")
+        return path
+
+    def file(self, entry: FileEntry) -> Path:
+        """The path of a file after its sha256 was recomputed.
+
+        Raises:
+            BundleError: it is missing, leaves the directory, or differs from the manifest.
+        """
+        path = self.locate(entry)
         if (digest := sha256(path)) != entry.sha256:
             raise BundleError(
                 f"'{path}' is damaged: sha256 got {digest[:12]}…, expected {entry.sha256[:12]}…; "
@@ -151,8 +172,14 @@ class Bundle:
         return path
 
     def open_files(self, artifact: Artifact) -> Path:
-        """Check all files of an artifact; the path of the one to open."""
+        """Check all files of an artifact; the path of the one to open.
+
+        Raises:
+            BundleError: as `file`, or there are none.
+        """
         paths = [self.file(entry) for entry in artifact.files]
+        if not paths:
+            raise BundleError(f"bundle '{self.path}' names no files for {artifact.format}: export again")
         return paths[0]
 
 
@@ -168,7 +195,7 @@ def read(path: Path) -> Bundle:
     try:
         fields = json.loads(manifest_path.read_text())
         version = fields.pop("schema_version")
-    except (ValueError, KeyError, AttributeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise BundleError(f"'{manifest_path}' is not a manifest: {error}; export again") from error
     if version != SCHEMA_VERSION:
         raise BundleError(
@@ -176,38 +203,48 @@ def read(path: Path) -> Bundle:
             f"{'upgrade drun' if str(version) > str(SCHEMA_VERSION) else 'export again'}"
         )
     try:
-        bundle = Bundle(path, _manifest(fields))
+        bundle = Bundle(path, _read(Manifest, fields, "manifest"))
         assert bundle.process
         return bundle
-    except (TypeError, KeyError, ValueError, AttributeError, UserError) as error:
+    except (TypeError, ValueError, UserError) as error:
         raise BundleError(f"'{manifest_path}' has a wrong or missing field: {error}; export again") from error
 
 
-def _manifest(fields: dict[str, Any]) -> Manifest:
-    classes = fields.get("classes")
-    return Manifest(
-        **fields
-        | {
-            "model": Model(**fields["model"]),
-            "data": Data(**fields["data"] | {key: tuple(fields["data"][key]) for key in ("shape", "range")}),
-            "classes": Classes(**classes | {"names": tuple(classes["names"])}) if classes else None,
-            "sampler": Sampler(**fields["sampler"]),
-            "io": tuple(Tensor(**tensor | {"shape": tuple(tensor["shape"])}) for tensor in fields["io"]),
-            "golden": FileEntry(**fields["golden"]),
-            "artifacts": tuple(_artifact(artifact) for artifact in fields["artifacts"]),
-        }
-    )
+def _read(kind: Any, value: Any, name: str) -> Any:
+    """A JSON value as the annotated type `kind`.
+
+    Raises:
+        ValueError: it is of another type; the message gives its name, such as `manifest.data.shape`.
+    """
+    arguments = get_args(kind)
+    if NoneType in arguments:
+        return None if value is None else _read(arguments[0], value, name)
+    if dataclasses.is_dataclass(kind) or is_typeddict(kind):
+        return _read_fields(kind, value, name)
+    if get_origin(kind) is tuple:
+        return _read_tuple(arguments, value, name)
+    expected = dict if get_origin(kind) is dict else int | float if kind is float else kind
+    if kind is not Any and not isinstance(value, expected):
+        raise ValueError(f"{name} got {value!r:.40}, expected {getattr(expected, '__name__', expected)}")
+    return value
 
 
-def _artifact(fields: dict[str, Any]) -> Artifact:
-    return Artifact(
-        **fields
-        | {
-            "files": tuple(FileEntry(**entry) for entry in fields["files"]),
-            "batch": tuple(fields["batch"]),
-            "tolerance": Tolerance(**fields["tolerance"]),
-        }
-    )
+def _read_fields(kind: Any, value: Any, name: str) -> Any:
+    fields = _read(dict, value, name)
+    kinds = get_type_hints(kind)
+    # A dataclass names its own missing and unknown fields.
+    if is_typeddict(kind) and (missing := kinds.keys() - fields):
+        raise ValueError(f"{name} lacks {', '.join(sorted(missing))}")
+    return kind(**{key: _read(kinds.get(key, Any), item, f"{name}.{key}") for key, item in fields.items()})
+
+
+def _read_tuple(kinds: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
+    items = _read(list, value, name)
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(items)
+    if len(items) != len(kinds):
+        raise ValueError(f"{name} has {len(items)} values, expected {len(kinds)}")
+    return tuple(_read(kind, item, f"{name}[{i}]") for i, (kind, item) in enumerate(zip(kinds, items, strict=True)))
 
 
 def newest(folder: Path) -> Path:

@@ -52,7 +52,8 @@ def sample(
     commands.sample(
         backend, bundle, steps=steps, sampler=sampler, options=set_, num_images=n, batch=batch, seed=seed,
         labels=labels, cfg=cfg, interval=interval, cfg_channels=cfg_channels, precision=precision,
-        state_dtype=state_dtype, noise=noise, out=out, save_raw=save_raw, trajectory=trajectory, shard=shard, threads=threads,
+        state_dtype=state_dtype, noise=noise, out=out, save_raw=save_raw, trajectory=trajectory,
+        shard=shard, threads=threads,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from drun import samplers as sampler_registry
 from drun.bundle import Artifact, Bundle
 from drun.console import progress, say
 from drun.errors import ConfigError, ParityError
-from drun.run import Output, Settings, missing, noise_digest, open_sampling, run
+from drun.run import Output, Settings, noise_digest, open_sampling, run
 
 
 def sample(
@@ -33,10 +33,9 @@ def sample(
     start = time.monotonic()
     backend = registry.open_backend(backend_id, bundle, precision, {"threads": threads})
     sampling = open_sampling(bundle, backend, settings, precision, output)
-    num_rows = len(sampling.table.rows)
     say(f"{bundle.name} on {backend.describe()}: {num_images} images, {name}, {steps} steps, seed {seed}")
-    with progress("sampling", max(1, len(missing(output)) * num_rows)) as advance:
-        num_computed = run(sampling, output, {"backend": backend_id, "precision": precision}, advance)
+    with progress() as report:
+        num_computed = run(sampling, output, {"backend": backend_id, "precision": precision}, report)
     backend.close()
     _say_result(output, num_computed, time.monotonic() - start)
 
@@ -93,7 +92,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 def _channels(text: str) -> int | None:
     if text in ("", "all"):
-        return None
+        return 0 if text else None
     if not text.isdecimal() or text == "0":
         raise ConfigError(f"--cfg-channels got '{text}', expected all or a number such as 3")
     return int(text)
@@ -112,9 +111,11 @@ def check(path: Path, backend_id: str, precision: str | None, threads: int) -> N
     bundle.file(bundle.manifest.golden)
     say(f"{bundle.name}: every sha256 is right")
     backend = registry.open_backend(backend_id, bundle, precision, {"threads": threads})
+    if not backend.formats:
+        raise ConfigError(f"backend '{backend_id}' opens no artifact of a bundle, so there is nothing to check")
     artifact = bundle.artifact(backend.formats, precision)
-    with progress("golden file", 1) as advance:
-        results = parity.check(bundle, backend, artifact, lambda done, total: advance(0, f"{done}/{total}"))
+    with progress() as report:
+        results = parity.check(bundle, backend, artifact, report)
     say(parity_table(results))
     failed = [result for result in results if not result.passed]
     if failed:
@@ -143,7 +144,7 @@ def info(path: Path) -> None:
     c, h, w = m.data.shape
     say(f"{bundle.name}: {m.model.name}, {m.model.parameters:,} parameters, {m.model.checkpoint['weights']} weights")
     say(f"images      {c} x {h} x {w} ({m.data.space}), values {m.data.range[0]:g} to {m.data.range[1]:g}")
-    say(f"process     {m.process['schedule']} schedule, {m.process['num_timesteps']} timesteps")
+    say(f"process     {bundle.process.schedule} schedule, {bundle.process.num_timesteps} timesteps")
     say(f"prediction  {m.prediction}")
     say(f"sampler     {m.sampler.name} {_pairs(m.sampler.options)}")
     say(f"classes     {m.classes.count if m.classes else 'none'}")
@@ -154,13 +155,14 @@ def info(path: Path) -> None:
 
 
 def _artifact_line(bundle: Bundle, artifact: Artifact) -> str:
-    size_mb = sum((bundle.path / entry.path).stat().st_size for entry in artifact.files) / 1e6
+    size_mb = sum(bundle.locate(entry).stat().st_size for entry in artifact.files) / 1e6
     low, high = artifact.batch
     batch = f"batch {low}" if low == high else f"batch {low} to {high}"
-    worst = artifact.parity["worst"]
+    worst = artifact.parity.get("worst")
+    parity_text = f"{worst['relative_l2']:.1e} ({worst['name']})" if worst else "not measured"
     return (
         f"{artifact.format:11} {artifact.precision}, {batch}, {_pairs(artifact.target)}, {size_mb:.1f} MB, "
-        f"parity at export: {worst['relative_l2']:.1e} ({worst['name']})"
+        f"parity at export: {parity_text}"
     )
 
 

@@ -12,6 +12,8 @@ from drun.errors import UserError
 
 #: Between two plain progress lines, when the output is no terminal.
 PLAIN_INTERVAL_S = 15.0
+#: Exit code of a command stopped by Ctrl-C; typer turns the exception into it without a word.
+INTERRUPTED = 130
 
 
 def run_app(app: Callable[[], Any]) -> None:
@@ -21,8 +23,10 @@ def run_app(app: Callable[[], Any]) -> None:
         sys.argv.remove("--debug")
     try:
         app()
-    except KeyboardInterrupt:
-        _fail("interrupted: what was finished is kept, the same command goes on from there", 130)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+            raise
+        _fail("interrupted: what was finished is kept, the same command goes on from there", INTERRUPTED)
     except (UserError, OSError, MemoryError) as error:
         if debug:
             raise
@@ -31,7 +35,7 @@ def run_app(app: Callable[[], Any]) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
 
 
@@ -40,18 +44,16 @@ def say(message: str = "") -> None:
     print(message, flush=True)  # noqa: T201
 
 
-@contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[..., None]]:
-    """Yield `advance(count=1, note="")`: a bar with the time left on a terminal, a line now and then elsewhere."""
-    if sys.stderr.isatty():
-        with _bar(description, total) as advance:
-            yield advance
-    else:
-        yield _plain(description, total)
+#: (what is being done, steps done, steps in all, a note such as a loss)
+Report = Callable[..., None]
 
 
 @contextmanager
-def _bar(description: str, total: int) -> Iterator[Callable[..., None]]:
+def progress() -> Iterator[Report]:
+    """Yield `report(what, done, total, note="")`: bars with the time left on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield _Lines().report
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -65,23 +67,33 @@ def _bar(description: str, total: int) -> Iterator[Callable[..., None]]:
     columns = [
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    ]
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=total, note="")
-        yield lambda count=1, note="": bar.update(task, advance=count, note=note)
+    ]  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int, note: str = "") -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total, note=note)
+            bars.update(tasks[what], completed=done, total=total, note=note)
+
+        yield report
 
 
-def _plain(description: str, total: int) -> Callable[..., None]:
-    done, start = 0, time.monotonic()
-    last = start
+class _Lines:
+    """A line when something begins, and then one now and then."""
 
-    def advance(count: int = 1, note: str = "") -> None:
-        nonlocal done, last
-        done += count
+    def __init__(self) -> None:
+        self.what, self.first, self.start_s, self.last_s = "", 0, 0.0, 0.0
+
+    def report(self, what: str, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
-        if now - last >= PLAIN_INTERVAL_S:
-            last = now
-            left_s = (now - start) / done * (total - done)
-            print(f"{description}: {done}/{total} {note} about {left_s:.0f} s left", file=sys.stderr)  # noqa: T201
+        if what != self.what:
+            self.what, self.first, self.start_s, self.last_s = what, done, now, now
+            self._print(f"{what} …")
+        elif now - self.last_s >= PLAIN_INTERVAL_S and done > self.first:
+            self.last_s = now
+            left_s = (now - self.start_s) / (done - self.first) * (total - done)
+            self._print(f"{what}: {done}/{total} {note} about {left_s:.0f} s left")
 
-    return advance
+    def _print(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -33,3 +33,7 @@ class ParityError(UserError):
     """A target does not compute what eager PyTorch computed."""
 
     exit_code = 3
+
+
+class ExportError(UserError):
+    """A network cannot be exported in a form that every runtime reads."""

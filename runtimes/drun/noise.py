@@ -8,6 +8,8 @@ be written in any language.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -56,8 +58,8 @@ class PhiloxNoise:
 def box_muller(words: NDArray[np.uint64]) -> Noise:
     """Pairs of words to pairs of normals (Box & Muller 1958). words: (N, 2k) uint64 -> (N, 2k) float32.
 
-    u = ((w >> 11) + 1/2) / 2^53 lies strictly inside (0, 1); each pair gives sqrt(-2 ln u0) cos(2 pi u1) and the
-    same with sin, in this order.
+    u = ((w >> 11) + 1/2) / 2^53 is never 0 (the largest rounds to 1); each pair gives sqrt(-2 ln u0) cos(2 pi u1)
+    and the same with sin, in this order.
     """
     uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     radius = np.sqrt(-2 * np.log(uniform[:, 0::2]))
@@ -81,9 +83,9 @@ class FileNoise:
 
     def __init__(self, path: Path, num_images: int, shape: tuple[int, ...], num_noises: int) -> None:
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
                 self.arrays = {name: arrays[name].astype(np.float32) for name in arrays.files}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
             raise ConfigError(f"cannot read the noise file '{path}': {error}") from error
         expected = {"x": (num_images, *shape)} | ({"z": (num_noises, num_images, *shape)} if num_noises else {})
         for name, wanted in expected.items():

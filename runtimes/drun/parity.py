@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from drun.backends import Backend
 from drun.bundle import Artifact, Bundle, Tolerance
+from drun.console import Report
 from drun.denoiser import Denoiser
 from drun.errors import BundleError
 from drun.run import Sampling, Settings
@@ -59,13 +59,7 @@ def compare(name: str, reference: NDArray[Any], got: NDArray[Any], tolerance: fl
         )
 
 
-#: (number of checks done, number of all checks)
-OnCheck = Callable[[int, int], None]
-
-
-def check(
-    bundle: Bundle, backend: Backend, artifact: Artifact, on_check: OnCheck = lambda done, total: None
-) -> list[Comparison]:
+def check(bundle: Bundle, backend: Backend, artifact: Artifact, report: Report) -> list[Comparison]:
     """Run the golden file on a backend: every single call, then every same-noise trajectory.
 
     Raises:
@@ -81,11 +75,11 @@ def check(
     results = []
     for i in range(len(calls)):
         results.append(_check_call(golden, i, denoiser, artifact.tolerance))
-        on_check(len(results), len(calls) + len(trajectories))
+        report("proving parity", len(results), len(calls) + len(trajectories))
     for i, settings in enumerate(trajectories):
         sampling = Sampling(bundle, backend, Settings(**settings["settings"]), artifact.batch)
         results.append(_check_trajectory(golden, i, settings["indices"], sampling, artifact.tolerance))
-        on_check(len(results), len(calls) + len(trajectories))
+        report("proving parity", len(results), len(calls) + len(trajectories))
     return results
 
 

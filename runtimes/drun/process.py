@@ -129,6 +129,6 @@ def from_dict(config: dict[str, Any]) -> DiscreteProcess:
     if fields.pop("kind", None) != "discrete":
         raise ConfigError(f"unknown process kind '{config.get('kind')}', expected 'discrete'")
     try:
-        return DiscreteProcess(**fields)
-    except TypeError as error:
-        raise ConfigError(f"process {config} has a wrong field: {error}") from error
+        return DiscreteProcess(fields.pop("schedule"), fields.pop("num_timesteps"), **fields)
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"process {config} has a wrong or missing field: {error}") from error

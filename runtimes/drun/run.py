@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from drun import images, labels, samplers
 from drun.arrays import Array
 from drun.backends import Backend
 from drun.bundle import Bundle
+from drun.console import Report
 from drun.denoiser import Denoiser
 from drun.errors import ConfigError, UserError
 from drun.files import atomic, read_json, sha256, write_json
@@ -48,7 +48,7 @@ class Settings:
     labels: str | None = None
     cfg: float = 1.0
     interval: tuple[float, float] | None = None
-    cfg_channels: int | None = None
+    cfg_channels: int | None = None  # None: the bundle's; 0: all
     state_dtype: str = "float32"
     noise: str | None = None  # sha256 of the noise file
 
@@ -98,6 +98,7 @@ class Sampling:
             UserError: a state that is not finite, at the step where it happened.
         """
         manifest, settings = self.bundle.manifest, self.settings
+        channels = manifest.guidance["channels"] if settings.cfg_channels is None else settings.cfg_channels
         noise = self._noise(indices)
         x = noise().astype(settings.state_dtype)
         on_step(-1, x)
@@ -105,7 +106,7 @@ class Sampling:
             self.denoiser,
             self.labels(indices),
             manifest.classes.null_label if manifest.classes else 0,
-            settings.cfg_channels or manifest.guidance["channels"],
+            channels or None,
         )
 
         def guarded(row: int, x: Array) -> None:
@@ -142,12 +143,12 @@ def open_sampling(
     return sampling
 
 
-def run(sampling: Sampling, output: Output, record: dict[str, Any], advance: Callable[..., None]) -> int:
+def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Report) -> int:
     """Compute the missing images of this shard, then assemble if all are there.
 
     Args:
         record: what `run.json` says besides the settings.
-        advance: called after each batch of steps with the number of image-steps done.
+        report: told the image-steps done, after every step of a batch.
 
     Returns:
         How many images were computed now.
@@ -157,11 +158,15 @@ def run(sampling: Sampling, output: Output, record: dict[str, Any], advance: Cal
     """
     folder = output.folder
     _claim(folder, sampling, output, record)
-    todo = missing(output)
+    todo, num_rows = missing(output), len(sampling.table.rows)
     for start in range(0, len(todo), output.batch):
         indices = todo[start : start + output.batch]
         animated = output.trajectory if start == 0 else None
-        x = _draw(sampling, indices, animated, partial(advance, len(indices)))
+
+        def on_row(row: int, done: int = start * num_rows, count: int = len(indices)) -> None:
+            report("sampling", done + (row + 1) * count, len(todo) * num_rows)
+
+        x = _draw(sampling, indices, animated, on_row)
         _save(folder, indices, x, output.save_raw)
     if not missing(Output(folder, output.num_images, save_raw=output.save_raw)):
         assemble(sampling, output)
@@ -207,7 +212,7 @@ def assemble(sampling: Sampling, output: Output) -> None:
 
 
 def _draw(
-    sampling: Sampling, indices: Sequence[int], animated: Path | None, on_row: Callable[[], None]
+    sampling: Sampling, indices: Sequence[int], animated: Path | None, on_row: Callable[[int], None]
 ) -> NDArray[Any]:
     with TrajectoryWriter(animated, len(sampling.table.rows)) if animated else nullcontext() as writer:
 
@@ -215,7 +220,7 @@ def _draw(
             if writer is not None:
                 writer.add(row, x)
             if row >= 0:
-                on_row()
+                on_row(row)
 
         return sampling.draw(indices, on_step)
 

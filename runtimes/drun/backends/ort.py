@@ -26,8 +26,10 @@ class Runtime(Backend):
         install = "pip install 'dexport[ort]' (or 'dexport[ort-gpu]' for NVIDIA GPUs)"
         if find_spec("onnxruntime") is None:
             return Probe(False, "onnxruntime is not installed", install)
-        import onnxruntime
-
+        try:
+            import onnxruntime
+        except ImportError as error:
+            return Probe(False, f"onnxruntime is installed but does not load ({error})", install)
         return Probe(True, f"onnxruntime {onnxruntime.__version__}", install)
 
     def __init__(self, bundle: Bundle, artifact: Artifact | None, options: Mapping[str, Any]) -> None:
@@ -37,7 +39,7 @@ class Runtime(Backend):
         path = bundle.open_files(artifact)
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = options.get("threads", 0)
-        settings.log_severity_level = 3
+        settings.log_severity_level = 4  # what it logs as an error it also raises
         providers: list[Any] = ["CPUExecutionProvider"]
         if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             providers.insert(0, ("CUDAExecutionProvider", CUDA_OPTIONS))
@@ -57,7 +59,10 @@ class Runtime(Backend):
         if (*addresses, len(x)) != self.bound:
             self._bind(feeds)
             self.bound = (*addresses, len(x))
-        self.session.run_with_iobinding(self.binding)
+        try:
+            self.session.run_with_iobinding(self.binding)
+        except Exception as error:
+            raise BackendUnavailable(f"ONNX Runtime failed on a batch of {len(x)}: {error}") from error
         return self.out
 
     def _bind(self, feeds: dict[str, Array]) -> None:

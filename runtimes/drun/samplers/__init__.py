@@ -73,12 +73,10 @@ def _module(name: str) -> ModuleType:
 
 
 def _coerce(key: str, value: Any, default: Any) -> Any:
-    if not isinstance(value, str) or isinstance(default, str):
-        return type(default)(value)
     try:
-        if isinstance(default, bool):
+        if isinstance(default, bool) and isinstance(value, str):
             return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
         return type(default)(value)
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         expected = "true or false" if isinstance(default, bool) else "a number"
         raise ConfigError(f"option {key} got '{value}', expected {expected}") from None

@@ -1,0 +1,83 @@
+"""The `dtrain` command: parses, resolves, prints and calls the library."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from drun.console import progress, run_app, say
+
+app = typer.Typer(
+    help="Train diffusion models. Add --debug to any command for a traceback.",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes."""
+    from dtrain import config
+
+    for name in config.names():
+        say(f"{name:14} {config.summary(name)}")
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A name from 'dtrain recipes', or a .toml file.")],
+    data: Annotated[str | None, typer.Option(help="A folder, .zip or .npy stack (default: the recipe's).")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder (default: runs/<recipe>/).")] = None,
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Such as train.steps=100; repeatable.")
+    ] = [],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe as JSON and stop.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Train a recipe; checkpoints, previews, log.jsonl and TensorBoard events go to the output folder."""
+    from dtrain import config
+
+    resolved = config.load(recipe, set_, data)
+    say(json.dumps(resolved.to_dict(), indent=2))
+    if dry_run:
+        return
+    from dtrain import device as devices
+    from dtrain.loop import train
+
+    placement = devices.choose(device, resolved.train.precision, resolved.train.compile)
+    for reason in placement.reasons:
+        say(reason)
+    folder = out or Path("runs", resolved.name)
+    with progress() as report:
+        last = train(resolved, folder, placement, resume, report)
+    say(f"{last}\nexport it: dexport onnx {last}")
+
+
+@app.command()
+def tiles(
+    source: Annotated[Path, typer.Argument(help="Large images: a file, a folder, or .npy uint8 stacks (N,H,W,3).")],
+    out: Annotated[Path, typer.Argument(help="New folder for train/, holdout/ and tiles.json.")],
+    size: Annotated[int, typer.Option(min=1, help="Side of a tile, pixels.")] = 128,
+    overlap: Annotated[int, typer.Option(min=0, help="Pixels that neighbouring tiles share.")] = 0,
+    holdout: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the source images kept for testing.")] = 0.1,
+    min_std: Annotated[float, typer.Option(min=0, help="Blank is a standard deviation below this, grey levels.")] = 2.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the hold-out choice.")] = 0,
+) -> None:
+    """Cut large images into tiles, drop blank ones, and hold out by source image."""
+    from dtrain.tiles import cut_tiles
+
+    summary = cut_tiles(source, out, size, overlap, holdout, min_std, seed)
+    say(f"{summary.num_train} tiles in {out}/train, {summary.num_holdout} in {out}/holdout")
+    say(
+        f"from {summary.num_sources} sources; dropped {summary.num_blank} blank tiles and {summary.num_too_small} images "
+        f"smaller than a tile. {summary.note}"
+    )
+
+
+def main() -> None:
+    run_app(app)

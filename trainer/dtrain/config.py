@@ -1,0 +1,172 @@
+"""Recipes: what a training run is, as frozen dataclasses read from `recipes/*.toml`.
+
+One precedence: `--set section.key=value`, then the recipe, then the defaults here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from drun.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Data:
+    image_size: int                    # pixels
+    source: str = ""                   # `digits`, or a folder, zip or .npy stack of images
+    augment: tuple[str, ...] = ()      # of hflip, vflip, rot90
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW (Loshchilov & Hutter 2019)."""
+
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.01
+    warmup_steps: int = 0              # the rate rises linearly over these
+    decay_share: float = 0.0           # and falls to zero over this last share of the run, as a cosine
+    grad_clip: float = 0.0             # largest gradient norm; 0 is off
+
+
+@dataclass(frozen=True)
+class Ema:
+    law: str = "warmup"                # warmup (the aerial-imagery article's) | constant
+    decay: float = 0.995
+    every: int = 10                    # steps between updates
+
+
+@dataclass(frozen=True)
+class Train:
+    steps: int
+    batch_size: int
+    seed: int = 0
+    precision: str = "auto"            # auto | fp32 | bf16
+    compile: str = "auto"              # auto | on | off
+    log_every: int = 20                # steps
+    save_every: int = 1000             # steps
+    preview_every: int = 1000          # steps
+    num_previews: int = 16             # images
+    preview_steps: int = 50            # DDIM steps
+    keep_checkpoints: int = 3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    model: dict[str, Any]              # see dtrain.models.build
+    process: dict[str, Any]            # see drun.process
+    objective: dict[str, Any]          # `name` and the options of dtrain.objectives.<name>
+    data: Data
+    train: Train
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    ema: Ema = field(default_factory=Ema)
+
+    def __post_init__(self) -> None:
+        train = self.train
+        for key in ("steps", "batch_size", "log_every", "save_every", "preview_every"):
+            if getattr(train, key) < 1:
+                raise ConfigError(f"train.{key} got {getattr(train, key)}, expected at least 1")
+        _one_of("train.precision", train.precision, ("auto", "fp32", "bf16"))
+        _one_of("train.compile", train.compile, ("auto", "on", "off"))
+        _one_of("ema.law", self.ema.law, ("warmup", "constant"))
+        if not 0 <= self.ema.decay < 1:
+            raise ConfigError(f"ema.decay got {self.ema.decay}, expected 0 up to, not including, 1")
+        if self.optimizer.learning_rate <= 0:
+            raise ConfigError(f"optimizer.learning_rate got {self.optimizer.learning_rate}, expected above 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, numbers and strings."""
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
+
+
+_SECTIONS = {"data": Data, "train": Train, "optimizer": Optimizer, "ema": Ema}
+
+
+def names() -> list[str]:
+    found = (file.name for file in files("dtrain.recipes").iterdir())
+    return sorted(name.removesuffix(".toml") for name in found if name.endswith(".toml"))
+
+
+def summary(name: str) -> str:
+    """The recipe's first comment line."""
+    return _text(name).partition("\n")[0].removeprefix("# ")
+
+
+def load(name: str, assignments: list[str] | None = None, data: str | None = None) -> Recipe:
+    """A recipe by name, or from a .toml file, with `section.key=value` assignments applied.
+
+    Raises:
+        ConfigError: unknown recipe, section or key, or a value of the wrong type.
+    """
+    sections = tomllib.loads(_text(name))
+    for assignment in assignments or []:
+        _assign(sections, assignment)
+    if data is not None:
+        sections["data"]["source"] = data
+    return from_dict({"name": Path(name).stem} | sections)
+
+
+def from_dict(sections: dict[str, Any]) -> Recipe:
+    """A recipe from `Recipe.to_dict` or a parsed TOML file. Raises ConfigError naming a wrong section or key."""
+    fields = dict(sections)
+    try:
+        for section, kind in _SECTIONS.items():
+            fields[section] = _section(section, kind, fields.get(section, {}))
+        return Recipe(**fields)
+    except TypeError as error:
+        raise ConfigError(f"recipe '{fields.get('name')}' is wrong: {error}") from error
+
+
+def _section(section: str, kind: type, values: dict[str, Any]) -> Any:
+    hints = get_type_hints(kind)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(f"unknown setting '{section}.{unknown[0]}': choose from {', '.join(hints)}")
+    typed = {}
+    for key, value in values.items():
+        value = tuple(value) if isinstance(value, list) else value
+        value = float(value) if hints[key] is float and isinstance(value, int) else value
+        if isinstance(hints[key], type) and not isinstance(value, hints[key]):
+            raise ConfigError(f"{section}.{key} got {value!r}, expected {hints[key].__name__}")
+        typed[key] = value
+    return kind(**typed)
+
+
+def _assign(sections: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not equals or not dot:
+        raise ConfigError(f"--set got '{assignment}', expected section.key=value such as train.steps=100")
+    if section not in (*_SECTIONS, "model", "process", "objective"):
+        raise ConfigError(f"--set got '{assignment}': unknown section '{section}'")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    sections.setdefault(section, {})[name] = value
+
+
+def _text(name: str) -> str:
+    if name.endswith(".toml") and Path(name).is_file():
+        return Path(name).read_text()
+    if name not in names():
+        raise ConfigError(f"unknown recipe '{name}': choose one of {', '.join(names())}, or give a .toml file")
+    return files("dtrain.recipes").joinpath(f"{name}.toml").read_text()
+
+
+def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{key} got '{value}', expected one of {', '.join(choices)}")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

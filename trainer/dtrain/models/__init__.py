@@ -1,0 +1,45 @@
+"""The model registry: every file in this folder with a `MODELS` table, imported when a model is built."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from torch import nn
+
+from drun.errors import ConfigError
+
+
+def available() -> dict[str, type[nn.Module]]:
+    """Model classes by name, from the `MODELS` table of every file in this folder."""
+    files = [import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__)]
+    return {name: model for file in files for name, model in getattr(file, "MODELS", {}).items()}
+
+
+def build(config: Mapping[str, Any]) -> nn.Module:
+    """A freshly initialised model from its configuration.
+
+    config: `name` (a key of `available()`) and the constructor's keywords, as in
+        {"name": "TwoResUNet", "dim": 64, "dim_mults": [1, 2, 4, 8], "channels": 3}.
+        Every model keeps such a mapping as its `config`.
+
+    Raises ConfigError for an unknown name, an unknown keyword or a missing one.
+    """
+    keywords = dict(config)
+    name = keywords.pop("name", None)
+    models = available()
+    if name not in models:
+        raise ConfigError(f"Unknown model name: got {name!r}, expected one of {', '.join(sorted(models))}.")
+    _check_keywords(name, keywords, inspect.signature(models[name]))
+    return models[name](**keywords)
+
+
+def _check_keywords(name: str, keywords: dict[str, Any], signature: inspect.Signature) -> None:
+    try:
+        signature.bind(**keywords)
+    except TypeError as error:
+        expected = ", ".join(signature.parameters)
+        raise ConfigError(f"Model {name} cannot be built: {error}; its settings are {expected}.") from None

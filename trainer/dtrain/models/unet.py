@@ -1,0 +1,282 @@
+"""U-Nets of ConvNeXt-like blocks that predict the noise in an image: one, two or two gated skips per level.
+
+The state-dict keys and their order are those of the aerial-imagery DDPM these nets come from, so its
+checkpoints load: the numbers in the keys (`downs.0.2.net.1.weight`) are positions in the lists built here.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+from einops.layers.torch import Rearrange
+from torch import Tensor, nn
+
+from drun.errors import ConfigError
+
+
+class Sinusoid(nn.Module):
+    """Time as sines, then cosines: frequency i is theta^(-i / (dim/2 - 1)), i = 0 .. dim/2 - 1.
+
+    The concatenation order and the divisor are those of Ho et al. 2020 (DDPM); ADM and DiT use others.
+    """
+
+    def __init__(self, dim: int, theta: float) -> None:
+        super().__init__()
+        self.dim = dim
+        self.theta = theta
+
+    def forward(self, t: Tensor) -> Tensor:
+        """t: (N,) of any number type -> (N, dim), always float32: bf16 holds no integer above 256 exactly."""
+        half = self.dim // 2
+        index = torch.arange(half, device=t.device, dtype=torch.float32)
+        freqs = torch.exp(index * (-math.log(self.theta) / (half - 1)))
+        angles = t.to(torch.float32)[:, None] * freqs
+        return torch.cat((angles.sin(), angles.cos()), dim=-1)
+
+
+class TimeEmbedding(nn.Sequential):
+    """t: (N,) -> (N, 4 dim), in the dtype of the weights."""
+
+    def __init__(self, dim: int, theta: float) -> None:
+        linear, out = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, 4 * dim)
+        super().__init__(Sinusoid(dim, theta), linear, nn.GELU(), out)
+
+    def forward(self, t: Tensor) -> Tensor:
+        sinusoid, linear, gelu, out = self
+        embedding: Tensor = out(gelu(linear(sinusoid(t).to(linear.weight.dtype))))
+        return embedding
+
+
+class ConvNextBlock(nn.Module):
+    """Depthwise 7x7, plus the time, then two normalised 3x3 convolutions, around a residual.
+
+    Unlike ConvNeXt (Liu et al. 2022) it has 3x3 convolutions for 1x1 and no layer scale. The norms are
+    over all channels and pixels of an image: GroupNorm with one group.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, time_dim: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.GELU(), nn.Linear(time_dim, dim_in))
+        self.in_conv = nn.Conv2d(dim_in, dim_in, 7, padding=3, groups=dim_in)
+        self.block = nn.Sequential(
+            nn.GroupNorm(1, dim_in),
+            nn.Conv2d(dim_in, 2 * dim_out, 3, padding=1),
+            nn.GELU(),
+            nn.GroupNorm(1, 2 * dim_out),
+            nn.Conv2d(2 * dim_out, dim_out, 3, padding=1),
+        )
+        self.residual_conv = nn.Conv2d(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """x: (N, dim_in, H, W), time: (N or 1, time_dim) -> (N, dim_out, H, W)."""
+        h = self.in_conv(x) + self.mlp(time)[:, :, None, None]
+        out: Tensor = self.block(h) + self.residual_conv(x)
+        return out
+
+
+class Downsample(nn.Module):
+    """(N, dim_in, H, W) -> (N, dim_out, H/2, W/2): 2x2 blocks of pixels become channels, then a 1x1 conv.
+
+    Equal to one 2x2 convolution of stride 2 with weight `net[1].weight.view(dim_out, dim_in, 2, 2)`.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            Rearrange("b c (h p1) (w p2) -> b (c p1 p2) h w", p1=2, p2=2),
+            nn.Conv2d(4 * dim_in, dim_out, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x)
+        return out
+
+
+class Upsample(nn.Module):
+    """(N, dim_in, H, W) -> (N, dim_out, 2H, 2W): nearest neighbour, then a 3x3 conv."""
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.Conv2d(dim_in, dim_out, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x)
+        return out
+
+
+class AttentionGate(nn.Module):
+    """Additive attention on a skip (Oktay et al. 2018, eq. 1-2): one weight in (0, 1) per pixel."""
+
+    def __init__(self, gate_dim: int, skip_dim: int) -> None:
+        super().__init__()
+        self.gate_conv = nn.Conv2d(gate_dim, gate_dim, 1)
+        self.residual_conv = nn.Conv2d(skip_dim, gate_dim, 1)
+        self.in_conv = nn.Conv2d(gate_dim, 1, 1)
+
+    def forward(self, gate: Tensor, skip: Tensor) -> Tensor:
+        """gate: (N, gate_dim, H, W), skip: (N, skip_dim, H, W) -> the weighted skip, (N, skip_dim, H, W)."""
+        hidden = torch.relu(self.gate_conv(gate) + self.residual_conv(skip))
+        return torch.sigmoid(self.in_conv(hidden)) * skip
+
+
+class UNet(nn.Module, ABC):
+    """What the three nets share; they differ in `up_level`, the decoder's modules, and `decode`, their use.
+
+    dim: width of the net and of the time sinusoid, even and at least 4.
+    init_dim: channels after the first convolution (default: dim).
+    out_dim: channels of the output (default: channels).
+    dim_mults: width of each level in units of dim; each level but the last halves the image.
+    channels: channels of the input image.
+    sinusoidal_pos_emb_theta: longest period of the time sinusoid, in units of 2 pi time steps.
+
+    Raises ConfigError for sizes that make no net.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        init_dim: int | None = None,
+        out_dim: int | None = None,
+        dim_mults: Sequence[int] = (1, 2, 4, 8),
+        channels: int = 3,
+        sinusoidal_pos_emb_theta: float = 10000,
+    ) -> None:
+        super().__init__()
+        _check_sizes(dim, dim_mults)
+        init_dim, out_dim = init_dim or dim, out_dim or channels
+        self.config: dict[str, Any] = {
+            "name": type(self).__name__,
+            "dim": dim,
+            "init_dim": init_dim,
+            "out_dim": out_dim,
+            "dim_mults": list(dim_mults),
+            "channels": channels,
+            "sinusoidal_pos_emb_theta": sinusoidal_pos_emb_theta,
+        }
+        self.side_multiple = 2 ** (len(dim_mults) - 1)
+        time_dim = 4 * dim
+        levels = list(pairwise([init_dim, *(dim * mult for mult in dim_mults)]))
+        bottom = levels[-1][1]
+
+        self.init_conv = nn.Conv2d(channels, init_dim, 7, padding=3)
+        self.time_mlp = TimeEmbedding(dim, sinusoidal_pos_emb_theta)
+        self.downs = nn.ModuleList(_down_level(*level, time_dim) for level in levels[:-1])
+        self.downs.append(_down_level(*levels[-1], time_dim, last=True))
+        self.ups = nn.ModuleList(self.up_level(*level, time_dim) for level in levels[:0:-1])
+        self.ups.append(self.up_level(*levels[0], time_dim, last=True))
+        self.mid_block1 = ConvNextBlock(bottom, bottom, time_dim)
+        self.mid_block2 = ConvNextBlock(bottom, bottom, time_dim)
+        self.final_res_block = ConvNextBlock(2 * init_dim, dim, time_dim)
+        self.final_conv = nn.Conv2d(dim, out_dim, 1)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """x: (N, channels, H, W) float, t: (N,) or (1,) time index of any number type -> (N, out_dim, H, W).
+
+        Raises ConfigError if H or W is not divisible by 2^(len(dim_mults) - 1), or if t is not a vector.
+        """
+        self._check_input(x, t)
+        time = self.time_mlp(t)
+        x = first = self.init_conv(x)
+        skips: list[tuple[Tensor, Tensor]] = []
+        for level in self.downs:
+            down1, down2, downsample = cast(nn.ModuleList, level)
+            skip1 = down1(x, time)
+            skip2 = down2(skip1, time)
+            skips.append((skip1, skip2))
+            x = downsample(skip2)
+        x = self.mid_block2(self.mid_block1(x, time), time)
+        for level in self.ups:
+            x = self.decode(cast(nn.ModuleList, level), x, *skips.pop(), time)
+        out: Tensor = self.final_conv(self.final_res_block(torch.cat((x, first), dim=1), time))
+        return out
+
+    @abstractmethod
+    def up_level(self, dim_in: int, dim_out: int, time_dim: int, last: bool = False) -> nn.ModuleList:
+        """Modules of the decoder level that takes dim_out channels back to dim_in."""
+
+    @abstractmethod
+    def decode(self, level: nn.ModuleList, x: Tensor, skip1: Tensor, skip2: Tensor, time: Tensor) -> Tensor:
+        """One decoder level. skip1, skip2: (N, dim_in, H, W), what the encoder's two blocks gave."""
+
+    def _check_input(self, x: Tensor, t: Tensor) -> None:
+        height, width = x.shape[-2:]
+        if height % self.side_multiple or width % self.side_multiple:
+            raise ConfigError(
+                f"Image size does not fit {type(self).__name__}: got {height}x{width} pixels, expected sides "
+                f"divisible by {self.side_multiple}; change the image size or use fewer dim_mults."
+            )
+        if t.ndim != 1:
+            raise ConfigError(f"Time has the wrong shape: got {tuple(t.shape)}, expected (N,) or (1,).")
+
+
+class OneResUNet(UNet):
+    """One skip per level: the encoder's second block to the decoder's first."""
+
+    def up_level(self, dim_in: int, dim_out: int, time_dim: int, last: bool = False) -> nn.ModuleList:
+        up1 = ConvNextBlock(dim_out + dim_in, dim_out, time_dim)
+        up2 = ConvNextBlock(dim_out, dim_out, time_dim)
+        return nn.ModuleList([up1, up2, _up_resize(dim_out, dim_in, last)])
+
+    def decode(self, level: nn.ModuleList, x: Tensor, skip1: Tensor, skip2: Tensor, time: Tensor) -> Tensor:
+        up1, up2, upsample = level
+        x = up1(torch.cat((x, skip2), dim=1), time)
+        out: Tensor = upsample(up2(x, time))
+        return out
+
+
+class TwoResUNet(UNet):
+    """Two skips per level, last in, first out: the encoder's second block to the decoder's first."""
+
+    def up_level(self, dim_in: int, dim_out: int, time_dim: int, last: bool = False) -> nn.ModuleList:
+        blocks = [ConvNextBlock(dim_out + dim_in, dim_out, time_dim) for _ in range(2)]
+        return nn.ModuleList([*blocks, _up_resize(dim_out, dim_in, last)])
+
+    def decode(self, level: nn.ModuleList, x: Tensor, skip1: Tensor, skip2: Tensor, time: Tensor) -> Tensor:
+        up1, up2, upsample = level
+        x = up1(torch.cat((x, skip2), dim=1), time)
+        x = up2(torch.cat((x, skip1), dim=1), time)
+        out: Tensor = upsample(x)
+        return out
+
+
+class AttentionUNet(TwoResUNet):
+    """Two skips per level, both through the level's one attention gate, steered by the decoder."""
+
+    def up_level(self, dim_in: int, dim_out: int, time_dim: int, last: bool = False) -> nn.ModuleList:
+        level = super().up_level(dim_in, dim_out, time_dim, last)
+        return nn.ModuleList([AttentionGate(dim_out, dim_in), *level])
+
+    def decode(self, level: nn.ModuleList, x: Tensor, skip1: Tensor, skip2: Tensor, time: Tensor) -> Tensor:
+        gate, up1, up2, upsample = level
+        x = up1(torch.cat((x, gate(x, skip2)), dim=1), time)
+        x = up2(torch.cat((x, gate(x, skip1)), dim=1), time)
+        out: Tensor = upsample(x)
+        return out
+
+
+def _check_sizes(dim: int, dim_mults: Sequence[int]) -> None:
+    if dim < 4 or dim % 2:
+        raise ConfigError(f"dim does not fit the time sinusoid: got {dim}, expected an even number >= 4.")
+    if not dim_mults:
+        raise ConfigError("dim_mults is empty: expected one width per level, such as 1, 2, 4, 8.")
+
+
+def _down_level(dim_in: int, dim_out: int, time_dim: int, last: bool = False) -> nn.ModuleList:
+    blocks = [ConvNextBlock(dim_in, dim_in, time_dim) for _ in range(2)]
+    resize = nn.Conv2d(dim_in, dim_out, 3, padding=1) if last else Downsample(dim_in, dim_out)
+    return nn.ModuleList([*blocks, resize])
+
+
+def _up_resize(dim_in: int, dim_out: int, last: bool) -> nn.Module:
+    return nn.Conv2d(dim_in, dim_out, 3, padding=1) if last else Upsample(dim_in, dim_out)
+
+
+MODELS: dict[str, type[nn.Module]] = {net.__name__: net for net in (OneResUNet, TwoResUNet, AttentionUNet)}

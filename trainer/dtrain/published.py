@@ -1,0 +1,161 @@
+"""Checkpoints of every layout we know, recognised from their keys and shapes: what the network is, and its weights."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from drun import process as processes
+from drun.errors import CheckpointError, ConfigError
+from drun.process import SCHEDULES, DiscreteProcess
+from dtrain import checkpoint, models
+
+#: What `--set` may say about a checkpoint.
+SETTINGS = ("image_size", "schedule", "timesteps", "prediction")
+WEIGHTS = ("ema", "online")
+#: Prefixes that wrappers put before every key.
+PREFIXES = ("module.", "_orig_mod.", "ema_model.", "online_model.", "model.")
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A network in eval mode with all that its weights do not say."""
+
+    network: nn.Module
+    config: dict[str, Any]          # for dtrain.models.build
+    process: DiscreteProcess
+    prediction: str
+    image_shape: tuple[int, int, int]
+    step: int
+    weights: str                    # ema | online
+    reasons: tuple[str, ...]        # what was recognised, and from what
+
+
+def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = None) -> Denoiser:
+    """Read a checkpoint of ours, of the aerial-imagery article, or a bare state dict of its U-Nets.
+
+    Args:
+        weights: `ema` or `online`.
+        settings: what the file does not say: image_size (pixels), schedule, timesteps, prediction.
+
+    Raises:
+        CheckpointError: unreadable, unsafe or not recognised. ConfigError: a missing or wrong setting.
+    """
+    if weights not in WEIGHTS:
+        raise ConfigError(f"--weights got '{weights}', expected ema or online")
+    given = dict(settings or {})
+    unknown = sorted(set(given) - set(SETTINGS))
+    if unknown:
+        raise ConfigError(f"--set got '{unknown[0]}', expected one of {', '.join(SETTINGS)}")
+    content = checkpoint.read_tensors(path, allowed=(argparse.Namespace,))
+    if checkpoint.is_ours(content):
+        return _ours(checkpoint.parse(content, path), weights, given)
+    return _foreign(content, path, weights, given)
+
+
+def _ours(saved: checkpoint.Checkpoint, weights: str, given: dict[str, str]) -> Denoiser:
+    recipe = saved.recipe
+    network = models.build(recipe.model)
+    network.load_state_dict(saved.ema if weights == "ema" else saved.model)
+    size = _whole_number(given, "image_size", recipe.data.image_size)
+    return Denoiser(
+        network.eval(),
+        dict(recipe.model),
+        processes.from_dict(recipe.process),
+        str(recipe.objective.get("prediction", "noise")),
+        (int(recipe.model.get("channels", 3)), size, size),
+        saved.step,
+        weights,
+        (f"a checkpoint of dtrain, recipe {recipe.name}", f"{weights} weights"),
+    )
+
+
+def _foreign(content: Any, path: Path, weights: str, given: dict[str, str]) -> Denoiser:
+    state, taken, reasons = _pick(content, path, weights)
+    bare = _strip(state)
+    config = unet_config(bare)
+    if config is None:
+        raise CheckpointError(
+            f"'{path}' holds no network that is known here: its keys start with '{next(iter(bare), 'nothing')}'; "
+            "expected a checkpoint of dtrain or a One-, Two- or AttentionUNet"
+        )
+    network = models.build(config)
+    network.load_state_dict({key: bare[key] for key in network.state_dict()})
+    if "image_size" not in given:
+        raise ConfigError(f"'{path}' does not say its image size: add --set image_size=128 (or what it was trained at)")
+    size = _whole_number(given, "image_size", 0)
+    process, why = _process(bare, given)
+    return Denoiser(
+        network.eval(), config, process, given.get("prediction", "noise"), (config["channels"], size, size),
+        int(content.get("step", 0)) if isinstance(content.get("step"), int) else 0, taken,
+        (*reasons, f"{config['name']} by its keys, dim {config['dim']}, mults {config['dim_mults']}", why),
+    )  # fmt: skip
+
+
+def _pick(content: Any, path: Path, weights: str) -> tuple[State, str, tuple[str, ...]]:
+    """The chosen state dict among those in the file, which weights they are, and why."""
+    if not isinstance(content, dict):
+        raise CheckpointError(f"'{path}' holds {type(content).__name__}, expected a dictionary of tensors")
+    for key in ("ema", "model") if weights == "ema" else ("model",):
+        inner = content.get(key)
+        if isinstance(inner, dict):
+            averaged = {name: value for name, value in inner.items() if name.startswith("ema_model.")}
+            return averaged or inner, "ema" if key == "ema" else "online", (f"'{key}' of a training checkpoint",)
+    return content, "online", ("a bare state dict",)
+
+
+def _strip(state: Mapping[str, Any]) -> State:
+    """Keys without wrappers' prefixes; non-tensors dropped."""
+    bare = {}
+    for key, value in state.items():
+        while prefix := next((prefix for prefix in PREFIXES if key.startswith(prefix)), None):
+            key = key.removeprefix(prefix)
+        if isinstance(value, Tensor):
+            bare[key] = value
+    return bare
+
+
+def unet_config(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """The configuration of a One-, Two- or AttentionUNet, from the keys and shapes of its state dict, or None."""
+    if not {"init_conv.weight", "time_mlp.1.weight", "final_conv.weight", "downs.0.0.in_conv.weight"} <= set(state):
+        return None
+    init_dim, channels = state["init_conv.weight"].shape[:2]
+    dim = state["time_mlp.1.weight"].shape[1]
+    num_levels = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("downs."))
+    widths = [state[f"downs.{i}.2.net.1.weight"].shape[0] for i in range(num_levels - 1)]
+    widths.append(state[f"downs.{num_levels - 1}.2.weight"].shape[0])
+    gated = "ups.0.0.gate_conv.weight" in state
+    two_skips = gated or "ups.0.1.residual_conv.weight" in state
+    return {
+        "name": "AttentionUNet" if gated else "TwoResUNet" if two_skips else "OneResUNet",
+        "dim": dim, "init_dim": init_dim, "out_dim": state["final_conv.weight"].shape[0],
+        "dim_mults": [width // dim for width in widths], "channels": channels,
+    }  # fmt: skip
+
+
+def _process(state: State, given: dict[str, str]) -> tuple[DiscreteProcess, str]:
+    """The schedule: as given, else the one whose betas the checkpoint carries, else linear."""
+    if "schedule" in given or "betas" not in state:
+        timesteps = _whole_number(given, "timesteps", 1000)
+        process = DiscreteProcess(given.get("schedule", "linear"), timesteps)
+        return process, f"{process.schedule} schedule, {timesteps} timesteps: {'as set' if given else 'assumed'}"
+    betas = state["betas"].double().numpy()
+    for schedule, make in SCHEDULES.items():
+        if np.allclose(make(len(betas)), betas, rtol=2e-3, atol=5e-5):
+            return DiscreteProcess(schedule, len(betas)), f"{schedule} schedule by its betas, {len(betas)} timesteps"
+    raise CheckpointError(f"the checkpoint's betas fit no schedule of {', '.join(SCHEDULES)}: give --set schedule=…")
+
+
+def _whole_number(given: Mapping[str, str], key: str, default: int) -> int:
+    text = given.get(key, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"--set {key} got '{text}', expected a whole number above 0")
+    return int(text)
