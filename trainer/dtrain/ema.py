@@ -33,7 +33,10 @@ class Ema:
     def __init__(self, network: nn.Module, law: Law) -> None:
         self.law = law
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
-        self.pairs = [list(net.state_dict(keep_vars=True).values()) for net in (self.network, network)]
+        tensors = [net.state_dict(keep_vars=True).values() for net in (self.network, network)]
+        pairs = list(zip(*tensors, strict=True))
+        self.averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+        self.copied = [pair for pair in pairs if not pair[0].is_floating_point()]  # counters
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -41,5 +44,7 @@ class Ema:
         decay = decay_at(self.law, step)
         if decay is None:
             return
-        average, online = self.pairs
+        average, online = (list(side) for side in zip(*self.averaged, strict=True))
         torch._foreach_lerp_(average, online, 1 - decay)
+        for counter, current in self.copied:
+            counter.copy_(current)

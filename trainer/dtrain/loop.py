@@ -51,6 +51,8 @@ def train(recipe: Recipe, out: Path, placement: Placement, resume: bool, report:
         ConfigError: `out` holds another run, or nothing to resume. DataError: broken images.
         UserError: the loss is not finite; the last checkpoint is from before that.
     """
+    if not recipe.data.source:
+        raise ConfigError(f"recipe '{recipe.name}' brings no images: add --data with a folder, .zip or .npy stack")
     _claim(recipe, out, resume)
     process = processes.from_dict(recipe.process)
     objective = objectives.build(recipe.objective, process, placement.device)

@@ -1,0 +1,70 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from drun import process as processes
+from drun.errors import ConfigError
+from dtrain import config, models
+
+
+@pytest.mark.parametrize("name", config.names())
+def test_every_recipe_builds_its_parts_and_survives_json(name: str) -> None:
+    recipe = config.load(name)
+    assert config.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+    assert processes.from_dict(recipe.process).num_timesteps == 1000
+    assert models.build(recipe.model | {"dim": 8})
+    assert len(config.summary(name)) > 20
+
+
+def test_aerial_128_is_the_articles_run() -> None:
+    recipe = config.load("aerial-128")
+    assert recipe.model == {"name": "TwoResUNet", "dim": 64, "dim_mults": [1, 2, 4, 8], "channels": 3}
+    assert recipe.process == {"kind": "discrete", "schedule": "linear", "num_timesteps": 1000}
+    assert (recipe.train.steps, recipe.train.batch_size, recipe.data.image_size) == (37_000, 16, 128)
+    assert (recipe.train.save_every, recipe.train.preview_every, recipe.train.num_previews) == (1000, 1000, 4)
+    optimizer = recipe.optimizer
+    assert (optimizer.learning_rate, optimizer.betas, optimizer.grad_clip) == (1e-4, (0.9, 0.99), 0)
+    assert (recipe.ema.law, recipe.ema.decay, recipe.ema.every) == ("warmup", 0.995, 10)
+
+
+def test_command_line_beats_recipe_beats_default() -> None:
+    assignments = ["train.steps=7", "train.precision=bf16", "data.augment=['hflip']"]
+    recipe = config.load("digits-unet", assignments, data="pics/")
+    assert (recipe.train.steps, recipe.train.precision, recipe.data.augment) == (7, "bf16", ("hflip",))
+    assert recipe.data.source == "pics/"
+    assert recipe.train.batch_size == config.load("digits-unet").train.batch_size
+    assert recipe.train.keep_checkpoints == 3
+
+
+def test_a_recipe_file_of_the_user(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        '[model]\nname="OneResUNet"\ndim=8\n[process]\nkind="discrete"\n[objective]\nname="ddpm"\n'
+        '[data]\nimage_size=8\n[train]\nsteps=1\nbatch_size=2\n'
+    )
+    assert config.load(str(path)).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("train.steps=0", "train.steps got 0, expected at least 1"),
+        ("train.steps=many", "train.steps got 'many', expected int"),
+        ("train.speed=3", "unknown setting 'train.speed': choose from steps, batch_size"),
+        ("steps=3", "expected section.key=value"),
+        ("engine.steps=3", "unknown section 'engine'"),
+        ("train.precision=fp8", "train.precision got 'fp8', expected one of auto, fp32, bf16"),
+        ("ema.law=median", "ema.law got 'median', expected one of warmup, constant"),
+        ("ema.decay=1.5", "ema.decay got 1.5"),
+        ("optimizer.learning_rate=0", "optimizer.learning_rate got 0.0, expected above 0"),
+    ],
+)
+def test_wrong_settings_are_named(assignment: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.load("digits-unet", [assignment])
+
+
+def test_an_unknown_recipe_lists_the_known() -> None:
+    with pytest.raises(ConfigError, match=r"unknown recipe 'cats': choose one of aerial-128, digits-unet"):
+        config.load("cats")
