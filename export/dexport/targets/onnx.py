@@ -36,6 +36,7 @@ def export(network: nn.Module, image_shape: tuple[int, int, int], batch: tuple[i
     """
     path = folder / "denoiser.fp32.onnx"
     program = _program(network, image_shape, batch)
+    _strip(program.model)
     check_graph(program.model_proto)
     num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     program.save(path, external_data=num_bytes > EXTERNAL_DATA_BYTES)
@@ -62,6 +63,17 @@ def _program(network: nn.Module, image_shape: tuple[int, int, int], batch: tuple
             network, example, dynamo=True, opset_version=OPSET, dynamic_shapes=dynamic,
             input_names=["x", "t"], output_names=["out"], verbose=False,
         )  # fmt: skip
+
+
+def _strip(model: Any) -> None:
+    """Drop the exporter's notes: stack traces with this machine's paths, larger than a small network's graph."""
+    model.metadata_props.clear()
+    for item in (model.graph, *model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        item.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        node.doc_string = None
+        for item in (node, *node.outputs):
+            item.metadata_props.clear()
 
 
 def _dynamic(low: int, high: int) -> tuple[dict[int, Any], ...]:

@@ -1,0 +1,65 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dexport.commands import parse_batch
+from drun.errors import ConfigError
+
+
+def run(package: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    code = f"from {package}.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True)
+
+
+def test_bare_export_then_bare_run(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """`dexport onnx ckpt.pt`, then `drun --backend ort --steps N`, as written in the mission."""
+    done = run("dexport", "onnx", str(tiny_checkpoint), "--trajectory-steps", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"bundles/{tiny_checkpoint.stem}" in done.stdout
+    done = run("drun", "--backend", "ort", "--steps", "3", "-n", "2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "out" / tiny_checkpoint.stem / "ort-ddpm-3-seed0"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"000000.png", "000001.png", "grid.png", "run.json", "samples.npz"}
+    done = run("dexport", "verify", f"bundles/{tiny_checkpoint.stem}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "parity with eager PyTorch holds on ONNX Runtime on CPU" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["onnx", "none.pt"], "no such checkpoint: 'none.pt'"),
+        (["onnx", "CKPT", "--batch", "many"], "--batch got 'many'"),
+        (["onnx", "CKPT", "--weights", "best"], "--weights got 'best'"),
+        (["onnx", "CKPT", "--set", "size"], "--set got 'size', expected option=value"),
+        (["onnx", "CKPT", "--trajectory-steps", "2000"], "the model has 1000"),
+        (["onnx", "CKPT", "-o", "file/bundle"], "file"),
+        (["verify", "nowhere"], "'nowhere' is not a bundle"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_1(
+    tiny_checkpoint: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "file").touch()
+    done = run("dexport", *(str(tiny_checkpoint) if word == "CKPT" else word for word in arguments), cwd=tmp_path)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(("text", "sizes"), [("8", (8, 8)), ("1..64", (1, 64)), ("2..2", (2, 2))])
+def test_batch_sizes(text: str, sizes: tuple[int, int]) -> None:
+    assert parse_batch(text) == sizes
+
+
+@pytest.mark.parametrize("text", ["", "0", "8..2", "a..b", "1..", "-1"])
+def test_wrong_batch_sizes(text: str) -> None:
+    with pytest.raises(ConfigError, match="--batch got"):
+        parse_batch(text)
