@@ -41,6 +41,10 @@ class Data:
     shape: tuple[int, int, int]   # (C, H, W) of one image
     range: tuple[float, float] = (-1.0, 1.0)
 
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1:
+            raise BundleError(f"image shape {self.shape} has a side below 1")
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -81,6 +85,11 @@ class Artifact:
     producers: dict[str, str]     # library versions
     tolerance: Tolerance
     parity: dict[str, Any] = field(default_factory=dict)  # as measured at export
+
+    def __post_init__(self) -> None:
+        low, high = self.batch
+        if not 1 <= low <= high:
+            raise BundleError(f"batch {low} to {high} is no range of sizes")
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def check(path: Path, backend_id: str, precision: str | None, threads: int) -> N
     if failed:
         raise ParityError(
             f"{len(failed)} of {len(results)} checks on {backend.describe()} failed, the worst at relative L2 "
-            f"{max(result.relative_l2 for result in failed):.2g}: do not use this target"
+            f"{parity.worst(failed).relative_l2:.2g}: do not use this target"
         )
     say(f"parity with eager PyTorch holds on {backend.describe()}: {len(results)} of {len(results)} checks")
 

@@ -29,6 +29,10 @@ class BackendUnavailable(UserError):
     """A runtime is not installed or cannot run here; the message holds the install line."""
 
 
+class NotFiniteError(UserError):
+    """A network gave NaN or infinity."""
+
+
 class ParityError(UserError):
     """A target does not compute what eager PyTorch computed."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from drun.backends import Backend
 from drun.bundle import Artifact, Bundle, Tolerance
 from drun.console import Report
 from drun.denoiser import Denoiser
-from drun.errors import BundleError
+from drun.errors import BundleError, NotFiniteError
 from drun.run import Sampling, Settings
 
 
@@ -44,9 +45,9 @@ def compare(name: str, reference: NDArray[Any], got: NDArray[Any], tolerance: fl
     if reference.shape != got.shape or reference.size == 0:
         nan = float("nan")
         return Comparison(name, 0, nan, nan, nan, nan, nan, tolerance)
-    reference, error = reference.astype(np.float64), np.abs(got.astype(np.float64) - reference)
-    norm, rms = float(np.linalg.norm(reference)), float(np.sqrt(np.mean(error**2)))
     with np.errstate(invalid="ignore", divide="ignore"):
+        reference, error = reference.astype(np.float64), np.abs(got.astype(np.float64) - reference)
+        norm, rms = float(np.linalg.norm(reference)), float(np.sqrt(np.mean(error**2)))
         return Comparison(
             name,
             count=reference.size,
@@ -93,13 +94,26 @@ def _check_call(golden: dict[str, Any], i: int, denoiser: Denoiser, tolerance: T
 def _check_trajectory(
     golden: dict[str, Any], i: int, indices: list[int], sampling: Sampling, tolerance: Tolerance
 ) -> Comparison:
-    settings = sampling.settings
+    settings, reference = sampling.settings, golden[f"trajectory{i}.out"]
     name = f"{settings.num_steps}-step {settings.sampler} trajectory, batch {len(indices)}"
-    final = sampling.draw(indices, lambda row, x: None)
-    return compare(name, golden[f"trajectory{i}.out"], final, tolerance.trajectory)
+    try:
+        final = sampling.draw(indices, lambda row, x: None)
+    except NotFiniteError:
+        final = np.full_like(reference, np.nan)
+    return compare(name, reference, final, tolerance.trajectory)
+
+
+def worst(results: list[Comparison]) -> Comparison:
+    """The one furthest beyond its own tolerance; NaN is further than anything."""
+    excess = [result.relative_l2 / result.tolerance for result in results]
+    return results[int(np.argmax(np.nan_to_num(excess, nan=math.inf)))]
 
 
 def summary(results: list[Comparison]) -> dict[str, Any]:
     """The worst of each kind, for the manifest and run records."""
-    worst = max(results, key=lambda result: result.relative_l2 / result.tolerance)
-    return {"checks": len(results), "passed": all(result.passed for result in results), "worst": asdict(worst)}
+    # JSON knows no infinity, which is the PSNR of equal arrays.
+    numbers = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in asdict(worst(results)).items()
+    }
+    return {"checks": len(results), "passed": all(result.passed for result in results), "worst": numbers}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -26,7 +25,7 @@ from drun.backends import Backend
 from drun.bundle import Bundle
 from drun.console import Report
 from drun.denoiser import Denoiser
-from drun.errors import ConfigError, UserError
+from drun.errors import ConfigError, NotFiniteError
 from drun.files import atomic, read_json, sha256, write_json
 from drun.guidance import Guided, with_guidance
 from drun.loop import sample
@@ -95,7 +94,7 @@ class Sampling:
         """The final states of the samples `indices`: (N, C, H, W) of the state dtype.
 
         Raises:
-            UserError: a state that is not finite, at the step where it happened.
+            NotFiniteError: a state that is not finite, at the step where it happened.
         """
         manifest, settings = self.bundle.manifest, self.settings
         channels = manifest.guidance["channels"] if settings.cfg_channels is None else settings.cfg_channels
@@ -111,13 +110,14 @@ class Sampling:
 
         def guarded(row: int, x: Array) -> None:
             if not math.isfinite(x.sum()):
-                raise UserError(
+                raise NotFiniteError(
                     f"the images are not finite after step {row + 1} of {len(self.table.rows)} "
                     f"(t = {self.table.rows[row].t:g}): try --precision fp32, clip_x0=true or another grid"
                 )
             on_step(row, x)
 
-        return np.asarray(sample(guided, x, self.table, noise, guarded))
+        with np.errstate(over="ignore", invalid="ignore"):  # `guarded` says it in a sentence
+            return np.asarray(sample(guided, x, self.table, noise, guarded))
 
     def _noise(self, indices: Sequence[int]) -> NoiseSource:
         if self.noise_file is not None:
@@ -136,6 +136,7 @@ def open_sampling(
     batch = bundle.artifact(backend.formats, precision).batch if backend.formats else (1, 2**31)
     sampling = Sampling(bundle, backend, settings, batch)
     sampling.labels([0])
+    PhiloxNoise(settings.seed, [], bundle.manifest.data.shape)
     if output is not None and output.noise_file is not None:
         sampling.noise_file = FileNoise(
             output.noise_file, output.num_images, bundle.manifest.data.shape, sampling.table.num_noises
@@ -161,7 +162,7 @@ def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Repo
     todo, num_rows = missing(output), len(sampling.table.rows)
     for start in range(0, len(todo), output.batch):
         indices = todo[start : start + output.batch]
-        animated = output.trajectory if start == 0 else None
+        animated = output.trajectory if indices[0] == output.shard[0] else None
 
         def on_row(row: int, done: int = start * num_rows, count: int = len(indices)) -> None:
             report("sampling", done + (row + 1) * count, len(todo) * num_rows)
@@ -174,17 +175,16 @@ def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Repo
 
 
 def missing(output: Output) -> list[int]:
-    """The samples of this shard that the folder lacks, in order; a trajectory needs its first batch again."""
+    """The samples of this shard that the folder lacks, in order; a trajectory shows the whole first batch."""
     shard, num_shards = output.shard
     mine = range(shard, output.num_images, num_shards)
-    raw_done = _raw_count(output.folder) if output.save_raw else output.num_images
     todo = [
         i
         for i in mine
         if not images.image_path(output.folder, i).is_file()
-        or not (i < raw_done or _raw_path(output.folder, i).is_file())
+        or (output.save_raw and not _raw_path(output.folder, i).is_file())
     ]
-    if output.trajectory and not output.trajectory.exists():
+    if output.trajectory and (not output.trajectory.exists() or todo[:1] == [shard]):
         first = list(mine)[: output.batch]
         todo = first + [i for i in todo if i not in first]
     return todo
@@ -204,11 +204,10 @@ def assemble(sampling: Sampling, output: Output) -> None:
     images.write_png(
         folder / "grid.png", images.grid(np.stack(list(images.read_all(folder, min(n, GRID_IMAGES)))))
     )
-    if output.save_raw and _raw_count(folder) < n:
+    if output.save_raw:
         rows = (np.load(_raw_path(folder, i)) for i in range(n))
         raw: dict[str, images.Rows] = {"x": ((n, channels, height, width), sampling.settings.state_dtype, rows)}
         images.write_npz(folder / "raw.npz", raw | label_rows)
-        shutil.rmtree(folder / "raw")
 
 
 def _draw(
@@ -235,15 +234,6 @@ def _save(folder: Path, indices: Sequence[int], x: NDArray[Any], save_raw: bool)
 
 def _raw_path(folder: Path, index: int) -> Path:
     return folder / "raw" / f"{index:06d}.npy"
-
-
-def _raw_count(folder: Path) -> int:
-    """How many states `raw.npz` holds."""
-    path = folder / "raw.npz"
-    if not path.is_file():
-        return 0
-    with np.load(path) as arrays:
-        return len(arrays["x"])
 
 
 def _claim(folder: Path, sampling: Sampling, output: Output, record: dict[str, Any]) -> None:

@@ -1,0 +1,61 @@
+"""What `dbench.fresh` runs in processes of their own: `python -m dbench.child MODE ...`; the last line is the answer.
+
+It imports next to nothing, for a forked process counts its parent's memory as its own peak.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from drun.console import say
+
+
+def peak(*arguments: str) -> None:
+    """Run a Python command line and say the largest resident memory it had, bytes."""
+    code = subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=False).returncode
+    say(str(_peak_bytes_of_children()))
+    sys.exit(code)
+
+
+def _peak_bytes_of_children() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit_bytes = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit_bytes
+
+
+def imports(module: str, *arguments: str) -> None:
+    """Run `drun` and say whether it imported `module`."""
+    from drun.cli import main
+
+    sys.argv = ["drun", *arguments]
+    with suppress(SystemExit):
+        main()
+    say(str(module in sys.modules))
+
+
+def session(bundle: str, backend: str, batch: str, num_threads: str, num_calls: str) -> None:
+    """Import a backend's runtime, and call it so many times."""
+    from dbench.inputs import example
+    from drun import backends
+    from drun import bundle as bundles
+
+    opened = bundles.read(Path(bundle))
+    inputs = example(opened, int(batch))
+    backends.load(backend).probe()
+    if int(num_calls):
+        runtime = backends.open_backend(backend, opened, None, {"threads": int(num_threads)})
+        for _ in range(int(num_calls)):
+            runtime.predict(*inputs)
+    say("done")
+
+
+if __name__ == "__main__":
+    modes: dict[str, Callable[..., None]] = {"peak": peak, "imports": imports, "session": session}
+    modes[sys.argv[1]](*sys.argv[2:])

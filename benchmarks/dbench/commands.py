@@ -1,0 +1,28 @@
+"""What the commands of `dbench` do: resolve, call the library, print. Apart from `cli`, so that --help is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dbench import record, suites
+from drun.console import progress, say
+
+
+def measure(suite: str, out: Path, **settings: Any) -> None:
+    """Run a suite, print its table, write it, and end with one line of JSON."""
+    module = suites.load(suite)
+    with progress() as report:
+        result = module.measure(module.Settings(**settings), report)
+    say(record.to_markdown(result))
+    for path in record.write(result, out):
+        say(str(path))
+    say(record.to_line(result))
+
+
+def report(out: Path, *, run: Path, bundle: Path, samples: Path, results: Path, animation: Path | None) -> None:
+    from dbench.report import Sources, write_report
+
+    with progress() as reporter:
+        write_report(out, Sources(run, bundle, samples, results, animation), reporter)
+    say(str(out))

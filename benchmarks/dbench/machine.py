@@ -1,0 +1,133 @@
+"""Where a number was measured: without it a number means nothing. No names of users, hosts or folders."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+LIBRARIES = ("dexport", "numpy", "onnxruntime", "torch", "scikit-learn")
+#: Threads and other work, as a share of the processors, that slow each other down noticeably: a runtime waits for its
+#: slowest thread many times a call.
+OVERLOAD = 1.1
+CPUINFO, PROC_STAT = Path("/proc/cpuinfo"), Path("/proc/stat")
+#: The project's folder if this file lies in a checkout of it, benchmarks/dbench/machine.py.
+CHECKOUT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Machine:
+    processor: str
+    num_cores: int                      # physical ones that this process may use
+    num_threads: int | None             # used in the measurement
+    memory_bytes: int | None
+    os: str
+    versions: dict[str, str | None]     # None: not installed
+    commit: str | None                  # of the project; `-dirty` if files differ from it
+    num_processors: int                 # logical ones of the whole machine
+    other_processors: float | None      # of them, how many other work kept busy in the meantime, on average
+
+    @property
+    def was_shared(self) -> bool:
+        """Whether other work left too few processors for the threads, so that latencies are not to be trusted."""
+        if self.other_processors is None or self.num_threads is None:
+            return False
+        return self.other_processors + self.num_threads > OVERLOAD * self.num_processors
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Processor seconds since the machine, or this process, started."""
+
+    wall_s: float
+    all_s: float                        # of all processes, and taken by the hypervisor for others
+    own_s: float                        # of this process and those it waited for
+
+
+def fingerprint(num_threads: int | None = None, since: Usage | None = None) -> Machine:
+    """This machine, the versions of what runs on it, and how much else ran on it `since` then."""
+    return Machine(
+        processor=_processor(_cpuinfo()),
+        num_cores=num_cores(),
+        num_threads=num_threads,
+        memory_bytes=_memory_bytes(),
+        os=f"{platform.system()} {platform.release()} {platform.machine()}",
+        versions={"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
+        commit=commit(CHECKOUT),
+        num_processors=os.cpu_count() or 1,
+        other_processors=None if since is None else _other_processors(since, usage()),
+    )
+
+
+def num_cores() -> int:
+    """Physical cores that this process may use, the runtimes' own choice; logical ones where that is unknown."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    cores = physical_cores(_cpuinfo())
+    return len({cores.get(processor, processor) for processor in usable})
+
+
+def physical_cores(cpuinfo: str) -> dict[int, str]:
+    """Logical processor -> the core it is a thread of, from the text of /proc/cpuinfo."""
+    cores = {}
+    for block in cpuinfo.split("\n\n"):
+        fields = dict(re.findall(r"^([\w ]+?)\s*: *(.*)$", block, re.MULTILINE))
+        if {"processor", "physical id", "core id"} <= fields.keys():
+            cores[int(fields["processor"])] = f"{fields['physical id']}/{fields['core id']}"
+    return cores
+
+
+def commit(checkout: Path) -> str | None:
+    """The commit of a git checkout, with `-dirty` where tracked files were changed; None if it is none."""
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None
+
+
+def _cpuinfo() -> str:
+    return CPUINFO.read_text() if CPUINFO.is_file() else ""
+
+
+def _processor(cpuinfo: str) -> str:
+    found = re.search(r"^model name\s*: *(.+)$", cpuinfo, re.MULTILINE)
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def usage() -> Usage | None:
+    """Processor time until now; None where the system does not say."""
+    if not PROC_STAT.is_file():
+        return None
+    total = PROC_STAT.read_text().partition("\n")[0].split()
+    user, nice, system, _idle, _iowait, *interrupts_and_steal = map(int, total[1:9])
+    ticks = user + nice + system + sum(interrupts_and_steal)
+    return Usage(time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4]))
+
+
+def _other_processors(start: Usage, end: Usage | None) -> float | None:
+    if end is None or end.wall_s <= start.wall_s:
+        return None
+    other_s = (end.all_s - start.all_s) - (end.own_s - start.own_s)
+    return max(0.0, other_s / (end.wall_s - start.wall_s))
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None

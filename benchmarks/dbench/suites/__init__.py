@@ -1,0 +1,19 @@
+"""The measurements: one question a file, and the file name is the suite's name and its `dbench` command.
+
+A file holds a frozen dataclass `Settings` and `measure(settings, report) -> Result`.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from types import ModuleType
+
+
+def names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> ModuleType:
+    """The module of a suite."""
+    return import_module(f"{__name__}.{name}")

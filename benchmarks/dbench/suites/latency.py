@@ -1,0 +1,265 @@
+"""How fast is a network call on each backend, what does the loop add, how soon is an image there, how much memory?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from dbench import fresh, machine, timing
+from dbench.inputs import Inputs, able_backends, check_batch, example
+from dbench.record import Result, Row, identity, spread_row, this_command
+from dbench.timing import Call, Timing
+from drun import backends, parity, samplers
+from drun import bundle as bundles
+from drun.arrays import Array
+from drun.backends import Backend
+from drun.bundle import Bundle
+from drun.console import Report
+from drun.errors import ConfigError
+from drun.files import sha256
+from drun.run import Sampling, open_sampling
+from drun.run import Settings as DrunSettings
+
+SUITE = "latency"
+EAGER = "eager torch"
+#: Times the batch: the images of the long memory run; the short one has one batch and FEW_STEPS.
+MANY_BATCHES, FEW_STEPS = 16, 2
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Settings:
+    bundle: Path
+    checkpoint: Path | None = None      # also measure eager torch with its weights
+    backends: tuple[str, ...] = ()      # none: all that can open the bundle here
+    batch: int = 1                      # images a call
+    steps: int = 50                     # of the sampling loop
+    repeats: int = 20                   # timed calls; half as many loops, a quarter as many cold starts
+    threads: int = 0                    # 0: one for each core
+
+
+def measure(settings: Settings, report: Report) -> Result:
+    """Time calls, loops and cold starts and weigh processes, every candidate with the same threads and inputs.
+
+    Raises:
+        ConfigError: a checkpoint whose weights are not in the bundle, or a batch that an artifact lacks.
+        BackendUnavailable: nothing here opens the bundle.
+    """
+    bundle = bundles.read(settings.bundle)
+    threads = settings.threads or machine.num_cores()
+    start = machine.usage()
+    names = settings.backends or tuple(able_backends(bundle))
+    for name in names:
+        check_batch(bundle, name, settings.batch)
+    rows = _in_this_process(bundle, names, settings, threads, report)
+    for name in names:
+        rows += _in_fresh_processes(bundle, name, settings, threads, report)
+    resolved = asdict(settings) | {
+        "bundle": bundle.name,
+        "checkpoint": bundle.manifest.model.checkpoint["file"] if settings.checkpoint else None,
+        "backends": names,
+        "threads": threads,
+    }
+    here = machine.fingerprint(threads, since=start)
+    return Result(tuple(rows), identity(bundle), resolved, here, this_command())
+
+
+def _in_this_process(
+    bundle: Bundle, names: tuple[str, ...], settings: Settings, threads: int, report: Report
+) -> list[Row]:
+    inputs = example(bundle, settings.batch)
+    with ExitStack() as stack:
+        eager = None
+        if settings.checkpoint is not None:
+            eager = stack.enter_context(eager_call(bundle, settings.checkpoint, inputs, threads))
+        opened = {
+            name: stack.enter_context(closing(backends.open_backend(name, bundle, None, {"threads": threads})))
+            for name in names
+        }
+        rows = call_rows(opened, eager, inputs, settings, report)
+        for name, backend in opened.items():
+            rows += loop_rows(name, backend, bundle, settings, report)
+    return rows
+
+
+# ---- one call -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def eager_call(bundle: Bundle, checkpoint: Path, inputs: Inputs, threads: int) -> Iterator[Callable[[], Array]]:
+    """The eager PyTorch network that the bundle was exported from, on `inputs` and so many threads.
+
+    Raises:
+        ConfigError: the checkpoint is not the bundle's.
+    """
+    known = bundle.manifest.model.checkpoint
+    if not checkpoint.is_file():
+        raise ConfigError(f"no such checkpoint: '{checkpoint}'")
+    if (digest := sha256(checkpoint)) != known["sha256"]:
+        raise ConfigError(
+            f"'{checkpoint}' is not what '{bundle.name}' was exported from: sha256 got {digest[:12]}…, "
+            f"expected {known['sha256'][:12]}… ({known['file']})"
+        )
+    import torch
+
+    from dtrain import published
+
+    size = {"image_size": str(bundle.manifest.data.shape[-1])}
+    network = published.load(checkpoint, known["weights"], size).network
+    tensors = [torch.from_numpy(array) for array in inputs if array is not None]
+
+    def call() -> Array:
+        with torch.inference_mode():
+            return network(*tensors).numpy()
+
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield call
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def call_rows(
+    opened: dict[str, Backend], eager: Callable[[], Array] | None, inputs: Inputs, settings: Settings, report: Report
+) -> list[Row]:
+    """Latency of one call on each candidate, taking turns; with `eager`, the ratio and the difference to it."""
+    calls: dict[str, Call] = {} if eager is None else {EAGER: eager}
+    calls |= {name: partial(backend.predict, *inputs) for name, backend in opened.items()}
+    timings = timing.interleave(
+        calls, settings.repeats, lead_in=timing.LEAD_IN, pause_s=timing.PAUSE_S,
+        on_round=lambda done: report("timing calls", done, settings.repeats),
+    )  # fmt: skip
+    runs_on = {EAGER: "PyTorch on CPU"} | {name: backend.describe() for name, backend in opened.items()}
+    rows = [_timing_row(f"{name}, call", timings[name], settings.batch, runs_on[name]) for name in timings]
+    if eager is not None:
+        for name, backend in opened.items():
+            rows += _ratio_rows(name, timings[EAGER], timings[name])
+            error = parity.compare(name, eager(), backend.predict(*inputs), 0.0).relative_l2
+            rows.append(Row(SUITE, f"{name}, relative L2 to {EAGER}", error, ""))
+    return rows
+
+
+def _timing_row(name: str, times: Timing, batch: int, runs_on: str) -> Row:
+    details = {"runs_on": runs_on, "batch": batch, "latencies_ms": times.latencies_ms}
+    return spread_row(SUITE, name, times.spread_ms, "ms", details=details)
+
+
+def _ratio_rows(name: str, eager: Timing, backend: Timing) -> list[Row]:
+    pairwise = timing.pairwise_ratio(eager, backend)
+    ratio = timing.ratio_of_medians(eager, backend)
+    return [
+        Row(SUITE, f"{EAGER} / {name}, of medians", ratio, "x", headline=f"faster than {EAGER}: a call on {name}"),
+        spread_row(SUITE, f"{EAGER} / {name}, pairwise", pairwise, "x"),
+    ]
+
+
+# ---- the loop -------------------------------------------------------------------------------------------
+
+
+def loop_rows(name: str, backend: Backend, bundle: Bundle, settings: Settings, report: Report) -> list[Row]:
+    """A whole sampling, as `drun` does it, against as many bare calls of the backend on fixed arrays."""
+    sampling = open_sampling(bundle, backend, _drun_settings(bundle, settings.steps))
+    inputs, num_calls = example(bundle, settings.batch), len(sampling.table.rows)
+    pairs = max(3, settings.repeats // 2)
+
+    def bare() -> None:
+        for _ in range(num_calls):
+            backend.predict(*inputs)
+
+    loop = f"{name}, loop of {settings.steps} steps"
+    timings = timing.interleave(
+        {"loop": lambda: _draw(sampling, settings.batch), "bare": bare}, pairs, warmup=1,
+        on_round=lambda done: report(f"timing the loop on {name}", done, pairs),
+    )  # fmt: skip
+    overhead = timing.overhead_percent(timings["loop"], timings["bare"])
+    return [
+        _timing_row(loop, timings["loop"], settings.batch, backend.describe()),
+        _timing_row(f"{name}, {num_calls} bare calls", timings["bare"], settings.batch, backend.describe()),
+        spread_row(SUITE, f"{name}, loop overhead", overhead, "%", headline=f"loop overhead above bare {name} calls"),
+    ]
+
+
+def _drun_settings(bundle: Bundle, num_steps: int) -> DrunSettings:
+    default = bundle.manifest.sampler
+    return DrunSettings(default.name, samplers.resolve(default.name, default.options), num_steps)
+
+
+def _draw(sampling: Sampling, batch: int) -> Array:
+    return sampling.draw(range(batch), lambda row, x: None)
+
+
+# ---- fresh processes ------------------------------------------------------------------------------------
+
+
+def _in_fresh_processes(bundle: Bundle, name: str, settings: Settings, threads: int, report: Report) -> list[Row]:
+    one = fresh.Job(bundle.path, name, threads, batch=1, num_images=1, num_steps=settings.steps)
+    return cold_start_rows(one, settings, report) + memory_rows(bundle, name, settings, threads, report)
+
+
+def cold_start_rows(job: fresh.Job, settings: Settings, report: Report) -> list[Row]:
+    """From the start of a process to its first image, and whether PyTorch came along."""
+    starts = max(3, settings.repeats // 4)
+    seconds = []
+    for done in range(1, starts + 1):
+        seconds.append(fresh.cold_start_s(job))
+        report(f"starting drun on {job.backend}", done, starts)
+    with_torch = fresh.imports_module(job, "torch")
+    return [
+        spread_row(
+            SUITE, f"{job.backend}, cold start to the first image, {job.num_steps} steps", timing.spread(seconds), "s",
+            headline=f"from the start of drun on {job.backend} to its first image", details={"seconds": seconds},
+        ),
+        Row(SUITE, f"{job.backend}, drun imports torch (0: no, 1: yes)", float(with_torch), ""),
+    ]  # fmt: skip
+
+
+def memory_rows(bundle: Bundle, name: str, settings: Settings, threads: int, report: Report) -> list[Row]:
+    """Peak memory of `drun` for few and many images, beside that of the backend alone for as many calls."""
+    few = fresh.Job(bundle.path, name, threads, settings.batch, settings.batch, FEW_STEPS)
+    many = fresh.Job(bundle.path, name, threads, settings.batch, MANY_BATCHES * settings.batch, settings.steps)
+    peaks: list[int | None] = []
+    for weigh in (
+        partial(fresh.drun_peak_bytes, few),
+        partial(fresh.drun_peak_bytes, many),
+        partial(fresh.session_peak_bytes, many, MANY_BATCHES * settings.steps),
+        partial(fresh.session_peak_bytes, many, 0),
+    ):
+        peaks.append(weigh())
+        report(f"weighing processes on {name}", len(peaks), 4)
+    drun_few, drun_many, session, imported = peaks
+    network = _minus(session, imported)
+    sizes = {
+        f"drun peak memory, {_run(few)}": drun_few,
+        f"drun peak memory, {_run(many)}": drun_many,
+        f"the backend alone, {MANY_BATCHES * settings.steps} calls, peak memory": session,
+        "the runtime imported, nothing opened, peak memory": imported,
+        "weights and activations (backend alone - runtime imported)": network,
+        "weight files": weight_bytes(bundle, name),
+        "drun above the backend alone": _minus(drun_many, session),
+        "drun above weights and activations": _minus(drun_many, network),
+    }
+    return [Row(SUITE, f"{name}, {what}", _in_mb(size), "MB", details={"bytes": size}) for what, size in sizes.items()]
+
+
+def weight_bytes(bundle: Bundle, backend: str) -> int | None:
+    """The size of the files that `backend` opens; None if it needs none."""
+    formats = backends.load(backend).formats
+    if not formats:
+        return None
+    return sum(bundle.locate(entry).stat().st_size for entry in bundle.artifact(formats).files)
+
+
+def _run(job: fresh.Job) -> str:
+    return f"{job.num_images} {'image' if job.num_images == 1 else 'images'}, {job.num_steps} steps"
+
+
+def _minus(a: int | None, b: int | None) -> int | None:
+    return None if a is None or b is None else a - b
+
+
+def _in_mb(size_bytes: int | None) -> float | None:
+    return None if size_bytes is None else size_bytes / MB

@@ -1,0 +1,122 @@
+"""How real are the samples? Fréchet distance of their raw 8x8 pixels to real digits, on a scale from real to noise."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dbench import machine, timing
+from dbench.quality.frechet import frechet_distance
+from dbench.quality.neighbours import share_nearer_than_real
+from dbench.record import Result, Row, spread_row, this_command
+from dbench.timing import Spread
+from drun.console import Report
+from drun.errors import ConfigError, DataError
+from drun.files import read_json
+
+SUITE = "quality"
+SEED = 0
+SIDE = 8
+#: Names of rows that the report speaks of.
+SAMPLES, HALVES, NOISE = "samples to real digits", "one half of the real digits to the other", "noise to real digits"
+POSITION, NEARER = "samples on the way from real to noise", "samples nearer to a real digit than those to each other"
+
+Features = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Settings:
+    samples: Path                # a folder that `drun` wrote, or its samples.npz
+    reference: str = "digits"
+    splits: int = 20             # random halvings of the real images
+
+
+def measure(settings: Settings, report: Report) -> Result:
+    """Compare samples, real halves and noise with the real images.
+
+    Raises:
+        ConfigError: an unknown reference. DataError: no samples, or of a size that does not fit.
+    """
+    if settings.reference != "digits":
+        raise ConfigError(f"--reference got '{settings.reference}', expected digits")
+    images = read_samples(settings.samples)
+    samples = pixels_8x8(images)
+    from dtrain.data import digits_8x8
+
+    real = digits_8x8().reshape(-1, SIDE * SIDE)
+    noise = np.random.default_rng(SEED).integers(0, 256, images.shape, np.uint8)
+    report("comparing", 0, settings.splits)
+    halves = halves_distance(real, settings.splits)
+    report("comparing", settings.splits, settings.splits)
+    rows = _rows(frechet_distance(samples, real), halves, frechet_distance(pixels_8x8(noise), real))
+    nearer = 100 * share_nearer_than_real(samples, real)
+    subject = {"num_samples": len(samples), "num_real": len(real), "run": _run_settings(settings.samples)}
+    resolved = {"samples": settings.samples.name, "reference": settings.reference, "splits": settings.splits}
+    rows.append(Row(SUITE, NEARER, nearer, "%"))
+    return Result(tuple(rows), subject, resolved, machine.fingerprint(), this_command())
+
+
+def _rows(samples: float, halves: Spread, noise: float) -> list[Row]:
+    unit = "squared pixel values"
+    position = 100 * (samples - halves.median) / (noise - halves.median)
+    return [
+        Row(SUITE, SAMPLES, samples, unit),
+        spread_row(SUITE, HALVES, halves, unit),
+        Row(SUITE, NOISE, noise, unit),
+        Row(SUITE, POSITION, position, "%", headline="of the way from real digits to noise, by Fréchet distance"),
+    ]
+
+
+def halves_distance(real: Features, splits: int) -> Spread:
+    """Fréchet distances between random halves of the real images: what two sets of real images differ by."""
+    generator, half = np.random.default_rng(SEED), len(real) // 2
+    distances = []
+    for _ in range(splits):
+        order = generator.permutation(len(real))
+        distances.append(frechet_distance(real[order[:half]], real[order[half:]]))
+    return timing.spread(distances)
+
+
+def pixels_8x8(images: NDArray[np.uint8]) -> Features:
+    """(N, H, W, C) uint8 -> (N, 64) float64 in [0, 1]: the channels' and each box's mean.
+
+    Raises:
+        DataError: sides that are no multiple of 8.
+    """
+    num, height, width, channels = images.shape
+    if height != width or height % SIDE:
+        raise DataError(f"the samples are {height}x{width} pixels, expected squares of 8x8, 16x16 or a multiple")
+    box = height // SIDE
+    boxes = images.reshape(num, SIDE, box, SIDE, box * channels)
+    means: Features = boxes.mean(axis=(2, 4), dtype=np.float64)
+    return means.reshape(num, SIDE * SIDE) / 255
+
+
+def read_samples(path: Path) -> NDArray[np.uint8]:
+    """The images of a folder that `drun` wrote, or of its samples.npz: (N, H, W, C) uint8.
+
+    Raises:
+        DataError: there are none, or they are something else.
+    """
+    file = path / "samples.npz" if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(f"no samples at '{file}': draw them with 'drun --bundle BUNDLE -n 512 --out DIR'")
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            images: NDArray[np.uint8] = np.asarray(arrays["arr_0"])
+    except (KeyError, ValueError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"'{file}' is no samples.npz of drun ({error}): draw the samples again") from error
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise DataError(f"'{file}' holds {images.dtype} {images.shape}, expected uint8 (N, H, W, C)")
+    return images
+
+
+def _run_settings(samples: Path) -> dict[str, Any]:
+    """How the samples were drawn, if their folder says so."""
+    path = (samples if samples.is_dir() else samples.parent) / "run.json"
+    return dict(read_json(path).get("settings", {})) if path.is_file() else {}

@@ -1,0 +1,101 @@
+"""Latencies that can be compared: the candidates take turns in one process, so that drift hits all of them alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+#: Between the turns of different runtimes. A thread pool keeps its cores busy for a while after a call, in wait for
+#: the next (ONNX Runtime's for 20 ms and more, OpenMP's for 5 ms); on few cores it would slow the next runtime many
+#: times over.
+PAUSE_S = 0.1
+#: Untimed calls at the head of such a turn, which wake the threads and warm the caches.
+LEAD_IN = 5
+
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and the 10th and 90th percentile."""
+
+    median: float
+    p10: float
+    p90: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Wall times of equal calls, in the order in which they were made."""
+
+    latencies_ms: tuple[float, ...]
+
+    @property
+    def spread_ms(self) -> Spread:
+        return spread(self.latencies_ms)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Percentiles with linear interpolation; there must be at least one value."""
+    p10, median, p90 = np.quantile(np.asarray(values, np.float64), (0.1, 0.5, 0.9)).tolist()
+    return Spread(median, p10, p90)
+
+
+def interleave(
+    calls: Mapping[str, Call],
+    repeats: int,
+    *,
+    warmup: int = 2,
+    lead_in: int = 0,
+    pause_s: float = 0.0,
+    on_round: Callable[[int], None] = lambda done: None,
+) -> dict[str, Timing]:
+    """Time the calls in turn, A B A B ...; the i-th latencies of all of them belong together.
+
+    Args:
+        repeats: timed calls of each.
+        warmup: untimed calls of each before the first turn.
+        lead_in: untimed calls at the head of each turn.
+        pause_s: rest before each turn, seconds.
+        on_round: told how many rounds are done.
+    """
+    for call in calls.values():
+        _repeat(call, warmup)
+    latencies_ms: dict[str, list[float]] = {name: [] for name in calls}
+    for done in range(1, repeats + 1):
+        for name, call in calls.items():
+            time.sleep(pause_s)
+            _repeat(call, lead_in)
+            latencies_ms[name].append(_latency_ms(call))
+        on_round(done)
+    return {name: Timing(tuple(values)) for name, values in latencies_ms.items()}
+
+
+def _repeat(call: Call, times: int) -> None:
+    for _ in range(times):
+        call()
+
+
+def _latency_ms(call: Call) -> float:
+    start_ns = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - start_ns) / 1e6
+
+
+def ratio_of_medians(numerator: Timing, denominator: Timing) -> float:
+    return numerator.spread_ms.median / denominator.spread_ms.median
+
+
+def pairwise_ratio(numerator: Timing, denominator: Timing) -> Spread:
+    """Of the ratios within each round."""
+    pairs = zip(numerator.latencies_ms, denominator.latencies_ms, strict=True)
+    return spread([above / below for above, below in pairs])
+
+
+def overhead_percent(whole: Timing, bare: Timing) -> Spread:
+    """(whole - bare) / bare within each round, percent."""
+    pairs = zip(whole.latencies_ms, bare.latencies_ms, strict=True)
+    return spread([100 * (total - part) / part for total, part in pairs])

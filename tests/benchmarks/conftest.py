@@ -1,0 +1,81 @@
+"""A tiny real model, once a session: trained, exported and sampled by the project's own code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dbench import cli
+from dexport import writer
+from drun import backends
+from drun import bundle as bundles
+from drun import run as drun_run
+from drun.bundle import Bundle
+from dtrain import config, device, published
+from dtrain.loop import train
+
+RECIPE = [
+    "model.dim=8", "model.dim_mults=[1,2]", "train.steps=2", "train.batch_size=4", "train.log_every=1",
+    "train.num_previews=1", "train.preview_steps=1",
+]  # fmt: skip
+NUM_IMAGES = 6
+
+
+def silent(what: str, done: int, total: int, note: str = "") -> None:
+    """A progress report for nobody."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The folders and files of one model."""
+
+    run: Path
+    checkpoint: Path
+    bundle: Path
+    samples: Path
+    animation: Path
+
+    def open(self) -> Bundle:
+        return bundles.read(self.bundle)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("model")
+    run, bundle, samples, animation = (folder / name for name in ("run", "tiny", "samples", "film.webp"))
+    checkpoint = train(config.load("digits-unet", RECIPE), run, device.choose("cpu", "fp32", "off"), False, silent)
+    writer.write_bundle(published.load(checkpoint), checkpoint, "onnx", bundle, (1, 8), 3, silent)
+    backend = backends.open_backend("ort", bundles.read(bundle), None, {"threads": 1})
+    settings = drun_run.Settings("ddpm", {"clip_x0": True}, num_steps=3)
+    sampling = drun_run.open_sampling(bundles.read(bundle), backend, settings)
+    output = drun_run.Output(samples, NUM_IMAGES, batch=4, trajectory=animation)
+    drun_run.run(sampling, output, {"backend": "ort", "precision": None}, silent)
+    return Model(run, checkpoint, bundle, samples, animation)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int | str | None
+    out: str
+    err: str
+
+
+@pytest.fixture
+def dbench(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Outcome]:
+    """`dbench(*arguments)` runs the command in this process, in `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["dbench", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        return Outcome(exit_.value.code or 0, *capsys.readouterr())
+
+    return call
