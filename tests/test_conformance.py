@@ -13,6 +13,7 @@ from dexport import writer
 from drun import backends, parity, samplers
 from drun import bundle as bundles
 from drun.bundle import Bundle
+from drun.console import silent
 from drun.loop import sample
 from drun.noise import PhiloxNoise
 from drun.run import Settings, open_sampling
@@ -25,10 +26,6 @@ READY = [name for name in backends.names() if backends.load(name).probe().availa
 #: Those that open an artifact; the others compute a closed form.
 NETWORKS = [name for name in READY if backends.load(name).formats]
 STEPS = 4
-
-
-def silent(what: str, done: int, total: int, note: str = "") -> None:
-    """A progress report for nobody."""
 
 
 @pytest.fixture(scope="module", params=sorted(models.available()))

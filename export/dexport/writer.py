@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +15,7 @@ from drun import bundle as bundles
 from drun.bundle import Artifact, Bundle, Data, FileEntry, Manifest, Model, Sampler, Tensor
 from drun.console import Report
 from drun.errors import BundleError, ParityError
-from drun.files import sha256
+from drun.files import atomic_folder, sha256
 from dtrain.published import Denoiser
 
 GOLDEN = "golden.npz"
@@ -51,7 +46,7 @@ def write_bundle(
     """
     digest = sha256(checkpoint)
     check_replaceable(out, digest)
-    with _replacing(out) as folder:
+    with atomic_folder(out) as folder:
         report("tracing the graph", 0, 1)
         network = deployable(denoiser.network)
         artifact = targets.load(target).export(network, denoiser.image_shape, batch, folder)
@@ -90,7 +85,7 @@ def _prove(bundle: Bundle, artifact: Artifact, report: Report) -> list[parity.Co
         results = parity.check(bundle, backend, artifact, report)
     finally:
         backend.close()
-    worst = max(results, key=lambda result: result.relative_l2 / result.tolerance)
+    worst = parity.worst(results)
     if not all(result.passed for result in results):
         raise ParityError(
             f"{worst.name}: relative L2 {worst.relative_l2:.2g} from eager PyTorch, allowed {worst.tolerance:g}; "
@@ -128,17 +123,3 @@ def _manifest(denoiser: Denoiser, network: Any, checkpoint: Path, digest: str) -
         ),
         golden=FileEntry(GOLDEN, ""),
     )  # fmt: skip
-
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out` that takes its place at the end, or vanishes."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
-        folder, old = Path(scratch, "new"), Path(scratch, "old")
-        folder.mkdir()
-        yield folder
-        if out.exists():
-            os.replace(out, old)
-        os.replace(folder, out)
-        shutil.rmtree(old, ignore_errors=True)

@@ -48,6 +48,10 @@ def say(message: str = "") -> None:
 Report = Callable[..., None]
 
 
+def silent(what: str, done: int, total: int, note: str = "") -> None:
+    """A report for nobody."""
+
+
 @contextmanager
 def progress() -> Iterator[Report]:
     """Yield `report(what, done, total, note="")`: bars with the time left on a terminal, lines elsewhere."""

@@ -8,8 +8,7 @@ be written in any language.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun.errors import ConfigError
+from drun.files import read_npz
 
 Noise = NDArray[np.float32]
 
@@ -45,14 +45,14 @@ class PhiloxNoise:
             raise ConfigError(f"seed got {seed}, expected a whole number from 0 to 2^64 - 1")
         self.shape = (len(indices), *shape)
         self.generators = [np.random.Philox(key=np.array([seed, i], np.uint64)) for i in indices]
-        self.num_words = 2 * ((int(np.prod(shape)) + 1) // 2)
+        self.size = math.prod(shape)
+        self.num_words = self.size + self.size % 2
         self.words = np.empty((len(indices), self.num_words), np.uint64)
 
     def __call__(self) -> Noise:
         for row, generator in zip(self.words, self.generators, strict=True):
             row[:] = generator.random_raw(self.num_words)
-        size = int(np.prod(self.shape[1:]))
-        return box_muller(self.words)[:, :size].reshape(self.shape)
+        return box_muller(self.words)[:, : self.size].reshape(self.shape)
 
 
 def box_muller(words: NDArray[np.uint64]) -> Noise:
@@ -61,12 +61,16 @@ def box_muller(words: NDArray[np.uint64]) -> Noise:
     u = ((w >> 11) + 1/2) / 2^53 is never 0 (the largest rounds to 1); each pair gives sqrt(-2 ln u0) cos(2 pi u1)
     and the same with sin, in this order.
     """
-    uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    radius = np.sqrt(-2 * np.log(uniform[:, 0::2]))
-    angle = 2 * np.pi * uniform[:, 1::2]
+    uniform = (words >> np.uint64(11)).astype(np.float64)
+    uniform += 0.5
+    uniform *= 2.0**-53
+    radius = np.log(uniform[:, 0::2])
+    radius *= -2
+    np.sqrt(radius, out=radius)
+    angle = uniform[:, 1::2] * (2 * np.pi)
     normal = np.empty(words.shape, np.float32)
-    normal[:, 0::2] = radius * np.cos(angle)
-    normal[:, 1::2] = radius * np.sin(angle)
+    np.multiply(radius, np.cos(angle), out=normal[:, 0::2], casting="same_kind")
+    np.multiply(radius, np.sin(angle), out=normal[:, 1::2], casting="same_kind")
     return normal
 
 
@@ -78,20 +82,17 @@ class FileNoise:
         num_images, shape, num_noises: the run's N, (C, H, W) and R.
 
     Raises:
-        ConfigError: unreadable file, or arrays of another shape.
+        ConfigError: arrays of another shape. DataError: the file cannot be read.
     """
 
     def __init__(self, path: Path, num_images: int, shape: tuple[int, ...], num_noises: int) -> None:
-        try:
-            with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as arrays:
-                self.arrays = {name: arrays[name].astype(np.float32) for name in arrays.files}
-        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-            raise ConfigError(f"cannot read the noise file '{path}': {error}") from error
+        arrays = read_npz(path)
         expected = {"x": (num_images, *shape)} | ({"z": (num_noises, num_images, *shape)} if num_noises else {})
         for name, wanted in expected.items():
-            got = self.arrays[name].shape if name in self.arrays else "none"
+            got = arrays[name].shape if name in arrays else "none"
             if got != wanted:
                 raise ConfigError(f"noise file '{path}': array '{name}' has shape {got}, expected {wanted}")
+        self.arrays = {name: arrays[name].astype(np.float32) for name in expected}
 
     def batch(self, indices: Sequence[int]) -> NoiseSource:
         """The source for the samples `indices`."""

@@ -15,6 +15,7 @@ from drun.bundle import Artifact, Bundle, Tolerance
 from drun.console import Report
 from drun.denoiser import Denoiser
 from drun.errors import BundleError, NotFiniteError
+from drun.files import read_npz
 from drun.run import Sampling, Settings
 
 
@@ -64,10 +65,9 @@ def check(bundle: Bundle, backend: Backend, artifact: Artifact, report: Report) 
     """Run the golden file on a backend: every single call, then every same-noise trajectory.
 
     Raises:
-        BundleError: the golden file is damaged or empty.
+        BundleError: the golden file is damaged or compares nothing. DataError: it is no .npz.
     """
-    with np.load(bundle.file(bundle.manifest.golden), allow_pickle=False) as file:
-        golden = {name: file[name] for name in file.files}
+    golden = read_npz(bundle.file(bundle.manifest.golden))
     spec = json.loads(str(golden.get("spec", "{}")))
     calls, trajectories = spec.get("calls", []), spec.get("trajectories", [])
     if not calls or not trajectories:

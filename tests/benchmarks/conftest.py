@@ -15,6 +15,7 @@ from drun import backends
 from drun import bundle as bundles
 from drun import run as drun_run
 from drun.bundle import Bundle
+from drun.console import silent
 from dtrain import config, device, published
 from dtrain.loop import train
 
@@ -23,10 +24,6 @@ RECIPE = [
     "train.num_previews=1", "train.preview_steps=1",
 ]  # fmt: skip
 NUM_IMAGES = 6
-
-
-def silent(what: str, done: int, total: int, note: str = "") -> None:
-    """A progress report for nobody."""
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,8 @@ from dbench.suites import latency
 from dbench.suites.latency import Settings
 from drun import backends
 from drun.bundle import Bundle
+from drun.console import silent
 from drun.errors import BackendUnavailable, ConfigError
-
-
-def silent(what: str, done: int, total: int, note: str = "") -> None:
-    """A progress report for nobody."""
 
 
 @pytest.fixture

@@ -12,12 +12,10 @@ import pytest
 
 from dbench.suites import quality
 from dbench.suites.quality import Settings, measure, pixels_8x8
+from drun.console import silent
 from drun.errors import ConfigError, DataError
-from dtrain.data import digits_8x8, load_images
-
-
-def silent(what: str, done: int, total: int, note: str = "") -> None:
-    """A progress report for nobody."""
+from dtrain.data import load_images
+from dtrain.digits import digits_8x8
 
 
 def save(folder: Path, images: np.ndarray) -> Path:

@@ -17,6 +17,7 @@ from dbench import machine, page, record, report
 from dbench.record import Result, Row
 from dbench.report import Sources, write_report
 from dbench.suites import quality
+from drun.console import silent
 from drun.errors import DataError, UserError
 
 VOID = {"meta", "img", "br", "hr", "link"}
@@ -72,10 +73,6 @@ def sources(model: Any, tmp_path: Path) -> Sources:
     )
     record.write(Result(speed, {}, {"backends": ("ort",), "checkpoint": None}, here, "dbench latency tiny"), tmp_path)
     return Sources(model.run, model.bundle, model.samples, tmp_path, model.animation)
-
-
-def silent(what: str, done: int, total: int, note: str = "") -> None:
-    """A progress report for nobody."""
 
 
 def test_the_command_writes_a_page_that_stands_alone(sources: Sources, dbench: Callable[..., Any]) -> None:

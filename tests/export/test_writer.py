@@ -14,16 +14,13 @@ from dexport.targets import onnx as onnx_target
 from drun import backends, images, parity
 from drun import bundle as bundles
 from drun.bundle import Bundle
+from drun.console import silent
 from drun.errors import BundleError, ParityError
 from drun.loop import sample
 from drun.noise import PhiloxNoise
 from drun.run import Settings, open_sampling
 from drun.samplers import resolve, step_table
 from dtrain import published
-
-
-def silent(what: str, done: int, total: int, note: str = "") -> None:
-    """A progress report for nobody."""
 
 
 def write(

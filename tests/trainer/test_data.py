@@ -15,15 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drun.errors import ConfigError, DataError
-from dtrain.data import (
-    augment,
-    batch_indices,
-    digit_labels,
-    digits_8x8,
-    fit,
-    load_images,
-    to_model_range,
-)
+from dtrain.batches import augment, batch_indices, to_model_range
+from dtrain.data import load_images
+from dtrain.decode import fit
+from dtrain.digits import digit_labels, digits_8x8
 
 Pixels = NDArray[np.uint8]
 

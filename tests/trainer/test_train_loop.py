@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from drun.console import silent
 from drun.errors import ConfigError, DataError, UserError
 from dtrain import checkpoint
 from dtrain.config import Optimizer, Recipe
@@ -14,10 +15,6 @@ from dtrain.device import Placement
 from dtrain.loop import learning_rate, train
 
 CPU = Placement(torch.device("cpu"), bf16=False, compile=False, reasons=())
-
-
-def silent(what: str, done: int, total: int, note: str = "") -> None:
-    """A progress report for nobody."""
 
 
 class Stop(Exception):

@@ -71,11 +71,12 @@ def tiles(
     """Cut large images into tiles, drop blank ones, and hold out by source image."""
     from dtrain.tiles import cut_tiles
 
-    summary = cut_tiles(source, out, size, overlap, holdout, min_std, seed)
+    with progress() as report:
+        summary = cut_tiles(source, out, size, overlap, holdout, min_std, seed, report)
     say(f"{summary.num_train} tiles in {out}/train, {summary.num_holdout} in {out}/holdout")
     say(
-        f"from {summary.num_sources} sources; dropped {summary.num_blank} blank tiles and {summary.num_too_small} images "
-        f"smaller than a tile. {summary.note}"
+        f"from {summary.num_sources} sources; dropped {summary.num_blank} blank tiles and {summary.num_too_small} "
+        f"images smaller than a tile. {summary.note}"
     )
 
 

@@ -21,9 +21,10 @@ from drun.console import Report
 from drun.errors import ConfigError, UserError
 from drun.files import read_json, write_json
 from dtrain import checkpoint, models, objectives
+from dtrain.batches import augment, batch_indices, to_model_range
 from dtrain.checkpoint import Checkpoint
 from dtrain.config import Optimizer, Recipe
-from dtrain.data import augment, batch_indices, load_images, to_model_range
+from dtrain.data import load_images
 from dtrain.device import Placement
 from dtrain.ema import Ema
 from dtrain.log import Log
@@ -59,7 +60,7 @@ def train(recipe: Recipe, out: Path, placement: Placement, resume: bool, report:
     state = _start(recipe, placement, checkpoint.newest(out, recipe.name) if resume else None)
     channels = int(recipe.model.get("channels", 3))
     size, train = recipe.data.image_size, recipe.train
-    images = load_images(recipe.data.source, size, channels, out / "images.npy")
+    images = load_images(recipe.data.source, size, channels, out / "images.npy", report)
     network = torch.compile(state.network) if placement.compile else state.network
     last = checkpoint.path_at(out, recipe, state.step)
 

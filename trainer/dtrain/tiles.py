@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from drun.console import Report, silent
 from drun.errors import ConfigError, DataError
-from dtrain.data import find_files, progress, read_images
+from drun.files import atomic_folder
+from dtrain.decode import find_files, read_images
 
 TRAIN, HOLDOUT = "train", "holdout"
 
@@ -51,6 +51,7 @@ def cut_tiles(
     holdout: float = 0.1,
     min_std: float = 2.0,
     seed: int = 0,
+    report: Report = silent,
 ) -> TileSummary:
     """Cut images into PNG tiles: out/train/*.png, out/holdout/*.png and the record out/tiles.json.
 
@@ -76,8 +77,10 @@ def cut_tiles(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"Output {out} exists and is not an empty folder: choose a new one or remove it.")
     sources = [_Source(path) for path in find_files(source)]
-    with _finished_folder(out) as folder:
-        _cut_all(sources, folder, size, size - overlap, min_std)
+    with atomic_folder(out) as folder:
+        (folder / TRAIN).mkdir()
+        (folder / HOLDOUT).mkdir()
+        _cut_all(sources, folder, size, size - overlap, min_std, report)
         _check_any_tiles(source, sources, size, min_std)
         _hold_out(sources, folder, holdout, seed)
         summary = _summary(sources, holdout)
@@ -99,30 +102,16 @@ def _check_settings(size: int, overlap: int, holdout: float, min_std: float) -> 
         raise ConfigError(f"min_std is a standard deviation: got {min_std}, expected at least 0 grey levels.")
 
 
-@contextmanager
-def _finished_folder(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` that takes its name at the end, or goes away on any error."""
-    folder = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        (folder / TRAIN).mkdir(parents=True)
-        (folder / HOLDOUT).mkdir()
-        yield folder
-        if out.exists():
-            out.rmdir()  # empty, and not every system renames over a folder
-        folder.rename(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 # ---- cutting --------------------------------------------------------------------------------------------
 
 
-def _cut_all(sources: list[_Source], folder: Path, size: int, stride: int, min_std: float) -> None:
+def _cut_all(sources: list[_Source], folder: Path, size: int, stride: int, min_std: float, report: Report) -> None:
     labels: set[str] = set()
     with _no_pixel_limit():
-        for source in progress(sources, "cutting tiles", total=len(sources)):
+        for done, source in enumerate(sources, 1):
             for name, image in _named_images(source.path):
                 _cut(image, _unique(name, labels), source, folder, size, stride, min_std)
+            report("cutting tiles", done, len(sources))
 
 
 def _named_images(path: Path) -> Iterator[tuple[str, Image.Image]]:

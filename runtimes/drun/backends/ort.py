@@ -55,30 +55,28 @@ class Runtime(Backend):
         except Exception as error:  # onnxruntime raises classes of its own for every cause
             raise BackendUnavailable(f"ONNX Runtime {onnxruntime.__version__} cannot open '{path}': {error}") from error
         self.binding = self.session.io_binding()
-        self.bound: tuple[int, ...] = ()
+        self.bound: tuple[Array, Array, Array | None] = (None, None, None)
 
     def describe(self) -> str:
         return f"ONNX Runtime on {self.session.get_providers()[0].removesuffix('ExecutionProvider')}"
 
     def predict(self, x: Array, t: Array, y: Array | None) -> Array:
-        feeds = {"x": x, "t": t} | ({} if y is None else {"y": y})
-        addresses = tuple(array.ctypes.data for array in feeds.values())
-        if (*addresses, len(x)) != self.bound:
-            self._bind(feeds)
-            self.bound = (*addresses, len(x))
+        if not (x is self.bound[0] and t is self.bound[1] and y is self.bound[2]):
+            self._bind(x, t, y)
         try:
             self.session.run_with_iobinding(self.binding)
         except Exception as error:
             raise BackendUnavailable(f"ONNX Runtime failed on a batch of {len(x)}: {error}") from error
         return self.out
 
-    def _bind(self, feeds: dict[str, Array]) -> None:
+    def _bind(self, x: Array, t: Array, y: Array | None) -> None:
         """Let the session read the caller's arrays and write one of ours, call after call."""
-        self.feeds, self.out = feeds, np.empty_like(feeds["x"])
+        self.bound, self.out = (x, t, y), np.empty_like(x)
         self.binding.clear_binding_inputs()
         self.binding.clear_binding_outputs()
-        for name, array in feeds.items():
-            self.binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for name, array in (("x", x), ("t", t), ("y", y)):
+            if array is not None:
+                self.binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         self.binding.bind_output("out", "cpu", 0, np.float32, self.out.shape, self.out.ctypes.data)
 
     def close(self) -> None:
