@@ -170,6 +170,23 @@ def ddim_trajectory_fixture() -> Callable[..., np.ndarray]:
     return ddim_trajectory
 
 
+@pytest.fixture
+def philox() -> Callable[[list[int], tuple[int, int]], list[int]]:
+    """One block of Philox4x64-10 (Salmon et al. 2011, section 3.3): ten rounds of two wide products, a Weyl key."""
+    word = 2**64
+
+    def block(counter: list[int], key: tuple[int, int]) -> list[int]:
+        x, (k0, k1) = counter, key
+        for _ in range(10):
+            high0, low0 = divmod(0xD2E7470EE14C6C93 * x[0], word)
+            high1, low1 = divmod(0xCA5A826395121157 * x[2], word)
+            x = [high1 ^ x[1] ^ k0, low1, high0 ^ x[3] ^ k1, low0]
+            k0, k1 = (k0 + 0x9E3779B97F4A7C15) % word, (k1 + 0xBB67AE8584CAA73B) % word
+        return x
+
+    return block
+
+
 @dataclass(frozen=True)
 class Result:
     code: int | str | None

@@ -24,7 +24,8 @@ def random_table(clip: Clip | None) -> StepTable:
     for i in range(7):
         p, q, a, b, c, d0, d1 = rng.uniform(-1, 1, 7).tolist()
         history = (d0, d1)[: min(i, 2)]
-        rows.append(Row(float(7 - i), p if i % 3 else 0.0, q if i % 3 else 1.0, a, b, c if i % 2 else 0.0, history, 1.5))
+        p, q = (p, q) if i % 3 else (0.0, 1.0)
+        rows.append(Row(float(7 - i), p, q, a, b, c if i % 2 else 0.0, history, w=1.5))
     return StepTable(tuple(rows), clip)
 
 
@@ -63,6 +64,12 @@ def test_the_loop_evaluates_the_table(clip: Clip | None) -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-12)
     assert calls == expected_calls
     assert next(draws, None) is None
+
+
+def test_a_plain_clip_bounds_to_1() -> None:
+    table = StepTable((Row(0.0, 0.0, 1.0, 0.0, 1.0),), Clip())
+    x = np.array([-3.0, -1, -0.5, 0.25, 1, 40]).reshape(1, 1, 2, 3)
+    assert sample(lambda x, t, w: x, x, table, np.empty).ravel().tolist() == [-1, -1, -0.5, 0.25, 1, 1]
 
 
 def test_the_state_is_carried_in_place_in_its_own_dtype() -> None:

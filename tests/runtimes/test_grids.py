@@ -150,6 +150,7 @@ def test_karras_in_one_step_starts_at_the_top() -> None:
         (10, "10,15,25", "grid '10,15,25' holds 50 steps, expected 10"),
         (10, "", "holds 0 steps, expected 10"),
         (501, "501,0", "asks for 501 steps of a section of 500: choose 1 to that"),
+        (502, "1,501", "asks for 501 steps of a section of 500: choose 1 to that"),
         (10, "ddim20", "grid 'ddim20' does not fit 10 steps"),
     ],
 )

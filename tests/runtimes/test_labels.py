@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -24,6 +26,10 @@ def test_given_labels_repeat_by_sample_number() -> None:
     assert np.array_equal(choose("7, 3,1", [4, 0, 2, 3], CLASSES, seed=0), [3, 7, 1, 7])
 
 
+def test_the_first_and_the_last_class_are_labels() -> None:
+    assert np.array_equal(choose("0,9", range(2), CLASSES, seed=0), [0, 9])
+
+
 def test_random_labels_belong_to_seed_and_sample() -> None:
     everyone = choose("random", range(2000), CLASSES, seed=5)
     assert everyone is not None
@@ -31,6 +37,14 @@ def test_random_labels_belong_to_seed_and_sample() -> None:
     assert not np.array_equal(choose("random", range(2000), CLASSES, seed=6), everyone)
     assert np.bincount(everyone, minlength=10).min() > 150
     assert set(everyone) == set(range(10))
+
+
+def test_random_labels_come_from_a_stream_apart_from_the_noise(
+    philox: Callable[[list[int], tuple[int, int]], list[int]],
+) -> None:
+    """The first word of the counter that begins at (1, 0, 0, 1), modulo the classes."""
+    expected = [philox([1, 0, 0, 1], (5, i))[0] % 10 for i in range(20)]
+    assert np.array_equal(choose("random", range(20), CLASSES, seed=5), expected)
 
 
 def test_an_unconditional_model_has_no_labels() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drun.errors import ConfigError
+from drun.errors import ConfigError, DataError
 from drun.noise import FileNoise, PhiloxNoise, box_muller
 
 WORD = 2**64
+Philox = Callable[[list[int], tuple[int, int]], list[int]]
 
 
-def philox_block(counter: int, key: tuple[int, int]) -> list[int]:
-    """Philox4x64-10 (Salmon et al. 2011, section 3.3): ten rounds of two wide products and a Weyl key."""
-    x = [counter >> 64 * i & WORD - 1 for i in range(4)]
-    k0, k1 = key
-    for _ in range(10):
-        high0, low0 = divmod(0xD2E7470EE14C6C93 * x[0], WORD)
-        high1, low1 = divmod(0xCA5A826395121157 * x[2], WORD)
-        x = [high1 ^ x[1] ^ k0, low1, high0 ^ x[3] ^ k1, low0]
-        k0, k1 = (k0 + 0x9E3779B97F4A7C15) % WORD, (k1 + 0xBB67AE8584CAA73B) % WORD
-    return x
-
-
-def reference_words(seed: int, index: int, count: int) -> list[int]:
+def reference_words(philox: Philox, seed: int, index: int, count: int) -> list[int]:
     """The stream of one sample: the counter starts at 1 and each block gives its four words in order."""
     blocks = range(1, 2 + (count - 1) // 4)
-    return [word for counter in blocks for word in philox_block(counter, (seed, index))][:count]
+    return [word for counter in blocks for word in philox([counter, 0, 0, 0], (seed, index))][:count]
 
 
 def reference_normals(words: list[int]) -> list[float]:
@@ -46,24 +35,23 @@ def reference_normals(words: list[int]) -> list[float]:
     return normals
 
 
-def test_the_reference_gives_the_published_answers() -> None:
+def test_the_reference_gives_the_published_answers(philox: Philox) -> None:
     """Known answers of the Random123 distribution for philox4x64-10."""
-    assert philox_block(0, (0, 0)) == [
+    assert philox([0, 0, 0, 0], (0, 0)) == [
         0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B,
     ]  # fmt: skip
-    ones = WORD - 1
-    assert philox_block(WORD**4 - 1, (ones, ones)) == [
+    assert philox([WORD - 1] * 4, (WORD - 1, WORD - 1)) == [
         0x87B092C3013FE90B, 0x438C3C67BE8D0224, 0x9CC7D7C69CD777B6, 0xA09CAEBF594F0BA0,
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("seed", "index"), [(0, 0), (1, 0), (0, 1), (123, 45), (WORD - 1, 10**9)])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (1, 2, 3), (3, 4, 4)])
-def test_two_draws_of_a_sample(seed: int, index: int, shape: tuple[int, ...]) -> None:
+def test_two_draws_of_a_sample(philox: Philox, seed: int, index: int, shape: tuple[int, ...]) -> None:
     """An odd image uses a whole pair for its last number, so the next draw starts at an even word."""
     size = math.prod(shape)
     padded = size + size % 2
-    words = reference_words(seed, index, 2 * padded)
+    words = reference_words(philox, seed, index, 2 * padded)
     source = PhiloxNoise(seed, [index], shape)
     for draw in (words[:padded], words[padded:]):
         got = source()
@@ -162,23 +150,7 @@ def test_wrong_shapes_are_refused(
         FileNoise(path, num_images, (1, 2, 2), num_noises)
 
 
-def broken_files(folder: Path) -> dict[str, Path]:
-    """Things that are no .npz of numbers."""
-    files = {name: folder / name for name in ("text", "empty", "npy", "cut", "objects", "words")}
-    files["text"].write_text("hello")
-    files["empty"].write_bytes(b"")
-    with files["npy"].open("wb") as file:
-        np.save(file, np.zeros(3))
-    for name, array in {"objects": np.array([None]), "words": np.array(["a"])}.items():
-        with files[name].open("wb") as file:
-            np.savez(file, x=array)
-    with zipfile.ZipFile(files["cut"], "w") as archive:
-        archive.writestr("x.npy", b"\x93NUMPY")
-    files["cut"].write_bytes(files["cut"].read_bytes()[:-10])
-    return files | {"missing": folder / "missing", "folder": folder}
-
-
-@pytest.mark.parametrize("kind", ["text", "empty", "npy", "cut", "objects", "words", "missing", "folder"])
-def test_a_file_that_is_no_npz_is_refused(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(ConfigError, match=r"cannot read the noise file '.*'"):
-        FileNoise(broken_files(tmp_path)[kind], 1, (1, 2, 2), 0)
+def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "n.npz").write_text("hello")
+    with pytest.raises(DataError, match=r"cannot read the arrays of '.*n.npz': File is not a zip file"):
+        FileNoise(tmp_path / "n.npz", 1, (1, 2, 2), 0)

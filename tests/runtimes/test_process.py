@@ -67,6 +67,11 @@ def test_the_shortest_legal_linear_chain() -> None:
     assert DiscreteProcess("linear", 21).betas.max() < 1
 
 
+def test_a_chain_of_one_step() -> None:
+    """From cos^2 of almost 0 to cos^2 of pi/2, at the upper clip."""
+    assert DiscreteProcess("cosine", 1).betas.tolist() == [0.9999]
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("num_timesteps", [25, 1000, 4000])
 def test_every_schedule_is_finite_and_falls(schedule: str, num_timesteps: int) -> None:
@@ -125,9 +130,11 @@ def test_dictionary_round_trip() -> None:
     [
         ({"kind": "continuous"}, "unknown process kind 'continuous'"),
         ({"schedule": "linear"}, "unknown process kind 'None'"),
-        ({"kind": "discrete", "steps": 3}, "has a wrong field: .*'steps'"),
-        ({"kind": "discrete", "num_timesteps": "many"}, "has a wrong field"),
-        ({"kind": "discrete", "schedule": ["linear"]}, "has a wrong field"),
+        ({"kind": "discrete", "schedule": "linear"}, "has a wrong or missing field: 'num_timesteps'"),
+        ({"kind": "discrete", "num_timesteps": 100}, "has a wrong or missing field: 'schedule'"),
+        ({"kind": "discrete", "schedule": "linear", "num_timesteps": 100, "steps": 3}, "wrong or missing.*'steps'"),
+        ({"kind": "discrete", "schedule": "linear", "num_timesteps": "many"}, "has a wrong or missing field"),
+        ({"kind": "discrete", "schedule": ["linear"], "num_timesteps": 100}, "has a wrong or missing field"),
     ],
 )
 def test_wrong_dictionaries_are_refused(config: dict[str, object], message: str) -> None:

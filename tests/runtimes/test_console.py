@@ -1,0 +1,98 @@
+"""Errors in one line, and progress."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from drun import console
+from drun.errors import BundleError, ParityError
+
+STOPPED = "error: interrupted: what was finished is kept, the same command goes on from there\n"
+
+
+def stop(error: BaseException) -> Callable[[], Any]:
+    def app() -> None:
+        raise error
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (BundleError("no bundle"), 1, "error: no bundle\n"),
+        (ParityError("too far"), 3, "error: too far\n"),
+        (OSError(28, "No space left on device"), 1, "error: [Errno 28] No space left on device\n"),
+        (MemoryError(), 1, "error: MemoryError\n"),
+        (BundleError("two\n  lines"), 1, "error: two lines\n"),
+        (KeyboardInterrupt(), 130, STOPPED),
+        (SystemExit(130), 130, STOPPED),
+        (SystemExit(2), 2, ""),
+        (SystemExit(0), 0, ""),
+    ],
+)  # fmt: skip
+def test_errors_are_one_line_and_a_code(
+    error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["drun"])
+    with pytest.raises(SystemExit) as exit_:
+        console.run_app(stop(error))
+    assert exit_.value.code == code
+    assert capsys.readouterr() == ("", message)
+
+
+def test_debug_raises_and_is_no_option_of_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["drun", "info", "--debug", "x"])
+    with pytest.raises(BundleError):
+        console.run_app(stop(BundleError("no bundle")))
+    assert sys.argv == ["drun", "info", "x"]
+
+
+def test_a_programming_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["drun"])
+    with pytest.raises(ZeroDivisionError):
+        console.run_app(lambda: 1 / 0)
+
+
+def test_plain_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line when something begins, then one every 15 seconds, with the time left."""
+    now = 100.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    seen = []
+    with console.progress() as report:
+        for seconds, done in ((100.0, 4), (110.0, 6), (120.0, 14), (121.0, 20), (140.0, 34)):
+            now = seconds
+            report("sampling", done, 54, "fast")
+            seen.append(capsys.readouterr().err)
+        now = 200.0
+        report("packing", 0, 3)
+    assert seen == [
+        "sampling …\n", "", "sampling: 14/54 fast about 80 s left\n", "", "sampling: 34/54 fast about 27 s left\n",
+    ]  # fmt: skip
+    assert capsys.readouterr() == ("", "packing …\n")
+
+
+def test_plain_progress_before_anything_is_done(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no time left to tell yet."""
+    monkeypatch.setattr(console, "PLAIN_INTERVAL_S", 0.0)
+    with console.progress() as report:
+        report("golden file", 0, 4)
+        report("golden file", 0, 4)
+    assert capsys.readouterr().err == "golden file …\n"
+
+
+def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with console.progress() as report:
+        report("sampling", 2, 4)
+        report("packing", 1, 3, "slowly")
+        report("sampling", 4, 4)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert all(text in err for text in ("sampling", "4/4", "packing", "1/3", "slowly"))
