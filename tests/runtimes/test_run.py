@@ -19,7 +19,7 @@ from drun import bundle as bundles
 from drun import images, samplers
 from drun.backends import Backend, null, open_backend
 from drun.bundle import Bundle
-from drun.errors import ConfigError, UserError
+from drun.errors import ConfigError, NotFiniteError, UserError
 from drun.noise import PhiloxNoise
 from drun.run import Output, Settings, noise_digest, open_sampling, run
 from drun.trajectory import FRAME_MS, LAST_FRAME_MS
@@ -160,6 +160,15 @@ def test_the_record_is_enough_to_repeat_the_run(make_bundle: MakeBundle, tmp_pat
     own = {key: value for key, value in record["settings"].items() if key in Settings.__dataclass_fields__}
     draw(bundle, tmp_path / "second", Settings(**own), num_images=record["num_images"])
     assert results(tmp_path / "second") == results(tmp_path / "first")
+
+
+def test_progress_counts_the_steps_of_each_image(bundle: Bundle, tmp_path: Path) -> None:
+    """7 images in batches of 3, 3 and 1, 5 steps each."""
+    output, seen = Output(tmp_path, 7, 3), []
+    sampling = open_sampling(bundle, null.Runtime(bundle, None, {}), ANCESTRAL, output=output)
+    record = {"backend": "null", "precision": None}
+    assert run(sampling, output, record, lambda what, done, total: seen.append((what, done, total))) == 7
+    assert seen == [("sampling", done, 35) for done in (3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 31, 32, 33, 34, 35)]
 
 
 # --- one image, however the work is cut
@@ -466,6 +475,19 @@ def test_a_resumed_run_has_the_trajectory_of_the_whole_run(bundle: Bundle, tmp_p
     assert results(tmp_path / "out") == results(tmp_path / "at once")
 
 
+def test_a_first_batch_with_a_gap_is_animated_whole(bundle: Bundle, tmp_path: Path) -> None:
+    """The other images of the batch are there, but the animation shows all of it."""
+    draw(bundle, tmp_path / "out", trajectory=tmp_path / "t.webp")
+    animation, finished = (tmp_path / "t.webp").read_bytes(), results(tmp_path / "out")
+    for i in (0, 5):
+        (tmp_path / "out" / f"{i:06d}.png").unlink()
+    backend = Counted(bundle)
+    draw(bundle, tmp_path / "out", backend=backend, trajectory=tmp_path / "t.webp")
+    assert backend.batches == [3] * 5 + [1] * 5
+    assert (tmp_path / "t.webp").read_bytes() == animation
+    assert results(tmp_path / "out") == finished
+
+
 # --- what can go wrong
 
 
@@ -486,9 +508,9 @@ class Poisoned(null.Runtime):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
 def test_images_that_are_not_finite(bundle: Bundle, tmp_path: Path, value: float) -> None:
-    """Without a warning of numpy's on the way, and nothing is saved."""
-    message = r"the images are not finite after step [345] of 5 \(t = [\d.]+\): try --precision fp32, clip_x0=true"
-    with pytest.raises(UserError, match=message):
+    """Without a warning of numpy's on the way, and nothing is saved; 3e38 overflows within the step."""
+    message = r"the images are not finite after step 3 of 5 \(t = 50\): try --precision fp32, clip_x0=true or another"
+    with pytest.raises(NotFiniteError, match=message):
         draw(bundle, tmp_path, replace(ANCESTRAL, options={"clip_x0": False}), Poisoned(bundle, value))
     assert pngs(tmp_path) == {}
 
