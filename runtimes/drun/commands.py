@@ -32,10 +32,11 @@ def sample(
     output = Output(folder, num_images, batch, _shard(shard), save_raw, trajectory, noise)
     start = time.monotonic()
     backend = registry.open_backend(backend_id, bundle, precision, {"threads": threads})
-    sampling = open_sampling(bundle, backend, settings, precision, output)
+    opened = bundle.artifact(backend.formats, precision).precision if backend.formats else None
+    sampling = open_sampling(bundle, backend, settings, opened, output)
     say(f"{bundle.name} on {backend.describe()}: {num_images} images, {name}, {steps} steps, seed {seed}")
     with progress() as report:
-        num_computed = run(sampling, output, {"backend": backend_id, "precision": precision}, report)
+        num_computed = run(sampling, output, {"backend": backend_id, "precision": opened}, report)
     backend.close()
     _say_result(output, num_computed, time.monotonic() - start)
 

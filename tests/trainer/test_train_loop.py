@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +75,30 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(tiny_recipe: Recipe, tmp_
     last = checkpoint.read(checkpoint.newest(tmp_path, wild.name))
     assert last.step >= 1
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    tiny_recipe: Recipe, tiny_assignments: list[str], tmp_path: Path
+) -> None:
+    """The system refuses files above a limit, as it does when the disk is full."""
+    out = tmp_path / "run"
+    short = replace(tiny_recipe, train=replace(tiny_recipe.train, steps=10))
+    before = train(short, out, CPU, False, silent)
+    content = before.read_bytes()
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(content) // 2},) * 2); "
+        "from dtrain.cli import main; main()"
+    )
+    options = [word for assignment in tiny_assignments for word in ("--set", assignment)]
+    words = [sys.executable, "-c", code, "run", "digits-unet", "--out", str(out), "--resume", *options]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "error: cannot write" in done.stderr
+    assert "most likely the disk is full" in done.stderr
+    assert before.read_bytes() == content
+    assert [path.name for path in out.glob("*.p*t")] == [before.name]
+    assert not list(out.glob(".*"))
 
 
 def test_folders_are_never_mixed_up(tiny_recipe: Recipe, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ in the data.
 
 from __future__ import annotations
 
+import errno
 import pickletools
 import re
 import warnings
@@ -52,7 +53,10 @@ def save(checkpoint: Checkpoint, folder: Path, keep: int) -> Path:
         "model": checkpoint.model, "ema": checkpoint.ema, "optimizer": checkpoint.optimizer,
     }  # fmt: skip
     with atomic(path) as temporary:
-        torch.save(content, temporary)
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's writer hides the system's reason
+            raise OSError(errno.ENOSPC, "writing failed, most likely the disk is full") from error
     older = sorted(folder.glob(f"{checkpoint.recipe.name}-*.pt"))
     for outdated in older[: -max(keep, 1)]:
         outdated.unlink()
