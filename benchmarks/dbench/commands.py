@@ -24,5 +24,7 @@ def report(out: Path, *, run: Path, bundle: Path, samples: Path, results: Path, 
     from dbench.report import Sources, write_report
 
     with progress() as reporter:
-        write_report(out, Sources(run, bundle, samples, results, animation), reporter)
+        figures = write_report(out, Sources(run, bundle, samples, results, animation), reporter)
+    for number, meaning in figures:
+        say(f"{number:>10}  {meaning}")
     say(str(out))

@@ -40,8 +40,11 @@ class Sources:
     animation: Path | None = None
 
 
-def write_report(out: Path, sources: Sources, report: Report) -> None:
+def write_report(out: Path, sources: Sources, report: Report) -> list[tuple[str, str]]:
     """Write one self-contained HTML file; parity is proven anew.
+
+    Returns:
+        The page's key figures: (number with its unit, what it is).
 
     Raises:
         DataError: a file is missing. UserError: one is not what it should be.
@@ -49,12 +52,13 @@ def write_report(out: Path, sources: Sources, report: Report) -> None:
     recipe, sampled = read_object(sources.run / "recipe.json"), read_object(sources.samples / "run.json")
     bundle, results = bundles.read(sources.bundle), read_results(sources.results)
     proofs = prove(bundle, report)
+    figures = [*_key_rows(results), *_key_proofs(proofs)]
     title = f"{recipe['name']}: from training to {_formats(bundle)}, measured"
     parts = [
         page.header(
             title,
             page.paragraph(_lead(bundle, recipe, sampled), "lead"),
-            page.key_numbers([*_key_rows(results), *_key_proofs(proofs)]),
+            page.key_numbers(figures),
         ),
         _training(sources.run, recipe),
         _samples(sources, recipe, sampled),
@@ -65,6 +69,7 @@ def write_report(out: Path, sources: Sources, report: Report) -> None:
     ]
     with atomic(out) as temporary:
         temporary.write_text(page.document(title, "\n".join(parts)), encoding="utf-8")
+    return figures
 
 
 # ---- reading --------------------------------------------------------------------------------------------

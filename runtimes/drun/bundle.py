@@ -150,7 +150,7 @@ class Bundle:
         present = ", ".join(f"{a.format} {a.precision}" for a in self.manifest.artifacts) or "nothing"
         raise BundleError(
             f"bundle '{self.path}' has no {wanted} artifact, it holds {present}: "
-            f"add one with 'dexport {formats[0]} {self.path}'"
+            "choose one of these, or export the missing one"
         )
 
     def locate(self, entry: FileEntry) -> Path:

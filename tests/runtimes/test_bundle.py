@@ -267,8 +267,8 @@ def test_an_artifact_without_files_is_refused(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("formats", "precision", "message"),
     [
-        (("trt",), None, r"has no trt artifact, it holds onnx fp32: add one with 'dexport trt "),
-        (("onnx",), "int8", r"has no onnx in int8 artifact, it holds onnx fp32: add one with 'dexport onnx "),
+        (("trt",), None, r"has no trt artifact, it holds onnx fp32: choose one of these, or export"),
+        (("onnx",), "int8", r"has no onnx in int8 artifact, it holds onnx fp32: choose one of these, or export"),
         (("a", "b"), None, r"has no a/b artifact"),
     ],
 )
@@ -281,5 +281,5 @@ def test_an_artifact_that_is_not_there(
 
 def test_an_empty_bundle_holds_nothing(bundle: Bundle) -> None:
     empty = replace(bundle, manifest=replace(bundle.manifest, artifacts=()))
-    with pytest.raises(BundleError, match=r"has no onnx artifact, it holds nothing: add one"):
+    with pytest.raises(BundleError, match=r"has no onnx artifact, it holds nothing: choose"):
         empty.artifact(("onnx",))

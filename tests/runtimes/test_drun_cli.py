@@ -290,7 +290,7 @@ def test_wrong_precision(make_bundle: MakeBundle, drun: Drun) -> None:
     make_bundle("x")
     result = drun("--precision", "int4")
     fails(result, "bundle 'bundles/x' has no onnx in int4 artifact, it holds onnx fp32: "
-                  "add one with 'dexport onnx bundles/x'")  # fmt: skip
+                  "choose one of these, or export the missing one")  # fmt: skip
 
 
 def test_no_bundle(drun: Drun) -> None:
