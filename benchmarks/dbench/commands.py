@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ from drun.console import progress, say
 
 
 def measure(suite: str, out: Path, **settings: Any) -> None:
-    """Run a suite, print its table, write it, and end with one line of JSON."""
+    """Run a suite, print its table and write it; where no person looks on, end with one line of JSON."""
     module = suites.load(suite)
     with progress() as report:
         result = module.measure(module.Settings(**settings), report)
     say(record.to_markdown(result))
     for path in record.write(result, out):
         say(str(path))
-    say(record.to_line(result))
+    if not sys.stdout.isatty():
+        say(record.to_line(result))
 
 
 def report(out: Path, *, run: Path, bundle: Path, samples: Path, results: Path, animation: Path | None) -> None:

@@ -36,6 +36,11 @@ def test_round_trip_holds_tensors_numbers_and_strings_only(tiny_recipe: Recipe, 
     assert torch.load(path, weights_only=True)["format"] == checkpoint.FORMAT
 
 
+def test_the_same_content_gives_the_same_bytes(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    paths = [checkpoint.save(make(tiny_recipe, 5), tmp_path / name, keep=1) for name in ("a", "b")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
 def test_only_the_newest_are_kept_and_no_partial_file_is_left(tiny_recipe: Recipe, tmp_path: Path) -> None:
     for step in (10, 20, 30, 100):
         checkpoint.save(make(tiny_recipe, step), tmp_path, keep=2)

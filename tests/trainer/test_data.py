@@ -1,4 +1,4 @@
-"""Image sources, their cache, and the order, augmentation and range of training batches."""
+"""Image sources and their cache."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
 from drun.errors import ConfigError, DataError
-from dtrain.batches import augment, batch_indices, to_model_range
 from dtrain.data import load_images
-from dtrain.decode import fit
-from dtrain.digits import digit_labels, digits_8x8
 
 Pixels = NDArray[np.uint8]
 
@@ -301,159 +295,3 @@ def test_cache_inside_the_source_would_be_trained_on(folder: Path) -> None:
     refuses(folder, folder / "runs" / "cache.npy", "would take in the cache .*: put the output elsewhere")
     assert len(load_images(folder, 4, 3, folder / ".cache" / "cache.npy")) == 4
     assert len(load_images(folder, 8, 3, folder / ".cache" / "cache.npy")) == 4
-
-
-# ---- resizing -------------------------------------------------------------------------------------------
-
-
-def test_fit_crops_the_centre() -> None:
-    pixels = np.zeros((8, 24, 3), np.uint8)
-    pixels[:, 8:16] = noise(8, 8, 3)
-    assert np.array_equal(fit(Image.fromarray(pixels), 8, 3), noise(8, 8, 3))
-    assert np.array_equal(fit(Image.fromarray(pixels.swapaxes(0, 1)), 8, 3), noise(8, 8, 3).swapaxes(0, 1))
-
-
-def test_fit_halves_by_block_means() -> None:
-    pixels = noise(32, 32)
-    means = pixels.reshape(16, 2, 16, 2).mean(axis=(1, 3)).reshape(8, 2, 8, 2).mean(axis=(1, 3))
-    assert np.abs(fit(Image.fromarray(pixels), 8, 1)[..., 0] - means).max() <= 2  # Pillow rounds each pass
-
-
-@pytest.mark.parametrize(("height", "width"), [(5, 9), (31, 17), (8, 100), (15, 16), (301, 33)])
-def test_fit_gives_the_asked_size(height: int, width: int) -> None:
-    assert fit(flat(height, width, (9, 9, 9)), 8, 3).shape == (8, 8, 3)
-
-
-# ---- digits ---------------------------------------------------------------------------------------------
-
-
-def test_digits_are_the_bundled_ones() -> None:
-    digits = digits_8x8()
-    assert digits.shape == (1797, 8, 8)
-    assert digits.dtype == np.float64
-    assert (digits.min(), digits.max()) == (0.0, 1.0)
-    assert np.array_equal(digits * 16, np.rint(digits * 16))
-    assert digit_labels().shape == (1797,)
-    assert set(digit_labels()) == set(range(10))
-
-
-def test_enlarged_digits_average_to_the_originals(tmp_path: Path) -> None:
-    images = load_images("digits", 16, 1, tmp_path / "cache.npy")
-    means = images[..., 0].reshape(-1, 8, 2, 8, 2).mean(axis=(2, 4))
-    assert images.shape == (1797, 16, 16, 1)
-    assert images.dtype == np.uint8
-    assert np.abs(means - 255 * digits_8x8()).max() <= 0.5  # rounding
-    assert (images.min(), images.max()) == (0, 255)
-
-
-def test_enlarged_digits_are_smoother_than_squares(tmp_path: Path) -> None:
-    images = load_images("digits", 16, 3, tmp_path / "cache.npy").astype(float)
-    squares = (255 * digits_8x8()).repeat(2, axis=1).repeat(2, axis=2)
-    assert images.shape == (1797, 16, 16, 3)
-    roughness = [np.square(np.diff(stack, axis=1)).mean() for stack in (images[..., 0], squares)]
-    assert roughness[0] < 0.9 * roughness[1]
-
-
-def test_digits_have_one_size(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="got image_size 32, expected 16"):
-        load_images("digits", 32, 1, tmp_path / "cache.npy")
-
-
-# ---- order ----------------------------------------------------------------------------------------------
-
-
-@settings(max_examples=60, deadline=None)
-@given(num_images=st.integers(1, 40), batch_size=st.integers(1, 50), seed=st.integers(0, 2**63 - 1))
-def test_every_epoch_shows_each_image_once(num_images: int, batch_size: int, seed: int) -> None:
-    num_steps = -(-3 * num_images // batch_size)
-    order = np.concatenate([batch_indices(num_images, batch_size, seed, step) for step in range(num_steps)])
-    for epoch in range(3):
-        part = order[epoch * num_images : (epoch + 1) * num_images]
-        assert sorted(part) == list(range(num_images))
-
-
-@settings(max_examples=60, deadline=None)
-@given(num_images=st.integers(1, 40), batch_size=st.integers(1, 50), step=st.integers(0, 10**6))
-def test_order_needs_only_seed_and_step(num_images: int, batch_size: int, step: int) -> None:
-    resumed = batch_indices(num_images, batch_size, 7, step)
-    batch_indices(num_images + 1, 3, 8, 0)
-    assert resumed.shape == (batch_size,)
-    assert resumed.dtype == np.int64
-    assert np.array_equal(batch_indices(num_images, batch_size, 7, step), resumed)
-    halves = [batch_indices(num_images, batch_size, 7, at) for at in (2 * step, 2 * step + 1)]
-    assert np.array_equal(batch_indices(num_images, 2 * batch_size, 7, step), np.concatenate(halves))
-
-
-def test_orders_differ_between_epochs_and_seeds() -> None:
-    orders = [batch_indices(100, 100, seed, epoch).tolist() for seed in (0, 1) for epoch in (0, 1)]
-    assert len({tuple(order) for order in orders}) == 4
-    assert tuple(range(100)) not in {tuple(order) for order in orders}
-
-
-# ---- augmentation and range -----------------------------------------------------------------------------
-
-
-def symmetries_seen(modes: list[str], num: int = 400) -> dict[tuple[int, bool], int]:
-    """How often each symmetry occurs; keys: quarter turns, then whether mirrored before."""
-    image = torch.arange(9, dtype=torch.uint8).reshape(1, 3, 3)
-    generator = torch.Generator().manual_seed(0)
-    batch = augment(image.expand(num, 1, 3, 3), modes, generator)
-    group = {
-        (turns, mirrored): (image.flip(-1) if mirrored else image).rot90(turns, (-2, -1))
-        for turns in range(4)
-        for mirrored in (False, True)
-    }
-    counts = {key: sum(torch.equal(result, member) for result in batch) for key, member in group.items()}
-    assert sum(counts.values()) == num
-    return counts
-
-
-def test_all_eight_symmetries_occur_about_equally_often() -> None:
-    counts = symmetries_seen(["hflip", "vflip", "rot90"])
-    assert len(counts) == 8
-    assert all(25 < count < 80 for count in counts.values())
-
-
-@pytest.mark.parametrize(
-    ("modes", "expected"),
-    [
-        ([], {(0, False)}),
-        (["hflip"], {(0, False), (0, True)}),
-        (["vflip"], {(0, False), (2, True)}),
-        (["hflip", "vflip"], {(0, False), (0, True), (2, True), (2, False)}),
-        (["rot90"], {(0, False), (1, False), (2, False), (3, False)}),
-    ],
-)
-def test_each_mode_is_its_own_symmetry(modes: list[str], expected: set[tuple[int, bool]]) -> None:
-    counts = symmetries_seen(modes)
-    assert {key for key, count in counts.items() if count} == expected
-    assert all(count > 0.6 * 400 / len(expected) for count in counts.values() if count)
-
-
-def test_augmentation_repeats_with_the_generator_and_spares_its_input() -> None:
-    batch = torch.randn(16, 3, 4, 4)
-    kept = batch.clone()
-    modes = ["hflip", "rot90"]
-    first, second = (augment(batch, modes, torch.Generator().manual_seed(5)) for _ in range(2))
-    assert torch.equal(first, second)
-    assert not torch.equal(first, batch)
-    assert torch.equal(batch, kept)
-
-
-def test_augmentation_refuses() -> None:
-    generator = torch.Generator()
-    with pytest.raises(ConfigError, match="got 'blur', expected hflip, vflip, rot90"):
-        augment(torch.zeros(1, 3, 4, 4), ["hflip", "blur"], generator)
-    with pytest.raises(ConfigError, match="rot90 needs square images: got 4x6 pixels"):
-        augment(torch.zeros(1, 3, 4, 6), ["rot90"], generator)
-    assert augment(torch.zeros(1, 3, 4, 6), ["hflip", "vflip"], generator).shape == (1, 3, 4, 6)
-
-
-def test_model_range() -> None:
-    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(2, 16, 16, 3)
-    scaled = to_model_range(levels)
-    assert scaled.shape == (2, 3, 16, 16)
-    assert scaled.dtype == torch.float32
-    assert scaled.is_contiguous()
-    assert (scaled.min(), scaled.max()) == (-1.0, 1.0)
-    assert torch.equal(torch.round((scaled + 1) * 127.5).to(torch.uint8), levels.permute(0, 3, 1, 2))

@@ -52,9 +52,10 @@ def save(checkpoint: Checkpoint, folder: Path, keep: int) -> Path:
         "format": FORMAT, "version": VERSION, "recipe": checkpoint.recipe.to_dict(), "step": checkpoint.step,
         "model": checkpoint.model, "ema": checkpoint.ema, "optimizer": checkpoint.optimizer,
     }  # fmt: skip
-    with atomic(path) as temporary:
+    # To an open file, because torch writes a path's name, here a temporary one, into the archive.
+    with atomic(path) as temporary, temporary.open("wb") as file:
         try:
-            torch.save(content, temporary)
+            torch.save(content, file)
         except RuntimeError as error:  # torch's writer hides the system's reason
             raise OSError(errno.ENOSPC, "writing failed, most likely the disk is full") from error
     older = sorted(folder.glob(f"{checkpoint.recipe.name}-*.pt"))

@@ -20,7 +20,7 @@ class Log:
 
         self.path = folder / "log.jsonl"
         lines = self.path.read_text().splitlines() if self.path.exists() and start_step else []
-        kept = [line for line in lines if json.loads(line)["step"] <= start_step]
+        kept = [line for line in lines if _step(line) <= start_step]
         self.file = self.path.open("w")
         self.file.writelines(f"{line}\n" for line in kept)
         self.events = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1 if start_step else None)
@@ -37,3 +37,11 @@ class Log:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.file.close()
         self.events.close()
+
+
+def _step(line: str) -> float:
+    """The step of a line; infinity for one that was cut short when the run was killed."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
