@@ -9,7 +9,7 @@ be written in any language.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,9 @@ from drun.errors import ConfigError
 from drun.files import read_npz
 
 Noise = NDArray[np.float32]
+
+#: Draws of small images are made several at a time, up to so many words: numpy takes longer to begin than to compute.
+BLOCK_WORDS = 1 << 13
 
 
 class NoiseSource(Protocol):
@@ -46,17 +49,27 @@ class PhiloxNoise:
         self.shape = (len(indices), *shape)
         self.generators = [np.random.Philox(key=np.array([seed, i], np.uint64)) for i in indices]
         self.size = math.prod(shape)
-        self.num_words = self.size + self.size % 2
-        self.words = np.empty((len(indices), self.num_words), np.uint64)
+        num_words = self.size + self.size % 2
+        num_draws = max(1, BLOCK_WORDS // max(1, len(indices) * num_words))
+        self.words = np.empty((len(indices), num_draws, num_words), np.uint64)
+        self.drawn: Iterator[Noise] = iter(())
 
     def __call__(self) -> Noise:
+        draw = next(self.drawn, None)
+        if draw is None:
+            self.drawn = iter(self._draw_ahead())
+            draw = next(self.drawn)
+        return draw[:, : self.size].reshape(self.shape)
+
+    def _draw_ahead(self) -> Noise:
+        """The next few draws of every stream: (draws, N, words)."""
         for row, generator in zip(self.words, self.generators, strict=True):
-            row[:] = generator.random_raw(self.num_words)
-        return box_muller(self.words)[:, : self.size].reshape(self.shape)
+            row[:] = generator.random_raw(row.size).reshape(row.shape)
+        return box_muller(self.words).swapaxes(0, 1)
 
 
 def box_muller(words: NDArray[np.uint64]) -> Noise:
-    """Pairs of words to pairs of normals (Box & Muller 1958). words: (N, 2k) uint64 -> (N, 2k) float32.
+    """Pairs of words to pairs of normals (Box & Muller 1958). words: (..., 2k) uint64 -> (..., 2k) float32.
 
     u = ((w >> 11) + 1/2) / 2^53 is never 0 (the largest rounds to 1); each pair gives sqrt(-2 ln u0) cos(2 pi u1)
     and the same with sin, in this order.
@@ -64,13 +77,13 @@ def box_muller(words: NDArray[np.uint64]) -> Noise:
     uniform = (words >> np.uint64(11)).astype(np.float64)
     uniform += 0.5
     uniform *= 2.0**-53
-    radius = np.log(uniform[:, 0::2])
+    radius = np.log(uniform[..., 0::2])
     radius *= -2
     np.sqrt(radius, out=radius)
-    angle = uniform[:, 1::2] * (2 * np.pi)
+    angle = uniform[..., 1::2] * (2 * np.pi)
     normal = np.empty(words.shape, np.float32)
-    np.multiply(radius, np.cos(angle), out=normal[:, 0::2], casting="same_kind")
-    np.multiply(radius, np.sin(angle), out=normal[:, 1::2], casting="same_kind")
+    np.multiply(radius, np.cos(angle), out=normal[..., 0::2], casting="same_kind")
+    np.multiply(radius, np.sin(angle), out=normal[..., 1::2], casting="same_kind")
     return normal
 
 

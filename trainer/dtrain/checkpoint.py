@@ -52,11 +52,11 @@ def save(checkpoint: Checkpoint, folder: Path, keep: int) -> Path:
         "format": FORMAT, "version": VERSION, "recipe": checkpoint.recipe.to_dict(), "step": checkpoint.step,
         "model": checkpoint.model, "ema": checkpoint.ema, "optimizer": checkpoint.optimizer,
     }  # fmt: skip
-    # To an open file, because torch writes a path's name, here a temporary one, into the archive.
+    # To an open file: of a path, torch writes the name, here a temporary one, into the archive.
     with atomic(path) as temporary, temporary.open("wb") as file:
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # torch's writer hides the system's reason
+        except RuntimeError as error:  # what torch's archive makes of a write that failed
             raise OSError(errno.ENOSPC, "writing failed, most likely the disk is full") from error
     older = sorted(folder.glob(f"{checkpoint.recipe.name}-*.pt"))
     for outdated in older[: -max(keep, 1)]:
