@@ -26,7 +26,7 @@ def latency(
     backend: Annotated[list[str], typer.Option(help="Backend to time; repeatable (default: all that can run).")] = [],
     batch: Annotated[int, typer.Option(min=1, help="Images a call.")] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Sampling steps of the loop, 1 to the model's T.")] = 50,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed calls; half as many loops, a quarter cold starts.")] = 20,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed calls and loops; a quarter as many cold starts.")] = 20,
     threads: Annotated[int, typer.Option(min=0, help="Processor threads of all candidates; 0: one a core.")] = 0,
     out: Out = Path("results"),
 ) -> None:

@@ -15,6 +15,14 @@ def empty(shape: tuple[int, ...], like: Array) -> Array:
     return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else like.new_empty(shape)
 
 
+def scale(x: Array, weight: float, out: Array) -> None:
+    """out = weight x, computed in the dtype of `out`."""
+    if isinstance(out, np.ndarray):
+        np.multiply(x, weight, out=out, dtype=out.dtype)
+    else:
+        out.copy_(x).mul_(weight)
+
+
 def clip(x: Array, bound: float) -> None:
     """Bound x to [-bound, bound] in place."""
     if isinstance(x, np.ndarray):

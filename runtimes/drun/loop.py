@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from drun.arrays import Array, clip, empty, magnitude_quantile
+from drun.arrays import Array, clip, empty, magnitude_quantile, scale
 from drun.table import Clip, StepTable
 
 #: (x, model time, guidance weight) -> network output, shaped as x; may be overwritten by the next call
@@ -35,9 +35,8 @@ def sample(
     for i, row in enumerate(table.rows):
         newest_first.insert(0, newest_first.pop())
         h = newest_first[0]
-        h[...] = denoise(x, row.t, row.w)
+        scale(denoise(x, row.t, row.w), row.q, out=h)
         if row.p != 0:
-            h *= row.q
             _add(h, row.p, x, scratch)
         if table.clip is not None:
             _clip(h, table.clip)
@@ -54,8 +53,7 @@ def sample(
 
 def _add(x: Array, weight: float, y: Array, scratch: Array) -> None:
     """x += weight y without a new array."""
-    scratch[...] = y
-    scratch *= weight
+    scale(y, weight, out=scratch)
     x += scratch
 
 

@@ -59,7 +59,7 @@ class PhiloxNoise:
         if draw is None:
             self.drawn = iter(self._draw_ahead())
             draw = next(self.drawn)
-        return draw[:, : self.size].reshape(self.shape)
+        return np.ascontiguousarray(draw[:, : self.size]).reshape(self.shape)
 
     def _draw_ahead(self) -> Noise:
         """The next few draws of every stream: (draws, N, words)."""

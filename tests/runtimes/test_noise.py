@@ -60,6 +60,19 @@ def test_two_draws_of_a_sample(philox: Philox, seed: int, index: int, shape: tup
         np.testing.assert_array_max_ulp(got, expected, maxulp=1)
 
 
+@pytest.mark.parametrize("shape", [(1, 3, 3), (1, 16, 16), (3, 64, 64)])
+def test_draws_made_ahead_are_those_of_the_stream(shape: tuple[int, ...]) -> None:
+    """Many draws, of sizes that are made one, several and very many at a time, in any batch; each in one piece."""
+    size = math.prod(shape)
+    together = PhiloxNoise(7, [0, 5, 2], shape)
+    generator = np.random.Philox(key=np.array([7, 5], np.uint64))
+    for _ in range(40):
+        got = together()
+        words = generator.random_raw(size + size % 2)
+        assert got.flags.c_contiguous
+        np.testing.assert_array_equal(got[1].ravel(), box_muller(words)[:size])
+
+
 def test_each_sample_has_its_own_stream() -> None:
     """In any company and order, sample 7 is sample 7."""
     alone, among = PhiloxNoise(3, [7], (3, 4, 4)), PhiloxNoise(3, [9, 7, 0], (3, 4, 4))

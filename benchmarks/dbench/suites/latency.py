@@ -37,7 +37,7 @@ class Settings:
     backends: tuple[str, ...] = ()      # none: all that can open the bundle here
     batch: int = 1                      # images a call
     steps: int = 50                     # of the sampling loop
-    repeats: int = 20                   # timed calls; half as many loops, a quarter as many cold starts
+    repeats: int = 20                   # timed calls and loops; a quarter as many cold starts
     threads: int = 0                    # 0: one for each core
 
 
@@ -164,7 +164,7 @@ def loop_rows(name: str, backend: Backend, bundle: Bundle, settings: Settings, r
     """A whole sampling, as `drun` does it, against as many bare calls of the backend on fixed arrays."""
     sampling = open_sampling(bundle, backend, _drun_settings(bundle, settings.steps))
     inputs, num_calls = example(bundle, settings.batch), len(sampling.table.rows)
-    pairs = max(3, settings.repeats // 2)
+    pairs = max(3, settings.repeats)
 
     def bare() -> None:
         for _ in range(num_calls):

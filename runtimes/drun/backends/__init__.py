@@ -46,7 +46,7 @@ class Backend(ABC):
 
     @abstractmethod
     def predict(self, x: Array, t: Array, y: Array | None) -> Array:
-        """One network call. x: (N, C, H, W) float32, t: (N,) float32, y: (N,) int64 or None.
+        """One network call. x: (N, C, H, W) float32, t: (N,) float32, y: (N,) int64 or None, all contiguous.
 
         Returns the raw output, (N, C, H, W) float32, which the next call may overwrite. The caller passes the
         same arrays again wherever it can, so that a backend may keep them bound.

@@ -76,6 +76,7 @@ class Runtime(Backend):
         self.binding.clear_binding_outputs()
         for name, array in (("x", x), ("t", t), ("y", y)):
             if array is not None:
+                assert array.flags.c_contiguous, f"{name} is bound by its address, so it must lie in one piece"
                 self.binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         self.binding.bind_output("out", "cpu", 0, np.float32, self.out.shape, self.out.ctypes.data)
 
