@@ -15,7 +15,7 @@ from torch import Tensor
 
 from drun import samplers
 from drun.bundle import Sampler
-from drun.loop import sample
+from drun.loop import Denoise, sample
 from drun.noise import PhiloxNoise
 from drun.run import Settings
 from dtrain.published import Denoiser
@@ -37,18 +37,30 @@ def write_golden(path: Path, denoiser: Denoiser, sampler: Sampler, num_steps: in
         num_steps: its steps.
         on_call: called after each network call; see `num_calls`.
     """
-    eager = _Eager(denoiser, on_call)
-    arrays: dict[str, NDArray[Any]] = {}
     short = _settings("ddim", {"grid": "linspace"}, NUM_STATES)
     long = _settings(sampler.name, sampler.options, num_steps)
-    arrays["trajectory0.out"] = eager.trajectory(short, max(BATCHES))
-    calls = _calls(eager)
-    arrays["trajectory1.out"] = eager.trajectory(long, 1)
-    for i, (x, t, out) in enumerate(calls):
-        arrays |= {f"call{i}.x": x, f"call{i}.t": np.array(t, np.float32), f"call{i}.out": out}
     runs = [(short, max(BATCHES)), (long, 1)]
+    visited: list[tuple[NDArray[Any], float]] = []
+
+    @torch.no_grad()
+    def eager(x: Tensor, t: float, w: float = 1.0) -> Tensor:
+        output: Tensor = denoiser.network(x, torch.full((len(x),), t))
+        on_call()
+        return output
+
+    def remembered(x: Tensor, t: float, w: float) -> Tensor:
+        visited.append((x.numpy().copy(), t))
+        return eager(x, t)
+
+    arrays = {"trajectory0.out": _trajectory(remembered, denoiser, *runs[0])}
+    arrays["trajectory1.out"] = _trajectory(eager, denoiser, *runs[1])
+    # Besides the visited times t = 1, where the sinusoid's slow half barely moves.
+    calls = [(x[:n], t) for x, t in [*visited, (visited[-1][0], 1.0)] for n in BATCHES]
+    for i, (x, t) in enumerate(calls):
+        out = eager(torch.from_numpy(x), t).numpy()
+        arrays |= {f"call{i}.x": x, f"call{i}.t": np.array(t, np.float32), f"call{i}.out": out}
     spec = {
-        "calls": [float(t) for _, t, _ in calls],
+        "calls": [t for _, t in calls],
         "trajectories": [{"settings": asdict(settings), "indices": list(range(n))} for settings, n in runs],
     }
     with path.open("wb") as file:
@@ -64,39 +76,11 @@ def _settings(name: str, options: dict[str, Any], num_steps: int) -> Settings:
     return Settings(name, samplers.resolve(name, options), num_steps, seed=SEED)
 
 
-def _calls(eager: _Eager) -> list[tuple[NDArray[Any], float, NDArray[Any]]]:
-    """Each batch size at each visited state, and at t = 1, where the sinusoid's slow half barely moves."""
-    states = [*eager.visited, (eager.visited[-1][0], 1.0)]
-    calls = []
-    for x, t in states:
-        for n in BATCHES:
-            calls.append((x[:n], t, eager(torch.from_numpy(x[:n]), t, 1.0).numpy()))
-    return calls
-
-
-class _Eager:
-    """The eager network, which remembers the states it was called on."""
-
-    def __init__(self, denoiser: Denoiser, on_call: OnCall) -> None:
-        self.denoiser, self.on_call = denoiser, on_call
-        self.visited: list[tuple[NDArray[Any], float]] = []
-
-    @torch.no_grad()
-    def __call__(self, x: Tensor, t: float, w: float) -> Tensor:
-        output: Tensor = self.denoiser.network(x, torch.full((len(x),), t))
-        self.on_call()
-        return output
-
-    def trajectory(self, settings: Settings, num_images: int) -> NDArray[Any]:
-        denoiser = self.denoiser
-        table = samplers.step_table(
-            settings.sampler, denoiser.process, denoiser.prediction, settings.num_steps, settings.options
-        )
-        noise = PhiloxNoise(settings.seed, range(num_images), denoiser.image_shape)
-
-        def remember(x: Tensor, t: float, w: float) -> Tensor:
-            self.visited.append((x.numpy().copy(), t))
-            return self(x, t, w)
-
-        x = torch.from_numpy(noise())
-        return np.asarray(sample(remember, x, table, lambda: torch.from_numpy(noise())))
+def _trajectory(denoise: Denoise, denoiser: Denoiser, settings: Settings, num_images: int) -> NDArray[Any]:
+    """The final states of the samples 0..num_images-1, (N, C, H, W) float32."""
+    table = samplers.step_table(
+        settings.sampler, denoiser.process, denoiser.prediction, settings.num_steps, settings.options
+    )
+    noise = PhiloxNoise(settings.seed, range(num_images), denoiser.image_shape)
+    x = torch.from_numpy(noise())
+    return np.asarray(sample(denoise, x, table, lambda: torch.from_numpy(noise())))

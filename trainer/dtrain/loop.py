@@ -30,6 +30,9 @@ from dtrain.ema import Ema
 from dtrain.log import Log
 from dtrain.preview import write_preview
 
+#: What a step draws random numbers for: each has its own stream, or the flips would be tied to the noise.
+AUGMENTATION, NOISE = 0, 1
+
 
 @dataclass
 class State:
@@ -138,12 +141,12 @@ def _batch(images: np.ndarray[Any, np.dtype[np.uint8]], recipe: Recipe, step: in
     train = recipe.train
     chosen = images[batch_indices(len(images), train.batch_size, train.seed, step)]
     batch = to_model_range(torch.from_numpy(chosen).to(device))
-    return augment(batch, recipe.data.augment, generator(train.seed, step, "cpu"))
+    return augment(batch, recipe.data.augment, generator(train.seed, step, AUGMENTATION, "cpu"))
 
 
-def generator(seed: int, step: int, device: torch.device | str) -> torch.Generator:
-    """The generator of one training step."""
-    mixed = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def generator(seed: int, step: int, purpose: int, device: torch.device | str) -> torch.Generator:
+    """The generator of one training step for one purpose."""
+    mixed = int(np.random.SeedSequence([seed, step, purpose]).generate_state(1, np.uint64)[0] >> np.uint64(1))
     return torch.Generator(device).manual_seed(mixed)
 
 
@@ -156,8 +159,7 @@ def _update(
         group["lr"] = rate
     state.optimizer.zero_grad()
     with torch.autocast(placement.device.type, torch.bfloat16, enabled=placement.bf16):
-        # A stream apart from the augmentation's: the same seed would tie the noise to the flips.
-        loss = objective.loss(network, x0, generator(recipe.train.seed + 1, state.step, placement.device))
+        loss = objective.loss(network, x0, generator(recipe.train.seed, state.step, NOISE, placement.device))
     loss.backward()  # type: ignore[no-untyped-call]
     limit = recipe.optimizer.grad_clip or float("inf")
     norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), limit)
