@@ -86,6 +86,23 @@ def test_what_the_file_does_not_say_is_asked_for_or_set(tmp_path: Path) -> None:
         published.load(path, "best")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("mid_block1.block.1.weight"), r"'mid_block1\.block\.1\.weight' got nothing"),
+        (lambda state: state.pop("downs.1.2.weight"), "holds no network that is known here"),
+        (lambda state: state.update({"extra.weight": torch.zeros(2)}), r"'extra\.weight' got .* expected nothing"),
+        (lambda state: state.update({"final_conv.bias": torch.zeros(9)}), r"got \(9,\), expected \(3,\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(tmp_path: Path, change: Any, message: str) -> None:
+    state = dict(perturbed("TwoResUNet").state_dict())
+    change(state)
+    torch.save(state, tmp_path / "odd.pt")
+    with pytest.raises(CheckpointError, match=message):
+        published.load(tmp_path / "odd.pt", settings=SIZE)
+
+
 def test_an_unknown_network_is_refused_with_a_key_of_it(tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
     torch.save({"encoder.weight": torch.zeros(2)}, path)

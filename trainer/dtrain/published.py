@@ -22,6 +22,14 @@ WEIGHTS = ("ema", "online")
 #: Prefixes that wrappers put before every key.
 PREFIXES = ("module.", "_orig_mod.", "ema_model.", "online_model.", "model.")
 
+#: Tables of the diffusion process and counters that lie beside a network's weights, and follow from other things.
+BUFFERS = {
+    "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_recip_alphas", "sqrt_alphas_cumprod",
+    "sqrt_one_minus_alphas_cumprod", "posterior_variance", "log_one_minus_alphas_cumprod",
+    "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_log_variance_clipped",
+    "posterior_mean_coef1", "posterior_mean_coef2", "loss_weight", "initted", "step",
+}  # fmt: skip
+
 State = dict[str, Tensor]
 
 
@@ -64,7 +72,7 @@ def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = 
 def _ours(saved: checkpoint.Checkpoint, weights: str, given: dict[str, str]) -> Denoiser:
     recipe = saved.recipe
     network = models.build(recipe.model)
-    network.load_state_dict(saved.ema if weights == "ema" else saved.model)
+    _fill(network, saved.ema if weights == "ema" else saved.model, f"a checkpoint of recipe {recipe.name}")
     size = _whole_number(given, "image_size", recipe.data.image_size)
     return Denoiser(
         network.eval(),
@@ -88,7 +96,7 @@ def _foreign(content: Any, path: Path, weights: str, given: dict[str, str]) -> D
             "expected a checkpoint of dtrain or a One-, Two- or AttentionUNet"
         )
     network = models.build(config)
-    network.load_state_dict({key: bare[key] for key in network.state_dict()})
+    _fill(network, {key: value for key, value in bare.items() if key not in BUFFERS}, f"'{path}', a {config['name']},")
     if "image_size" not in given:
         raise ConfigError(f"'{path}' does not say its image size: add --set image_size=128 (or what it was trained at)")
     size = _whole_number(given, "image_size", 0)
@@ -98,6 +106,17 @@ def _foreign(content: Any, path: Path, weights: str, given: dict[str, str]) -> D
         int(content.get("step", 0)) if isinstance(content.get("step"), int) else 0, taken,
         (*reasons, f"{config['name']} by its keys, dim {config['dim']}, mults {config['dim_mults']}", why),
     )  # fmt: skip
+
+
+def _fill(network: nn.Module, state: State, name: str) -> None:
+    """Load weights, all of them and no others. Raises CheckpointError naming the first that does not fit."""
+    expected = network.state_dict()
+    for key in [*expected, *state]:
+        got = tuple(state[key].shape) if key in state else "nothing"
+        wanted = tuple(expected[key].shape) if key in expected else "nothing"
+        if got != wanted:
+            raise CheckpointError(f"{name} does not fit its network: '{key}' got {got}, expected {wanted}")
+    network.load_state_dict(state)
 
 
 def _pick(content: Any, path: Path, weights: str) -> tuple[State, str, tuple[str, ...]]:
@@ -130,8 +149,10 @@ def unet_config(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
     init_dim, channels = state["init_conv.weight"].shape[:2]
     dim = state["time_mlp.1.weight"].shape[1]
     num_levels = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("downs."))
-    widths = [state[f"downs.{i}.2.net.1.weight"].shape[0] for i in range(num_levels - 1)]
-    widths.append(state[f"downs.{num_levels - 1}.2.weight"].shape[0])
+    keys = [f"downs.{i}.2.net.1.weight" for i in range(num_levels - 1)] + [f"downs.{num_levels - 1}.2.weight"]
+    if not set(keys) <= set(state):
+        return None
+    widths = [state[key].shape[0] for key in keys]
     gated = "ups.0.0.gate_conv.weight" in state
     two_skips = gated or "ups.0.1.residual_conv.weight" in state
     return {
