@@ -64,11 +64,29 @@ def test_the_articles_checkpoint_gives_the_chosen_weights(tmp_path: Path, weight
     assert (found.step, found.weights) == (37_000, weights)
 
 
+@pytest.mark.parametrize("weights", ["ema", "online"])
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "sigmoid"])
-def test_the_schedule_is_recognised_by_its_betas(tmp_path: Path, schedule: str) -> None:
+def test_the_schedule_is_recognised_by_its_betas(tmp_path: Path, schedule: str, weights: str) -> None:
     path = tmp_path / "model.pt"
     torch.save(article_checkpoint(perturbed("TwoResUNet"), schedule), path)
-    assert published.load(path, settings=SIZE).process == DiscreteProcess(schedule, 1000)
+    found = published.load(path, weights, SIZE)
+    assert found.process == DiscreteProcess(schedule, 1000)
+    assert f"{schedule} schedule by its betas, 1000 timesteps" in found.reasons
+
+
+def test_an_assumed_schedule_is_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "bare.pt"
+    torch.save(perturbed("TwoResUNet").state_dict(), path)
+    assert "linear schedule, 1000 timesteps: assumed" in published.load(path, settings=SIZE).reasons
+    chosen = published.load(path, settings=SIZE | {"schedule": "linear"}).reasons
+    assert "linear schedule, 1000 timesteps: as set" in chosen
+
+
+def test_a_learned_variance_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "six.pt"
+    torch.save(perturbed("TwoResUNet", out_dim=6).state_dict(), path)
+    with pytest.raises(CheckpointError, match="predicts 6 channels for images of 3"):
+        published.load(path, settings=SIZE)
 
 
 def test_what_the_file_does_not_say_is_asked_for_or_set(tmp_path: Path) -> None:

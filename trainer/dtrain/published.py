@@ -95,12 +95,16 @@ def _foreign(content: Any, path: Path, weights: str, given: dict[str, str]) -> D
             f"'{path}' holds no network that is known here: its keys start with '{next(iter(bare), 'nothing')}'; "
             "expected a checkpoint of dtrain or a One-, Two- or AttentionUNet"
         )
+    if config["out_dim"] != config["channels"]:
+        got = f"{config['out_dim']} channels for images of {config['channels']}"
+        raise CheckpointError(f"'{path}' predicts {got}, expected as many: a learned variance is not known for U-Nets")
     network = models.build(config)
     _fill(network, {key: value for key, value in bare.items() if key not in BUFFERS}, f"'{path}', a {config['name']},")
     if "image_size" not in given:
         raise ConfigError(f"'{path}' does not say its image size: add --set image_size=128 (or what it was trained at)")
     size = _whole_number(given, "image_size", 0)
-    process, why = _process(bare, given)
+    # The article's online weights lie beside the tables of its averaged ones.
+    process, why = _process(bare | _strip(content.get("ema", {})), given)
     return Denoiser(
         network.eval(), config, process, given.get("prediction", "noise"), (config["channels"], size, size),
         int(content.get("step", 0)) if isinstance(content.get("step"), int) else 0, taken,
@@ -167,7 +171,8 @@ def _process(state: State, given: dict[str, str]) -> tuple[DiscreteProcess, str]
     if "schedule" in given or "betas" not in state:
         timesteps = _whole_number(given, "timesteps", 1000)
         process = DiscreteProcess(given.get("schedule", "linear"), timesteps)
-        return process, f"{process.schedule} schedule, {timesteps} timesteps: {'as set' if given else 'assumed'}"
+        why = "as set" if "schedule" in given else "assumed"
+        return process, f"{process.schedule} schedule, {timesteps} timesteps: {why}"
     betas = state["betas"].double().numpy()
     for schedule, make in SCHEDULES.items():
         if np.allclose(make(len(betas)), betas, rtol=2e-3, atol=5e-5):
