@@ -21,7 +21,7 @@ from dtrain.loop import train
 
 RECIPE = [
     "model.dim=8", "model.dim_mults=[1,2]", "train.steps=2", "train.batch_size=4", "train.log_every=1",
-    "train.num_previews=1", "train.preview_steps=1",
+    "train.num_previews=1", "train.preview_steps=1", "process.schedule=linear",
 ]  # fmt: skip
 NUM_IMAGES = 6
 
