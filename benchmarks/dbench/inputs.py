@@ -14,10 +14,10 @@ Inputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64] | Non
 
 
 def example(bundle: Bundle, batch: int) -> Inputs:
-    """x: (batch, C, H, W) pure noise, t: (batch,) the last timestep, y: (batch,) class 0, or None without classes."""
+    """x: (batch, C, H, W) pure noise, t: (batch,) the time of noise, y: (batch,) class 0, or None without classes."""
     manifest = bundle.manifest
     x = PhiloxNoise(0, range(batch), manifest.data.shape)()
-    t = np.full(batch, bundle.process.num_timesteps - 1, np.float32)
+    t = np.full(batch, bundle.process.noise_end, np.float32)
     return x, t, np.zeros(batch, np.int64) if manifest.classes else None
 
 

@@ -23,6 +23,12 @@ def scale(x: Array, weight: float, out: Array) -> None:
         out.copy_(x).mul_(weight)
 
 
+def interpolated_std(v: Array, log_min: float, log_max: float) -> Array:
+    """exp((f log_max + (1 - f) log_min) / 2) with f = (v + 1) / 2, as a new array (Nichol & Dhariwal 2021, eq. 15)."""
+    half_log = v * (0.25 * (log_max - log_min)) + 0.25 * (log_max + log_min)
+    return np.exp(half_log) if isinstance(v, np.ndarray) else half_log.exp()
+
+
 def clip(x: Array, bound: float) -> None:
     """Bound x to [-bound, bound] in place."""
     if isinstance(x, np.ndarray):

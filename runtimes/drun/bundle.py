@@ -15,6 +15,7 @@ from typing import Any, TypedDict, get_args, get_origin, get_type_hints, is_type
 from drun import process
 from drun.errors import BundleError, UserError
 from drun.files import sha256
+from drun.prediction import LEARNED_RANGE
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -35,11 +36,20 @@ class Model:
     checkpoint: Checkpoint
 
 
+class Latent(TypedDict):
+    """z = (mean + std eps) scale + bias; the decoder takes z and undoes this itself."""
+
+    vae: str
+    scale: tuple[float, ...]
+    bias: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Data:
     space: str                    # pixel | latent
-    shape: tuple[int, int, int]   # (C, H, W) of one image
-    range: tuple[float, float] = (-1.0, 1.0)
+    shape: tuple[int, int, int]   # (C, H, W) of one state of the sampler
+    range: tuple[float, float] = (-1.0, 1.0)  # of pixels
+    latent: Latent | None = None
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
@@ -49,7 +59,7 @@ class Data:
 @dataclass(frozen=True)
 class Classes:
     count: int
-    null_label: int
+    null_label: int | None        # None: the network knows no "no class", so it cannot be guided
     names: tuple[str, ...] = ()
 
 
@@ -93,6 +103,14 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Decoder:
+    """From latents to pixels."""
+
+    shape: tuple[int, int, int]   # (C, H, W) of one image
+    artifacts: tuple[Artifact, ...]
+
+
+@dataclass(frozen=True)
 class Sampler:
     """What `drun` uses when the user does not say."""
 
@@ -110,7 +128,7 @@ class Manifest:
     model: Model
     process: dict[str, Any]       # see drun.process
     prediction: str               # see drun.prediction
-    time: dict[str, Any]          # kind (index), dtype
+    time: dict[str, Any]          # kind (index | flow), dtype
     data: Data
     sampler: Sampler
     io: tuple[Tensor, ...]
@@ -118,7 +136,24 @@ class Manifest:
     artifacts: tuple[Artifact, ...] = ()
     classes: Classes | None = None
     guidance: Guidance = field(default_factory=lambda: Guidance(channels=None))
+    variance: str | None = None   # learned_range: the output's second half, see drun.prediction
+    decoder: Decoder | None = None
     schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if self.variance not in (None, LEARNED_RANGE):
+            raise BundleError(f"variance got '{self.variance}', expected {LEARNED_RANGE} or null")
+
+    @property
+    def all_artifacts(self) -> tuple[Artifact, ...]:
+        """The denoiser's and the decoder's."""
+        return self.artifacts + (self.decoder.artifacts if self.decoder else ())
+
+    @property
+    def output_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one output of the network."""
+        channels, height, width = self.data.shape
+        return (channels if self.variance is None else 2 * channels), height, width
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -134,11 +169,11 @@ class Bundle:
         return self.path.resolve().name
 
     @property
-    def process(self) -> process.DiscreteProcess:
+    def process(self) -> process.Process:
         return process.from_dict(self.manifest.process)
 
     def artifact(self, formats: tuple[str, ...], precision: str | None = None) -> Artifact:
-        """The first artifact of one of the formats, and of `precision` where given.
+        """The denoiser's first artifact of one of the formats, and of `precision` where given.
 
         Raises:
             BundleError: there is none; the message lists what there is.

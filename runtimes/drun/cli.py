@@ -24,7 +24,7 @@ Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0: the run
 def sample(
     context: typer.Context,
     backend: BackendId = "ort",
-    steps: Annotated[int, typer.Option(help="Sampling steps, 1 to the model's T.")] = 250,
+    steps: Annotated[int, typer.Option(help="Sampling steps; at most T for a model of T timesteps.")] = 250,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder (default: the newest under bundles/).")] = None,
     sampler: Annotated[str | None, typer.Option(help="See 'drun samplers' (default: the bundle's).")] = None,
     set_: Annotated[list[str], typer.Option("--set", metavar="OPTION=VALUE", help="Sampler option; repeatable.")] = [],
@@ -33,10 +33,11 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="Sample i of a seed is the same image everywhere.")] = 0,
     labels: Annotated[str | None, typer.Option(help="207,360 | balanced | random (default: balanced).")] = None,
     cfg: Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is off.")] = 1.0,
-    interval: Annotated[str | None, typer.Option(metavar="LOW,HIGH", help="Guided model times (default: all).")] = None,
+    interval: Annotated[str | None, typer.Option(metavar="LOW,HIGH", help="Guided part of the model's time.")] = None,
     cfg_channels: Annotated[str, typer.Option(help="Guided channels: all, or the first so many (default: the bundle's).")] = "",  # noqa: E501
     precision: Precision = None,
     state_dtype: Annotated[str, typer.Option(help="Sampler state: float32 or float64.")] = "float32",
+    uint8: Annotated[str, typer.Option(help="To 8 bits by round, floor (REPA) or adm (DiT, SiT).")] = "round",
     noise: Annotated[Path | None, typer.Option(help="Use this noise: .npz with x (N,C,H,W) and z (R,N,C,H,W).")] = None,
     out: Annotated[Path | None, typer.Option(help="Output folder (default: out/<bundle>/<settings>/).")] = None,
     save_raw: Annotated[bool, typer.Option("--save-raw", help="Also write the final float states to raw.npz.")] = False,
@@ -53,7 +54,7 @@ def sample(
         backend, bundle, steps=steps, sampler=sampler, options=set_, num_images=n, batch=batch, seed=seed,
         labels=labels, cfg=cfg, interval=interval, cfg_channels=cfg_channels, precision=precision,
         state_dtype=state_dtype, noise=noise, out=out, save_raw=save_raw, trajectory=trajectory,
-        shard=shard, threads=threads,
+        shard=shard, threads=threads, uint8=uint8,
     )  # fmt: skip
 
 

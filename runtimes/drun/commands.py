@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +11,42 @@ from drun import backends as registry
 from drun import bundle as bundles
 from drun import parity
 from drun import samplers as sampler_registry
-from drun.bundle import Artifact, Bundle
+from drun.bundle import Artifact, Bundle, Classes
 from drun.console import progress, say
+from drun.decoder import has_pixels
 from drun.errors import ConfigError, ParityError
-from drun.run import Output, Settings, noise_digest, open_sampling, run
+from drun.images import CONVERSIONS
+from drun.run import Output, run
+from drun.sampling import Settings, noise_digest, open_sampling
+
+STATE_DTYPES = ("float32", "float64")
 
 
 def sample(
     backend_id: str, bundle_path: Path | None, *, options: list[str], sampler: str | None, steps: int, shard: str,
     interval: str | None, cfg_channels: str, precision: str | None, threads: int, out: Path | None,
     trajectory: Path | None, num_images: int, batch: int, save_raw: bool, noise: Path | None, seed: int,
-    labels: str | None, cfg: float, state_dtype: str,
+    labels: str | None, cfg: float, state_dtype: str, uint8: str,
 ) -> None:  # fmt: skip
     bundle = bundles.read(bundle_path or bundles.newest(Path("bundles")))
     name, chosen = resolve_sampler(bundle, sampler, options)
     settings = Settings(
         sampler=name, options=chosen, num_steps=steps, seed=seed, labels=labels, cfg=cfg, interval=_interval(interval),
-        cfg_channels=_channels(cfg_channels), state_dtype=_state_dtype(state_dtype), noise=noise_digest(noise),
+        cfg_channels=_channels(cfg_channels), state_dtype=_choice("--state-dtype", state_dtype, STATE_DTYPES),
+        uint8=_choice("--uint8", uint8, CONVERSIONS), noise=noise_digest(noise),
     )  # fmt: skip
     folder = out or Path("out", bundle.name, f"{backend_id}-{name}-{steps}-seed{seed}")
-    output = Output(folder, num_images, batch, _shard(shard), save_raw, trajectory, noise)
+    runtime = {"threads": threads}
+    output = Output(
+        folder, num_images, batch, _shard(shard), save_raw=save_raw, trajectory=trajectory, options=runtime
+    )
     start = time.monotonic()
-    backend = registry.open_backend(backend_id, bundle, precision, {"threads": threads})
+    backend = registry.open_backend(backend_id, bundle, precision, runtime)
     opened = bundle.artifact(backend.formats, precision).precision if backend.formats else None
-    sampling = open_sampling(bundle, backend, settings, opened, output)
+    sampling = open_sampling(bundle, backend, settings, opened, noise, num_images)
     say(f"{bundle.name} on {backend.describe()}: {num_images} images, {name}, {steps} steps, seed {seed}")
+    if not has_pixels(bundle):
+        say("this bundle has no decoder, so only latents are written: export it again with dexport ... --vae")
     with progress() as report:
         num_computed = run(sampling, output, {"backend": backend_id, "precision": opened}, report)
     backend.close()
@@ -44,11 +56,12 @@ def sample(
 def _say_result(output: Output, num_computed: int, seconds: float) -> None:
     folder = output.folder
     say(f"{num_computed} images computed in {seconds:.1f} s, {output.num_images} wanted")
-    if (folder / "samples.npz").is_file():
-        say(f"{folder}/grid.png, samples.npz and one PNG an image" + (", raw.npz" if output.save_raw else ""))
+    written = [name for name in ("grid.png", "samples.npz", "raw.npz") if (folder / name).is_file()]
+    if written:
+        say(f"{folder}/{', '.join(written)}")
     else:
         say(f"{folder}/ waits for the other shards; the last one writes samples.npz and grid.png")
-    if output.trajectory:
+    if output.trajectory and output.trajectory.is_file():
         say(f"{output.trajectory}")
 
 
@@ -99,15 +112,15 @@ def _channels(text: str) -> int | None:
     return int(text)
 
 
-def _state_dtype(text: str) -> str:
-    if text not in ("float32", "float64"):
-        raise ConfigError(f"--state-dtype got '{text}', expected float32 or float64")
+def _choice(option: str, text: str, choices: Collection[str]) -> str:
+    if text not in choices:
+        raise ConfigError(f"{option} got '{text}', expected {' or '.join(choices)}")
     return text
 
 
 def check(path: Path, backend_id: str, precision: str | None, threads: int) -> None:
     bundle = bundles.read(path)
-    for artifact in bundle.manifest.artifacts:
+    for artifact in bundle.manifest.all_artifacts:
         bundle.open_files(artifact)
     bundle.file(bundle.manifest.golden)
     say(f"{bundle.name}: every sha256 is right")
@@ -144,15 +157,23 @@ def info(path: Path) -> None:
     m = bundle.manifest
     c, h, w = m.data.shape
     say(f"{bundle.name}: {m.model.name}, {m.model.parameters:,} parameters, {m.model.checkpoint['weights']} weights")
-    say(f"images      {c} x {h} x {w} ({m.data.space}), values {m.data.range[0]:g} to {m.data.range[1]:g}")
-    say(f"process     {bundle.process.schedule} schedule, {bundle.process.num_timesteps} timesteps")
-    say(f"prediction  {m.prediction}")
+    say(f"states      {c} x {h} x {w} ({m.data.space}), pixels {m.data.range[0]:g} to {m.data.range[1]:g}")
+    if m.data.space == "latent":
+        say(f"decoder     {'x'.join(map(str, m.decoder.shape)) if m.decoder else 'none: only latents can be drawn'}")
+    say(f"process     {_pairs(m.process)}")
+    say(f"prediction  {m.prediction}{f' and variance ({m.variance})' if m.variance else ''}")
     say(f"sampler     {m.sampler.name} {_pairs(m.sampler.options)}")
-    say(f"classes     {m.classes.count if m.classes else 'none'}")
+    say(f"classes     {_classes(m.classes)}")
     say(f"checkpoint  {m.model.checkpoint['file']}, step {m.model.checkpoint['step']}")
     say(f"made by     {m.created_by}")
     for artifact in m.artifacts:
         say(_artifact_line(bundle, artifact))
+
+
+def _classes(classes: Classes | None) -> str:
+    if classes is None:
+        return "none"
+    return f"{classes.count}, " + ("no guidance" if classes.null_label is None else f"null label {classes.null_label}")
 
 
 def _artifact_line(bundle: Bundle, artifact: Artifact) -> str:
@@ -182,5 +203,5 @@ def backends() -> None:
 
 def samplers() -> None:
     for name in sampler_registry.names():
-        say(f"{name:10} {sampler_registry.summary(name)}")
-        say(f"{'':10} {_pairs(sampler_registry.defaults(name))}")
+        say(f"{name:14} {sampler_registry.summary(name)}")
+        say(f"{'':14} {_pairs(sampler_registry.defaults(name))}")

@@ -26,7 +26,7 @@ class Denoiser:
         self.y: NDArray[np.int64] | None = None
 
     def __call__(self, x: Array, t: float, labels: NDArray[np.int64] | None) -> Array:
-        """x: (N, C, H, W) float32 or float64, labels: (N,) int64 or None -> (N, C, H, W) float32."""
+        """x: (N, C, H, W) float32 or float64, labels: (N,) int64 or None -> raw output, (N, C or 2 C, H, W) float32."""
         if tuple(x.shape[1:]) != self.shape:
             raise ConfigError(f"the network takes images of shape {self.shape}, got {tuple(x.shape[1:])}")
         if len(x) <= self.largest:

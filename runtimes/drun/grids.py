@@ -1,4 +1,4 @@
-"""Which of the model's times a sampler visits: descending times in [0, T-1], one per step."""
+"""Which of the model's times a sampler visits: from noise towards data, one per step."""
 
 from __future__ import annotations
 
@@ -7,30 +7,52 @@ from itertools import pairwise
 import numpy as np
 
 from drun.errors import ConfigError
-from drun.process import DiscreteProcess
+from drun.flow import FlowProcess
+from drun.process import DiscreteProcess, Process
 
 #: Above this noise-to-signal ratio an image is noise; a cosine schedule ends at 64,179.
 KARRAS_SIGMA_MAX = 200.0
 KARRAS_RHO = 7.0
+#: A flow reaches the data itself; Karras et al. end here.
+FLOW_SIGMA_MIN = 0.002
 
 
-def times(process: DiscreteProcess, num_steps: int, grid: str) -> list[float]:
-    """Descending model times.
+def times(process: Process, num_steps: int, grid: str, usual: str = "trailing") -> list[float]:
+    """Model times from noise towards data.
 
     Args:
-        num_steps: length of the result, 1..T.
+        num_steps: length of the result, 1..T for a discrete process.
         grid: `leading` (0, s, 2s, ... with s = T // num_steps), `linspace` (0 and T-1 included), `trailing`
             (T-1 included), `karras` (fractional times, rho = 7: Karras et al. 2022, eq. 5), `respaced`
-            (OpenAI's "N"), OpenAI's section counts such as `10,15,25`, or OpenAI's `ddimN`.
+            (OpenAI's "N"), OpenAI's section counts such as `10,15,25`, or OpenAI's `ddimN`. A flow has `trailing`
+            (even, the noise end included) and `karras`. `auto`: `usual`, or `trailing` for a flow.
+        usual: the sampler's usual grid for a discrete process.
 
     Raises:
         ConfigError: a count that the process or the grid cannot give, or an unknown grid.
     """
+    if isinstance(process, FlowProcess):
+        return _flow_times(process, num_steps, grid)
+    return _discrete_times(process, num_steps, usual if grid == "auto" else grid)
+
+
+def _flow_times(process: FlowProcess, num_steps: int, grid: str) -> list[float]:
+    if num_steps < 1:
+        raise ConfigError(f"cannot sample in {num_steps} steps: choose at least 1")
+    if grid == "karras":
+        return _karras(process, num_steps, FLOW_SIGMA_MIN)
+    if grid not in ("auto", "trailing"):
+        raise ConfigError(f"a flow has no grid '{grid}': choose trailing or karras")
+    depths = np.linspace(1 - process.margin, 0, num_steps + 1)[:-1]
+    return [process.at_depth(float(depth)) for depth in depths]
+
+
+def _discrete_times(process: DiscreteProcess, num_steps: int, grid: str) -> list[float]:
     num_timesteps = process.num_timesteps
     if not 1 <= num_steps <= num_timesteps:
         raise ConfigError(f"cannot sample in {num_steps} steps: this model has {num_timesteps}, choose 1 to that")
     if grid == "karras":
-        return _karras(process, num_steps)
+        return _karras(process, num_steps, float(process.ratio(0)))
     if grid in _GRIDS:
         return [float(t) for t in _GRIDS[grid](num_timesteps, num_steps)][::-1]
     if grid.startswith("ddim"):
@@ -95,9 +117,8 @@ def _ddim(num_timesteps: int, num_steps: int, grid: str) -> list[int]:
     return list(range(0, num_timesteps, valid[num_steps]))
 
 
-def _karras(process: DiscreteProcess, num_steps: int) -> list[float]:
-    low = float(process.ratio(0))
-    high = min(float(process.ratio(process.num_timesteps - 1)), KARRAS_SIGMA_MAX)
+def _karras(process: Process, num_steps: int, low: float) -> list[float]:
+    high = min(float(process.ratio(process.noise_end)), KARRAS_SIGMA_MAX)
     roots = np.linspace(high ** (1 / KARRAS_RHO), low ** (1 / KARRAS_RHO), num_steps)
     return [float(t) for t in process.time(roots**KARRAS_RHO)]
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from drun.arrays import Array, empty
 from drun.errors import ConfigError
-from drun.table import StepTable
+from drun.table import Row, StepTable
 
+#: A grid's time may miss the end of an interval by rounding: 0.7 of 250 even steps is 0.7000000000000001.
+ROUNDING = 1e-9
 #: (x, model time, labels or None) -> network output
 Predict = Callable[[Array, float, Array | None], Array]
 
@@ -16,14 +18,20 @@ Predict = Callable[[Array, float, Array | None], Array]
 def with_guidance(table: StepTable, weight: float, interval: tuple[float, float] | None = None) -> StepTable:
     """Put `weight` on the rows whose time lies in the closed interval (Kynkäänniemi et al. 2024); all if None.
 
+    Times are the model's own. All calls of one step are guided as its first is.
+
     Raises:
         ConfigError: an interval whose ends are in the wrong order.
     """
     low, high = interval or (float("-inf"), float("inf"))
     if low > high:
         raise ConfigError(f"the guidance interval {low:g},{high:g} is empty: write the smaller time first")
-    rows = [replace(row, w=weight if low <= row.t <= high else 1.0) for row in table.rows]
+    rows = [replace(row, w=weight if low - ROUNDING <= _step_t(row) <= high + ROUNDING else 1.0) for row in table.rows]
     return replace(table, rows=tuple(rows))
+
+
+def _step_t(row: Row) -> float:
+    return row.t if row.step_t is None else row.step_t
 
 
 class Guided:
@@ -33,7 +41,8 @@ class Guided:
         predict: the network.
         labels: (N,) int64, or None for an unconditional network.
         null_label: the label that stands for "no class".
-        channels: how many leading channels are guided; None for all. The others stay conditional.
+        channels: how many leading channels are guided; None for all of x. The others, and a learned variance, stay
+            conditional.
     """
 
     def __init__(
@@ -47,7 +56,7 @@ class Guided:
             self.both_labels[len(labels) :] = null_label
 
     def __call__(self, x: Array, t: float, w: float) -> Array:
-        """x: (N, C, H, W) -> guided output of the same shape; may be overwritten by the next call."""
+        """x: (N, C, H, W) -> guided output, (N, C or 2 C, H, W); may be overwritten by the next call."""
         if w == 1 or self.labels is None:
             return self.predict(x, t, self.labels)
         n = len(x)
@@ -55,7 +64,8 @@ class Guided:
             self.twice = empty((2 * n, *x.shape[1:]), like=x)
         self.twice[:n], self.twice[n:] = x, x
         both = self.predict(self.twice, t, self.both_labels)
-        conditional, unconditional = both[:n, : self.channels], both[n:, : self.channels]
+        guided = self.channels or x.shape[1]
+        conditional, unconditional = both[:n, :guided], both[n:, :guided]
         conditional -= unconditional
         conditional *= w
         conditional += unconditional

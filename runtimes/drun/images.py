@@ -21,10 +21,17 @@ GRID_GAP_PIXELS = 2
 UInt8 = NDArray[np.uint8]
 
 
-def to_uint8(x: NDArray[Any]) -> UInt8:
-    """[-1, 1] to 0..255, rounded to nearest, clipped. (N, C, H, W) float -> (N, H, W, C) uint8."""
-    levels = np.rint((x.transpose(0, 2, 3, 1) + 1) * 127.5)
-    return levels.clip(0, 255).astype(np.uint8)
+#: How [-1, 1] becomes 0..255, as x -> level before it is cut to the range.
+CONVERSIONS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "round": lambda x: np.rint((x + 1) * 127.5),      # to nearest
+    "floor": lambda x: np.trunc(127.5 * x + 127.5),   # REPA's: half a level darker
+    "adm":   lambda x: np.trunc(127.5 * x + 128),     # guided-diffusion's, DiT's and SiT's
+}  # fmt: skip
+
+
+def to_uint8(x: NDArray[Any], conversion: str = "round") -> UInt8:
+    """[-1, 1] to 0..255, clipped. (N, C, H, W) float -> (N, H, W, C) uint8. conversion: a key of CONVERSIONS."""
+    return CONVERSIONS[conversion](x.transpose(0, 2, 3, 1)).clip(0, 255).astype(np.uint8)
 
 
 def to_pil(image: UInt8) -> Image.Image:

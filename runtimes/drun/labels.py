@@ -22,12 +22,14 @@ def choose(
         spec: `balanced` (the default), `random`, or numbers such as `207,360`, repeated in turn.
 
     Raises:
-        ConfigError: labels or guidance for an unconditional model, or a label that is no class of this one.
+        ConfigError: labels or guidance for a model that cannot take them, or a label that is no class of it.
     """
     if classes is None:
         if spec is not None or guided:
             raise ConfigError("this model is unconditional: leave out --labels and --cfg")
         return None
+    if guided and classes.null_label is None:
+        raise ConfigError("this model was trained without dropping labels, so it cannot be guided: leave out --cfg")
     if spec in (None, "balanced"):
         return np.array([i % classes.count for i in indices], np.int64)
     if spec == "random":

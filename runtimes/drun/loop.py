@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from drun.arrays import Array, clip, empty, magnitude_quantile, scale
+from drun.arrays import Array, clip, empty, interpolated_std, magnitude_quantile, scale
 from drun.table import Clip, StepTable
 
-#: (x, model time, guidance weight) -> network output, shaped as x; may be overwritten by the next call
+#: (x, model time, guidance weight) -> network output, shaped as x, with as many channels again for a learned
+#: variance; may be overwritten by the next call
 Denoise = Callable[[Array, float, float], Array]
 #: the next z ~ N(0, I), shaped as x
 DrawNoise = Callable[[], Array]
@@ -24,7 +25,7 @@ def sample(
         denoise: the guided network.
         x: (N, C, H, W) initial noise, overwritten; its dtype is the state's dtype.
         table: rows as in `drun.table`.
-        draw_noise: asked once for each row with c != 0, in order.
+        draw_noise: asked once for each noisy row, in order.
         on_step: progress, trajectories, guards.
 
     Returns:
@@ -35,7 +36,8 @@ def sample(
     for i, row in enumerate(table.rows):
         newest_first.insert(0, newest_first.pop())
         h = newest_first[0]
-        scale(denoise(x, row.t, row.w), row.q, out=h)
+        output = denoise(x, row.t, row.w)
+        scale(output[:, : x.shape[1]], row.q, out=h)
         if row.p != 0:
             _add(h, row.p, x, scratch)
         if table.clip is not None:
@@ -46,6 +48,8 @@ def sample(
             _add(x, weight, h_previous, scratch)
         if row.c != 0:
             _add(x, row.c, draw_noise(), scratch)
+        elif row.log_variance is not None:
+            x += interpolated_std(output[:, x.shape[1] :], *row.log_variance) * draw_noise()
         if on_step is not None:
             on_step(i, x)
     return x

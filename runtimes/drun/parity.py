@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from drun.backends import Backend
 from drun.bundle import Artifact, Bundle, Tolerance
 from drun.console import Report
+from drun.decoder import Decoder
 from drun.denoiser import Denoiser
 from drun.errors import BundleError, NotFiniteError
 from drun.files import read_npz
-from drun.run import Sampling, Settings
+from drun.sampling import Sampling, Settings
 
 
 @dataclass(frozen=True)
@@ -73,15 +74,26 @@ def check(bundle: Bundle, backend: Backend, artifact: Artifact, report: Report) 
     if not calls or not trajectories:
         raise BundleError(f"the golden file of '{bundle.path}' compares nothing: export again")
     denoiser = Denoiser(backend, bundle, artifact.batch)
-    results = []
+    decoded = spec.get("decoded", 0)
+    results, total = [], len(calls) + len(trajectories) + bool(decoded)
     for i in range(len(calls)):
         results.append(_check_call(golden, i, denoiser, artifact.tolerance))
-        report("proving parity", len(results), len(calls) + len(trajectories))
+        report("proving parity", len(results), total)
     for i, settings in enumerate(trajectories):
         sampling = Sampling(bundle, backend, Settings(**settings["settings"]), artifact.batch)
         results.append(_check_trajectory(golden, i, settings["indices"], sampling, artifact.tolerance))
-        report("proving parity", len(results), len(calls) + len(trajectories))
+        report("proving parity", len(results), total)
+    if decoded:
+        results.append(_check_decoder(golden, bundle))
+        report("proving parity", len(results), total)
     return results
+
+
+def _check_decoder(golden: dict[str, Any], bundle: Bundle) -> Comparison:
+    z, image = golden["decoder.z"], golden["decoder.image"]
+    assert bundle.manifest.decoder is not None
+    tolerance = bundle.manifest.decoder.artifacts[0].tolerance.call
+    return compare(f"decoder, batch {len(z)}", image, Decoder(bundle)(z), tolerance)
 
 
 def _check_call(golden: dict[str, Any], i: int, denoiser: Denoiser, tolerance: Tolerance) -> Comparison:

@@ -8,30 +8,49 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from drun.errors import ConfigError
+from drun.process import Array, Process, Times
 
-#: prediction -> (alpha, sigma) -> (A, B) in m = A x_0 + B eps
-COMPONENTS: dict[str, Callable[[float, float], tuple[float, float]]] = {
-    "noise":    lambda alpha, sigma: (0.0, 1.0),
-    "x0":       lambda alpha, sigma: (1.0, 0.0),
-    "velocity": lambda alpha, sigma: (-sigma, alpha),      # Salimans & Ho 2022, appendix D
-    "score":    lambda alpha, sigma: (0.0, -1.0 / sigma),  # Song et al. 2021: -eps/sigma
-}
+#: prediction -> (process, t) -> (A, B) in m = A x_0 + B eps
+COMPONENTS: dict[str, Callable[[Process, Times], tuple[Array | float, Array | float]]] = {
+    "noise":    lambda process, t: (0.0, 1.0),
+    "x0":       lambda process, t: (1.0, 0.0),
+    "velocity": lambda process, t: process.velocity(t),
+    "score":    lambda process, t: (0.0, -1 / process.sigma(t)),  # Song et al. 2021: -eps/sigma
+}  # fmt: skip
+
+#: What a network may add to its prediction, in as many channels again: how to interpolate the variance of an
+#: ancestral step between its bounds (Nichol & Dhariwal 2021, eq. 15).
+LEARNED_RANGE = "learned_range"
 
 
-def components(prediction: str, alpha: float, sigma: float) -> tuple[float, float]:
-    """(A, B) such that the network's target is m = A x_0 + B eps.
+def components(prediction: str, process: Process, t: Times) -> tuple[Array, Array]:
+    """(A, B) such that the network's target is m = A x_0 + B eps, each of the shape of t, float64.
 
     Raises:
         ConfigError: unknown prediction.
     """
     if prediction not in COMPONENTS:
         raise ConfigError(f"unknown prediction '{prediction}': choose one of {', '.join(COMPONENTS)}")
-    return COMPONENTS[prediction](alpha, sigma)
+    a, b = COMPONENTS[prediction](process, t)
+    shape = np.shape(t)
+    return np.broadcast_to(np.asarray(a, np.float64), shape), np.broadcast_to(np.asarray(b, np.float64), shape)
 
 
-def x0_coefficients(prediction: str, alpha: float, sigma: float) -> tuple[float, float]:
-    """(p, q) such that the clean image is x_0 = p x + q m."""
-    a, b = components(prediction, alpha, sigma)
+def x0_coefficients(prediction: str, process: Process, t: float) -> tuple[float, float]:
+    """(p, q) such that the clean image is x_0 = p x + q m.
+
+    Raises:
+        ConfigError: at time t the prediction says nothing about the clean image.
+    """
+    a, b = (float(of) for of in components(prediction, process, t))
+    alpha, sigma = float(process.alpha(t)), float(process.sigma(t))
     determinant = alpha * b - sigma * a
+    if determinant == 0:
+        raise ConfigError(
+            f"at time {t:g} x is pure noise, and a network that predicts {prediction} says nothing about the image: "
+            "give the process a margin such as 0.001"
+        )
     return b / determinant, -sigma / determinant

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun.errors import ConfigError
+from drun.flow import FlowProcess
+from drun.ode import OdePoint
 
 Array = NDArray[Any]
 #: One time or an array of them
@@ -115,20 +117,47 @@ class DiscreteProcess:
         ratio = self.ratio(t)
         return np.asarray(ratio / np.sqrt(1 + ratio**2))
 
+    @property
+    def noise_end(self) -> float:
+        """The time of the noisiest state."""
+        return self.num_timesteps - 1.0
+
+    def velocity(self, t: Times) -> tuple[Array, Array]:
+        """(A, B) of v = A x_0 + B eps = alpha eps - sigma x_0 (Salimans & Ho 2022, appendix D)."""
+        return -self.sigma(t), self.alpha(t)
+
+    def ode(self, t: float) -> OdePoint:
+        """The probability-flow ODE in x/alpha over sigma/alpha, where its slope is eps (Karras et al. 2022)."""
+        return OdePoint(float(self.alpha(t)), float(self.ratio(t)), 0.0, 1.0)
+
+    def ode_end(self) -> OdePoint:
+        """The data."""
+        return OdePoint(1.0, 0.0)
+
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "discrete", "schedule": self.schedule, "num_timesteps": self.num_timesteps}
 
 
-def from_dict(config: dict[str, Any]) -> DiscreteProcess:
+#: Any noising law: alpha, sigma, ratio and velocity at the model's own times, and the ODE that solvers follow.
+Process = DiscreteProcess | FlowProcess
+KINDS: dict[str, type[DiscreteProcess] | type[FlowProcess]] = {"discrete": DiscreteProcess, "flow": FlowProcess}
+#: What a file must say: a default would be a silent guess.
+REQUIRED = {"discrete": ("schedule", "num_timesteps"), "flow": ("path", "noise_time")}
+
+
+def from_dict(config: dict[str, Any]) -> Process:
     """Read a process as `to_dict` wrote it.
 
     Raises:
-        ConfigError: unknown kind or missing field.
+        ConfigError: unknown kind, or a missing, unknown or wrong field.
     """
     fields = dict(config)
-    if fields.pop("kind", None) != "discrete":
-        raise ConfigError(f"unknown process kind '{config.get('kind')}', expected 'discrete'")
+    kind = fields.pop("kind", None)
+    if kind not in KINDS:
+        raise ConfigError(f"unknown process kind '{kind}', expected {' or '.join(KINDS)}")
+    if missing := [key for key in REQUIRED[kind] if key not in fields]:
+        raise ConfigError(f"process {config} has a wrong or missing field: '{missing[0]}'")
     try:
-        return DiscreteProcess(fields.pop("schedule"), fields.pop("num_timesteps"), **fields)
-    except (KeyError, TypeError) as error:
+        return KINDS[kind](**fields)
+    except TypeError as error:
         raise ConfigError(f"process {config} has a wrong or missing field: {error}") from error

@@ -6,12 +6,11 @@ images that are missing, and whoever finds all of them there writes `samples.npz
 
 from __future__ import annotations
 
-import math
 import platform
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,37 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drun import images, labels, samplers
+from drun import images
 from drun.arrays import Array
-from drun.backends import Backend
-from drun.bundle import Bundle
 from drun.console import Report
-from drun.denoiser import Denoiser
-from drun.errors import ConfigError, NotFiniteError
-from drun.files import atomic, read_json, sha256, write_json
-from drun.guidance import Guided, with_guidance
-from drun.loop import sample
-from drun.noise import FileNoise, NoiseSource, PhiloxNoise
-from drun.table import StepTable
+from drun.decoder import Pixels, has_pixels
+from drun.errors import ConfigError
+from drun.files import atomic, read_json, write_json
+from drun.sampling import Sampling
 from drun.trajectory import TrajectoryWriter
 
 GRID_IMAGES = 64
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What an image depends on, besides the bundle and the backend."""
-
-    sampler: str
-    options: dict[str, Any]
-    num_steps: int
-    seed: int = 0
-    labels: str | None = None
-    cfg: float = 1.0
-    interval: tuple[float, float] | None = None
-    cfg_channels: int | None = None  # None: the bundle's; 0: all
-    state_dtype: str = "float32"
-    noise: str | None = None  # sha256 of the noise file
 
 
 @dataclass(frozen=True)
@@ -60,88 +38,10 @@ class Output:
     num_images: int
     batch: int = 8
     shard: tuple[int, int] = (0, 1)
-    save_raw: bool = False
+    save_raw: bool = False        # also keep the final float states
+    save_images: bool = True
     trajectory: Path | None = None
-    noise_file: Path | None = None
-
-
-@dataclass
-class Sampling:
-    """A bundle, a backend and settings, ready to draw any of the run's images."""
-
-    bundle: Bundle
-    backend: Backend
-    settings: Settings
-    max_batch: tuple[int, int] = (1, 2**31)
-    noise_file: FileNoise | None = None
-    table: StepTable = field(init=False)
-
-    def __post_init__(self) -> None:
-        manifest, settings = self.bundle.manifest, self.settings
-        table = samplers.step_table(
-            settings.sampler, self.bundle.process, manifest.prediction, settings.num_steps, settings.options
-        )
-        self.table = with_guidance(table, settings.cfg, settings.interval)
-        self.denoiser = Denoiser(self.backend, self.bundle, self.max_batch)
-
-    def labels(self, indices: Sequence[int]) -> NDArray[np.int64] | None:
-        settings = self.settings
-        return labels.choose(
-            settings.labels, indices, self.bundle.manifest.classes, settings.seed, guided=settings.cfg != 1
-        )
-
-    def draw(self, indices: Sequence[int], on_step: Callable[[int, Array], None]) -> NDArray[Any]:
-        """The final states of the samples `indices`: (N, C, H, W) of the state dtype.
-
-        Raises:
-            NotFiniteError: a state that is not finite, at the step where it happened.
-        """
-        manifest, settings = self.bundle.manifest, self.settings
-        channels = manifest.guidance["channels"] if settings.cfg_channels is None else settings.cfg_channels
-        noise = self._noise(indices)
-        x = noise().astype(settings.state_dtype)
-        on_step(-1, x)
-        guided = Guided(
-            self.denoiser,
-            self.labels(indices),
-            manifest.classes.null_label if manifest.classes else 0,
-            channels or None,
-        )
-
-        def guarded(row: int, x: Array) -> None:
-            if not math.isfinite(x.sum()):
-                raise NotFiniteError(
-                    f"the images are not finite after step {row + 1} of {len(self.table.rows)} "
-                    f"(t = {self.table.rows[row].t:g}): try --precision fp32, clip_x0=true or another grid"
-                )
-            on_step(row, x)
-
-        with np.errstate(over="ignore", invalid="ignore"):  # `guarded` says it in a sentence
-            return np.asarray(sample(guided, x, self.table, noise, guarded))
-
-    def _noise(self, indices: Sequence[int]) -> NoiseSource:
-        if self.noise_file is not None:
-            return self.noise_file.batch(indices)
-        return PhiloxNoise(self.settings.seed, indices, self.bundle.manifest.data.shape)
-
-
-def open_sampling(
-    bundle: Bundle, backend: Backend, settings: Settings, precision: str | None = None, output: Output | None = None
-) -> Sampling:
-    """Join the parts of a run and check them against each other before anything is computed.
-
-    Raises:
-        ConfigError: settings that do not fit the model.
-    """
-    batch = bundle.artifact(backend.formats, precision).batch if backend.formats else (1, 2**31)
-    sampling = Sampling(bundle, backend, settings, batch)
-    sampling.labels([0])
-    PhiloxNoise(settings.seed, [], bundle.manifest.data.shape)
-    if output is not None and output.noise_file is not None:
-        sampling.noise_file = FileNoise(
-            output.noise_file, output.num_images, bundle.manifest.data.shape, sampling.table.num_noises
-        )
-    return sampling
+    options: dict[str, Any] = field(default_factory=dict)  # of the decoder's runtime, as of a backend
 
 
 def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Report) -> int:
@@ -157,8 +57,12 @@ def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Repo
     Raises:
         ConfigError: the folder holds images of other settings. UserError: it cannot be written.
     """
-    folder = output.folder
-    _claim(folder, sampling, output, record)
+    pixels = None
+    if has_pixels(sampling.bundle):
+        pixels = Pixels(sampling.bundle, sampling.settings.uint8, output.options)
+    else:
+        output = replace(output, save_images=False, save_raw=True, trajectory=None)
+    _claim(output.folder, sampling, output, record)
     todo, num_rows = missing(output), len(sampling.table.rows)
     for start in range(0, len(todo), output.batch):
         indices = todo[start : start + output.batch]
@@ -167,10 +71,10 @@ def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Repo
         def on_row(row: int, done: int = start * num_rows, count: int = len(indices)) -> None:
             report("sampling", done + (row + 1) * count, len(todo) * num_rows)
 
-        x = _draw(sampling, indices, animated, on_row)
-        _save(folder, indices, x, output.save_raw)
-    if not missing(Output(folder, output.num_images, save_raw=output.save_raw)):
-        assemble(sampling, output)
+        x = _draw(sampling, indices, animated, pixels, on_row)
+        _save(output, indices, x, pixels)
+    if not missing(replace(output, shard=(0, 1), trajectory=None)):
+        assemble(sampling, output, pixels.shape if pixels else None)
     return len(todo)
 
 
@@ -178,42 +82,53 @@ def missing(output: Output) -> list[int]:
     """The samples of this shard that the folder lacks, in order; a trajectory shows the whole first batch."""
     shard, num_shards = output.shard
     mine = range(shard, output.num_images, num_shards)
-    todo = [
-        i
-        for i in mine
-        if not images.image_path(output.folder, i).is_file()
-        or (output.save_raw and not _raw_path(output.folder, i).is_file())
-    ]
+    todo = [i for i in mine if not all(path.is_file() for path in _paths(output, i))]
     if output.trajectory and (not output.trajectory.exists() or todo[:1] == [shard]):
         first = list(mine)[: output.batch]
         todo = first + [i for i in todo if i not in first]
     return todo
 
 
-def assemble(sampling: Sampling, output: Output) -> None:
-    """Write `samples.npz` (the ADM evaluator's layout), `grid.png` and `raw.npz` from the finished images."""
+def _paths(output: Output, index: int) -> list[Path]:
+    """The files of a finished sample."""
+    image = [images.image_path(output.folder, index)] if output.save_images else []
+    return image + ([_raw_path(output.folder, index)] if output.save_raw else [])
+
+
+def assemble(sampling: Sampling, output: Output, image_shape: tuple[int, int, int] | None) -> None:
+    """Write `samples.npz` (the ADM evaluator's layout), `grid.png` and `raw.npz` from the finished samples.
+
+    image_shape: (C, H, W) of the images; None if there are only states.
+    """
     folder, n = output.folder, output.num_images
-    channels, height, width = sampling.bundle.manifest.data.shape
     classes = sampling.labels(range(n))
     label_rows: dict[str, images.Rows] = {} if classes is None else {"labels": ((n,), np.int64, [classes])}
-    shape = (n, height, width, channels)
-    pixels: dict[str, images.Rows] = {"arr_0": (shape, np.uint8, images.read_all(folder, n))}
-    if label_rows:
-        pixels["arr_1"] = label_rows["labels"]
-    images.write_npz(folder / "samples.npz", pixels)
-    images.write_png(
-        folder / "grid.png", images.grid(np.stack(list(images.read_all(folder, min(n, GRID_IMAGES)))))
-    )
+    if image_shape is not None:
+        channels, height, width = image_shape
+        pixels: dict[str, images.Rows] = {
+            "arr_0": ((n, height, width, channels), np.uint8, images.read_all(folder, n))
+        }
+        if label_rows:
+            pixels["arr_1"] = label_rows["labels"]
+        images.write_npz(folder / "samples.npz", pixels)
+        sheet = images.grid(np.stack(list(images.read_all(folder, min(n, GRID_IMAGES)))))
+        images.write_png(folder / "grid.png", sheet)
     if output.save_raw:
         rows = (np.load(_raw_path(folder, i)) for i in range(n))
-        raw: dict[str, images.Rows] = {"x": ((n, channels, height, width), sampling.settings.state_dtype, rows)}
+        states = ((n, *sampling.bundle.manifest.data.shape), sampling.settings.state_dtype, rows)
+        raw: dict[str, images.Rows] = {"x": states}
         images.write_npz(folder / "raw.npz", raw | label_rows)
 
 
 def _draw(
-    sampling: Sampling, indices: Sequence[int], animated: Path | None, on_row: Callable[[int], None]
+    sampling: Sampling,
+    indices: Sequence[int],
+    animated: Path | None,
+    pixels: Pixels | None,
+    on_row: Callable[[int], None],
 ) -> NDArray[Any]:
-    with TrajectoryWriter(animated, len(sampling.table.rows)) if animated else nullcontext() as writer:
+    rows = len(sampling.table.rows)
+    with TrajectoryWriter(animated, rows, pixels) if animated and pixels else nullcontext() as writer:
 
         def on_step(row: int, x: Array) -> None:
             if writer is not None:
@@ -224,12 +139,14 @@ def _draw(
         return sampling.draw(indices, on_step)
 
 
-def _save(folder: Path, indices: Sequence[int], x: NDArray[Any], save_raw: bool) -> None:
-    for i, state, image in zip(indices, x, images.to_uint8(x), strict=True):
-        if save_raw:
-            with atomic(_raw_path(folder, i)) as temporary, temporary.open("wb") as file:
+def _save(output: Output, indices: Sequence[int], x: NDArray[Any], pixels: Pixels | None) -> None:
+    if output.save_raw:
+        for i, state in zip(indices, x, strict=True):
+            with atomic(_raw_path(output.folder, i)) as temporary, temporary.open("wb") as file:
                 np.save(file, state)
-        images.write_png(images.image_path(folder, i), image)
+    if pixels is not None:
+        for i, image in zip(indices, pixels(x), strict=True):
+            images.write_png(images.image_path(output.folder, i), image)
 
 
 def _raw_path(folder: Path, index: int) -> Path:
@@ -267,12 +184,3 @@ def environment() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         "command": sys.argv,
     }
-
-
-def noise_digest(path: Path | None) -> str | None:
-    """sha256 of the noise file, or None."""
-    if path is None:
-        return None
-    if not path.is_file():
-        raise ConfigError(f"no such noise file: '{path}'")
-    return sha256(path)

@@ -5,7 +5,10 @@ network with a given prediction:
 
     h = p x + q m                                   m: guided network output at model time t
     h = clip(h)                                     only if the table clips
-    x = a x + b h + sum_k d[k] h_prev[k] + c z      z ~ N(0, I), drawn only where c != 0
+    x = a x + b h + sum_k d[k] h_prev[k] + c z      z ~ N(0, I), drawn only where there is noise
+
+With a learned variance, c is an array: exp((f log_max + (1 - f) log_min) / 2), f = (v + 1) / 2, where v are the
+network's further channels (Nichol & Dhariwal 2021, eq. 15).
 """
 
 from __future__ import annotations
@@ -13,8 +16,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from drun.prediction import x0_coefficients
-from drun.process import DiscreteProcess
+from drun.errors import ConfigError
+from drun.prediction import LEARNED_RANGE, x0_coefficients
+from drun.process import Process
+
+#: (log_min, log_max), the bounds of a learned variance
+LogVariance = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class Step:
     b: float
     c: float = 0.0
     d: tuple[float, ...] = ()
+    log_variance: LogVariance | None = None  # instead of c
+    step_t: float | None = None  # the time at which the sampler's step began, where it takes several calls; None: t
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,14 @@ class Row:
     b: float
     c: float = 0.0
     d: tuple[float, ...] = ()  # weights of the h of the previous rows, newest first
+    log_variance: LogVariance | None = None
+    step_t: float | None = None
     w: float = 1.0             # guidance weight; 1 means one conditional call
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the loop draws a z."""
+        return self.c != 0 or self.log_variance is not None
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,7 @@ class StepTable:
     @property
     def num_noises(self) -> int:
         """How many z the loop draws."""
-        return sum(row.c != 0 for row in self.rows)
+        return sum(row.noisy for row in self.rows)
 
     @property
     def history(self) -> int:
@@ -70,20 +86,24 @@ class StepTable:
 
 
 def assemble(
-    process: DiscreteProcess, prediction: str, steps: Sequence[Step], clip: Clip | None = None
+    process: Process, prediction: str, steps: Sequence[Step], clip: Clip | None = None, variance: str | None = None
 ) -> StepTable:
     """The table that carries out `steps` with a network of the given prediction.
 
     Without clipping and history, x0 is eliminated (h = m): at high noise x0 = x/alpha - ... is a difference of
     large numbers, and the update should not pass through it in float32.
+
+    Raises:
+        ConfigError: the steps need a learned variance, and the network has none.
     """
+    if variance != LEARNED_RANGE and any(step.log_variance for step in steps):
+        raise ConfigError(f"this network predicts no variance: choose another than variance={LEARNED_RANGE}")
     rows = []
     eliminate = clip is None and not any(step.d for step in steps)
     for step in steps:
-        alpha, sigma = float(process.alpha(step.t)), float(process.sigma(step.t))
-        p, q = x0_coefficients(prediction, alpha, sigma)
+        p, q = x0_coefficients(prediction, process, step.t)
         a, b = step.a, step.b
         if eliminate:
             a, b, p, q = a + b * p, b * q, 0.0, 1.0
-        rows.append(Row(step.t, p, q, a, b, step.c, step.d))
+        rows.append(Row(step.t, p, q, a, b, step.c, step.d, step.log_variance, step.step_t))
     return StepTable(tuple(rows), clip)

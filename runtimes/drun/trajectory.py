@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from drun.arrays import Array
 from drun.errors import ConfigError
-from drun.images import Frames, grid, to_uint8, write_animation
+from drun.images import Frames, UInt8, grid, write_animation
 
 MAX_IMAGES = 16
 MAX_FRAMES = 120
@@ -24,23 +25,24 @@ class TrajectoryWriter:
     Args:
         path: a `.webp` file.
         num_rows: rows of the step table; beyond 120 an even choice of them is shown.
+        to_pixels: (N, C, H, W) state -> (N, H, W, C) uint8.
 
     Raises:
         ConfigError: another file type.
     """
 
-    def __init__(self, path: Path, num_rows: int) -> None:
+    def __init__(self, path: Path, num_rows: int, to_pixels: Callable[[Array], UInt8]) -> None:
         if path.suffix.lower() != ".webp":
             raise ConfigError(f"--trajectory got '{path}', expected a file that ends in .webp")
-        self.path = path
+        self.path, self.to_pixels = path, to_pixels
         self.shown = {round(row) for row in np.linspace(-1, num_rows - 1, min(num_rows + 1, MAX_FRAMES))}
         self.frames = tempfile.TemporaryFile()  # noqa: SIM115, closed in __exit__
         self.num_frames = 0
 
     def add(self, row: int, x: Array) -> None:
-        """Keep the state after `row`, -1 being the initial noise. x: (N, C, H, W) in about [-1, 1]."""
+        """Keep the state after `row`, -1 being the initial noise. x: (N, C, H, W)."""
         if row in self.shown:
-            sheet = grid(to_uint8(x[:MAX_IMAGES]))
+            sheet = grid(self.to_pixels(x[:MAX_IMAGES]))
             self.frames.write(sheet.tobytes())
             self.shape, self.num_frames = sheet.shape, self.num_frames + 1
 

@@ -14,6 +14,7 @@ from dexport import writer
 from drun import backends
 from drun import bundle as bundles
 from drun import run as drun_run
+from drun import sampling as drun_sampling
 from drun.bundle import Bundle
 from drun.console import silent
 from dtrain import config, device, published
@@ -47,8 +48,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     checkpoint = train(config.load("digits-unet", RECIPE), run, device.choose("cpu", "fp32", "off"), False, silent)
     writer.write_bundle(published.load(checkpoint), checkpoint, "onnx", bundle, (1, 8), 3, silent)
     backend = backends.open_backend("ort", bundles.read(bundle), None, {"threads": 1})
-    settings = drun_run.Settings("ddpm", {"clip_x0": True}, num_steps=3)
-    sampling = drun_run.open_sampling(bundles.read(bundle), backend, settings)
+    settings = drun_sampling.Settings("ddpm", {"clip_x0": True}, num_steps=3)
+    sampling = drun_sampling.open_sampling(bundles.read(bundle), backend, settings)
     output = drun_run.Output(samples, NUM_IMAGES, batch=4, trajectory=animation)
     drun_run.run(sampling, output, {"backend": "ort", "precision": None}, silent)
     return Model(run, checkpoint, bundle, samples, animation)

@@ -134,7 +134,7 @@ def test_unknown_schema_version(make_bundle: MakeBundle, version: object, advice
 
 OPTIONAL = {
     "artifacts", "classes", "guidance", "artifacts.0.parity", "classes.names", "data.range", "sampler.options",
-    "schema_version",
+    "schema_version", "data.latent", "variance", "decoder",
 }  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def change(name: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("model.parameters", None, r"manifest.model.parameters got None, expected int"),
         ("process.schedule", "sine", r"unknown noise schedule 'sine'"),
         ("process.num_timesteps", 20, r"schedule 'linear' with 20 timesteps has a beta of 1, expected all in"),
-        ("process.kind", "flow", r"unknown process kind 'flow'"),
+        ("process.kind", "bridge", r"unknown process kind 'bridge'"),
         ("model.name", ["a" * 1000], r"manifest.model.name got \['a{38}, expected str"),
     ],
 )  # fmt: skip

@@ -66,7 +66,7 @@ def test_the_command_of_the_readme(make_bundle: MakeBundle, drun: Drun, tmp_path
     lines = result.out.splitlines()
     assert lines[0] == "digits on ONNX Runtime on CPU: 16 images, ddim, 5 steps, seed 0"
     assert "16 images computed in" in lines[1]
-    assert lines[2] == "out/digits/ort-ddim-5-seed0/grid.png, samples.npz and one PNG an image"
+    assert lines[2] == "out/digits/ort-ddim-5-seed0/grid.png, samples.npz"
     assert "Traceback" not in result.err
 
 
@@ -91,19 +91,19 @@ def test_options_reach_the_run(make_bundle: MakeBundle, drun: Drun, tmp_path: Pa
         "--bundle", path, "--backend", "null", "--steps", 6, "--sampler", "ddpm", "--set", "clip_x0=false",
         "--set", "variance = fixed_large", "-n", 3, "--batch", 2, "--seed", 7, "--labels", "4,1", "--cfg", 1.5,
         "--interval", "10,60", "--cfg-channels", 2, "--state-dtype", "float64", "--out", "here", "--save-raw",
-        "--trajectory", "t.webp", "--threads", 1,
+        "--trajectory", "t.webp", "--threads", 1, "--uint8", "floor",
     )  # fmt: skip
     assert result.code == 0
     assert record(tmp_path / "here")["settings"] == {
         "checkpoint_sha256": "0" * 64, "backend": "null", "precision": None, "sampler": "ddpm", "num_steps": 6,
-        "options": {"grid": "respaced", "variance": "fixed_large", "clip_x0": False, "dynamic_threshold": 0.0},
+        "options": {"grid": "auto", "variance": "fixed_large", "clip_x0": False, "dynamic_threshold": 0.0},
         "seed": 7, "labels": "4,1", "cfg": 1.5, "interval": [10, 60], "cfg_channels": 2, "state_dtype": "float64",
-        "noise": None,
+        "uint8": "floor", "noise": None,
     }  # fmt: skip
     assert npz(tmp_path / "here" / "samples.npz")["arr_1"].tolist() == [4, 1, 4]
     assert npz(tmp_path / "here" / "raw.npz")["x"].dtype == np.float64
     assert (tmp_path / "t.webp").is_file()
-    assert result.out.splitlines()[-2:] == ["here/grid.png, samples.npz and one PNG an image, raw.npz", "t.webp"]
+    assert result.out.splitlines()[-2:] == ["here/grid.png, samples.npz, raw.npz", "t.webp"]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_options_reach_the_run(make_bundle: MakeBundle, drun: Drun, tmp_path: Pa
         ([], "ddim", {"eta": 0.5, "grid": "leading"}),
         (["--set", "eta=0.25"], "ddim", {"eta": 0.25, "grid": "leading"}),
         (["--sampler", "ddim"], "ddim", {"eta": 0.5, "grid": "leading"}),
-        (["--sampler", "euler"], "euler", {"grid": "karras", "clip_x0": False}),
+        (["--sampler", "euler"], "euler", {"grid": "auto", "clip_x0": False}),
     ],
 )
 def test_the_command_line_goes_before_the_bundle_before_the_defaults(
@@ -193,11 +193,11 @@ def test_info(make_bundle: MakeBundle, drun: Drun) -> None:
     assert result.code == 0
     assert result.out.splitlines() == [
         "tiny: gaussian, 100 parameters, ema weights",
-        "images      3 x 8 x 8 (pixel), values -1 to 1",
-        "process     linear schedule, 100 timesteps",
+        "states      3 x 8 x 8 (pixel), pixels -1 to 1",
+        "process     kind=discrete schedule=linear num_timesteps=100",
         "prediction  noise",
         "sampler     ddim ",
-        "classes     10",
+        "classes     10, null label 10",
         "checkpoint  tiny.pt, step 7",
         "made by     tests",
         "onnx        fp32, batch 1 to 8, opset=20, 0.0 MB, parity at export: 1.0e-07 (call, batch 1, t = 0)",
@@ -223,8 +223,8 @@ def test_samplers(drun: Drun) -> None:
     result = drun("samplers")
     assert result.code == 0
     for name in samplers.names():
-        assert f"{name:10} {samplers.summary(name)}" in result.out
-    assert "grid=trailing eta=0.0 clip_x0=True dynamic_threshold=0.0" in result.out
+        assert f"{name:14} {samplers.summary(name)}" in result.out
+    assert "grid=auto eta=0.0 clip_x0=True dynamic_threshold=0.0" in result.out
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["check", "--help"], ["info", "--help"], ["samplers", "--help"]])
@@ -240,7 +240,7 @@ def test_every_option_is_explained_with_its_unit() -> None:
     options = {option.opts[0]: option for command in commands for option in command.params}
     assert all(getattr(option, "help", None) for option in options.values())
     units = {
-        "--steps": "Sampling steps", "-n": "Number of images", "--batch": "Images", "--interval": "model times",
+        "--steps": "Sampling steps", "-n": "Number of images", "--batch": "Images", "--interval": "model's time",
         "--threads": "Processor threads", "--cfg-channels": "channels", "--noise": "(N,C,H,W)",
     }  # fmt: skip
     assert {name: unit for name, unit in units.items() if unit not in options[name].help} == {}
@@ -254,7 +254,7 @@ def test_every_option_is_explained_with_its_unit() -> None:
     [
         (["--steps", 0], "cannot sample in 0 steps: this model has 100, choose 1 to that"),
         (["--steps", 101], "cannot sample in 101 steps: this model has 100, choose 1 to that"),
-        (["--sampler", "plms"], "unknown sampler 'plms': choose one of ddim, ddpm, dpmpp_2m, euler, heun"),
+        (["--sampler", "plms"], f"unknown sampler 'plms': choose one of {', '.join(samplers.names())}"),
         (["--set", "eta"], "--set got 'eta', expected option=value"),
         (["--set", "eta=a"], "option eta got 'a', expected a number"),
         (["--set", "eta=2"], "eta is a share of the ancestral noise, got 2.0: choose 0 to 1"),
@@ -267,6 +267,7 @@ def test_every_option_is_explained_with_its_unit() -> None:
         (["--cfg-channels", "0"], "--cfg-channels got '0', expected all or a number such as 3"),
         (["--cfg-channels", "x"], "--cfg-channels got 'x', expected all or a number such as 3"),
         (["--state-dtype", "float16"], "--state-dtype got 'float16', expected float32 or float64"),
+        (["--uint8", "ceil"], "--uint8 got 'ceil', expected round or floor or adm"),
         (["--cfg", 2], "this model is unconditional: leave out --labels and --cfg"),
         (["--labels", "1"], "this model is unconditional: leave out --labels and --cfg"),
         (["--noise", "n.npz"], "no such noise file: 'n.npz'"),
@@ -434,7 +435,7 @@ def test_importing_every_module_has_no_side_effects(python: Python, bare: Path, 
     [
         (["--help"], "Sample images from a bundle on any backend"),
         (["samplers"], "Ancestral sampling of the reverse chain"),
-        (["info", "bundles/tiny"], "linear schedule, 100 timesteps"),
+        (["info", "bundles/tiny"], "schedule=linear num_timesteps=100"),
         (["--backend", "null", "--steps", "3", "-n", "2"], "2 images computed"),
         (["backends"], "ort      missing  ONNX Runtime: onnxruntime is not installed"),
         (["backends"], "                  pip install 'dexport[ort]'"),
@@ -511,7 +512,7 @@ def test_a_dropped_in_file_is_found_by_name(
 ) -> None:
     make_bundle()
     listed = python("-c", MAIN, "samplers", path=extended).stdout
-    assert f"{'jump':10} One jump, whatever the number of steps." in listed
+    assert f"{'jump':14} One jump, whatever the number of steps." in listed
     assert "strength=1.0 clip_x0=True dynamic_threshold=0.0" in listed
     assert "again    ready    the null backend again: built in" in python("-c", MAIN, "backends", path=extended).stdout
     options = ["--backend", "again", "--sampler", "jump", "--steps", "9", "--set", "strength=0.5", "-n", "2"]
@@ -524,4 +525,5 @@ def test_a_dropped_in_file_is_found_by_name(
 
 def test_a_dropped_in_file_is_named_where_another_is_not_found(python: Python, extended: list[Path]) -> None:
     script = "from drun import samplers; samplers.defaults('plms')"
-    assert "choose one of ddim, ddpm, dpmpp_2m, euler, heun, jump" in python("-c", script, path=extended).stderr
+    refused = python("-c", script, path=extended).stderr
+    assert "choose one of ddim, ddpm, dpmpp_2m, euler, euler_maruyama, heun, jump" in refused

@@ -110,7 +110,7 @@ def on_torch(torch: Any, table: StepTable, x: np.ndarray, z: np.ndarray) -> np.n
     return np.asarray(final.numpy())
 
 
-@pytest.mark.parametrize("name", samplers.names())
+@pytest.mark.parametrize("name", samplers.fitting(PROCESS))
 @pytest.mark.parametrize("options", [{"clip_x0": False}, {"clip_x0": True}, {"dynamic_threshold": 0.7}])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_numpy_and_torch_agree(name: str, options: dict[str, Any], dtype: str) -> None:

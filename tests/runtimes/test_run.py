@@ -21,7 +21,8 @@ from drun.backends import Backend, null, open_backend
 from drun.bundle import Bundle
 from drun.errors import ConfigError, NotFiniteError, UserError
 from drun.noise import PhiloxNoise
-from drun.run import Output, Settings, noise_digest, open_sampling, run
+from drun.run import Output, run
+from drun.sampling import Settings, noise_digest, open_sampling
 from drun.trajectory import FRAME_MS, LAST_FRAME_MS
 
 MakeBundle = Callable[..., Path]
@@ -48,12 +49,17 @@ class Counted(null.Runtime):
 
 
 def draw(
-    bundle: Bundle, folder: Path, settings: Settings = ANCESTRAL, backend: Backend | None = None, **output: Any
+    bundle: Bundle,
+    folder: Path,
+    settings: Settings = ANCESTRAL,
+    backend: Backend | None = None,
+    noise_file: Path | None = None,
+    **output: Any,
 ) -> int:
     """Run 7 images in batches of 3, unless `output` says otherwise."""
     target = Output(**{"folder": folder, "num_images": 7, "batch": 3} | output)
     backend = backend or null.Runtime(bundle, None, {})
-    sampling = open_sampling(bundle, backend, settings, output=target)
+    sampling = open_sampling(bundle, backend, settings, noise_file=noise_file, num_images=target.num_images)
     return run(sampling, target, {"backend": "null", "precision": None}, silent)
 
 
@@ -165,7 +171,7 @@ def test_the_record_is_enough_to_repeat_the_run(make_bundle: MakeBundle, tmp_pat
 def test_progress_counts_the_steps_of_each_image(bundle: Bundle, tmp_path: Path) -> None:
     """7 images in batches of 3, 3 and 1, 5 steps each."""
     output, seen = Output(tmp_path, 7, 3), []
-    sampling = open_sampling(bundle, null.Runtime(bundle, None, {}), ANCESTRAL, output=output)
+    sampling = open_sampling(bundle, null.Runtime(bundle, None, {}), ANCESTRAL)
     record = {"backend": "null", "precision": None}
     assert run(sampling, output, record, lambda what, done, total: seen.append((what, done, total))) == 7
     assert seen == [("sampling", done, 35) for done in (3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 31, 32, 33, 34, 35)]
@@ -568,7 +574,8 @@ import resource, sys
 from pathlib import Path
 from drun import bundle as bundles, samplers
 from drun.backends import null
-from drun.run import Output, Settings, open_sampling, run
+from drun.run import Output, run
+from drun.sampling import Settings, open_sampling
 
 def report(what, done, total):
     if done == 30:
@@ -576,7 +583,7 @@ def report(what, done, total):
 
 bundle, output = bundles.read(Path(sys.argv[1])), Output(Path(sys.argv[2]), 7, 3)
 settings = Settings("ddpm", samplers.resolve("ddpm", {}), 5, 3)
-sampling = open_sampling(bundle, null.Runtime(bundle, None, {}), settings, output=output)
+sampling = open_sampling(bundle, null.Runtime(bundle, None, {}), settings)
 run(sampling, output, {"backend": "null", "precision": None}, report)
 """
 

@@ -17,7 +17,7 @@ def record(path: Path, num_rows: int, shape: tuple[int, ...] = (2, 3, 8, 8)) -> 
     """Animate states that turn from noise into a smooth image; the last one."""
     rng = np.random.default_rng(0)
     final = np.broadcast_to(np.linspace(-0.8, 0.8, shape[-1]), shape)
-    with TrajectoryWriter(path, num_rows) as writer:
+    with TrajectoryWriter(path, num_rows, to_uint8) as writer:
         for row in range(-1, num_rows):
             share = (num_rows - 1 - row) / num_rows
             noise = rng.standard_normal(shape) if row < num_rows - 1 else 0
@@ -70,7 +70,7 @@ def test_grey_images_and_more_than_sixteen(tmp_path: Path) -> None:
 
 
 def test_an_interruption_leaves_no_file(tmp_path: Path) -> None:
-    writer = TrajectoryWriter(tmp_path / "a.webp", 4)
+    writer = TrajectoryWriter(tmp_path / "a.webp", 4, to_uint8)
     writer.add(-1, np.zeros((1, 3, 8, 8)))
     writer.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert list(tmp_path.iterdir()) == []
@@ -78,4 +78,4 @@ def test_an_interruption_leaves_no_file(tmp_path: Path) -> None:
 
 def test_other_file_types_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--trajectory got '.*a.gif', expected a file that ends in .webp"):
-        TrajectoryWriter(tmp_path / "a.gif", 4)
+        TrajectoryWriter(tmp_path / "a.gif", 4, to_uint8)

@@ -20,8 +20,8 @@ from drun.bundle import Bundle
 from drun.console import Report
 from drun.errors import ConfigError
 from drun.files import sha256
-from drun.run import Sampling, open_sampling
-from drun.run import Settings as DrunSettings
+from drun.sampling import Sampling, open_sampling
+from drun.sampling import Settings as DrunSettings
 
 SUITE = "latency"
 EAGER = "eager torch"

@@ -48,8 +48,8 @@ class Backend(ABC):
     def predict(self, x: Array, t: Array, y: Array | None) -> Array:
         """One network call. x: (N, C, H, W) float32, t: (N,) float32, y: (N,) int64 or None, all contiguous.
 
-        Returns the raw output, (N, C, H, W) float32, which the next call may overwrite. The caller passes the
-        same arrays again wherever it can, so that a backend may keep them bound.
+        Returns the raw output, (N, *manifest.output_shape) float32, which the next call may overwrite. The caller
+        passes the same arrays again wherever it can, so that a backend may keep them bound.
         """
 
     def describe(self) -> str:

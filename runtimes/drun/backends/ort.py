@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,20 +41,8 @@ class Runtime(Backend):
 
     def __init__(self, bundle: Bundle, artifact: Artifact | None, options: Mapping[str, Any]) -> None:
         assert artifact is not None
-        import onnxruntime
-
-        path = bundle.open_files(artifact)
-        _return_freed_memory()
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = options.get("threads", 0)
-        settings.log_severity_level = 4  # what it logs as an error it also raises
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-            providers.insert(0, ("CUDAExecutionProvider", CUDA_OPTIONS))
-        try:
-            self.session = onnxruntime.InferenceSession(str(path), settings, providers=providers)
-        except Exception as error:  # onnxruntime raises classes of its own for every cause
-            raise BackendUnavailable(f"ONNX Runtime {onnxruntime.__version__} cannot open '{path}': {error}") from error
+        self.output_shape = bundle.manifest.output_shape
+        self.session = open_session(bundle.open_files(artifact), options)
         self.binding = self.session.io_binding()
         self.bound: tuple[Array, Array, Array | None] = (None, None, None)
 
@@ -71,7 +60,7 @@ class Runtime(Backend):
 
     def _bind(self, x: Array, t: Array, y: Array | None) -> None:
         """Let the session read the caller's arrays and write one of ours, call after call."""
-        self.bound, self.out = (x, t, y), np.empty_like(x)
+        self.bound, self.out = (x, t, y), np.empty((len(x), *self.output_shape), np.float32)
         self.binding.clear_binding_inputs()
         self.binding.clear_binding_outputs()
         for name, array in (("x", x), ("t", t), ("y", y)):
@@ -82,6 +71,29 @@ class Runtime(Backend):
 
     def close(self) -> None:
         del self.binding, self.session
+
+
+def open_session(path: Path, options: Mapping[str, Any]) -> Any:
+    """An `onnxruntime.InferenceSession`, on CUDA where it can be.
+
+    Raises:
+        BackendUnavailable: it is not installed, or cannot open the file.
+    """
+    if not (found := Runtime.probe()).available:
+        raise BackendUnavailable(f"{found.detail}; install it with: {found.install}")
+    import onnxruntime
+
+    _return_freed_memory()
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.get("threads", 0)
+    settings.log_severity_level = 4  # what it logs as an error it also raises
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        providers.insert(0, ("CUDAExecutionProvider", CUDA_OPTIONS))
+    try:
+        return onnxruntime.InferenceSession(str(path), settings, providers=providers)
+    except Exception as error:  # onnxruntime raises classes of its own for every cause
+        raise BackendUnavailable(f"ONNX Runtime {onnxruntime.__version__} cannot open '{path}': {error}") from error
 
 
 def _return_freed_memory() -> None:

@@ -15,12 +15,24 @@ from types import ModuleType
 from typing import Any
 
 from drun.errors import ConfigError
-from drun.process import DiscreteProcess
+from drun.process import Process
 from drun.table import Clip, StepTable, assemble
 
 
 def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def fitting(process: Process) -> list[str]:
+    """The samplers that can run this process."""
+    return [name for name in names() if _fits(name, process)]
+
+
+def _fits(name: str, process: Process) -> bool:
+    try:
+        return bool(_module(name).steps(process, 1))
+    except ConfigError:
+        return False
 
 
 def summary(name: str) -> str:
@@ -51,19 +63,24 @@ def resolve(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def step_table(
-    name: str, process: DiscreteProcess, prediction: str, num_steps: int, options: Mapping[str, Any] | None = None
+    name: str,
+    process: Process,
+    prediction: str,
+    num_steps: int,
+    options: Mapping[str, Any] | None = None,
+    variance: str | None = None,
 ) -> StepTable:
-    """The table of sampler `name` for a network with this process and prediction.
+    """The table of sampler `name` for a network with this process, prediction and, if any, learned variance.
 
     Raises:
-        ConfigError: unknown sampler or option, or a number of steps that the grid cannot give.
+        ConfigError: unknown sampler or option, or one that does not fit the process or the network.
     """
     own = resolve(name, options or {})
     clip_x0, dynamic_quantile = own.pop("clip_x0"), own.pop("dynamic_threshold")
     if not 0 <= dynamic_quantile <= 1:
         raise ConfigError(f"dynamic_threshold is a quantile, got {dynamic_quantile}: choose 0 (off) to 1")
     clip = Clip(dynamic_quantile) if clip_x0 or dynamic_quantile else None
-    return assemble(process, prediction, _module(name).steps(process, num_steps, **own), clip)
+    return assemble(process, prediction, _module(name).steps(process, num_steps, **own), clip, variance)
 
 
 def _module(name: str) -> ModuleType:

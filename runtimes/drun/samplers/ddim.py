@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from drun.errors import ConfigError
 from drun.grids import times
-from drun.process import DiscreteProcess
+from drun.process import Process
 from drun.table import Step
 
 CLIP_X0 = True
 
 
-def steps(process: DiscreteProcess, num_steps: int, *, grid: str = "trailing", eta: float = 0.0) -> list[Step]:
+def steps(process: Process, num_steps: int, *, grid: str = "auto", eta: float = 0.0) -> list[Step]:
     """x_prev = alpha_prev x0 + sqrt(sigma_prev^2 - s^2) eps + s z, with eps taken from the (clipped) x0.
 
     Args:
@@ -21,7 +21,7 @@ def steps(process: DiscreteProcess, num_steps: int, *, grid: str = "trailing", e
     """
     if not 0 <= eta <= 1:
         raise ConfigError(f"eta is a share of the ancestral noise, got {eta}: choose 0 to 1")
-    visited = times(process, num_steps, grid)
+    visited = times(process, num_steps, grid, usual="trailing")
     table = []
     for t, previous in zip(visited, [*visited[1:], None], strict=True):
         alpha, sigma = float(process.alpha(t)), float(process.sigma(t))

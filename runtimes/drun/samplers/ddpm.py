@@ -2,42 +2,57 @@
 
 from __future__ import annotations
 
+import math
+
 from drun.errors import ConfigError
 from drun.grids import times
-from drun.process import DiscreteProcess
-from drun.table import Step
+from drun.prediction import LEARNED_RANGE
+from drun.process import Process
+from drun.table import LogVariance, Step
 
 CLIP_X0 = True
 
+VARIANCES = ("fixed_small", "fixed_large", LEARNED_RANGE)
 
-def steps(
-    process: DiscreteProcess, num_steps: int, *, grid: str = "respaced", variance: str = "fixed_small"
-) -> list[Step]:
-    """The posterior q(x_prev | x_t, x0) (Ho et al. 2020, eq. 6-7) of the chain that visits only the grid's times.
+
+def steps(process: Process, num_steps: int, *, grid: str = "auto", variance: str = "fixed_small") -> list[Step]:
+    """The posterior q(x_prev | x_t, x0) of the chain that visits only the grid's times.
+
+    x_t given x_prev has scale r = alpha / alpha_prev and variance v = sigma^2 - r^2 sigma_prev^2; so the posterior
+    has variance v sigma_prev^2 / sigma^2 (Kingma et al. 2021, appendix A; Ho et al. 2020, eq. 6-7, where
+    alpha^2 + sigma^2 = 1).
 
     Args:
-        variance: `fixed_small` (the posterior's) or `fixed_large` (the respaced beta); section 3.2 there.
+        variance: `fixed_small` (the posterior's), `fixed_large` (v; section 3.2 there), or `learned_range` (between
+            both, as the network says: Nichol & Dhariwal 2021, eq. 15).
 
     Raises:
         ConfigError: unknown variance or grid.
     """
-    if variance not in ("fixed_small", "fixed_large"):
-        raise ConfigError(f"unknown variance '{variance}': choose fixed_small or fixed_large")
-    visited = times(process, num_steps, grid)
-    table = []
+    if variance not in VARIANCES:
+        raise ConfigError(f"unknown variance '{variance}': choose one of {', '.join(VARIANCES)}")
+    visited = times(process, num_steps, grid, usual="respaced")
+    table: list[Step] = []
     for t, previous in zip(visited, [*visited[1:], None], strict=True):
-        abar = float(process.alpha(t)) ** 2
-        abar_previous = 1.0 if previous is None else float(process.alpha(previous)) ** 2
-        alpha = abar / abar_previous
-        beta = 1 - alpha
-        posterior_variance = beta * (1 - abar_previous) / (1 - abar)
-        variance_t = posterior_variance if variance == "fixed_small" else beta
+        alpha, sigma = float(process.alpha(t)), float(process.sigma(t))
+        if previous is None:
+            table.append(Step(t, a=0.0, b=1.0))
+            continue
+        alpha_previous, sigma_previous = float(process.alpha(previous)), float(process.sigma(previous))
+        r = alpha / alpha_previous
+        large = sigma**2 - (r * sigma_previous) ** 2
+        small = large * (sigma_previous / sigma) ** 2
         table.append(
             Step(
                 t,
-                a=alpha**0.5 * (1 - abar_previous) / (1 - abar),
-                b=abar_previous**0.5 * beta / (1 - abar),
-                c=0.0 if previous is None else variance_t**0.5,
+                a=r * (sigma_previous / sigma) ** 2,
+                b=alpha_previous * large / sigma**2,
+                c={"fixed_small": small**0.5, "fixed_large": large**0.5}.get(variance, 0.0),
+                log_variance=_bounds(small, large) if variance == LEARNED_RANGE else None,
             )
         )
     return table
+
+
+def _bounds(small: float, large: float) -> LogVariance:
+    return math.log(small), math.log(large)

@@ -6,15 +6,15 @@ import math
 from itertools import pairwise
 
 from drun.grids import times
-from drun.process import DiscreteProcess
+from drun.process import Process
 from drun.table import Step
 
 CLIP_X0 = False
 
 
-def steps(process: DiscreteProcess, num_steps: int, *, grid: str = "karras") -> list[Step]:
+def steps(process: Process, num_steps: int, *, grid: str = "auto") -> list[Step]:
     """Multistep extrapolation of x0 in lambda = log(alpha/sigma); the first and the last step are first order."""
-    visited = times(process, num_steps, grid)
+    visited = times(process, num_steps, grid, usual="karras")
     lambdas = [-math.log(float(process.ratio(t))) for t in visited]
     table = []
     for i, (t, following) in enumerate(pairwise(visited)):

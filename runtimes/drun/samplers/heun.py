@@ -5,28 +5,41 @@ from __future__ import annotations
 from itertools import pairwise
 
 from drun.grids import times
-from drun.process import DiscreteProcess
+from drun.ode import OdePoint
+from drun.process import Process
 from drun.samplers.euler import euler_step
 from drun.table import Step
 
 CLIP_X0 = False
 
 
-def steps(process: DiscreteProcess, num_steps: int, *, grid: str = "karras") -> list[Step]:
-    """Karras et al. 2022, algorithm 1: 2 num_steps - 1 network calls."""
-    visited = times(process, num_steps, grid)
+def steps(process: Process, num_steps: int, *, grid: str = "auto") -> list[Step]:
+    """2 num_steps - 1 network calls (Karras et al. 2022, algorithm 1; for flows as in SiT and REPA)."""
+    visited = times(process, num_steps, grid, usual="karras")
+    points = [process.ode(t) for t in visited]
     table = []
-    for t, following in pairwise(visited):
-        table += [euler_step(process, t, following), _corrector(process, t, following)]
-    return [*table, Step(visited[-1], a=0.0, b=1.0)]
+    for (t, here), (following, there) in pairwise(zip(visited, points, strict=True)):
+        predictor = euler_step(process, t, here, there)
+        table += [predictor, _corrector(process, t, following, here, there, predictor)]
+    return [*table, euler_step(process, visited[-1], points[-1], process.ode_end())]
 
 
-def _corrector(process: DiscreteProcess, t: float, following: float) -> Step:
+def _corrector(
+    process: Process, t: float, following: float, here: OdePoint, there: OdePoint, predictor: Step
+) -> Step:
     """Replace the slope at t by the mean of the slopes at t and at `following`.
 
-    x + k (eps_2 - eps_1), k = alpha' (sigma'/alpha' - sigma/alpha) / 2. The predictor moved along constant x0_prev
-    and eps_1, so both are seen from here: eps_1 = (x - alpha' x0_prev) / sigma', eps_2 = (x - alpha' x0) / sigma'.
+    x += reach/2 (slope_2 - slope_1), each slope of_x0 x0 + of_noise eps. The x that slope_1 was computed from is
+    gone, but the predictor tells it: (x - b x0_1) / a.
     """
-    alpha, sigma = float(process.alpha(following)), float(process.sigma(following))
-    k = alpha * (sigma / alpha - float(process.ratio(t))) / 2
-    return Step(following, a=1.0, b=-k * alpha / sigma, d=(k * alpha / sigma,))
+    half = there.scale * (there.clock - here.clock) / 2
+    first, second = here.of_noise / float(process.sigma(t)), there.of_noise / float(process.sigma(following))
+    old_x = first / predictor.a
+    old_x0 = here.of_x0 - first * float(process.alpha(t)) - old_x * predictor.b
+    return Step(
+        following,
+        a=1 + half * (second - old_x),
+        b=half * (there.of_x0 - second * float(process.alpha(following))),
+        d=(-half * old_x0,),
+        step_t=t,
+    )
