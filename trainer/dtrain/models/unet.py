@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from einops.layers.torch import Rearrange
@@ -139,6 +139,8 @@ class UNet(nn.Module, ABC):
 
     Raises ConfigError for sizes that make no net.
     """
+
+    predicts: ClassVar[str] = "image"
 
     def __init__(
         self,

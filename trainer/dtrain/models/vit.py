@@ -1,0 +1,98 @@
+"""A small plain vision transformer (Dosovitskiy et al. 2021) that classifies images: a teacher of features."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from drun.errors import ConfigError
+from dtrain.models.transformer import Attention, Mlp, PatchEmbed, Size, check_image, check_sizes, initialise_maps
+
+
+class EncoderBlock(nn.Module):
+    """Attention, then an MLP, each behind a norm and around a residual."""
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(hidden_size, eps=1e-6)
+        self.attn = Attention(hidden_size, num_heads)
+        self.norm2 = nn.LayerNorm(hidden_size, eps=1e-6)
+        self.mlp = Mlp(hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, tokens, hidden_size) -> the same shape."""
+        x = x + self.attn(self.norm1(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+class ViT(nn.Module):
+    """Class logits from the mean of the patches' tokens: no class token (Beyer et al. 2022, arXiv:2205.01580).
+
+    image_size: side of the image in pixels, a multiple of patch_size.
+    channels: channels of the image.
+    hidden_size: width of the tokens, a multiple of num_heads and of 4.
+
+    Attributes: `config` (what `dtrain.models.build` makes it again from), `num_tokens` and `hidden_size`.
+
+    Raises ConfigError for sizes that make no net.
+    """
+
+    predicts: ClassVar[str] = "class"
+
+    def __init__(
+        self,
+        image_size: int,
+        patch_size: int,
+        channels: int,
+        num_classes: int,
+        hidden_size: int,
+        depth: int,
+        num_heads: int,
+    ) -> None:
+        super().__init__()
+        check_sizes(image_size, patch_size, Size(hidden_size, depth, num_heads))
+        if num_classes < 1:
+            raise ConfigError(f"num_classes is wrong: got {num_classes}, expected 1 or more.")
+        self.config: dict[str, Any] = {
+            "name": type(self).__name__,
+            "image_size": image_size,
+            "patch_size": patch_size,
+            "channels": channels,
+            "num_classes": num_classes,
+            "hidden_size": hidden_size,
+            "depth": depth,
+            "num_heads": num_heads,
+        }
+        self.image_size, self.channels, self.hidden_size = image_size, channels, hidden_size
+        self.num_tokens = (image_size // patch_size) ** 2
+        self.pos_embed = nn.Parameter(torch.empty(1, self.num_tokens, hidden_size))
+        self.x_embedder = PatchEmbed(patch_size, channels, hidden_size)
+        self.blocks = nn.ModuleList(EncoderBlock(hidden_size, num_heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(hidden_size, eps=1e-6)
+        self.head = nn.Linear(hidden_size, num_classes)
+        initialise_maps(self)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, channels, image_size, image_size) float -> (N, num_classes) logits.
+
+        Raises ConfigError for another shape.
+        """
+        logits: Tensor = self.head(self.tokens(x).mean(dim=1))
+        return logits
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """x: as for `forward` -> (N, num_tokens, hidden_size), after the last norm; tokens go along the rows."""
+        check_image(type(self).__name__, x, self.channels, self.image_size)
+        tokens = self.x_embedder(x) + self.pos_embed
+        for block in self.blocks:
+            tokens = block(tokens)
+        out: Tensor = self.norm(tokens)
+        return out
+
+
+MODELS: dict[str, type[nn.Module]] = {"ViT": ViT}
