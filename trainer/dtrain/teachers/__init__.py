@@ -1,0 +1,174 @@
+"""Teachers of representation alignment (REPA, Yu et al. 2024, arXiv:2410.06940): frozen encoders of clean images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from drun.errors import CheckpointError, ConfigError, DataError
+from dtrain import checkpoint, models
+from dtrain.models.vit import ViT
+from dtrain.teachers.families import TEACHERS, Family
+from dtrain.teachers.weights import load_network, resample_positions
+
+__all__ = ["TEACHERS", "Teacher", "check_tokens", "load", "resample_positions"]
+
+_RECIPE = 1  # part of a fingerprint: raise it when the same weights and images give other features
+
+
+class Teacher:
+    """A frozen encoder of images. No nn.Module, so that a network which keeps one does not save its weights.
+
+    Attributes:
+        name: as in TEACHERS, or the name of the recipe that trained it.
+        image_size: side of the images it takes, pixels. channels: as many, or 1, which is repeated.
+        num_tokens, dim: shape of the features of an image. Tokens go along the rows of patches.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        encode: Callable[[Tensor], Tensor],
+        image_size: int,
+        channels: int,
+        shape: tuple[int, int],
+        architecture: Any,
+        device: torch.device,
+    ) -> None:
+        """encode: float32 (N, C, H, W) in [0, 255] -> (N, *shape). architecture: what the weights do not tell."""
+        self.name, self.image_size, self.channels = name, image_size, channels
+        self.num_tokens, self.dim = shape
+        self.device, self.network = device, network.to(device).eval().requires_grad_(False)
+        self._encode, self._architecture = encode, architecture
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features of images: uint8 (N, H, W, C) on any device -> float32 (N, num_tokens, dim) on the teacher's.
+
+        Within autocast the network computes in its precision, as REPA's do.
+
+        Raises:
+            DataError: images of another size, type or number of channels.
+        """
+        side = self.image_size
+        fits = images.ndim == 4 and images.shape[1:3] == (side, side) and images.shape[3] in (1, self.channels)
+        if images.dtype != torch.uint8 or not fits:
+            expected = f"uint8 (N, {side}, {side}, {self.channels})"
+            got = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+            raise DataError(f"teacher '{self.name}' got images of {got}, expected {expected}")
+        pixels = images.to(self.device).permute(0, 3, 1, 2).float()
+        return self._encode(pixels.expand(-1, self.channels, -1, -1)).float()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, hexadecimal, of all that the features of an image follow from."""
+        told = json.dumps([_RECIPE, self.name, self.image_size, self._architecture], sort_keys=True)
+        digest = hashlib.sha256(told.encode())
+        for key, tensor in self.network.state_dict().items():
+            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+
+def load(spec: str, image_size: int, device: torch.device) -> Teacher:
+    """A teacher of images of side `image_size` in pixels.
+
+    Args:
+        spec: a name in TEACHERS, whose weights come from the Hugging Face hub; `name=LOCATION` for weights from a
+            folder in the layout of save_pretrained, another hub id, or (DINO, MAE, MoCo-v3) an official
+            checkpoint file; or a checkpoint of our own ViT, or a folder with some, of which the newest is taken.
+
+    Raises:
+        ConfigError: an unknown teacher, an image size it cannot take, or transformers is not installed.
+        CheckpointError: weights that are missing, damaged, of another class, or do not fit.
+    """
+    name, _, location = spec.partition("=")
+    if name in TEACHERS:
+        if name != spec and not location:
+            raise ConfigError(f"the teacher got '{spec}', expected {name} or {name}=LOCATION")
+        return _published(name, location, image_size, device)
+    if Path(spec).exists():
+        return _own(_newest(Path(spec)), image_size, device)
+    known = ", ".join(TEACHERS)
+    raise ConfigError(f"unknown teacher '{spec}': choose from {known}, or give a checkpoint of dtrain's own ViT")
+
+
+def check_tokens(teacher: Teacher, num_tokens: int) -> None:
+    """Raises ConfigError if the teacher has another number of tokens than the network that is to learn from it."""
+    if teacher.num_tokens != num_tokens:
+        got = f"teacher '{teacher.name}' gives {teacher.num_tokens} tokens for {teacher.image_size} pixels"
+        raise ConfigError(f"{got}, the network has {num_tokens}: choose a patch size or teacher with as many")
+
+
+def _published(name: str, location: str, image_size: int, device: torch.device) -> Teacher:
+    variant = TEACHERS[name]
+    family = variant.family
+    network = load_network(name, variant, location, image_size)
+    size, config = family.input_size(image_size, name), network.config
+    num_tokens = (size // family.patch_size) ** 2
+    heads, activation = config.num_attention_heads, config.hidden_act
+    return Teacher(
+        name, network, partial(_patch_tokens, network, family, size, num_tokens), image_size, 3,
+        (num_tokens, config.hidden_size), [heads, activation], device,
+    )  # fmt: skip
+
+
+def _patch_tokens(network: nn.Module, family: Family, size: int, num_tokens: int, pixels: Tensor) -> Tensor:
+    tokens: Tensor = network(prepare(pixels, family, size)).last_hidden_state
+    return tokens[:, -num_tokens:]  # a class token and registers come first
+
+
+def prepare(pixels: Tensor, family: Family, size: int) -> Tensor:
+    """What a published teacher sees: float32 (N, 3, H, W) in [0, 255] -> normalised (N, 3, size, size).
+
+    The resizing is bicubic without antialiasing, and CLIP's alone comes before the normalisation, as in REPA.
+    """
+    mean, std = (pixels.new_tensor(value).view(1, 3, 1, 1) for value in family.normalisation)
+    x = pixels / 255
+    if family.resize == "before":
+        x = F.interpolate(x, size=(size, size), mode="bicubic", align_corners=False)
+    x = (x - mean) / std
+    if family.resize == "after":
+        x = F.interpolate(x, size=(size, size), mode="bicubic", align_corners=False)
+    return x
+
+
+# ---- our own ------------------------------------------------------------------------------------------------
+
+
+def _newest(path: Path) -> Path:
+    if path.is_file():
+        return path
+    found = [file for file in path.glob("*.pt") if re.fullmatch(r".+-\d+", file.stem)]
+    if not found:
+        advice = "train one by dtrain run digits-teacher, or give a published teacher as name=FOLDER"
+        raise CheckpointError(f"no checkpoint of dtrain in '{path}': {advice}")
+    return max(found, key=lambda file: (int(file.stem.rpartition("-")[2]), file.name))
+
+
+def _own(path: Path, image_size: int, device: torch.device) -> Teacher:
+    saved = checkpoint.read(path)
+    network = models.build(saved.recipe.model)
+    if not isinstance(network, ViT):
+        raise CheckpointError(f"'{path}' holds a {type(network).__name__}, expected a ViT as the teacher")
+    try:
+        network.load_state_dict(saved.ema)
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights in '{path}' do not fit its ViT: it is damaged") from error
+    if network.image_size != image_size:
+        got = f"the teacher in '{path}' takes images of {network.image_size} pixels"
+        raise ConfigError(f"{got}, the data has {image_size}: choose another teacher")
+    return Teacher(
+        saved.recipe.name, network, lambda pixels: network.tokens(pixels / 127.5 - 1), image_size, network.channels,
+        (network.num_tokens, network.hidden_size), network.config, device,
+    )  # fmt: skip
