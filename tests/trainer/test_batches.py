@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -36,11 +38,15 @@ def test_orders_differ_between_epochs_and_seeds() -> None:
     assert tuple(range(100)) not in {tuple(order) for order in orders}
 
 
+def tosses(num: int, generator: torch.Generator) -> Callable[[], torch.Tensor]:
+    return lambda: torch.rand(num, generator=generator) < 0.5
+
+
 def symmetries_seen(modes: list[str], num: int = 400) -> dict[tuple[int, bool], int]:
     """How often each symmetry occurs; keys: quarter turns, then whether mirrored before."""
     image = torch.arange(9, dtype=torch.uint8).reshape(1, 3, 3)
     generator = torch.Generator().manual_seed(0)
-    batch = augment(image.expand(num, 1, 3, 3), modes, generator)
+    batch = augment(image.expand(num, 1, 3, 3), modes, tosses(num, generator))
     group = {
         (turns, mirrored): (image.flip(-1) if mirrored else image).rot90(turns, (-2, -1))
         for turns in range(4)
@@ -77,14 +83,14 @@ def test_augmentation_repeats_with_the_generator_and_spares_its_input() -> None:
     batch = torch.randn(16, 3, 4, 4)
     kept = batch.clone()
     modes = ["hflip", "rot90"]
-    first, second = (augment(batch, modes, torch.Generator().manual_seed(5)) for _ in range(2))
+    first, second = (augment(batch, modes, tosses(16, torch.Generator().manual_seed(5))) for _ in range(2))
     assert torch.equal(first, second)
     assert not torch.equal(first, batch)
     assert torch.equal(batch, kept)
 
 
 def test_augmentation_refuses() -> None:
-    generator = torch.Generator()
+    generator = tosses(1, torch.Generator())
     with pytest.raises(ConfigError, match="got 'blur', expected hflip, vflip, rot90"):
         augment(torch.zeros(1, 3, 4, 4), ["hflip", "blur"], generator)
     with pytest.raises(ConfigError, match="rot90 needs square images: got 4x6 pixels"):

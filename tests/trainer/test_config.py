@@ -1,20 +1,55 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from drun import process as processes
 from drun.errors import ConfigError
-from dtrain import config, models
+from drun.prediction import COMPONENTS
+from dtrain import config, models, objectives
 
 
 @pytest.mark.parametrize("name", config.names())
 def test_every_recipe_builds_its_parts_and_survives_json(name: str) -> None:
     recipe = config.load(name)
     assert config.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
-    assert processes.from_dict(recipe.process).num_timesteps == 1000
-    assert models.build(recipe.model | {"dim": 8})
+    assert processes.from_dict(recipe.process)
+    with torch.device("meta"):
+        network = models.build(recipe.model)
+    if network.predicts == "image":
+        assert objectives.prediction(recipe.objective) in COMPONENTS
     assert len(config.summary(name)) > 20
+
+
+def test_an_extending_recipe_changes_what_it_names() -> None:
+    base, small, aligned = (config.load(name) for name in ("sit-xl-2", "sit-s-2", "sit-s-2-repa"))
+    assert small.model == base.model | {"size": "S"}
+    assert (small.process, small.objective, small.train) == (base.process, base.objective, base.train)
+    assert aligned.model == small.model
+    assert aligned.process == base.process | {"noise_time": 1}
+    assert aligned.objective["name"] == "repa"
+    assert "prediction" not in aligned.objective
+    assert aligned.optimizer == replace(base.optimizer, grad_clip=1.0)
+
+
+@pytest.mark.parametrize(("size", "depth"), [("s", 4), ("b", 4), ("l", 8), ("xl", 8)])
+def test_repas_recipes_have_the_papers_settings(size: str, depth: int) -> None:
+    recipe = config.load(f"sit-{size}-2-repa")
+    assert (recipe.objective["encoder_depth"], recipe.objective["weight"]) == (depth, 0.5)
+    assert recipe.objective["teachers"] == ["dinov2-vit-b"]
+    optimizer = recipe.optimizer
+    assert (optimizer.learning_rate, optimizer.betas, optimizer.weight_decay) == (1e-4, (0.9, 0.999), 0)
+    assert (recipe.ema.decay, recipe.data.label_dropout, recipe.train.batch_size) == (0.9999, 0.1, 256)
+
+
+def test_dit_learns_its_variance_on_the_linear_chain() -> None:
+    for name in ("dit-xl-2", "dit-xl-2-repa"):
+        recipe = config.load(name)
+        assert recipe.model["name"] == "DiT"
+        assert recipe.process == {"kind": "discrete", "schedule": "linear", "num_timesteps": 1000}
+        assert recipe.objective.get("base", recipe.objective)["learned_variance"]
 
 
 def test_aerial_128_is_the_articles_run() -> None:
@@ -66,5 +101,5 @@ def test_wrong_settings_are_named(assignment: str, message: str) -> None:
 
 
 def test_an_unknown_recipe_lists_the_known() -> None:
-    with pytest.raises(ConfigError, match=r"unknown recipe 'cats': choose one of aerial-128, digits-unet"):
+    with pytest.raises(ConfigError, match=r"unknown recipe 'cats': choose one of aerial-128, digits-sit"):
         config.load("cats")

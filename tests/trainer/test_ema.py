@@ -31,8 +31,21 @@ def test_the_average_follows_weights_and_buffers() -> None:
     with torch.no_grad():
         network.weight.fill_(2.0)
         network.running_mean.fill_(5.0)
+        network.num_batches_tracked.fill_(7)
     ema.update(1)
     ema.update(2)
-    assert ema.network.weight.tolist() == pytest.approx([1.19, 1.19])  # 1 -> 1.1 -> 1.19
-    assert ema.network.running_mean.tolist() == pytest.approx([0.95, 0.95])
-    assert not ema.network.weight.requires_grad
+    ema.update(3)
+    average = ema.state_dict()
+    assert average["weight"].tolist() == pytest.approx([1.271, 1.271])  # 1 -> 1.1 -> 1.19 -> 1.271
+    assert average["running_mean"].tolist() == pytest.approx([1.355, 1.355])
+    assert average["num_batches_tracked"] == 7
+    assert not any(tensor.requires_grad for tensor in average.values())
+    assert network.weight.tolist() == [2.0, 2.0]
+
+
+def test_a_saved_average_is_taken_over() -> None:
+    network = nn.Linear(2, 1)
+    ema = Ema(network, Law("constant", 0.9, every=1))
+    ema.load({"weight": torch.full((1, 2), 4.0), "bias": torch.zeros(1)})
+    assert ema.state_dict()["weight"].tolist() == [[4.0, 4.0]]
+    assert network.weight.max() < 4

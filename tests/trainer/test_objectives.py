@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from drun.errors import ConfigError
 from drun.process import DiscreteProcess
 from dtrain import objectives
+from dtrain.draws import Draws
+from dtrain.objectives import Batch
 
 CPU = torch.device("cpu")
 
@@ -22,11 +24,16 @@ class Recorder(nn.Module):
         return self.output
 
 
+def batch(x0: Tensor, labels: Tensor | None = None, step: int = 3) -> Batch:
+    n = len(x0)
+    return Batch(x0, labels, Draws(0, step, n, slice(0, n), CPU), step, np.arange(n))
+
+
 def run(process: DiscreteProcess, x0: Tensor, **options: object) -> tuple[float, Recorder, np.ndarray]:
     """The loss, the network's inputs, and the noise recovered from x_t = alpha x0 + sigma eps."""
     objective = objectives.build({"name": "ddpm"} | options, process, CPU)
     network = Recorder(torch.full_like(x0, 0.3))
-    loss = objective.loss(network, x0, torch.Generator().manual_seed(3))
+    loss = objective.loss(network, batch(x0))["loss"]
     abar = np.cumprod(1 - process.betas)[network.t.numpy()].reshape(-1, 1, 1, 1)
     noise = (network.x.numpy() - np.sqrt(abar) * x0.numpy()) / np.sqrt(1 - abar)
     return float(loss), network, noise
@@ -88,7 +95,7 @@ def test_min_snr_weights_against_hang_et_al(process: DiscreteProcess, x0: Tensor
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "gan"}, "unknown objective 'gan': choose one of ddpm"),
+        ({"name": "gan"}, "unknown objective 'gan': choose one of classify, ddpm"),
         ({"name": "ddpm", "prediction": "eps"}, "objective.prediction got 'eps', expected one of noise, x0"),
         ({"name": "ddpm", "loss": "huber"}, "objective.loss got 'huber', expected one of mse, l1"),
         ({"name": "ddpm", "timesteps": "often"}, "expected one of per_image, per_batch"),

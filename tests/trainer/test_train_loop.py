@@ -16,7 +16,7 @@ from dtrain.config import Optimizer, Recipe
 from dtrain.device import Placement
 from dtrain.loop import learning_rate, train
 
-CPU = Placement(torch.device("cpu"), bf16=False, compile=False, reasons=())
+CPU = Placement(torch.device("cpu"), precision="fp32", compile=False, reasons=())
 
 
 class Stop(Exception):
@@ -126,7 +126,7 @@ def test_broken_data_is_named_before_the_first_step(tiny_recipe: Recipe, tmp_pat
 
 def test_bf16_and_compile_settings_are_obeyed(tiny_recipe: Recipe, tmp_path: Path) -> None:
     last = train(tiny_recipe, tmp_path / "fp32", CPU, False, silent)
-    rounded = train(tiny_recipe, tmp_path / "bf16", replace(CPU, bf16=True), False, silent)
+    rounded = train(tiny_recipe, tmp_path / "bf16", replace(CPU, precision="bf16"), False, silent)
     full, half = (weights(path)["model.final_conv.weight"] for path in (last, rounded))
     assert half.dtype == torch.float32
     assert not torch.equal(full, half)

@@ -37,11 +37,13 @@ AUGMENTATIONS: dict[str, tuple[Callable[[Tensor], Tensor], ...]] = {
 }
 
 
-def augment(batch: Tensor, modes: Sequence[str], generator: torch.Generator) -> Tensor:
+def augment(batch: Tensor, modes: Sequence[str], toss: Callable[[], Tensor]) -> Tensor:
     """Symmetries drawn for each image: a flip with probability 1/2, one of the four quarter turns with 1/4.
 
     batch: (N, C, H, W) of any dtype, on any device, H = W for rot90; modes: hflip, vflip, rot90;
-    generator: on the CPU. Raises ConfigError for an unknown mode, and for rot90 of oblong images.
+    toss: gives the next (N,) bool, each true with probability 1/2.
+
+    Raises ConfigError for an unknown mode, and for rot90 of oblong images.
     """
     unknown = [mode for mode in modes if mode not in AUGMENTATIONS]
     if unknown:
@@ -50,8 +52,7 @@ def augment(batch: Tensor, modes: Sequence[str], generator: torch.Generator) -> 
     if "rot90" in modes and height != width:
         raise ConfigError(f"rot90 needs square images: got {height}x{width} pixels; use hflip and vflip.")
     for symmetry in (symmetry for mode in modes for symmetry in AUGMENTATIONS[mode]):
-        chosen = torch.rand(len(batch), generator=generator) < 0.5
-        batch = torch.where(chosen.to(batch.device)[:, None, None, None], symmetry(batch), batch)
+        batch = torch.where(toss().to(batch.device)[:, None, None, None], symmetry(batch), batch)
     return batch
 
 

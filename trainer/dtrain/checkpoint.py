@@ -11,7 +11,7 @@ import pickletools
 import re
 import warnings
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Checkpoint:
     model: dict[str, torch.Tensor]
     ema: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
+    objective: dict[str, torch.Tensor] = field(default_factory=dict)  # what the objective trains beside the network
+    scaler: dict[str, Any] = field(default_factory=dict)              # of fp16's loss
 
 
 def path_at(folder: Path, recipe: Recipe, step: int) -> Path:
@@ -51,6 +53,7 @@ def save(checkpoint: Checkpoint, folder: Path, keep: int) -> Path:
     content = {
         "format": FORMAT, "version": VERSION, "recipe": checkpoint.recipe.to_dict(), "step": checkpoint.step,
         "model": checkpoint.model, "ema": checkpoint.ema, "optimizer": checkpoint.optimizer,
+        "objective": checkpoint.objective, "scaler": checkpoint.scaler,
     }  # fmt: skip
     # To an open file: of a path, torch writes the name, here a temporary one, into the archive.
     with atomic(path) as temporary, temporary.open("wb") as file:
@@ -109,7 +112,7 @@ def parse(content: dict[str, Any], path: Path) -> Checkpoint:
     if content["version"] != VERSION:
         raise CheckpointError(f"'{path}' has version {content['version']}, expected {VERSION}: use a newer dtrain")
     try:
-        fields = {key: content[key] for key in ("step", "model", "ema", "optimizer")}
+        fields = {key: content[key] for key in ("step", "model", "ema", "optimizer", "objective", "scaler")}
         return Checkpoint(config.from_dict(content["recipe"]), **fields)
     except KeyError as error:
         raise CheckpointError(f"'{path}' lacks {error}: it is damaged") from error

@@ -1,4 +1,4 @@
-"""Recipes: what a training run is, as frozen dataclasses read from `recipes/*.toml`.
+"""Recipes: what a training run is, as frozen dataclasses read from `recipes/*.toml`. One may extend another.
 
 One precedence: `--set section.key=value`, then the recipe, then the defaults here.
 """
@@ -18,8 +18,10 @@ from drun.errors import ConfigError
 @dataclass(frozen=True)
 class Data:
     image_size: int                    # pixels
-    source: str = ""                   # `digits`, or a folder, zip or .npy stack of images
+    source: str = ""                   # `digits`, a folder, zip or .npy stack of images, or latents
     augment: tuple[str, ...] = ()      # of hflip, vflip, rot90
+    label_dropout: float = 0.0         # share of labels replaced by "no class", for guidance
+    latent: dict[str, Any] = field(default_factory=dict)  # vae, scale, bias; filled in from the data
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,10 @@ class Ema:
 @dataclass(frozen=True)
 class Train:
     steps: int
-    batch_size: int
+    batch_size: int                    # of all processes together
     seed: int = 0
-    precision: str = "auto"            # auto | fp32 | bf16
+    accumulate: int = 1                # parts that a process computes its share of a batch in
+    precision: str = "auto"            # auto | fp32 | bf16 | fp16
     compile: str = "auto"              # auto | on | off
     log_every: int = 20                # steps
     save_every: int = 1000             # steps
@@ -69,14 +72,16 @@ class Recipe:
 
     def __post_init__(self) -> None:
         train = self.train
-        for key in ("steps", "batch_size", "log_every", "save_every", "preview_every"):
+        for key in ("steps", "batch_size", "accumulate", "log_every", "save_every", "preview_every"):
             if getattr(train, key) < 1:
                 raise ConfigError(f"train.{key} got {getattr(train, key)}, expected at least 1")
-        _one_of("train.precision", train.precision, ("auto", "fp32", "bf16"))
+        _one_of("train.precision", train.precision, ("auto", "fp32", "bf16", "fp16"))
         _one_of("train.compile", train.compile, ("auto", "on", "off"))
         _one_of("ema.law", self.ema.law, ("warmup", "constant"))
         if not 0 <= self.ema.decay < 1:
             raise ConfigError(f"ema.decay got {self.ema.decay}, expected 0 up to, not including, 1")
+        if not 0 <= self.data.label_dropout < 1:
+            raise ConfigError(f"data.label_dropout got {self.data.label_dropout}, expected 0 up to, not including, 1")
         if self.optimizer.learning_rate <= 0:
             raise ConfigError(f"optimizer.learning_rate got {self.optimizer.learning_rate}, expected above 0")
 
@@ -105,7 +110,7 @@ def load(name: str, assignments: list[str] | None = None, data: str | None = Non
     Raises:
         ConfigError: unknown recipe, section or key, or a value of the wrong type.
     """
-    sections = tomllib.loads(_text(name))
+    sections = _sections(name)
     for assignment in assignments or []:
         _assign(sections, assignment)
     if data is not None:
@@ -122,6 +127,20 @@ def from_dict(sections: dict[str, Any]) -> Recipe:
         return Recipe(**fields)
     except TypeError as error:
         raise ConfigError(f"recipe '{fields.get('name')}' is wrong: {error}") from error
+
+
+def _sections(name: str) -> dict[str, Any]:
+    """The sections of a recipe file, laid over those of the recipe that it `extends`.
+
+    A section that gives a `name` or `kind` replaces the whole one below, for these decide what its other keys mean.
+    """
+    sections = tomllib.loads(_text(name))
+    if "extends" not in sections:
+        return sections
+    merged = _sections(sections.pop("extends"))
+    for section, values in sections.items():
+        merged[section] = values if {"name", "kind"} & set(values) else merged.get(section, {}) | values
+    return merged
 
 
 def _section(section: str, kind: type, values: dict[str, Any]) -> Any:

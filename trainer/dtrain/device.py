@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 @dataclass(frozen=True)
 class Placement:
     device: torch.device
-    bf16: bool
+    precision: str                     # fp32 | bf16 | fp16: of autocast; weights stay float32
     compile: bool
     reasons: tuple[str, ...]
 
@@ -23,34 +24,37 @@ def choose(device: str, precision: str, compile: str) -> Placement:
     """Resolve `auto` settings.
 
     Args:
-        device: auto, cpu, cuda or mps. precision: auto, fp32 or bf16. compile: auto, on or off.
+        device: auto, cpu, cuda or mps. precision: auto, fp32, bf16 or fp16. compile: auto, on or off.
 
     Raises:
-        ConfigError: an unknown device, or one that this machine lacks.
+        ConfigError: an unknown device, or one that this machine lacks, or fp16 where it cannot be trained.
     """
     found = _device(device)
-    bf16, why_precision = _bf16(found, precision)
+    chosen, why_precision = _precision(found, precision)
     compiled, why_compile = _compile(found, compile)
-    return Placement(found, bf16, compiled, (f"device {found.type}", why_precision, why_compile))
+    return Placement(found, chosen, compiled, (f"device {found.type}", why_precision, why_compile))
 
 
 def _device(name: str) -> torch.device:
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
-        return torch.device("cuda" if present["cuda"] else "mps" if present["mps"] else "cpu")
+        name = "cuda" if present["cuda"] else "mps" if present["mps"] else "cpu"
     if name not in present:
         raise ConfigError(f"unknown device '{name}': choose one of {', '.join(DEVICES)}")
     if not present[name]:
         raise ConfigError(f"this machine has no {name} device: use --device auto")
-    return torch.device(name)
+    # Of many processes on one machine each has a GPU of its own.
+    return torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)
 
 
-def _bf16(device: torch.device, precision: str) -> tuple[bool, str]:
+def _precision(device: torch.device, precision: str) -> tuple[str, str]:
+    if precision == "fp16" and device.type != "cuda":
+        raise ConfigError(f"fp16 is trained with a scaled loss, which needs CUDA, got {device.type}: use bf16 or fp32")
     if precision != "auto":
-        return precision == "bf16", f"{precision}: as set"
+        return precision, f"{precision}: as set"
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return True, "bf16 autocast: this GPU multiplies it faster, and it has float32's range"
-    return False, f"fp32: bf16 gains nothing sure on {device.type}, --set train.precision=bf16 forces it"
+        return "bf16", "bf16 autocast: this GPU multiplies it faster, and it has float32's range"
+    return "fp32", f"fp32: bf16 gains nothing sure on {device.type}, --set train.precision=bf16 forces it"
 
 
 def _compile(device: torch.device, compile: str) -> tuple[bool, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from dtrain.config import Ema as Law
 
@@ -28,15 +29,16 @@ def decay_at(law: Law, step: int) -> float | None:
 
 
 class Ema:
-    """A copy of a network that follows it. Make it before `torch.compile`, so that the keys stay the same."""
+    """The averaged weights of a network, in float32. Where the network is sharded, so is the average.
+
+    Args:
+        network: as it is trained, after it was sharded.
+    """
 
     def __init__(self, network: nn.Module, law: Law) -> None:
         self.law = law
-        self.network = copy.deepcopy(network).requires_grad_(False).eval()
-        tensors = [net.state_dict(keep_vars=True).values() for net in (self.network, network)]
-        pairs = list(zip(*tensors, strict=True))
-        self.averaged = [pair for pair in pairs if pair[0].is_floating_point()]
-        self.copied = [pair for pair in pairs if not pair[0].is_floating_point()]  # counters
+        self.online = network.state_dict(keep_vars=True)
+        self.average = {name: tensor.detach().clone() for name, tensor in self.online.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -44,7 +46,31 @@ class Ema:
         decay = decay_at(self.law, step)
         if decay is None:
             return
-        average, online = (list(side) for side in zip(*self.averaged, strict=True))
+        weights = [name for name, tensor in self.average.items() if tensor.is_floating_point()]
+        average, online = ([_local(side[name]) for name in weights] for side in (self.average, self.online))
         torch._foreach_lerp_(average, online, 1 - decay)
-        for counter, current in self.copied:
-            counter.copy_(current)
+        for name in self.average.keys() - set(weights):  # counters
+            self.average[name].copy_(self.online[name])
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over whole tensors, of every name."""
+        for name, tensor in self.average.items():
+            whole = state[name].to(tensor.device)
+            if isinstance(tensor, DTensor):
+                whole = distribute_tensor(whole, tensor.device_mesh, tensor.placements)
+            tensor.copy_(whole)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Whole tensors; a sharded average is gathered, which all processes must take part in."""
+        return {name: whole(tensor) for name, tensor in self.average.items()}
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that is not sharded."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """This process's part; written to, it changes the tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()

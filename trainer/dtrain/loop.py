@@ -1,108 +1,117 @@
-"""The training loop, top to bottom.
+"""The training loop, top to bottom, on one device or many.
 
 Every random number of step s comes from generators seeded by (seed, s), and the data order is a function of
-(seed, s): so 20 steps equal 10 steps, a checkpoint and 10 more, bit for bit on a CPU.
+(seed, s): so 20 steps equal 10 steps, a checkpoint and 10 more, bit for bit on a CPU, and many processes train on
+what one process trains on.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from drun import process as processes
-from drun.console import Report
+from drun.console import Report, silent
 from drun.errors import ConfigError, UserError
 from drun.files import read_json, write_json
 from dtrain import checkpoint, models, objectives
-from dtrain.batches import augment, batch_indices, to_model_range
+from dtrain.batches import batch_indices
 from dtrain.checkpoint import Checkpoint
 from dtrain.config import Optimizer, Recipe
-from dtrain.data import load_images
+from dtrain.dataset import Arrays, Dataset, Indices, open_dataset
 from dtrain.device import Placement
+from dtrain.draws import Draws
 from dtrain.ema import Ema
 from dtrain.log import Log
+from dtrain.objectives import Batch, Losses, Objective
 from dtrain.preview import write_preview
+from dtrain.workers import Workers
 
-#: What a step draws random numbers for: each has its own stream, or the flips would be tied to the noise.
-AUGMENTATION, NOISE = 0, 1
+#: Which images of a batch, their numbers in the data set, and what was read of them.
+Part = tuple[slice, Indices, Arrays]
 
 
 @dataclass
-class State:
-    """All that changes while training."""
+class Run:
+    """All that a step needs, and all that changes while training."""
 
+    recipe: Recipe
+    workers: Workers
+    objective: Objective
+    dataset: Dataset
     network: nn.Module
+    module: nn.Module                # the network with what the objective adds, as the workers run it
+    optimizer: Any
     ema: Ema
-    optimizer: torch.optim.Optimizer
     step: int = 0
-    pending: list[Tensor] = field(default_factory=list)  # losses since the last look, still on the device
+    pending: list[Losses] = field(default_factory=list)  # since the last look, still on the device
+    gradient_norm: Tensor = field(default_factory=lambda: torch.zeros(()))
 
 
 def train(recipe: Recipe, out: Path, placement: Placement, resume: bool, report: Report) -> Path:
     """Train, and write `recipe.json`, checkpoints, `log.jsonl`, TensorBoard events and previews to `out`.
 
+    Under `accelerate launch` every process calls this; the first one writes and reports.
+
     Returns:
         The last checkpoint.
 
     Raises:
-        ConfigError: `out` holds another run, or nothing to resume. DataError: broken images.
-        UserError: the loss is not finite; the last checkpoint is from before that.
+        ConfigError: `out` holds another run, or nothing to resume, or settings that do not fit. DataError: broken
+        images. UserError: the loss is not finite; the last checkpoint is from before that.
     """
     if not recipe.data.source:
         raise ConfigError(f"recipe '{recipe.name}' brings no images: add --data with a folder, .zip or .npy stack")
-    _claim(recipe, out, resume)
-    process = processes.from_dict(recipe.process)
-    objective = objectives.build(recipe.objective, process, placement.device)
-    state = _start(recipe, placement, checkpoint.newest(out, recipe.name) if resume else None)
-    channels = int(recipe.model.get("channels", 3))
-    size, train = recipe.data.image_size, recipe.train
-    images = load_images(recipe.data.source, size, channels, out / "images.npy", report)
-    network = torch.compile(state.network) if placement.compile else state.network
-    last = checkpoint.path_at(out, recipe, state.step)
+    workers = Workers(placement)
+    report = report if workers.is_first else silent
+    _check_recipe(recipe, out, resume)
+    run = _start(recipe, out, workers, resume, report)
+    if workers.is_first:
+        write_json(out / "recipe.json", run.recipe.to_dict())
+    workers.wait()
+    last, train = checkpoint.path_at(out, recipe, run.step), recipe.train
 
-    with Log(out, state.step) as log:
+    with Log(out, run.step) if workers.is_first else workers.no_log() as log:
         start_s = time.monotonic()
-        while state.step < train.steps:
-            x0 = _batch(images, recipe, state.step, placement.device)
-            gradient_norm = _update(network, state, objective, x0, recipe, placement)
-            save, preview = (_due(state.step, every, train.steps) for every in (train.save_every, train.preview_every))
-            if not (save or preview or _due(state.step, train.log_every, train.steps)):
+        for parts in _read_ahead(run):
+            _update(run, parts)
+            save, preview = (_due(run.step, every, train.steps) for every in (train.save_every, train.preview_every))
+            if not (save or preview or _due(run.step, train.log_every, train.steps)):
                 continue
-            scalars = _scalars(state, gradient_norm, train.batch_size, time.monotonic() - start_s)
+            scalars = _scalars(run, time.monotonic() - start_s)
             note = f"loss {scalars['loss']:.4f}, {scalars['images_per_s']:.0f} images/s"
-            report("training", state.step, train.steps, note)
-            log.write(state.step, **scalars)
-            state.pending.clear()
+            report("training", run.step, train.steps, note)
+            log.write(run.step, **scalars)
             if save:
-                last = _save(state, recipe, out)
+                last = _save(run, out)
             if preview:
-                picture = out / "previews" / f"step-{state.step:07d}.png"
-                shape = (channels, size, size)
-                write_preview(
-                    picture, state.ema.network, process, objective.prediction, shape, train.num_previews,
-                    train.preview_steps,
-                )  # fmt: skip
+                _preview(run, out / "previews" / f"step-{run.step:07d}.png")
             start_s = time.monotonic()
+    workers.wait()
     return last
 
 
-def _claim(recipe: Recipe, out: Path, resume: bool) -> None:
-    """Save the resolved recipe, or refuse a folder that holds something else."""
-    path = out / "recipe.json"
-    if resume and checkpoint.newest(out, recipe.name) is None:
+# ---- the start ------------------------------------------------------------------------------------------
+
+
+def _check_recipe(recipe: Recipe, out: Path, resume: bool) -> None:
+    """Refuse a folder that holds something else."""
+    held = checkpoint.newest(out, recipe.name)
+    if resume and held is None:
         raise ConfigError(f"nothing to resume: '{out}' has no checkpoint of '{recipe.name}'; leave out --resume")
-    if not resume and checkpoint.newest(out, recipe.name) is not None:
+    if not resume and held is not None:
         raise ConfigError(f"'{out}' already holds a run of '{recipe.name}': add --resume, or choose another --out")
+    path = out / "recipe.json"
     if resume and path.is_file():
         _check_same(recipe.to_dict(), read_json(path), out)
-    write_json(path, recipe.to_dict())
 
 
 def _check_same(recipe: dict[str, Any], saved: dict[str, Any], out: Path) -> None:
@@ -115,59 +124,119 @@ def _check_same(recipe: dict[str, Any], saved: dict[str, Any], out: Path) -> Non
             raise ConfigError(f"'{out}' was trained with {key} = {saved['train'][key]}, got {recipe['train'][key]}")
 
 
-def _start(recipe: Recipe, placement: Placement, path: Path | None) -> State:
-    """A fresh state, or the one in the checkpoint at `path`."""
-    torch.manual_seed(recipe.train.seed)
-    network = models.build(recipe.model).to(placement.device)
+def _start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Report) -> Run:
+    """A fresh run, or the newest checkpoint's, checked before any time is spent."""
+    train = recipe.train
+    workers.parts(train.batch_size, train.accumulate)
+    objective = objectives.build(_objective(recipe), processes.from_dict(recipe.process), workers.device)
+    torch.manual_seed(train.seed)
+    network = models.build(recipe.model).to(workers.device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
-    ema = Ema(network, recipe.ema)
+    _check_model(network, objective, recipe)
+    wrapped = objective.wrap(network).to(workers.device)
+    dataset = workers.first_then_others(lambda: open_dataset(recipe, out / "images.npy", report))
+    recipe = replace(recipe, data=replace(recipe.data, latent=dataset.latent))
+    workers.first_then_others(lambda: objective.attend(dataset, report))
+
+    path = checkpoint.newest(out, recipe.name) if resume else None
+    saved = checkpoint.read(path) if path else None
+    if saved is not None:
+        network.load_state_dict(saved.model)
+        _extra(wrapped, network).load_state_dict(saved.objective)
+    if workers.compile:
+        wrapped.compile()
     settings = recipe.optimizer
     optimizer = torch.optim.AdamW(
-        network.parameters(), settings.learning_rate, settings.betas, weight_decay=settings.weight_decay,
-        fused=placement.device.type in ("cpu", "cuda"),
+        [parameter for parameter in wrapped.parameters() if parameter.requires_grad],
+        settings.learning_rate, settings.betas, weight_decay=settings.weight_decay,
+        fused=workers.device.type in ("cpu", "cuda"),
     )  # fmt: skip
-    state = State(network, ema, optimizer)
-    if path is not None:
-        saved = checkpoint.read(path)
-        network.load_state_dict(saved.model)
-        ema.network.load_state_dict(saved.ema)
-        optimizer.load_state_dict(saved.optimizer)
-        state = replace(state, step=saved.step)
-    return state
+    module, prepared = workers.prepare(wrapped, optimizer)
+    run = Run(recipe, workers, objective, dataset, network, module, prepared, Ema(network, recipe.ema))
+    if saved is not None:
+        run.ema.load(saved.ema)
+        workers.load_optimizer(module, prepared, saved.optimizer, saved.scaler)
+        run.step = saved.step
+    return run
 
 
-def _batch(images: np.ndarray[Any, np.dtype[np.uint8]], recipe: Recipe, step: int, device: torch.device) -> Tensor:
-    """The images of one step: (N, C, H, W) float32 in [-1, 1]."""
-    train = recipe.train
-    chosen = images[batch_indices(len(images), train.batch_size, train.seed, step)]
-    batch = to_model_range(torch.from_numpy(chosen).to(device))
-    return augment(batch, recipe.data.augment, generator(train.seed, step, AUGMENTATION, "cpu"))
+def _objective(recipe: Recipe) -> dict[str, Any]:
+    """The objective's options; those that listen to teachers are told the size of the pictures."""
+    return recipe.objective | ({"image_size": recipe.data.image_size} if "teachers" in recipe.objective else {})
 
 
-def generator(seed: int, step: int, purpose: int, device: torch.device | str) -> torch.Generator:
-    """The generator of one training step for one purpose."""
-    mixed = int(np.random.SeedSequence([seed, step, purpose]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.Generator(device).manual_seed(mixed)
+def _check_model(network: nn.Module, objective: Objective, recipe: Recipe) -> None:
+    wanted = "class" if objective.prediction is None else "image"
+    if network.predicts != wanted:
+        name = recipe.objective.get("name")
+        raise ConfigError(f"model {recipe.model['name']} predicts a {network.predicts}, objective '{name}' a {wanted}")
+    if recipe.data.label_dropout and getattr(network, "null_label", None) is None:
+        raise ConfigError("data.label_dropout needs a model with classes and a null label: set it to 0")
 
 
-def _update(
-    network: Any, state: State, objective: objectives.Objective, x0: Tensor, recipe: Recipe, placement: Placement
-) -> Tensor:
-    """One optimizer step; the gradient norm stays on the device."""
-    rate = learning_rate(recipe.optimizer, state.step, recipe.train.steps)
-    for group in state.optimizer.param_groups:
+def _extra(wrapped: nn.Module, network: nn.Module) -> nn.ModuleDict:
+    """What the objective trains beside the network."""
+    children = {} if wrapped is network else dict(wrapped.named_children())
+    return nn.ModuleDict({name: child for name, child in children.items() if child is not network})
+
+
+# ---- a step ---------------------------------------------------------------------------------------------
+
+
+def _read_ahead(run: Run) -> Iterator[list[Part]]:
+    """This process's parts of each step's batch, read while the step before is computed."""
+    train, needs = run.recipe.train, run.objective.needs_pictures
+    parts = run.workers.parts(train.batch_size, train.accumulate)
+
+    def read(step: int) -> list[Part]:
+        indices = batch_indices(len(run.dataset), train.batch_size, train.seed, step)
+        return [(part, indices[part], run.dataset.read(indices[part], needs)) for part in parts]
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read, run.step)
+        for step in range(run.step, train.steps):
+            batch = coming.result()
+            if step + 1 < train.steps:
+                coming = reader.submit(read, step + 1)
+            while run.step == step:  # until the step is not skipped
+                yield batch
+
+
+def _update(run: Run, parts: list[Part]) -> None:
+    """One optimizer step. Where fp16 overflows nothing advances, and the same step is tried at a smaller scale."""
+    train, workers = run.recipe.train, run.workers
+    rate = learning_rate(run.recipe.optimizer, run.step, train.steps)
+    for group in run.optimizer.param_groups:
         group["lr"] = rate
-    state.optimizer.zero_grad()
-    with torch.autocast(placement.device.type, torch.bfloat16, enabled=placement.bf16):
-        loss = objective.loss(network, x0, generator(recipe.train.seed, state.step, NOISE, placement.device))
-    loss.backward()  # type: ignore[no-untyped-call]
-    limit = recipe.optimizer.grad_clip or float("inf")
-    norm = torch.nn.utils.clip_grad_norm_(state.network.parameters(), limit)
-    state.optimizer.step()
-    state.step += 1
-    state.ema.update(state.step)
-    state.pending.append(loss.detach())
-    return norm
+    collected: list[Losses] = []
+    for i, part in enumerate(parts):
+        batch = _batch(run, *part)
+        with workers.synchronised(run.module, i == len(parts) - 1):
+            with workers.autocast():
+                losses = run.objective.loss(run.module, batch)
+            workers.backward(losses["loss"] / len(parts))
+        collected.append({name: loss.detach() for name, loss in losses.items()})
+    norm = workers.clip(run.module, run.recipe.optimizer.grad_clip or math.inf)
+    advanced = workers.step(run.optimizer)
+    if not advanced:
+        return
+    run.step += 1
+    run.gradient_norm = norm
+    run.ema.update(run.step)
+    run.pending.append({name: torch.stack([each[name] for each in collected]).mean() for name in collected[0]})
+
+
+def _batch(run: Run, part: slice, indices: Indices, arrays: Arrays) -> Batch:
+    recipe, device = run.recipe, run.workers.device
+    draws = Draws(recipe.train.seed, run.step, recipe.train.batch_size, part, device)
+    x0, pictures = run.dataset.states(arrays, draws, recipe.data.augment)
+    labels = None
+    if run.dataset.labels is not None:
+        labels = torch.from_numpy(run.dataset.labels[indices])
+        if recipe.data.label_dropout:
+            labels[draws.dropped(recipe.data.label_dropout)] = int(run.network.null_label)  # type: ignore[arg-type]
+        labels = labels.to(device, non_blocking=True)
+    return Batch(x0, labels, draws, run.step, indices, pictures)
 
 
 def learning_rate(settings: Optimizer, step: int, num_steps: int) -> float:
@@ -177,36 +246,64 @@ def learning_rate(settings: Optimizer, step: int, num_steps: int) -> float:
     return settings.learning_rate * warmup * 0.5 * (1 - math.cos(math.pi * min(1.0, left)))
 
 
+# ---- what is left behind --------------------------------------------------------------------------------
+
+
 def _due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
 
 
-def _finite_losses(state: State) -> list[float]:
-    """Fetch the losses since the last look; one synchronisation with the device for many steps."""
-    losses = torch.stack(state.pending).tolist()
-    first = state.step - len(losses) + 1
+def _scalars(run: Run, elapsed_s: float) -> dict[str, float]:
+    """What is logged about the steps since the last look; one synchronisation with the device for many steps."""
+    num_steps = len(run.pending)
+    names = list(run.pending[0])
+    table = torch.stack([torch.stack([losses[name].float() for name in names]) for losses in run.pending])
+    columns = run.workers.mean(table).T.tolist()
+    _check_finite(columns[names.index("loss")], run.step - num_steps + 1)
+    run.pending.clear()
+    return {name: math.fsum(column) / num_steps for name, column in zip(names, columns, strict=True)} | {
+        "gradient_norm": float(run.gradient_norm),
+        "learning_rate": run.optimizer.param_groups[0]["lr"],
+        "images_per_s": num_steps * run.recipe.train.batch_size / elapsed_s,
+    }
+
+
+def _check_finite(losses: list[float], first: int) -> None:
     for offset, loss in enumerate(losses):
         if not math.isfinite(loss):
             raise UserError(
                 f"the loss is {loss} at step {first + offset}: training stopped, the last checkpoint is from before; "
                 "lower optimizer.learning_rate, set optimizer.grad_clip=1, or train in fp32"
             )
-    return losses
 
 
-def _scalars(state: State, gradient_norm: Tensor, batch_size: int, elapsed_s: float) -> dict[str, float]:
-    """What is logged about the steps since the last look."""
-    losses = _finite_losses(state)
-    return {
-        "loss": math.fsum(losses) / len(losses),
-        "gradient_norm": float(gradient_norm),
-        "learning_rate": state.optimizer.param_groups[0]["lr"],
-        "images_per_s": len(losses) * batch_size / elapsed_s,
-    }
-
-
-def _save(state: State, recipe: Recipe, out: Path) -> Path:
+def _save(run: Run, out: Path) -> Path:
+    """Every process takes part, for a sharded state is gathered; the first one writes."""
+    workers, recipe = run.workers, run.recipe
     saved = Checkpoint(
-        recipe, state.step, state.network.state_dict(), state.ema.network.state_dict(), state.optimizer.state_dict()
+        recipe,
+        run.step,
+        workers.whole_state(run.network),
+        run.ema.state_dict(),
+        workers.optimizer_state(run.module, run.optimizer),
+        workers.whole_state(_extra(workers.bare(run.module), run.network)),
+        workers.scaler_state(),
     )
-    return checkpoint.save(saved, out, recipe.train.keep_checkpoints)
+    if workers.is_first:
+        checkpoint.save(saved, out, recipe.train.keep_checkpoints)
+    workers.wait()
+    return checkpoint.path_at(out, recipe, run.step)
+
+
+def _preview(run: Run, path: Path) -> None:
+    state = run.ema.state_dict()
+    if run.objective.prediction is None or not run.workers.is_first:
+        return
+    recipe = run.recipe
+    network = models.build(recipe.model).to(run.workers.device).eval()
+    network.load_state_dict(state)
+    process = processes.from_dict(recipe.process)
+    write_preview(
+        path, network, process, run.objective.prediction, run.dataset.shape, recipe.train.num_previews,
+        recipe.train.preview_steps, latent=bool(recipe.data.latent),
+    )  # fmt: skip

@@ -1,44 +1,124 @@
 """What a network is trained for: one file each, and the file name is the objective's name.
 
-A file holds `Objective(process, device, **options)`, with `loss(network, x0, generator) -> scalar tensor`.
+A file holds a class `Objective(process, device, **options)` that fulfils the protocol of `Objective` below; most
+take what they do not change from `Plain`.
 """
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from drun.console import Report
 from drun.errors import ConfigError
-from drun.process import DiscreteProcess
+from drun.process import Process
+from dtrain.dataset import Dataset
+from dtrain.draws import Draws
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of one process in one step."""
+
+    x0: Tensor                       # (N, C, H, W) float32, what the network learns to draw
+    labels: Tensor | None            # (N,) int64, some replaced by the null label
+    draws: Draws
+    step: int
+    indices: NDArray[np.int64]       # which images of the data set these are
+    pictures: Tensor | None = None   # (N, H, W, C) uint8, for teachers
+
+
+#: Losses by name, scalars: "loss" is what is minimised, the others are logged.
+Losses = dict[str, Tensor]
+#: (x, t, labels or None) -> (N, C or 2 C, H, W)
+Predict = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Objective(Protocol):
-    prediction: str
+    prediction: str | None           # see drun.prediction; None: this objective trains no denoiser
+    needs_pictures: bool
 
-    def loss(self, network: nn.Module, x0: Tensor, generator: torch.Generator) -> Tensor: ...
+    def wrap(self, network: nn.Module) -> nn.Module:
+        """The module that is trained: the network, with what the objective adds to it. Keys of both stay apart."""
+
+    def attend(self, dataset: Dataset, report: Report) -> None:
+        """Look at the data before the first step: fill caches, refuse what does not fit."""
+
+    def loss(self, module: nn.Module, batch: Batch) -> Losses:
+        """module: what `wrap` gave, maybe compiled and distributed."""
+
+
+class Plain:
+    """An objective that trains the network alone."""
+
+    needs_pictures = False
+
+    def wrap(self, network: nn.Module) -> nn.Module:
+        return network
+
+    def attend(self, dataset: Dataset, report: Report) -> None:
+        pass
+
+
+class Denoising(Plain):
+    """One that can be told how to call the network, so that another objective may listen in."""
+
+    def loss(self, module: nn.Module, batch: Batch) -> Losses:
+        return self.losses(lambda x, t, y: module(x, t) if y is None else module(x, t, y), batch)
+
+    def losses(self, predict: Predict, batch: Batch) -> Losses:
+        raise NotImplementedError
 
 
 def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def build(options: Mapping[str, Any], process: DiscreteProcess, device: torch.device) -> Objective:
+def load(name: Any) -> type[Any]:
+    """The class of objective `name`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in names():
+        raise ConfigError(f"unknown objective '{name}': choose one of {', '.join(names())}")
+    objective: type[Any] = import_module(f"{__name__}.{name}").Objective
+    return objective
+
+
+def build(options: Mapping[str, Any], process: Process, device: torch.device) -> Objective:
     """The objective `options["name"]` with the other options.
 
     Raises:
         ConfigError: unknown objective or option, or a wrong value.
     """
     keywords = dict(options)
-    name = keywords.pop("name", None)
-    if name not in names():
-        raise ConfigError(f"unknown objective '{name}': choose one of {', '.join(names())}")
+    kind = load(keywords.pop("name", None))
     try:
-        objective: Objective = import_module(f"{__name__}.{name}").Objective(process, device, **keywords)
+        objective: Objective = kind(process, device, **keywords)
     except TypeError as error:
-        raise ConfigError(f"objective '{name}' has a wrong option: {error}") from error
+        raise ConfigError(f"objective '{options['name']}' has a wrong option: {error}") from error
     return objective
+
+
+def prediction(options: Mapping[str, Any]) -> str:
+    """What a network trained for the objective `options` predicts.
+
+    Raises:
+        ConfigError: unknown objective, or one that trains no denoiser.
+    """
+    if isinstance(base := options.get("base"), Mapping):
+        return prediction(base)
+    parameters = inspect.signature(load(options.get("name"))).parameters
+    if "prediction" not in parameters:
+        raise ConfigError(f"objective '{options.get('name')}' trains no denoiser")
+    return str(options.get("prediction", parameters["prediction"].default))

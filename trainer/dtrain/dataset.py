@@ -1,0 +1,213 @@
+"""What a run is trained on, whether pixels or latents: the same questions, asked by the training loop."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from drun.console import Report
+from drun.errors import ConfigError, DataError
+from dtrain import latents
+from dtrain.batches import augment, to_model_range
+from dtrain.config import Recipe
+from dtrain.data import load_images
+from dtrain.digits import digit_labels
+from dtrain.draws import Draws
+from dtrain.encode_source import find_labels, open_source
+from dtrain.latents import Latents, open_latents, sample_moments
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """What is read of some images, still on the CPU."""
+
+    states: NDArray[Any]                      # uint8 pixels (N, H, W, C), or moments (N, 2 C, h, w)
+    pictures: NDArray[np.uint8] | None        # (N, H, W, C)
+
+
+@dataclass(frozen=True)
+class Dataset(ABC):
+    """N images with labels or without."""
+
+    labels: Indices | None
+    num_classes: int
+    #: vae, scale and bias of latents; empty for pixels
+    latent: dict[str, Any] = field(default_factory=dict, kw_only=True)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what the network sees."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes when the pictures do."""
+
+    @abstractmethod
+    def read(self, indices: Indices, pictures: bool) -> Arrays:
+        """From disk or memory; may run beside the training. pictures: for teachers."""
+
+    @abstractmethod
+    def states(self, arrays: Arrays, draws: Draws, modes: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+        """x0 (N, C, H, W) float32 on the device of the draws, and the pictures (N, H, W, C) uint8 if they were read."""
+
+    @abstractmethod
+    def all_pictures(self) -> Any:
+        """uint8 (N, H, W, C), to be sliced."""
+
+
+@dataclass(frozen=True)
+class Pixels(Dataset):
+    images: NDArray[np.uint8]  # (N, H, W, C)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        height, width, channels = self.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(str(self.images.shape).encode())
+        for start in range(0, len(self.images), 4096):
+            digest.update(self.images[start : start + 4096].tobytes())
+        return digest.hexdigest()
+
+    def read(self, indices: Indices, pictures: bool) -> Arrays:
+        chosen = self.images[indices]
+        return Arrays(chosen, chosen if pictures else None)
+
+    def states(self, arrays: Arrays, draws: Draws, modes: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+        chosen = torch.from_numpy(arrays.states).to(draws.device, non_blocking=True)
+        if modes:
+            turned = augment(chosen.permute(0, 3, 1, 2), modes, draws.toss)
+            chosen = turned.permute(0, 2, 3, 1)
+        return to_model_range(chosen), chosen if arrays.pictures is not None else None
+
+    def all_pictures(self) -> NDArray[np.uint8]:
+        return self.images
+
+
+@dataclass(frozen=True)
+class LatentImages(Dataset):
+    source: Latents
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.source.shape
+
+    @property
+    def fingerprint(self) -> str:
+        return self.source.fingerprint
+
+    def read(self, indices: Indices, pictures: bool) -> Arrays:
+        return Arrays(self.source.moments(indices), self._pictures(indices) if pictures else None)
+
+    def states(self, arrays: Arrays, draws: Draws, modes: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+        if modes:
+            raise ConfigError(f"data.augment got {', '.join(modes)}, latents cannot be flipped: set it to []")
+        moments = torch.from_numpy(arrays.states).to(draws.device, non_blocking=True)
+        x0 = sample_moments(moments, draws.latent_normal(*self.shape), self.source.scale, self.source.bias)
+        if arrays.pictures is None:
+            return x0, None
+        return x0, torch.from_numpy(arrays.pictures).to(draws.device, non_blocking=True)
+
+    def all_pictures(self) -> Any:
+        return _Lazy(self)
+
+    def _pictures(self, indices: Indices) -> NDArray[np.uint8]:
+        if self.source.images is None:
+            raise DataError("these latents come without images, which teachers need: encode the images again")
+        return self.source.images(indices)
+
+
+class _Lazy:
+    """The pictures of latents as an array that is read slice by slice."""
+
+    def __init__(self, dataset: LatentImages) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, part: slice) -> NDArray[np.uint8]:
+        return self.dataset._pictures(np.arange(*part.indices(len(self))))
+
+
+def open_dataset(recipe: Recipe, cache: Path, report: Report) -> Dataset:
+    """The images of a recipe: latents if the folder holds some, else pixels, decoded once into `cache`.
+
+    Raises:
+        ConfigError: images that do not fit the model, or labels that it has no rows for. DataError: broken data.
+    """
+    source, model = recipe.data.source, recipe.model
+    num_classes = int(model.get("num_classes", 0))
+    if _holds_latents(Path(source)):
+        opened = open_latents(Path(source))
+        labels = opened.labels if num_classes else None
+        latent = {"vae": opened.vae, "scale": list(opened.scale), "bias": list(opened.bias)}
+        dataset: Dataset = LatentImages(labels, opened.num_classes, opened, latent=latent)
+    else:
+        channels = int(model.get("channels", 3))
+        images = load_images(source, recipe.data.image_size, channels, cache, report)
+        labels = _pixel_labels(source, len(images)) if num_classes else None
+        dataset = Pixels(labels, 0 if labels is None else int(labels.max()) + 1, images)
+    _check(dataset, recipe, num_classes)
+    return dataset
+
+
+def _holds_latents(folder: Path) -> bool:
+    names = (latents.INDEX, "vae-sd")
+    return any((folder / name).exists() for name in names) or any(folder.glob(f"{latents.MOMENTS}-*.npy"))
+
+
+def _pixel_labels(source: str, num_images: int) -> Indices | None:
+    if source == "digits":
+        return digit_labels()
+    found = find_labels(open_source(Path(source)))[0] if Path(source).suffix != ".npy" else None
+    if found is not None and len(found) != num_images:
+        raise DataError(f"'{source}' has {len(found)} labels for {num_images} images: labels need one image a file")
+    return None if found is None else np.array(found, np.int64)
+
+
+def _check(dataset: Dataset, recipe: Recipe, num_classes: int) -> None:
+    source, side = recipe.data.source, recipe.model.get("input_size", recipe.model.get("image_size"))
+    channels = recipe.model.get("channels", 3)
+    if side is not None and dataset.shape != (channels, side, side):
+        raise ConfigError(
+            f"'{source}' holds states of shape {dataset.shape}, the model takes {(channels, side, side)}: "
+            "set model.channels and model.input_size"
+        )
+    if not num_classes:
+        return
+    if dataset.labels is None:
+        raise ConfigError(
+            f"'{source}' has no labels, the model has {num_classes} classes: sort the images into a folder for each "
+            "class, add a dataset.json, or set model.num_classes=0"
+        )
+    highest = int(dataset.labels.max())
+    if highest >= num_classes:
+        raise ConfigError(
+            f"'{source}' has labels up to {highest}, the model has {num_classes} classes: set model.num_classes="
+            f"{highest + 1}"
+        )

@@ -1,0 +1,97 @@
+"""Flow matching on an interpolant (Lipman et al. 2023; SiT: Ma et al. 2024): velocity, noise, x0 or score."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from drun.errors import ConfigError
+from drun.flow import FlowProcess
+from drun.prediction import COMPONENTS, components
+from drun.process import Process
+from dtrain.objectives import Batch, Denoising, Losses, Predict
+
+TIMES = ("uniform", "logit_normal")
+
+
+class Objective(Denoising):
+    """Mean over batch and pixels of |network(x_t, t) - target|^2; of a score times sigma, which is that of the noise.
+
+    Args:
+        process: the interpolant.
+        device: unused; tables of a continuous time do not exist.
+        prediction: velocity, noise, x0 or score.
+        times: `uniform`, or `logit_normal`: sigma/alpha = e^n with n ~ N(0, 1) (Esser et al. 2024, eq. 19).
+        time_shift: s > 1 moves the depth in noise d to s d / (1 + (s - 1) d) (Esser et al. 2024, eq. 23); 1 is off.
+        contrastive: lambda of contrastive flow matching (Stoica et al. 2025, eq. 6): minus lambda times the distance
+            to the target of the next image of the process's batch; 0 is off.
+
+    Raises:
+        ConfigError: an unknown choice, or a process with timesteps, or a prediction that its ends do not bear.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        device: torch.device,
+        prediction: str = "velocity",
+        times: str = "uniform",
+        time_shift: float = 1.0,
+        contrastive: float = 0.0,
+    ) -> None:
+        if not isinstance(process, FlowProcess):
+            raise ConfigError("objective flow needs a process of kind flow: use objective ddpm")
+        for key, value, choices in (("prediction", prediction, COMPONENTS), ("times", times, TIMES)):
+            if value not in choices:
+                raise ConfigError(f"objective.{key} got '{value}', expected one of {', '.join(choices)}")
+        if time_shift <= 0:
+            raise ConfigError(f"objective.time_shift got {time_shift}, expected above 0; 1 is off")
+        if process.margin == 0 and (prediction in ("noise", "score") or process.path == "vp"):
+            raise ConfigError(
+                f"{prediction} on the path {process.path} is unbounded or undefined at its ends: "
+                "set process.margin=0.001"
+            )
+        self.process, self.prediction, self.law = process, prediction, times
+        self.time_shift, self.contrastive = time_shift, contrastive
+
+    def losses(self, predict: Predict, batch: Batch) -> Losses:
+        x0 = batch.x0
+        t = self.times(batch)
+        noise = batch.draws.normal(*x0.shape[1:])
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        target = _mix(components(self.prediction, self.process, t), x0, noise)
+        time = torch.from_numpy(t).to(x0.device, torch.float32)
+        output = predict(_mix((alpha, sigma), x0, noise), time, batch.labels).float()
+        weight = sigma**2 if self.prediction == "score" else np.ones_like(t)
+        denoising = _weighted_distance(output, target, weight)
+        if self.contrastive == 0:
+            return {"loss": denoising}
+        apart = _weighted_distance(output, target.roll(1, dims=0), weight)
+        return {"loss": denoising - self.contrastive * apart, "denoising": denoising.detach(), "apart": apart.detach()}
+
+    def times(self, batch: Batch) -> NDArray[np.float64]:
+        """(N,) model times within the process's margins."""
+        process, margin = self.process, self.process.margin
+        if self.law == "logit_normal":
+            depth = process.depth(process.time(np.exp(batch.draws.times(normal=True))))
+        else:
+            depth = batch.draws.times()
+        depth = self.time_shift * depth / (1 + (self.time_shift - 1) * depth)
+        depth = margin + (1 - 2 * margin) * depth
+        return depth if process.noise_time else 1 - depth
+
+
+def _mix(coefficients: tuple[NDArray[np.float64], NDArray[np.float64]], x0: Tensor, noise: Tensor) -> Tensor:
+    """A x0 + B noise with (N,) coefficients."""
+    of_x0, of_noise = (_per_image(each, x0) for each in coefficients)
+    return of_x0 * x0 + of_noise * noise
+
+
+def _weighted_distance(output: Tensor, target: Tensor, weight: NDArray[np.float64]) -> Tensor:
+    return (_per_image(weight, output) * (output - target) ** 2).mean()
+
+
+def _per_image(values: NDArray[np.float64], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).to(like.device)[:, None, None, None]
