@@ -73,7 +73,7 @@ def train(recipe: Recipe, out: Path, placement: Placement, resume: bool, report:
     workers = Workers(placement)
     report = report if workers.is_first else silent
     _check_recipe(recipe, out, resume)
-    run = _start(recipe, out, workers, resume, report)
+    run = start(recipe, out, workers, resume, report)
     if workers.is_first:
         write_json(out / "recipe.json", run.recipe.to_dict())
     workers.wait()
@@ -81,8 +81,8 @@ def train(recipe: Recipe, out: Path, placement: Placement, resume: bool, report:
 
     with Log(out, run.step) if workers.is_first else workers.no_log() as log:
         start_s = time.monotonic()
-        for parts in _read_ahead(run):
-            _update(run, parts)
+        for parts in read_ahead(run):
+            update(run, parts)
             save, preview = (_due(run.step, every, train.steps) for every in (train.save_every, train.preview_every))
             if not (save or preview or _due(run.step, train.log_every, train.steps)):
                 continue
@@ -124,7 +124,7 @@ def _check_same(recipe: dict[str, Any], saved: dict[str, Any], out: Path) -> Non
             raise ConfigError(f"'{out}' was trained with {key} = {saved['train'][key]}, got {recipe['train'][key]}")
 
 
-def _start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Report) -> Run:
+def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Report) -> Run:
     """A fresh run, or the newest checkpoint's, checked before any time is spent."""
     train = recipe.train
     workers.parts(train.batch_size, train.accumulate)
@@ -183,7 +183,7 @@ def _extra(wrapped: nn.Module, network: nn.Module) -> nn.ModuleDict:
 # ---- a step ---------------------------------------------------------------------------------------------
 
 
-def _read_ahead(run: Run) -> Iterator[list[Part]]:
+def read_ahead(run: Run) -> Iterator[list[Part]]:
     """This process's parts of each step's batch, read while the step before is computed."""
     train, needs = run.recipe.train, run.objective.needs_pictures
     parts = run.workers.parts(train.batch_size, train.accumulate)
@@ -202,7 +202,7 @@ def _read_ahead(run: Run) -> Iterator[list[Part]]:
                 yield batch
 
 
-def _update(run: Run, parts: list[Part]) -> None:
+def update(run: Run, parts: list[Part]) -> None:
     """One optimizer step. Where fp16 overflows nothing advances, and the same step is tried at a smaller scale."""
     train, workers = run.recipe.train, run.workers
     rate = learning_rate(run.recipe.optimizer, run.step, train.steps)
