@@ -5,9 +5,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from drun.bundle import Classes, Sampler
 from drun.errors import CheckpointError, ConfigError
+from drun.flow import FlowProcess
 from drun.process import DiscreteProcess
-from dtrain import models, published
+from dtrain import checkpoint, config, models, published
+from dtrain.checkpoint import Checkpoint
 
 SIZE = {"image_size": "16"}
 T = torch.tensor([3.0])
@@ -102,6 +105,8 @@ def test_what_the_file_does_not_say_is_asked_for_or_set(tmp_path: Path) -> None:
         published.load(path, settings={"colour": "1"})
     with pytest.raises(ConfigError, match="--weights got 'best', expected ema or online"):
         published.load(path, "best")
+    with pytest.raises(ConfigError, match="--set process has no use for a TwoResUNet"):
+        published.load(path, settings=SIZE | {"process": "sit"})
 
 
 @pytest.mark.parametrize(
@@ -129,3 +134,114 @@ def test_an_unknown_network_is_refused_with_a_key_of_it(tmp_path: Path) -> None:
     torch.save([torch.zeros(2)], path)
     with pytest.raises(CheckpointError, match="holds list, expected a dictionary of tensors"):
         published.load(path, settings=SIZE)
+
+
+@pytest.mark.parametrize("wrong", [None, 7, "text", torch.zeros(2)])
+def test_averaged_weights_that_are_no_dictionary(tmp_path: Path, wrong: Any) -> None:
+    network = perturbed("TwoResUNet")
+    torch.save(article_checkpoint(network) | {"ema": wrong}, tmp_path / "model.pt")
+    found = published.load(tmp_path / "model.pt", settings=SIZE)
+    assert torch.equal(found.network.final_conv.bias, network.final_conv.bias)
+    assert found.reasons[0] == "'model' of a training checkpoint, which has no averaged weights"
+
+
+# ---- ours -------------------------------------------------------------------------------------------------
+
+LATENT = {"vae": "a-vae", "scale": [0.5] * 4, "bias": [0.1] * 4}
+TINY_SIT = {"input_size": 4, "size": {"hidden_size": 24, "depth": 2, "num_heads": 3}, "channels": 4, "num_classes": 5}
+FLOW = {"kind": "flow", "path": "cosine", "noise_time": 0, "margin": 0.0}
+CHAIN = {"kind": "discrete", "schedule": "cosine", "num_timesteps": 50}
+
+
+def ours(folder: Path, network: torch.nn.Module, **sections: Any) -> Path:
+    """A checkpoint of ours whose online weights are the network's, and whose averaged ones are larger by 0.5."""
+    recipe = config.load("digits-unet").to_dict()
+    recipe["model"] = network.config
+    for section, values in sections.items():
+        recipe[section] = recipe[section] | values if section == "data" else values
+    state = network.state_dict()
+    averaged = {key: value + 0.5 for key, value in state.items()}
+    projector = {"projectors.0.4.weight": torch.zeros(7, 3)} if "teachers" in recipe["objective"] else {}
+    saved = Checkpoint(config.from_dict(recipe), 9, state, averaged, {}, projector)
+    return checkpoint.save(saved, folder, keep=1)
+
+
+def transformer(name: str = "SiT", **settings: Any) -> torch.nn.Module:
+    torch.manual_seed(1)
+    network = models.build({"name": name, **TINY_SIT, **settings}).eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return network
+
+
+@pytest.mark.parametrize("weights", ["ema", "online"])
+def test_our_unets(tmp_path: Path, weights: str) -> None:
+    network = perturbed("TwoResUNet", channels=1)
+    path = ours(tmp_path, network, process=CHAIN, objective={"name": "ddpm", "prediction": "velocity"})
+    found = published.load(path, weights)
+    assert (found.process, found.prediction) == (DiscreteProcess("cosine", 50), "velocity")
+    assert (found.image_shape, found.step, found.weights) == ((1, 16, 16), 9, weights)
+    assert (found.sampler, found.latent) == (Sampler("ddpm", {"clip_x0": True}), None)
+    assert (found.classes, found.variance, found.guided_channels) == (None, None, None)
+    assert found.reasons == ("a checkpoint of dtrain, recipe digits-unet", f"{weights} weights")
+    assert torch.equal(found.network.final_conv.bias, network.final_conv.bias + (0.5 if weights == "ema" else 0))
+    assert published.load(path, settings={"image_size": "32"}).image_shape == (1, 32, 32)
+
+
+@pytest.mark.parametrize(("noise_time", "form"), [(0, "sit"), (1, "repa")])
+@pytest.mark.parametrize("latent", [{}, LATENT])
+def test_our_flows(tmp_path: Path, noise_time: int, form: str, latent: dict[str, Any]) -> None:
+    network, process = transformer(), FLOW | {"noise_time": noise_time}
+    data = {"image_size": 32 if latent else 4, "latent": latent}
+    found = published.load(ours(tmp_path, network, process=process, objective={"name": "flow"}, data=data), "online")
+    assert (found.process, found.prediction) == (FlowProcess("cosine", noise_time), "velocity")
+    assert found.sampler == Sampler("euler_maruyama", {"form": form})
+    assert (found.image_shape, found.classes, found.guided_channels) == ((4, 4, 4), Classes(5, 5), None)
+    assert found.latent == ({"vae": "a-vae", "scale": (0.5,) * 4, "bias": (0.1,) * 4} if latent else None)
+    x, t, y = torch.randn(2, 4, 4, 4), torch.tensor([0.2, 0.9]), torch.tensor([0, 5])
+    assert torch.equal(found.network(x, t, y), network(x, t, y))
+
+
+@pytest.mark.parametrize(("name", "variance"), [("DiT", "learned_range"), ("SiT", None)])
+@pytest.mark.parametrize("latent", [{}, LATENT])
+def test_our_chains(tmp_path: Path, name: str, variance: str | None, latent: dict[str, Any]) -> None:
+    network = transformer(name, null_class=False)
+    path = ours(tmp_path, network, process=CHAIN, objective={"name": "ddpm"}, data={"latent": latent})
+    found = published.load(path)
+    assert (found.variance, found.prediction) == (variance, "noise")
+    learned = {"variance": variance} if variance else {}
+    assert found.sampler == Sampler("ddpm", {**learned, "clip_x0": not latent})
+    assert found.classes == Classes(5, None)
+
+
+def test_our_repa_leaves_its_projectors_and_an_unconditional_one_has_no_classes(tmp_path: Path) -> None:
+    objective = {"name": "repa", "base": {"name": "flow", "prediction": "noise"}, "teachers": ["dinov2-vit-b"]}
+    path = ours(tmp_path, transformer(num_classes=0), process=FLOW, objective=objective)
+    found = published.load(path)
+    assert (found.prediction, found.classes) == ("noise", None)
+    assert "projectors to a teacher of 7 dimensions dropped: they are for training" in found.reasons
+
+
+def test_our_checkpoints_say_all_but_an_image_size(tmp_path: Path) -> None:
+    path = ours(tmp_path, transformer(), process=FLOW, objective={"name": "flow"}, data={"latent": LATENT})
+    with pytest.raises(ConfigError, match=r"--set process has no use for '.*', whose recipe says all else"):
+        published.load(path, settings={"process": "sit"})
+    assert "image_size=16 ignored" in published.load(path, settings={"image_size": "16"}).reasons[-1]
+    assert published.load(path, settings={"image_size": "32"}).reasons == published.load(path).reasons
+    damaged = torch.load(path) | {"ema": [1]}
+    torch.save(damaged, path)
+    with pytest.raises(CheckpointError, match="holds list as its ema weights, expected tensors by name: it is damaged"):
+        published.load(path)
+
+
+def test_a_latent_that_is_not_whole(tmp_path: Path) -> None:
+    path = ours(tmp_path, transformer(), process=FLOW, objective={"name": "flow"}, data={"latent": {"vae": "a-vae"}})
+    with pytest.raises(ConfigError, match=r"data\.latent lacks 'bias', expected vae, scale and bias"):
+        published.load(path)
+
+
+def test_our_teachers_are_no_denoisers(tmp_path: Path) -> None:
+    sizes = {"image_size": 4, "patch_size": 2, "channels": 1, "num_classes": 3}
+    network = models.build({"name": "ViT", **sizes, "hidden_size": 8, "depth": 1, "num_heads": 2})
+    with pytest.raises(CheckpointError, match="holds a ViT, which classifies images: it is a teacher, not a denoiser"):
+        published.load(ours(tmp_path, network, objective={"name": "classify"}))

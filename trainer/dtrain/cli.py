@@ -55,7 +55,10 @@ def run(
     folder = out or Path("runs", resolved.name)
     with progress() as report:
         last = train(resolved, folder, placement, resume, report)
-    say(f"{last}\nexport it: dexport onnx {last}")
+    if resolved.objective.get("name") == "classify":
+        say(f"{last}\nalign to it: --set objective.teachers='[\"{folder}\"]'")
+    else:
+        say(f"{last}\nexport it: dexport onnx {last}")
 
 
 @app.command()
@@ -78,6 +81,41 @@ def tiles(
         f"from {summary.num_sources} sources; dropped {summary.num_blank} blank tiles and {summary.num_too_small} "
         f"images smaller than a tile. {summary.note}"
     )
+
+
+@app.command()
+def encode(
+    images: Annotated[Path, typer.Argument(help="A folder or .zip of images; sub-folders or dataset.json are labels.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the latents; the same command goes on where it stopped.")],
+    vae: Annotated[str, typer.Option(help="A folder, or a name such as stabilityai/sd-vae-ft-mse.")],
+    size: Annotated[int, typer.Option(min=1, help="Side of the cropped images, pixels.")] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Images that the VAE sees at a time.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Encode images into the latents that latent diffusion trains on; accelerate launch -m dtrain shares the work."""
+    from dtrain.encode import encode as encode_images
+
+    with progress() as report:
+        summary = encode_images(images, out, vae, size, report, device, batch)
+    if summary.rank == 0:
+        classes = f"{summary.num_classes} classes" if summary.num_classes else "no labels"
+        shape = "x".join(map(str, summary.shape))
+        say(f"{summary.num_images} images, {classes}: {shape} latents in {out}, shards: {summary.num_shards}")
+
+
+@app.command()
+def inspect(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of ours, DiT, SiT, REPA or the article's U-Nets.")],
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="What the checkpoint does not say; repeatable.")
+    ] = [],
+) -> None:
+    """Say what a checkpoint holds, how it was recognised, and which command exports it."""
+    from drun.commands import parse_assignments
+    from dtrain import inspection
+
+    for line in inspection.lines(checkpoint, parse_assignments(set_)):
+        say(line)
 
 
 def main() -> None:

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from drun import process as processes
+from drun.bundle import Classes, Latent, Sampler
 from drun.errors import CheckpointError, ConfigError
-from drun.process import SCHEDULES, DiscreteProcess
-from dtrain import checkpoint, models
+from drun.prediction import LEARNED_RANGE
+from drun.process import Process
+from dtrain import checkpoint, conventions, layouts, models, objectives, recognise
+from dtrain.layouts import Held, State
+from dtrain.models.transformer import SiT
+from dtrain.settings import check, refuse_others, whole_number
 
-#: What `--set` may say about a checkpoint.
-SETTINGS = ("image_size", "schedule", "timesteps", "prediction")
 WEIGHTS = ("ema", "online")
-#: Prefixes that wrappers put before every key.
-PREFIXES = ("module.", "_orig_mod.", "ema_model.", "online_model.", "model.")
-
-#: Tables of the diffusion process and counters that lie beside a network's weights, and follow from other things.
-BUFFERS = {
-    "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_recip_alphas", "sqrt_alphas_cumprod",
-    "sqrt_one_minus_alphas_cumprod", "posterior_variance", "log_one_minus_alphas_cumprod",
-    "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "posterior_log_variance_clipped",
-    "posterior_mean_coef1", "posterior_mean_coef2", "loss_weight", "initted", "step",
-}  # fmt: skip
-
-State = dict[str, Tensor]
+#: What DiT, SiT and REPA decode with; its scale is also that of the autoencoder that they encode with.
+LATENT = Latent(vae="stabilityai/sd-vae-ft-ema", scale=(0.18215,) * 4, bias=(0.0,) * 4)
+#: Pixels along a side for each of the latent.
+LATENT_FACTOR = 8
 
 
 @dataclass(frozen=True)
@@ -38,150 +31,171 @@ class Denoiser:
     """A network in eval mode with all that its weights do not say."""
 
     network: nn.Module
-    config: dict[str, Any]          # for dtrain.models.build
-    process: DiscreteProcess
+    config: dict[str, Any]              # for dtrain.models.build
+    process: Process
     prediction: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int]   # (C, H, W) of one state: pixels, or latents
     step: int
-    weights: str                    # ema | online
-    reasons: tuple[str, ...]        # what was recognised, and from what
+    weights: str                        # ema | online
+    reasons: tuple[str, ...]            # what was recognised, and from what
+    variance: str | None = None         # see drun.prediction.LEARNED_RANGE
+    classes: Classes | None = None
+    guided_channels: int | None = None  # how many leading ones the paper guides; None: all
+    latent: Latent | None = None        # None: the states are pixels
+    sampler: Sampler = field(default_factory=lambda: Sampler("ddpm", {"clip_x0": True}))
 
 
 def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = None) -> Denoiser:
-    """Read a checkpoint of ours, of the aerial-imagery article, or a bare state dict of its U-Nets.
+    """Read a checkpoint of ours, of DiT, SiT, REPA or the aerial-imagery article, or a bare state dict of these nets.
 
     Args:
         weights: `ema` or `online`.
-        settings: what the file does not say: image_size (pixels), schedule, timesteps, prediction.
+        settings: what the file does not say (see `dtrain.settings`): image_size (pixels), schedule, timesteps,
+            prediction; of transformers process (dit, sit or repa), path and num_heads.
 
     Raises:
         CheckpointError: unreadable, unsafe or not recognised. ConfigError: a missing or wrong setting.
     """
+    return recognised(layouts.read(path), path, weights, settings or {})
+
+
+def recognised(content: Any, path: Path, weights: str, given: Mapping[str, str]) -> Denoiser:
+    """As `load`, from what `layouts.read` gave."""
     if weights not in WEIGHTS:
         raise ConfigError(f"--weights got '{weights}', expected ema or online")
-    given = dict(settings or {})
-    unknown = sorted(set(given) - set(SETTINGS))
-    if unknown:
-        raise ConfigError(f"--set got '{unknown[0]}', expected one of {', '.join(SETTINGS)}")
-    content = checkpoint.read_tensors(path, allowed=(argparse.Namespace,))
+    check(given)
     if checkpoint.is_ours(content):
-        return _ours(checkpoint.parse(content, path), weights, given)
-    return _foreign(content, path, weights, given)
-
-
-def _ours(saved: checkpoint.Checkpoint, weights: str, given: dict[str, str]) -> Denoiser:
-    recipe = saved.recipe
-    network = models.build(recipe.model)
-    _fill(network, saved.ema if weights == "ema" else saved.model, f"a checkpoint of recipe {recipe.name}")
-    size = _whole_number(given, "image_size", recipe.data.image_size)
-    return Denoiser(
-        network.eval(),
-        dict(recipe.model),
-        processes.from_dict(recipe.process),
-        str(recipe.objective.get("prediction", "noise")),
-        (int(recipe.model.get("channels", 3)), size, size),
-        saved.step,
-        weights,
-        (f"a checkpoint of dtrain, recipe {recipe.name}", f"{weights} weights"),
+        return _ours(checkpoint.parse(content, path), path, weights, given)
+    held = layouts.unpack(content, path)
+    taken, state, reasons = layouts.select(held, weights)
+    if config := recognise.unet_config(state):
+        return _unet(held, taken, state, config, given, reasons)
+    raw = state
+    state, notes = recognise.sampling_keys(raw)
+    if config := recognise.known_transformer(state, given, path):
+        return _transformer(held, taken, raw, state, config, given, reasons + notes)
+    raise CheckpointError(
+        f"'{path}' holds no network that is known here: its keys start with '{next(iter(state), 'nothing')}'; "
+        "expected a checkpoint of dtrain, a DiT, SiT or REPA, or a One-, Two- or AttentionUNet"
     )
 
 
-def _foreign(content: Any, path: Path, weights: str, given: dict[str, str]) -> Denoiser:
-    state, taken, reasons = _pick(content, path, weights)
-    bare = _strip(state)
-    config = unet_config(bare)
-    if config is None:
+# ---- ours ---------------------------------------------------------------------------------------------------
+
+
+def _ours(saved: checkpoint.Checkpoint, path: Path, weights: str, given: Mapping[str, str]) -> Denoiser:
+    recipe = saved.recipe
+    if is_teacher(recipe.model):
         raise CheckpointError(
-            f"'{path}' holds no network that is known here: its keys start with '{next(iter(bare), 'nothing')}'; "
-            "expected a checkpoint of dtrain or a One-, Two- or AttentionUNet"
+            f"'{path}' holds a {recipe.model['name']}, which classifies images: it is a teacher, not a denoiser; "
+            "see dtrain inspect"
         )
+    refuse_others(given, ("image_size",), f"'{path}', whose recipe says all else")
+    state = own_state(saved, weights, path)
+    network = layouts.network_of(recipe.model, state, f"a checkpoint of recipe {recipe.name}")
+    process, latent = processes.from_dict(recipe.process), _latent(recipe.data.latent)
+    name = f"a checkpoint of dtrain, recipe {recipe.name}"
+    reasons = (name, f"{weights} weights", *recognise.projector_notes(saved.objective))
+    if isinstance(network, SiT):
+        shape, notes = _state_shape(network, latent, given)
+        variance = LEARNED_RANGE if network.out_channels == 2 * network.channels else None
+    else:
+        size = whole_number(given, "image_size", recipe.data.image_size)
+        shape, notes, variance = (int(recipe.model.get("channels", 3)), size, size), (), None
+    return Denoiser(
+        network, dict(recipe.model), process, objectives.prediction(recipe.objective), shape, saved.step, weights,
+        reasons + notes, variance, _classes(network), None, latent,
+        conventions.default_sampler(process, variance, clip_x0=latent is None),
+    )  # fmt: skip
+
+
+def is_teacher(config: Mapping[str, Any]) -> bool:
+    """Whether a model's configuration is of a classifier, whose features others learn from."""
+    return getattr(models.available().get(config.get("name", "")), "predicts", "image") == "class"
+
+
+def own_state(saved: checkpoint.Checkpoint, weights: str, path: Path) -> State:
+    """The network's weights in a checkpoint of ours. Raises CheckpointError where there are none."""
+    state = saved.ema if weights == "ema" else saved.model
+    if not isinstance(state, dict):
+        got = type(state).__name__
+        raise CheckpointError(f"'{path}' holds {got} as its {weights} weights, expected tensors by name: it is damaged")
+    return state
+
+
+def _latent(fields: Mapping[str, Any]) -> Latent | None:
+    if not fields:
+        return None
+    if missing := sorted({"vae", "scale", "bias"} - set(fields)):
+        raise ConfigError(f"the recipe's data.latent lacks '{missing[0]}', expected vae, scale and bias")
+    scale, bias = (tuple(float(number) for number in fields[key]) for key in ("scale", "bias"))
+    return Latent(vae=str(fields["vae"]), scale=scale, bias=bias)
+
+
+# ---- others' ------------------------------------------------------------------------------------------------
+
+
+def _unet(
+    held: Held, taken: str, state: State, config: dict[str, Any], given: Mapping[str, str], reasons: tuple[str, ...]
+) -> Denoiser:
+    path = held.path
+    refuse_others(given, ("image_size", "schedule", "timesteps", "prediction"), f"a {config['name']}")
     if config["out_dim"] != config["channels"]:
         got = f"{config['out_dim']} channels for images of {config['channels']}"
         raise CheckpointError(f"'{path}' predicts {got}, expected as many: a learned variance is not known for U-Nets")
-    network = models.build(config)
-    _fill(network, {key: value for key, value in bare.items() if key not in BUFFERS}, f"'{path}', a {config['name']},")
+    own = {key: value for key, value in state.items() if key not in recognise.BUFFERS}
+    network = layouts.network_of(config, own, f"'{path}', a {config['name']},")
     if "image_size" not in given:
         raise ConfigError(f"'{path}' does not say its image size: add --set image_size=128 (or what it was trained at)")
-    size = _whole_number(given, "image_size", 0)
+    size = whole_number(given, "image_size", 0)
     # The article's online weights lie beside the tables of its averaged ones.
-    process, why = _process(bare | _strip(content.get("ema", {})), given)
+    process, why = recognise.unet_process(state | held.tables, given)
     return Denoiser(
-        network.eval(), config, process, given.get("prediction", "noise"), (config["channels"], size, size),
-        int(content.get("step", 0)) if isinstance(content.get("step"), int) else 0, taken,
+        network, config, process, given.get("prediction", "noise"), (config["channels"], size, size), held.step, taken,
         (*reasons, f"{config['name']} by its keys, dim {config['dim']}, mults {config['dim_mults']}", why),
     )  # fmt: skip
 
 
-def _fill(network: nn.Module, state: State, name: str) -> None:
-    """Load weights, all of them and no others. Raises CheckpointError naming the first that does not fit."""
-    expected = network.state_dict()
-    for key in [*expected, *state]:
-        got = tuple(state[key].shape) if key in state else "nothing"
-        wanted = tuple(expected[key].shape) if key in expected else "nothing"
-        if got != wanted:
-            raise CheckpointError(f"{name} does not fit its network: '{key}' got {got}, expected {wanted}")
-    network.load_state_dict(state)
+def _transformer(
+    held: Held, taken: str, raw: State, state: State, config: dict[str, Any], given: Mapping[str, str],
+    reasons: tuple[str, ...],
+) -> Denoiser:  # fmt: skip
+    channels, doubled = config["channels"], config.pop("out_channels") == 2 * config["channels"]
+    num_rows = len(state[recognise.HEAD[0]])
+    evidence = conventions.Evidence(held.path, raw.keys(), held.args, channels, num_rows, doubled)
+    meaning = conventions.decide(evidence, given)
+    if doubled and not meaning.variance:
+        state = recognise.without_dead_rows(state, config)
+    name = "DiT" if meaning.variance else "SiT"
+    network = layouts.network_of({"name": name, **config}, state, f"'{held.path}', a {name},")
+    assert isinstance(network, SiT)
+    latent = LATENT if channels == len(LATENT["scale"]) else None
+    shape, notes = _state_shape(network, latent, given)
+    return Denoiser(
+        network, network.config, meaning.process, meaning.prediction, shape, held.step, taken,
+        reasons + meaning.reasons + _space(latent) + notes, meaning.variance, _classes(network),
+        meaning.guided_channels, latent, conventions.default_sampler(meaning.process, meaning.variance, clip_x0=False),
+    )  # fmt: skip
 
 
-def _pick(content: Any, path: Path, weights: str) -> tuple[State, str, tuple[str, ...]]:
-    """The chosen state dict among those in the file, which weights they are, and why."""
-    if not isinstance(content, dict):
-        raise CheckpointError(f"'{path}' holds {type(content).__name__}, expected a dictionary of tensors")
-    for key in ("ema", "model") if weights == "ema" else ("model",):
-        inner = content.get(key)
-        if isinstance(inner, dict):
-            averaged = {name: value for name, value in inner.items() if name.startswith("ema_model.")}
-            return averaged or inner, "ema" if key == "ema" else "online", (f"'{key}' of a training checkpoint",)
-    return content, "online", ("a bare state dict",)
+def _state_shape(
+    network: SiT, latent: Latent | None, given: Mapping[str, str]
+) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+    """(C, H, W) of a state; and a note where a setting says otherwise, for a transformer has one size only."""
+    side = network.input_size
+    pixels = side * (LATENT_FACTOR if latent else 1)
+    size = whole_number(given, "image_size", pixels)
+    notes = () if size == pixels else (f"image_size={size} ignored: the positions in it are of {pixels} pixels",)
+    return (network.channels, side, side), notes
 
 
-def _strip(state: Mapping[str, Any]) -> State:
-    """Keys without wrappers' prefixes; non-tensors dropped."""
-    bare = {}
-    for key, value in state.items():
-        while prefix := next((prefix for prefix in PREFIXES if key.startswith(prefix)), None):
-            key = key.removeprefix(prefix)
-        if isinstance(value, Tensor):
-            bare[key] = value
-    return bare
+def _space(latent: Latent | None) -> tuple[str, ...]:
+    if latent is None:
+        return ("pixels by its channels",)
+    return (f"latents by its 4 channels, decoded by {latent['vae']}: assumed, as published",)
 
 
-def unet_config(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """The configuration of a One-, Two- or AttentionUNet, from the keys and shapes of its state dict, or None."""
-    if not {"init_conv.weight", "time_mlp.1.weight", "final_conv.weight", "downs.0.0.in_conv.weight"} <= set(state):
+def _classes(network: nn.Module) -> Classes | None:
+    if not isinstance(network, SiT) or not network.config["num_classes"]:
         return None
-    init_dim, channels = state["init_conv.weight"].shape[:2]
-    dim = state["time_mlp.1.weight"].shape[1]
-    num_levels = 1 + max(int(key.split(".")[1]) for key in state if key.startswith("downs."))
-    keys = [f"downs.{i}.2.net.1.weight" for i in range(num_levels - 1)] + [f"downs.{num_levels - 1}.2.weight"]
-    if not set(keys) <= set(state):
-        return None
-    widths = [state[key].shape[0] for key in keys]
-    gated = "ups.0.0.gate_conv.weight" in state
-    two_skips = gated or "ups.0.1.residual_conv.weight" in state
-    return {
-        "name": "AttentionUNet" if gated else "TwoResUNet" if two_skips else "OneResUNet",
-        "dim": dim, "init_dim": init_dim, "out_dim": state["final_conv.weight"].shape[0],
-        "dim_mults": [width // dim for width in widths], "channels": channels,
-    }  # fmt: skip
-
-
-def _process(state: State, given: dict[str, str]) -> tuple[DiscreteProcess, str]:
-    """The schedule: as given, else the one whose betas the checkpoint carries, else linear."""
-    if "schedule" in given or "betas" not in state:
-        timesteps = _whole_number(given, "timesteps", 1000)
-        process = DiscreteProcess(given.get("schedule", "linear"), timesteps)
-        why = "as set" if "schedule" in given else "assumed"
-        return process, f"{process.schedule} schedule, {timesteps} timesteps: {why}"
-    betas = state["betas"].double().numpy()
-    for schedule, make in SCHEDULES.items():
-        if np.allclose(make(len(betas)), betas, rtol=2e-3, atol=5e-5):
-            return DiscreteProcess(schedule, len(betas)), f"{schedule} schedule by its betas, {len(betas)} timesteps"
-    raise CheckpointError(f"the checkpoint's betas fit no schedule of {', '.join(SCHEDULES)}: give --set schedule=…")
-
-
-def _whole_number(given: Mapping[str, str], key: str, default: int) -> int:
-    text = given.get(key, str(default))
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"--set {key} got '{text}', expected a whole number above 0")
-    return int(text)
+    return Classes(network.config["num_classes"], network.null_label)
