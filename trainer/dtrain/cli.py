@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +44,7 @@ def run(
     from dtrain import config
 
     resolved = config.load(recipe, set_, data)
-    say(json.dumps(resolved.to_dict(), indent=2))
+    _tell(json.dumps(resolved.to_dict(), indent=2))
     if dry_run:
         return
     from dtrain import device as devices
@@ -51,14 +52,20 @@ def run(
 
     placement = devices.choose(device, resolved.train.precision, resolved.train.compile)
     for reason in placement.reasons:
-        say(reason)
+        _tell(reason)
     folder = out or Path("runs", resolved.name)
     with progress() as report:
         last = train(resolved, folder, placement, resume, report)
     if resolved.objective.get("name") == "classify":
-        say(f"{last}\nalign to it: --set objective.teachers='[\"{folder}\"]'")
+        _tell(f"{last}\nalign to it: --set objective.teachers='[\"{folder}\"]'")
     else:
-        say(f"{last}\nexport it: dexport onnx {last}")
+        _tell(f"{last}\nexport it: dexport onnx {last}")
+
+
+def _tell(message: str) -> None:
+    """Say it once, not by every process of `accelerate launch`."""
+    if os.environ.get("RANK", "0") == "0":
+        say(message)
 
 
 @app.command()

@@ -82,7 +82,8 @@ def train(recipe: Recipe, out: Path, placement: Placement, resume: bool, report:
     with Log(out, run.step) if workers.is_first else workers.no_log() as log:
         start_s = time.monotonic()
         for parts in read_ahead(run):
-            update(run, parts)
+            if not update(run, parts):
+                continue
             save, preview = (_due(run.step, every, train.steps) for every in (train.save_every, train.preview_every))
             if not (save or preview or _due(run.step, train.log_every, train.steps)):
                 continue
@@ -149,7 +150,7 @@ def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Rep
     optimizer = torch.optim.AdamW(
         [parameter for parameter in wrapped.parameters() if parameter.requires_grad],
         settings.learning_rate, settings.betas, weight_decay=settings.weight_decay,
-        fused=workers.device.type in ("cpu", "cuda"),
+        fused=workers.device.type in ("cpu", "cuda") and not workers.scales_loss,
     )  # fmt: skip
     module, prepared = workers.prepare(wrapped, optimizer)
     run = Run(recipe, workers, objective, dataset, network, module, prepared, Ema(network, recipe.ema))
@@ -202,8 +203,8 @@ def read_ahead(run: Run) -> Iterator[list[Part]]:
                 yield batch
 
 
-def update(run: Run, parts: list[Part]) -> None:
-    """One optimizer step. Where fp16 overflows nothing advances, and the same step is tried at a smaller scale."""
+def update(run: Run, parts: list[Part]) -> bool:
+    """One optimizer step. False where fp16 overflowed: nothing advanced, the same step is due at a smaller scale."""
     train, workers = run.recipe.train, run.workers
     rate = learning_rate(run.recipe.optimizer, run.step, train.steps)
     for group in run.optimizer.param_groups:
@@ -217,13 +218,13 @@ def update(run: Run, parts: list[Part]) -> None:
             workers.backward(losses["loss"] / len(parts))
         collected.append({name: loss.detach() for name, loss in losses.items()})
     norm = workers.clip(run.module, run.recipe.optimizer.grad_clip or math.inf)
-    advanced = workers.step(run.optimizer)
-    if not advanced:
-        return
+    if not workers.step(run.optimizer):
+        return False
     run.step += 1
     run.gradient_norm = norm
     run.ema.update(run.step)
     run.pending.append({name: torch.stack([each[name] for each in collected]).mean() for name in collected[0]})
+    return True
 
 
 def _batch(run: Run, part: slice, indices: Indices, arrays: Arrays) -> Batch:

@@ -56,6 +56,11 @@ class Workers:
         """Whether this process writes files and reports."""
         return bool(self.rank == 0)
 
+    @property
+    def scales_loss(self) -> bool:
+        """Whether fp16's overflows skip steps. A fused optimizer would skip them within, and not say so."""
+        return self.accelerator.scaler is not None
+
     def no_log(self) -> AbstractContextManager[Any]:
         """What the other processes write their scalars to."""
         return nullcontext(_NoLog())
