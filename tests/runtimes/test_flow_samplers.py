@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from papers import dit, repa_sde, sit_sde
 
 from drun import samplers
 from drun.errors import ConfigError
@@ -47,64 +47,6 @@ def walk(table: StepTable, x: Array, z: list[Array], denoise: Network) -> Array:
     return final
 
 
-def repa_scales(path: str, t: float) -> tuple[float, float, float, float]:
-    """alpha, sigma and their derivatives in REPA's time (facts 2.1)."""
-    if path == "linear":
-        return 1 - t, t, -1.0, 1.0
-    angle = math.pi * t / 2
-    return math.cos(angle), math.sin(angle), -math.pi / 2 * math.sin(angle), math.pi / 2 * math.cos(angle)
-
-
-def repa_score(path: str, v: Array, x: Array, t: float) -> Array:
-    """s = ((alpha/alpha') v - x) / (sigma^2 - (alpha/alpha') sigma' sigma)."""
-    alpha, sigma, d_alpha, d_sigma = repa_scales(path, t)
-    return (alpha / d_alpha * v - x) / (sigma**2 - alpha / d_alpha * d_sigma * sigma)
-
-
-def repa_sde(path: str, x: Array, z: list[Array], num_steps: int) -> Array:
-    """Drift v - (2t/2) s, noise sqrt(2t |dt|); the last step from 0.04 without noise."""
-    times = [*np.linspace(1, 0.04, num_steps), 0.0]
-    for t, following in pairwise(times):
-        v = network(x, t)
-        x = x + (following - t) * (v - t * repa_score(path, v, x, t))
-        if following > 0:
-            x = x + math.sqrt(2 * t * (t - following)) * z.pop(0)
-    return x
-
-
-def sit_sde(path: str, form: str, last_step: str, x: Array, z: list[Array], num_steps: int) -> Array:
-    """SiT's time: drift v + w s, noise sqrt(2 w dt), from noise at 0 to data at 1."""
-    start = 1e-3 if form == "sbdm" else 0.0
-    if last_step == "none":
-        times = list(np.linspace(start, 1, num_steps + 1))
-    else:
-        times = [*np.linspace(start, 0.96, num_steps), 1.0]
-    for i, (t, following) in enumerate(pairwise(times)):
-        alpha, sigma, d_alpha, d_sigma = repa_scales(path, 1 - t)
-        d_alpha, d_sigma = -d_alpha, -d_sigma
-        v = flipped(x, t)
-        s = (alpha / d_alpha * v - x) / (sigma**2 - alpha / d_alpha * d_sigma * sigma)
-        w = {
-            "constant": 1.0,
-            "sbdm": d_alpha / alpha * sigma**2 - sigma * d_sigma if alpha else math.nan,
-            "sigma": sigma,
-            "linear": 1 - t,
-            "decreasing": 0.25 * (math.cos(math.pi * t) + 1) ** 2,
-            "increasing_decreasing": math.sin(math.pi * t) ** 2,
-        }[form]
-        dt = following - t
-        last = i == num_steps - 1
-        if last and last_step == "tweedie":
-            x = x / alpha + sigma**2 / alpha * s
-        elif last and last_step == "euler":
-            x = x + v * dt
-        else:
-            x = x + (v + w * s) * dt
-            if not last or last_step == "none":
-                x = x + math.sqrt(2 * w * dt) * z.pop(0)
-    return x
-
-
 def agree(got: Array, reference: Array) -> None:
     assert np.linalg.norm(got - reference) < 1e-10 * np.linalg.norm(reference)
 
@@ -115,7 +57,7 @@ def test_repas_sde(path: str) -> None:
     assert len(table.rows) == N
     x, z = noises(N - 1)
     got = walk(table, x, list(z), network)
-    agree(got, repa_sde(path, x, z, N))
+    agree(got, repa_sde(path, network, x, z, N))
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -126,7 +68,7 @@ def test_sits_sde(path: str, form: str, last_step: str) -> None:
     table = samplers.step_table("euler_maruyama", FlowProcess(path, noise_time=0), "velocity", N, options)
     assert len(table.rows) == N
     x, z = noises(table.num_noises)
-    agree(walk(table, x, list(z), flipped), sit_sde(path, form, last_step, x, z, N))
+    agree(walk(table, x, list(z), flipped), sit_sde(path, form, last_step, flipped, x, z, N))
 
 
 def test_form_names_the_papers_diffusion() -> None:
@@ -201,30 +143,6 @@ def test_discrete_samplers_walk_a_flow_too(name: str, path: str, noise_time: int
 # --- DiT's ancestral sampler
 
 
-def dit(x: Array, z: list[Array], num_steps: int, denoise: Callable[[Array, float], Array]) -> Array:
-    """Facts 3.3: respaced chain, learned-range variance, no clipping; float64."""
-    abar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))
-    stride, place, kept = 999 / (num_steps - 1), 0.0, []
-    for _ in range(num_steps):
-        kept.append(round(place))
-        place += stride
-    kept_abar = abar[kept]
-    previous = np.append(1.0, kept_abar[:-1])
-    betas = 1 - kept_abar / previous
-    posterior = betas * (1 - previous) / (1 - kept_abar)
-    clipped = np.log(np.append(posterior[1], posterior[1:]))
-    for i in reversed(range(num_steps)):
-        out = denoise(x, float(kept[i]))
-        eps, v = out[:, :4], out[:, 4:]
-        x0 = math.sqrt(1 / kept_abar[i]) * x - math.sqrt(1 / kept_abar[i] - 1) * eps
-        mean = betas[i] * math.sqrt(previous[i]) / (1 - kept_abar[i]) * x0
-        mean = mean + (1 - previous[i]) * math.sqrt(1 - betas[i]) / (1 - kept_abar[i]) * x
-        share = (v + 1) / 2
-        log_variance = share * np.log(betas[i]) + (1 - share) * clipped[i]
-        x = mean + (np.exp(0.5 * log_variance) * z.pop(0) if i else 0)
-    return x
-
-
 def two_halves(x: Array, t: float) -> Array:
     """Noise and variance of one network."""
     return np.concatenate([network(x, t / 1000), np.sin(3 * x)], axis=1)
@@ -235,7 +153,7 @@ def test_dits_ancestral_sampler_with_learned_variance() -> None:
     table = samplers.step_table("ddpm", DiscreteProcess("linear"), "noise", 25, options, "learned_range")
     assert table.num_noises == 24
     x, z = noises(24)
-    agree(walk(table, x, list(z), two_halves), dit(x, z, 25, two_halves))
+    agree(walk(table, x, list(z), two_halves), dit(two_halves, x, z, 25))
 
 
 def test_other_samplers_leave_the_variance_alone() -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from drun.console import silent
-from drun.errors import ConfigError
+from drun.errors import ConfigError, DataError
 from drun.flow import FlowProcess
 from drun.process import DiscreteProcess
 from dtrain import checkpoint, config, models, objectives
@@ -269,6 +269,15 @@ def test_a_network_without_blocks(teacher_file: Path) -> None:
     unet = models.build({"name": "OneResUNet", "dim": 8, "dim_mults": [1, 2], "channels": 1})
     with pytest.raises(ConfigError, match="OneResUNet has none: use a SiT or DiT"):
         repa(teacher_file).wrap(unet)
+
+
+def test_a_teacher_with_damaged_weights_is_named_at_the_first_step(teacher_file: Path) -> None:
+    objective = repa(teacher_file)
+    module = objective.wrap(student())
+    with torch.no_grad():
+        objective.teachers[0].network.pos_embed[0, 3, 1] = torch.nan
+    with pytest.raises(DataError, match="gives features that are not finite: its weights are damaged"):
+        objective.loss(module, batch())
 
 
 def test_pictures_that_are_missing(teacher_file: Path) -> None:

@@ -124,8 +124,6 @@ class LatentImages(Dataset):
         return Arrays(self.source.moments(indices), self._pictures(indices) if pictures else None)
 
     def states(self, arrays: Arrays, draws: Draws, modes: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-        if modes:
-            raise ConfigError(f"data.augment got {', '.join(modes)}, latents cannot be flipped: set it to []")
         moments = torch.from_numpy(arrays.states).to(draws.device, non_blocking=True)
         x0 = sample_moments(moments, draws.latent_normal(*self.shape), self.source.scale, self.source.bias)
         if arrays.pictures is None:
@@ -191,6 +189,11 @@ def _pixel_labels(source: str, num_images: int) -> Indices | None:
 
 
 def _check(dataset: Dataset, recipe: Recipe, num_classes: int) -> None:
+    augmented = ", ".join(recipe.data.augment)
+    if augmented and dataset.latent:
+        raise ConfigError(f"data.augment got {augmented}, but latents cannot be turned: set it to []")
+    if augmented and recipe.objective.get("cache"):
+        raise ConfigError(f"data.augment got {augmented}, cached features are of the pictures as they are: choose one")
     source, side = recipe.data.source, recipe.model.get("input_size", recipe.model.get("image_size"))
     channels = recipe.model.get("channels", 3)
     if side is not None and dataset.shape != (channels, side, side):

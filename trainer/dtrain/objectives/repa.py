@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from drun.console import Report
-from drun.errors import ConfigError
+from drun.errors import ConfigError, DataError
 from drun.process import Process
 from dtrain import features as feature_cache
 from dtrain import teachers as teacher_registry
@@ -90,6 +90,7 @@ class Objective(Plain):
         self.projector, self.projector_width, self.spatial_norm = projector, projector_width, spatial_norm
         self.cache = Path(cache) if cache else None
         self.cached: list[NDArray[Any]] = []
+        self.checked = False
 
     @property
     def needs_pictures(self) -> bool:  # type: ignore[override]
@@ -154,14 +155,24 @@ class Objective(Plain):
         """What each teacher sees: (N, T, D).
 
         Raises:
-            ConfigError: the batch brings neither pictures nor cached features.
+            ConfigError: the batch brings neither pictures nor cached features. DataError: features that are not finite.
         """
         device = batch.x0.device
         if self.cached:
             return [torch.from_numpy(cached[batch.indices]).to(device) for cached in self.cached]
         if batch.pictures is None:
             raise ConfigError("teachers need pictures, and this data set has none: encode it again, or give a cache")
-        return [teacher(batch.pictures) for teacher in self.teachers]
+        features = [teacher(batch.pictures) for teacher in self.teachers]
+        if not self.checked:
+            self._check_finite(features)
+        return features
+
+    def _check_finite(self, features: Sequence[Tensor]) -> None:
+        """Once, at the first step: later it would cost a synchronisation with the device each time."""
+        for teacher, feature in zip(self.teachers, features, strict=True):
+            if not bool(feature.isfinite().all()):
+                raise DataError(f"teacher '{teacher.name}' gives features that are not finite: its weights are damaged")
+        self.checked = True
 
 
 class Aligned(nn.Module):
