@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +13,56 @@ import torch
 from dexport import writer
 from drun import backends, parity, samplers
 from drun import bundle as bundles
+from drun import process as processes
 from drun.bundle import Bundle
 from drun.console import silent
+from drun.errors import ConfigError
 from drun.loop import sample
 from drun.noise import PhiloxNoise
-from drun.run import Settings, open_sampling
+from drun.sampling import Settings, open_sampling
 from dtrain import checkpoint, config, models, published
 from dtrain.checkpoint import Checkpoint
+from dtrain.config import Recipe
 
-#: The smallest keywords that build each family of models.
-SMALL = {"dim": 8, "dim_mults": [1, 2], "channels": 1}
+#: The smallest keywords that build each family of models, and the recipe that trains one.
+FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("digits-unet", {"dim": 8, "dim_mults": [1, 2], "channels": 1}),
+    (
+        "digits-sit",
+        {"input_size": 8, "size": {"hidden_size": 16, "depth": 2, "num_heads": 2}, "channels": 1, "num_classes": 3},
+    ),
+)
+NAMES = sorted(name for name, model in models.available().items() if getattr(model, "predicts", None) == "image")
 READY = [name for name in backends.names() if backends.load(name).probe().available]
 #: Those that open an artifact; the others compute a closed form.
 NETWORKS = [name for name in READY if backends.load(name).formats]
 STEPS = 4
+CFG = 1.5
 
 
-@pytest.fixture(scope="module", params=sorted(models.available()))
+@cache
+def recipe_of(name: str) -> Recipe:
+    """A recipe of a small model; one with a learned variance is trained as that is, with discrete timesteps."""
+    for family, keywords in FAMILIES:
+        model = {"name": name} | keywords
+        try:
+            network = models.build(model)
+        except ConfigError:
+            continue
+        # A linear schedule, because trajectories of very few steps are ill-conditioned on the end of a cosine.
+        discrete = config.load("digits-unet", ["process.schedule=linear"]).to_dict()
+        sections = config.load(family).to_dict()
+        if family == "digits-unet" or getattr(network, "out_multiple", 1) > 1:
+            sections |= {key: discrete[key] for key in ("process", "objective")}
+        sections["data"]["image_size"] = keywords.get("input_size", 16)
+        return config.from_dict(sections | {"model": model})
+    raise AssertionError(f"no keywords here build a {name}: add a family")
+
+
+@pytest.fixture(scope="module", params=NAMES)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
     """A checkpoint with weights that are nowhere zero, and its bundle."""
-    folder = tmp_path_factory.mktemp(request.param)
-    # A linear schedule, because trajectories of very few steps are ill-conditioned on the end of a cosine.
-    sections = config.load("digits-unet", ["process.schedule=linear"]).to_dict()
-    recipe = config.from_dict(sections | {"model": {"name": request.param} | SMALL})
+    folder, recipe = tmp_path_factory.mktemp(request.param), recipe_of(request.param)
     torch.manual_seed(0)
     network = models.build(recipe.model)
     with torch.no_grad():
@@ -45,8 +73,16 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return path, bundles.read(folder / "bundle")
 
 
-def draw(bundle: Bundle, backend: str, sampler: str, indices: list[int], **options: Any) -> np.ndarray:
-    settings = Settings(sampler, samplers.resolve(sampler, options), STEPS, seed=3)
+def options_of(bundle: Bundle, sampler: str) -> dict[str, Any]:
+    """The bundle's own where the sampler is, so that a learned variance is used."""
+    own = bundle.manifest.sampler
+    return samplers.resolve(sampler, own.options if sampler == own.name else {})
+
+
+def draw(bundle: Bundle, backend: str, sampler: str, indices: list[int]) -> np.ndarray:
+    """Guided, where the network can be."""
+    cfg = CFG if bundle.manifest.classes else 1.0
+    settings = Settings(sampler, options_of(bundle, sampler), STEPS, seed=3, cfg=cfg)
     opened = backends.open_backend(backend, bundle)
     try:
         return open_sampling(bundle, opened, settings).draw(indices, lambda row, x: None)
@@ -56,6 +92,10 @@ def draw(bundle: Bundle, backend: str, sampler: str, indices: list[int], **optio
 
 def test_some_backend_computes_the_network() -> None:
     assert NETWORKS
+
+
+def test_the_models_here_know_every_kind_of_process() -> None:
+    assert {recipe_of(name).process["kind"] for name in NAMES} == set(processes.KINDS)
 
 
 @pytest.mark.parametrize("backend", NETWORKS)
@@ -68,12 +108,14 @@ def test_golden_file(exported: tuple[Path, Bundle], backend: str) -> None:
 
 @pytest.mark.parametrize("sampler", samplers.names())
 @pytest.mark.parametrize("backend", READY)
-def test_an_image_depends_on_its_seed_and_index_only(
-    exported: tuple[Path, Bundle], backend: str, sampler: str
-) -> None:
+def test_an_image_depends_on_its_seed_and_index_only(exported: tuple[Path, Bundle], backend: str, sampler: str) -> None:
     _, bundle = exported
+    if sampler not in samplers.fitting(bundle.process):
+        with pytest.raises(ConfigError):
+            draw(bundle, backend, sampler, [0])
+        return
     together = draw(bundle, backend, sampler, [0, 1, 2])
-    assert together.shape == (3, 1, 16, 16)
+    assert together.shape == (3, *bundle.manifest.data.shape)
     assert together.dtype == np.float32
     assert np.isfinite(together).all()
     assert np.abs(together[0] - together[1]).max() > 0.01
@@ -82,18 +124,30 @@ def test_an_image_depends_on_its_seed_and_index_only(
         assert np.linalg.norm(alone - together[index]) < 1e-4 * np.linalg.norm(alone)
 
 
-@pytest.mark.parametrize("sampler", samplers.names())
-@pytest.mark.parametrize("backend", NETWORKS)
-def test_the_backends_image_is_eager_torchs(exported: tuple[Path, Bundle], backend: str, sampler: str) -> None:
-    path, bundle = exported
-    network = published.load(path).network
-    noise = PhiloxNoise(3, [0, 1], bundle.manifest.data.shape)
+def eager_states(bundle: Bundle, network: torch.nn.Module, sampler: str) -> np.ndarray:
+    """The samples 0 and 1, guided as in Ho & Salimans 2022; a learned variance stays that of the class."""
+    manifest, noise = bundle.manifest, PhiloxNoise(3, [0, 1], bundle.manifest.data.shape)
 
     @torch.no_grad()
     def eager(x: torch.Tensor, t: float, w: float) -> torch.Tensor:
-        return network(x, torch.full((len(x),), t))
+        times = torch.full((len(x),), t)
+        if manifest.classes is None:
+            return network(x, times)
+        conditional = network(x, times, torch.tensor([0, 1]))
+        unconditional = network(x, times, torch.full((2,), manifest.classes.null_label))
+        guided = unconditional + CFG * (conditional - unconditional)
+        return torch.cat((guided[:, : x.shape[1]], conditional[:, x.shape[1] :]), dim=1)
 
-    table = samplers.step_table(sampler, bundle.process, bundle.manifest.prediction, STEPS)
-    expected = sample(eager, torch.from_numpy(noise()), table, lambda: torch.from_numpy(noise())).numpy()
-    got = draw(bundle, backend, sampler, [0, 1])
-    assert np.linalg.norm(got - expected) < 1e-3 * np.linalg.norm(expected)
+    options = options_of(bundle, sampler)
+    table = samplers.step_table(sampler, bundle.process, manifest.prediction, STEPS, options, manifest.variance)
+    return sample(eager, torch.from_numpy(noise()), table, lambda: torch.from_numpy(noise())).numpy()
+
+
+@pytest.mark.parametrize("backend", NETWORKS)
+def test_the_backends_image_is_eager_torchs(exported: tuple[Path, Bundle], backend: str) -> None:
+    path, bundle = exported
+    network = published.load(path).network
+    for sampler in samplers.fitting(bundle.process):
+        expected = eager_states(bundle, network, sampler)
+        got = draw(bundle, backend, sampler, [0, 1])
+        assert np.linalg.norm(got - expected) < 1e-3 * np.linalg.norm(expected), sampler

@@ -27,13 +27,20 @@ def onnx(
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="What the checkpoint does not say; repeatable.")
     ] = [],
     trajectory_steps: Annotated[
-        int, typer.Option(min=1, help="Network calls of the same-noise trajectory in the proof, 1 to the model's T.")
+        int, typer.Option(min=1, help="Steps of the same-noise trajectory in the proof, by the bundle's own sampler.")
     ] = 25,
+    vae: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|none|NAME_OR_DIR",
+            help="Decoder of a latent model; auto: of the VAE that the checkpoint names, if it can be loaded.",
+        ),
+    ] = "auto",
 ) -> None:
     """Export the denoiser to ONNX, prove that it computes what eager PyTorch computes, and write a bundle."""
     from dexport import commands
 
-    commands.export("onnx", checkpoint, out, batch, weights, set_, trajectory_steps)
+    commands.export("onnx", checkpoint, out, batch, weights, set_, trajectory_steps, vae)
 
 
 @app.command()

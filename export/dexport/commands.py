@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dexport.latents import find_decoder
 from dexport.writer import write_bundle
 from drun import backends
 from drun import bundle as bundles
 from drun.commands import check, parity_table, parse_assignments
 from drun.console import progress, say
 from drun.errors import BackendUnavailable, ConfigError
+from drun.process import DiscreteProcess
 from dtrain import published
 
 
@@ -21,18 +23,21 @@ def export(
     weights: str,
     settings: list[str],
     trajectory_steps: int,
+    vae: str,
 ) -> None:
     sizes = parse_batch(batch)
     denoiser = published.load(checkpoint, weights, parse_assignments(settings))
     for reason in denoiser.reasons:
         say(reason)
-    if trajectory_steps > denoiser.process.num_timesteps:
-        raise ConfigError(f"--trajectory-steps got {trajectory_steps}, the model has {denoiser.process.num_timesteps}")
-    folder = out or Path("bundles", checkpoint.stem)
+    process, folder = denoiser.process, out or Path("bundles", checkpoint.stem)
+    if isinstance(process, DiscreteProcess) and trajectory_steps > process.num_timesteps:
+        raise ConfigError(f"--trajectory-steps got {trajectory_steps}, the model has {process.num_timesteps}")
+    decoder = find_decoder(denoiser, vae)
     with progress() as report:
-        results = write_bundle(denoiser, checkpoint, target, folder, sizes, trajectory_steps, report)
+        results = write_bundle(denoiser, checkpoint, target, folder, sizes, trajectory_steps, report, decoder)
     say(parity_table(results))
-    say(f"{folder}\nsample from it: drun --backend ort --steps 250 --bundle {folder}")
+    guidance = " --cfg 1.5" if denoiser.classes and denoiser.classes.null_label is not None else ""
+    say(f"{folder}\nsample from it: drun --backend ort --steps 250{guidance} --bundle {folder}")
 
 
 def parse_batch(text: str) -> tuple[int, int]:

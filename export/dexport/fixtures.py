@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from drun import samplers
-from drun.bundle import Sampler
-from drun.loop import Denoise, sample
+from dexport.latents import ImageDecoder
+from drun import labels, samplers
+from drun.bundle import Classes
+from drun.console import Report
+from drun.flow import FlowProcess
+from drun.guidance import Guided, Predict, with_guidance
+from drun.loop import sample
 from drun.noise import PhiloxNoise
-from drun.run import Settings
+from drun.process import Process
+from drun.sampling import Settings
+from drun.table import StepTable
 from dtrain.published import Denoiser
 
 SEED = 20
@@ -25,63 +31,150 @@ SEED = 20
 BATCHES = (1, 3)
 #: Single calls are taken from the states of this many steps, so that they are the inputs of real sampling.
 NUM_STATES = 5
-#: Progress: network calls done.
-OnCall = Callable[[], None]
+#: Guidance weight of the long trajectory.
+CFG = 1.5
+#: A single call close to the data: time index, and depth in the noise of a flow.
+NEAR_DATA_INDEX, NEAR_DATA_DEPTH = 1.0, 0.02
+#: Larger images are kept one at a time: the golden file travels with the bundle.
+SMALL_SIDE = 128
+
+Array = NDArray[Any]
 
 
-def write_golden(path: Path, denoiser: Denoiser, sampler: Sampler, num_steps: int, on_call: OnCall) -> None:
-    """Write inputs and eager outputs of single calls and of same-noise trajectories.
+@dataclass(frozen=True)
+class Trajectory:
+    """The samples `indices` on the same noise as a runtime's."""
+
+    settings: Settings
+    indices: range
+    table: StepTable
+
+
+class Eager:
+    """The trained network, in eager float32 PyTorch, as `drun` calls one.
 
     Args:
-        sampler: the bundle's default, for the long trajectory.
-        num_steps: its steps.
-        on_call: called after each network call; see `num_calls`.
+        num_calls: how many there will be, for the report.
     """
-    # Not from T - 1 on: there a cosine schedule's x0 is a difference of numbers 10^4 times larger.
-    short = _settings("ddim", {"grid": "leading"}, NUM_STATES)
-    long = _settings(sampler.name, sampler.options, num_steps)
-    runs = [(short, max(BATCHES)), (long, 1)]
-    visited: list[tuple[NDArray[Any], float]] = []
+
+    def __init__(self, network: nn.Module, num_calls: int, report: Report) -> None:
+        self.network, self.num_calls, self.report = network, num_calls, report
+        self.done = 0
 
     @torch.no_grad()
-    def eager(x: Tensor, t: float, w: float = 1.0) -> Tensor:
-        output: Tensor = denoiser.network(x, torch.full((len(x),), t))
-        on_call()
+    def __call__(self, x: Tensor, t: float, y: Tensor | None) -> Tensor:
+        """x: (N, C, H, W) float32, y: (N,) int64 or None -> (N, C or 2 C, H, W)."""
+        times = torch.full((len(x),), t)
+        output: Tensor = self.network(x, times) if y is None else self.network(x, times, y)
+        self.done += 1
+        self.report("computing the reference in eager PyTorch", self.done, self.num_calls)
         return output
 
-    def remembered(x: Tensor, t: float, w: float) -> Tensor:
-        visited.append((x.numpy().copy(), t))
-        return eager(x, t)
 
-    arrays = {"trajectory0.out": _trajectory(remembered, denoiser, *runs[0])}
-    arrays["trajectory1.out"] = _trajectory(eager, denoiser, *runs[1])
-    states = [(visited[0][0], denoiser.process.num_timesteps - 1.0), *visited, (visited[-1][0], 1.0)]
-    calls = [(x[:n], t) for x, t in states for n in BATCHES]
-    for i, (x, t) in enumerate(calls):
-        out = eager(torch.from_numpy(x), t).numpy()
-        arrays |= {f"call{i}.x": x, f"call{i}.t": np.array(t, np.float32), f"call{i}.out": out}
+def write_golden(
+    path: Path, denoiser: Denoiser, num_steps: int, report: Report, decoder: ImageDecoder | None = None
+) -> None:
+    """Write inputs and eager outputs: single calls, same-noise trajectories and, of a latent model, decoded images.
+
+    Args:
+        num_steps: of the trajectory with the bundle's own sampler; guided, where the network can be.
+
+    Raises:
+        ConfigError: the sampler cannot make `num_steps` steps of the process.
+    """
+    runs = trajectories(denoiser, num_steps)
+    moments = call_moments(denoiser.process, runs[0].table)
+    num_calls = sum(len(run.table.rows) for run in runs) + len(moments) * len(BATCHES)
+    eager = Eager(denoiser.network, num_calls, report)
+    states: list[Array] = []
+
+    def remembered(x: Tensor, t: float, y: Tensor | None) -> Tensor:
+        states.append(x.numpy().copy())
+        return eager(x, t, y)
+
+    finals = [_run(remembered, denoiser, runs[0]), _run(eager, denoiser, runs[1])]
+    arrays = {f"trajectory{i}.out": final for i, final in enumerate(finals)}
+    for i, call in enumerate(single_calls(states, moments, denoiser.classes)):
+        out = eager(torch.from_numpy(call["x"]), float(call["t"]), _tensor(call.get("y"))).numpy()
+        arrays |= {f"call{i}.{key}": value for key, value in (call | {"out": out}).items()}
+    if decoder is not None:
+        arrays |= _decoded(decoder, finals[0])
     spec = {
-        "calls": [t for _, t in calls],
-        "trajectories": [{"settings": asdict(settings), "indices": list(range(n))} for settings, n in runs],
+        "calls": [t for _, t in moments for _ in BATCHES],
+        "trajectories": [{"settings": asdict(run.settings), "indices": list(run.indices)} for run in runs],
+        "decoded": len(arrays.get("decoder.z", ())),
     }
     with path.open("wb") as file:
         np.savez(file, spec=np.array(json.dumps(spec)), allow_pickle=False, **arrays)
 
 
-def num_calls(num_steps: int) -> int:
-    """How often `write_golden` calls the network."""
-    return NUM_STATES + num_steps + len(BATCHES) * (NUM_STATES + 2)
+def trajectories(denoiser: Denoiser, num_steps: int) -> tuple[Trajectory, Trajectory]:
+    """A short one of a batch, and one of the bundle's own sampler, which proves guidance, too."""
+    classes, sampler = denoiser.classes, denoiser.sampler
+    # Not from T - 1 on: there a cosine schedule's x0 is a difference of numbers 10^4 times larger.
+    grid = "auto" if isinstance(denoiser.process, FlowProcess) else "leading"
+    short = Settings("ddim", {"grid": grid, "clip_x0": denoiser.latent is None}, NUM_STATES, SEED)
+    cfg = CFG if classes is not None and classes.null_label is not None else 1.0
+    long = Settings(sampler.name, sampler.options, num_steps, SEED, cfg=cfg)
+    return _trajectory(denoiser, short, range(max(BATCHES))), _trajectory(denoiser, long, range(1))
 
 
-def _settings(name: str, options: dict[str, Any], num_steps: int) -> Settings:
-    return Settings(name, samplers.resolve(name, options), num_steps, seed=SEED)
-
-
-def _trajectory(denoise: Denoise, denoiser: Denoiser, settings: Settings, num_images: int) -> NDArray[Any]:
-    """The final states of the samples 0..num_images-1, (N, C, H, W) float32."""
+def _trajectory(denoiser: Denoiser, settings: Settings, indices: range) -> Trajectory:
+    # With all options, so that it is replayed the same by a version with other defaults.
+    settings = replace(settings, options=samplers.resolve(settings.sampler, settings.options))
     table = samplers.step_table(
-        settings.sampler, denoiser.process, denoiser.prediction, settings.num_steps, settings.options
-    )
-    noise = PhiloxNoise(settings.seed, range(num_images), denoiser.image_shape)
+        settings.sampler, denoiser.process, denoiser.prediction, settings.num_steps, settings.options,
+        denoiser.variance,
+    )  # fmt: skip
+    return Trajectory(settings, indices, with_guidance(table, settings.cfg, settings.interval))
+
+
+def _run(predict: Predict, denoiser: Denoiser, run: Trajectory) -> Array:
+    """The final states, (N, C, H, W) float32."""
+    settings, classes = run.settings, denoiser.classes
+    noise = PhiloxNoise(settings.seed, run.indices, denoiser.image_shape)
+    chosen = labels.choose(settings.labels, run.indices, classes, settings.seed, guided=settings.cfg != 1)
+    null_label = (classes.null_label if classes else None) or 0
+    guided = Guided(predict, _tensor(chosen), null_label, denoiser.guided_channels)
     x = torch.from_numpy(noise())
-    return np.asarray(sample(denoise, x, table, lambda: torch.from_numpy(noise())))
+    return np.asarray(sample(guided, x, run.table, lambda: torch.from_numpy(noise())))
+
+
+def call_moments(process: Process, table: StepTable) -> list[tuple[int, float]]:
+    """The single calls: with the state before which row of the table, and at which time; both ends of time included."""
+    moments = [(i, row.t) for i, row in enumerate(table.rows)]
+    if process.noise_end != table.rows[0].t:
+        moments.insert(0, (0, process.noise_end))
+    near_data = NEAR_DATA_INDEX
+    if isinstance(process, FlowProcess):
+        near_data = process.at_depth(max(NEAR_DATA_DEPTH, process.margin))
+    return [*moments, (len(table.rows) - 1, near_data)]
+
+
+def single_calls(
+    states: list[Array], moments: list[tuple[int, float]], classes: Classes | None
+) -> Iterator[dict[str, Array]]:
+    """Inputs of the network: x (N, C, H, W) float32, t () float32 and, where there are classes, y (N,) int64."""
+    for turn, (row, t) in enumerate(moments):
+        for size in BATCHES:
+            inputs = {"x": states[row][:size], "t": np.array(t, np.float32)}
+            yield inputs if classes is None else inputs | {"y": _labels(classes, size, turn)}
+
+
+def _labels(classes: Classes, size: int, turn: int) -> NDArray[np.int64]:
+    """Different labels, the first, the last and the null label among them, each in its turn the first of its batch."""
+    known = {0, classes.count // 2, classes.count - 1}
+    if classes.null_label is not None:
+        known.add(classes.null_label)
+    return np.resize(np.roll(np.array(sorted(known), np.int64), -turn), size)
+
+
+def _tensor(array: Array | None) -> Tensor | None:
+    return None if array is None else torch.from_numpy(array)
+
+
+@torch.no_grad()
+def _decoded(decoder: ImageDecoder, states: Array) -> dict[str, Array]:
+    """Latents as a sampler leaves them, and their images."""
+    z = states[: 2 if max(decoder.shape) <= SMALL_SIDE else 1]
+    return {"decoder.z": z, "decoder.image": decoder.network(torch.from_numpy(z)).numpy()}

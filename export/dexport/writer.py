@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from dexport import targets
-from dexport.deploy import deployable
-from dexport.fixtures import num_calls, write_golden
+from dexport import describe, targets
+from dexport.deploy import deployable, deployable_decoder
+from dexport.fixtures import write_golden
+from dexport.latents import ImageDecoder
+from dexport.targets import Part
 from drun import backends, parity
 from drun import bundle as bundles
-from drun.bundle import Artifact, Bundle, Data, FileEntry, Manifest, Model, Sampler, Tensor
+from drun.bundle import Artifact, Bundle, Checkpoint, Decoder, FileEntry, Manifest, Tensor, Tolerance
 from drun.console import Report
 from drun.errors import BundleError, ParityError
 from drun.files import atomic_folder, sha256
 from dtrain.published import Denoiser
 
 GOLDEN = "golden.npz"
+DENOISER_TOLERANCE = Tolerance(call=1e-5, trajectory=1e-3)
+#: ONNX Runtime is 1.3e-6 away at Stable Diffusion's size and 256 pixels (random weights); an 8-bit level is 4e-3.
+DECODER_TOLERANCE = Tolerance(call=5e-5, trajectory=5e-5)
+#: `drun` opens a decoder by ONNX Runtime whatever runs the denoiser, a few latents at a time.
+DECODER_TARGET, DECODER_BATCH = "onnx", (1, 8)
 
 
 def write_bundle(
@@ -29,13 +34,15 @@ def write_bundle(
     batch: tuple[int, int],
     trajectory_steps: int,
     report: Report,
+    decoder: ImageDecoder | None = None,
 ) -> list[parity.Comparison]:
     """Export a denoiser to `out`, verified against eager PyTorch.
 
     Args:
         target: a name of `dexport.targets`.
         batch: smallest and largest batch of the graph.
-        trajectory_steps: network calls of the same-noise trajectory in the proof.
+        trajectory_steps: steps of the same-noise trajectory in the proof.
+        decoder: of a latent model; without it only latents can be drawn.
 
     Returns:
         Every comparison made.
@@ -49,21 +56,18 @@ def write_bundle(
     with atomic_folder(out) as folder:
         report("tracing the graph", 0, 1)
         network = deployable(denoiser.network)
-        artifact = targets.load(target).export(network, denoiser.image_shape, batch, folder)
-        manifest = _manifest(denoiser, network, checkpoint, digest)
-        done = 0
-
-        def count() -> None:
-            nonlocal done
-            done += 1
-            report("computing the reference in eager PyTorch", done, num_calls(trajectory_steps))
-
-        write_golden(folder / GOLDEN, denoiser, manifest.sampler, trajectory_steps, count)
+        num_parameters = sum(parameter.numel() for parameter in network.parameters())
+        source = Checkpoint(file=checkpoint.name, sha256=digest, weights=denoiser.weights, step=denoiser.step)
+        manifest = describe.manifest(denoiser, num_parameters, source)
+        part = Part("denoiser.fp32", network, manifest.io, batch, DENOISER_TOLERANCE)
+        artifact = targets.load(target).export(part, folder)
+        if decoder is not None:
+            manifest = replace(manifest, decoder=_export_decoder(decoder, manifest, folder))
+        write_golden(folder / GOLDEN, denoiser, trajectory_steps, report, decoder)
         golden = FileEntry(GOLDEN, sha256(folder / GOLDEN))
         draft = Bundle(folder, replace(manifest, golden=golden, artifacts=(artifact,)))
         results = _prove(draft, artifact, report)
-        proven = replace(artifact, parity=parity.summary(results))
-        (folder / bundles.MANIFEST).write_text(replace(draft.manifest, artifacts=(proven,)).to_json())
+        (folder / bundles.MANIFEST).write_text(_proven(draft.manifest, results).to_json())
         bundles.read(folder)
     return results
 
@@ -77,6 +81,15 @@ def check_replaceable(out: Path, checkpoint_sha256: str) -> None:
     held = bundles.read(out).manifest.model.checkpoint
     if held["sha256"] != checkpoint_sha256:
         raise BundleError(f"'{out}' is the bundle of another checkpoint, {held['file']}: delete it, or use another -o")
+
+
+def _export_decoder(decoder: ImageDecoder, manifest: Manifest, folder: Path) -> Decoder:
+    io = (
+        Tensor("z", "float32", ("N", *manifest.data.shape), "latents as the sampler leaves them"),
+        Tensor("image", "float32", ("N", *decoder.shape), "RGB in about -1 to 1"),
+    )
+    part = Part("decoder", deployable_decoder(decoder.network), io, DECODER_BATCH, DECODER_TOLERANCE)
+    return Decoder(decoder.shape, (targets.load(DECODER_TARGET).export(part, folder),))
 
 
 def _prove(bundle: Bundle, artifact: Artifact, report: Report) -> list[parity.Comparison]:
@@ -98,28 +111,13 @@ def _backend_of(artifact: Artifact) -> str:
     return next(name for name in backends.names() if artifact.format in backends.load(name).formats)
 
 
-def _manifest(denoiser: Denoiser, network: Any, checkpoint: Path, digest: str) -> Manifest:
-    shape = ("N", *denoiser.image_shape)
-    times = f"time index 0..{denoiser.process.num_timesteps - 1}"
-    return Manifest(
-        created_by=f"dexport {version('dexport')}",
-        model=Model(
-            name=denoiser.config["name"],
-            config={key: value for key, value in denoiser.config.items() if key != "name"},
-            parameters=sum(parameter.numel() for parameter in network.parameters()),
-            checkpoint={
-                "file": checkpoint.name, "sha256": digest, "weights": denoiser.weights, "step": denoiser.step,
-            },
-        ),
-        process=denoiser.process.to_dict(),
-        prediction=denoiser.prediction,
-        time={"kind": "index", "dtype": "float32"},
-        data=Data("pixel", denoiser.image_shape),
-        sampler=Sampler("ddpm", {"clip_x0": True}),
-        io=(
-            Tensor("x", "float32", shape, "noisy images"),
-            Tensor("t", "float32", ("N",), times),
-            Tensor("out", "float32", shape, denoiser.prediction),
-        ),
-        golden=FileEntry(GOLDEN, ""),
-    )  # fmt: skip
+def _proven(manifest: Manifest, results: list[parity.Comparison]) -> Manifest:
+    """With each artifact's own results; the decoder's are the last."""
+    if manifest.decoder is None:
+        return replace(manifest, artifacts=_with_parity(manifest.artifacts, results))
+    decoder = replace(manifest.decoder, artifacts=_with_parity(manifest.decoder.artifacts, results[-1:]))
+    return replace(manifest, artifacts=_with_parity(manifest.artifacts, results[:-1]), decoder=decoder)
+
+
+def _with_parity(artifacts: tuple[Artifact, ...], results: list[parity.Comparison]) -> tuple[Artifact, ...]:
+    return tuple(replace(artifact, parity=parity.summary(results)) for artifact in artifacts)

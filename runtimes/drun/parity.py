@@ -63,18 +63,20 @@ def compare(name: str, reference: NDArray[Any], got: NDArray[Any], tolerance: fl
 
 
 def check(bundle: Bundle, backend: Backend, artifact: Artifact, report: Report) -> list[Comparison]:
-    """Run the golden file on a backend: every single call, then every same-noise trajectory.
+    """Run the golden file on a backend: every single call, every same-noise trajectory, and last the decoder.
 
     Raises:
-        BundleError: the golden file is damaged or compares nothing. DataError: it is no .npz.
+        BundleError: the golden file is damaged or compares nothing of a network. DataError: it is no .npz.
     """
     golden = read_npz(bundle.file(bundle.manifest.golden))
     spec = json.loads(str(golden.get("spec", "{}")))
     calls, trajectories = spec.get("calls", []), spec.get("trajectories", [])
     if not calls or not trajectories:
         raise BundleError(f"the golden file of '{bundle.path}' compares nothing: export again")
-    denoiser = Denoiser(backend, bundle, artifact.batch)
     decoded = spec.get("decoded", 0)
+    if (decoded > 0) != (bundle.manifest.decoder is not None):
+        raise BundleError(f"of the manifest and the golden file of '{bundle.path}' one has no decoder: export again")
+    denoiser = Denoiser(backend, bundle, artifact.batch)
     results, total = [], len(calls) + len(trajectories) + bool(decoded)
     for i in range(len(calls)):
         results.append(_check_call(golden, i, denoiser, artifact.tolerance))

@@ -1,10 +1,45 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from drun.errors import ConfigError
 from dtrain import checkpoint, config, models
 from dtrain.checkpoint import Checkpoint
+
+#: Each family's smallest keywords; a model takes the first that build it.
+KEYWORDS: tuple[dict[str, Any], ...] = (
+    {"dim": 8, "dim_mults": [1, 2], "channels": 3},
+    {"input_size": 8, "size": {"hidden_size": 32, "depth": 2, "num_heads": 2}, "channels": 4, "num_classes": 10},
+)
+
+#: (model's name, changed keywords) -> network
+BuildSmall = Callable[..., nn.Module]
+
+
+@pytest.fixture(scope="session")
+def build_small() -> BuildSmall:
+    """A tiny net in eval mode whose weights are nowhere zero."""
+
+    def build(name: str, **changes: Any) -> nn.Module:
+        torch.manual_seed(0)
+        network = next(filter(None, (try_build({"name": name} | keywords | changes) for keywords in KEYWORDS)))
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter += 0.05 * torch.randn_like(parameter)
+        return network.eval()
+
+    return build
+
+
+def try_build(model: dict[str, Any]) -> nn.Module | None:
+    try:
+        return models.build(model)
+    except ConfigError:
+        return None
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +57,30 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     online = {key: value + 0.1 for key, value in ema.items()}
     folder = tmp_path_factory.mktemp("run")
     return checkpoint.save(Checkpoint(recipe, 1, online, ema, {}), folder, keep=1)
+
+
+@pytest.fixture(scope="session")
+def sit_checkpoint(build_small: BuildSmall, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file like SiT's published ones: a bare state dict, half of whose head is unused. Needs num_heads=2."""
+    path = tmp_path_factory.mktemp("published") / "SiT-tiny.pt"
+    torch.save(build_small("DiT").state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a VAE of 8 x 8 pixels a latent, whose norms do something."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    autoencoder = AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8), norm_num_groups=4, layers_per_block=1, latent_channels=4,
+        down_block_types=["DownEncoderBlock2D"] * 4, up_block_types=["UpDecoderBlock2D"] * 4,
+    )  # fmt: skip
+    for module in autoencoder.modules():
+        if isinstance(module, nn.GroupNorm):
+            nn.init.normal_(module.weight, 1, 0.2)
+            nn.init.normal_(module.bias, 0, 0.2)
+    path = tmp_path_factory.mktemp("vae") / "tiny"
+    autoencoder.save_pretrained(path)
+    return path

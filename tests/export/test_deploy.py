@@ -1,10 +1,20 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from dexport.deploy import ImageNorm, deployable, fold_downsample
-from dtrain import models
+from dexport.deploy import GroupedNorm, ImageNorm, attend, deployable, deployable_decoder, fold_downsample
+from dtrain import models, vae
+from dtrain.models.transformer import Attention
 from dtrain.models.unet import Downsample
+
+NETWORKS = [
+    *((name, {}) for name, model in sorted(models.available().items()) if getattr(model, "predicts", "") == "image"),
+    ("SiT", {"qk_norm": True}),
+    ("SiT", {"num_classes": 0}),
+]
 
 
 def test_the_folded_downsample_is_exact() -> None:
@@ -16,24 +26,64 @@ def test_the_folded_downsample_is_exact() -> None:
     assert (fold_downsample(down32)(x.float()) - down32(x.float())).abs().max() < 1e-5
 
 
-def test_image_norm_is_group_norm_with_one_group() -> None:
-    norm = nn.GroupNorm(1, 6).double()
+def group_norm(num_groups: int, num_channels: int) -> nn.GroupNorm:
+    norm = nn.GroupNorm(num_groups, num_channels).double()
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
+    return norm
+
+
+def test_image_norm_is_group_norm_with_one_group() -> None:
+    norm = group_norm(1, 6)
     x = torch.randn(3, 6, 8, 8, dtype=torch.float64) * 4 + 2
     assert torch.allclose(ImageNorm(norm)(x), norm(x), atol=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(models.available()))
-def test_the_deployed_network_computes_the_same_and_leaves_the_original_alone(name: str) -> None:
-    torch.manual_seed(0)
-    network = models.build({"name": name, "dim": 8, "dim_mults": [1, 2], "channels": 3}).eval()
-    x, t = torch.randn(2, 3, 16, 16), torch.tensor([5.0, 900.0])
+@pytest.mark.parametrize("num_groups", [1, 2, 3, 6])
+def test_grouped_norm_is_group_norm(num_groups: int) -> None:
+    norm = group_norm(num_groups, 6)
+    x = torch.randn(3, 6, 8, 5, dtype=torch.float64) * 4 + 2
+    assert torch.allclose(GroupedNorm(norm)(x), norm(x), atol=1e-12)
+
+
+def test_attention_in_parts_is_torchs() -> None:
+    q, k, v = torch.randn(3, 2, 4, 10, 6, generator=torch.Generator().manual_seed(0)) * 3
+    expected = nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    assert torch.allclose(attend(q, k, v), expected.float(), atol=1e-5)
+    # The softmax is float32's where the rest is narrower.
+    assert attend(q.half(), k.half(), v.half()).dtype == torch.float16
+
+
+@pytest.mark.parametrize(("name", "changes"), NETWORKS)
+def test_the_deployed_network_computes_the_same_and_leaves_the_original_alone(
+    build_small: Any, name: str, changes: dict[str, Any]
+) -> None:
+    network = build_small(name, **changes)
+    side = getattr(network, "input_size", 16)
+    inputs = [torch.randn(2, network.config["channels"], side, side), torch.tensor([5.0, 900.0])]
+    if getattr(network, "y_embedder", None) is not None:
+        inputs.append(torch.tensor([0, network.null_label]))
     keys = list(network.state_dict())
     deployed = deployable(network)
     with torch.no_grad():
-        assert torch.allclose(deployed(x, t), network(x, t), atol=1e-5)
+        expected = network(*inputs)
+        assert torch.allclose(deployed(*inputs), expected, atol=1e-5)
+    assert expected.abs().mean() > 0.01
     assert list(network.state_dict()) == keys
-    kinds = {type(module) for module in deployed.modules()}
-    assert not kinds & {Downsample, nn.GroupNorm}
+    assert not {type(module) for module in deployed.modules()} & {Downsample, nn.GroupNorm, Attention}
     assert not any(parameter.requires_grad for parameter in deployed.parameters())
+
+
+@pytest.mark.parametrize("attention_in_the_middle", [True, False])
+def test_the_deployed_decoder_computes_the_same(tiny_vae: Path, attention_in_the_middle: bool) -> None:
+    decoder = vae.Decoder(vae.load(str(tiny_vae)))
+    if not attention_in_the_middle:
+        decoder.decoder.mid_block.attentions[0] = None
+    z = torch.randn(2, 4, 8, 6, generator=torch.Generator().manual_seed(1))
+    deployed = deployable_decoder(decoder)
+    with torch.no_grad():
+        expected = decoder(z)
+        assert torch.allclose(deployed(z), expected, atol=1e-5)
+    assert expected.std() > 0.1
+    assert nn.GroupNorm in {type(module) for module in decoder.modules()}
+    assert not {"GroupNorm", "Attention"} & {type(module).__name__ for module in deployed.modules()}

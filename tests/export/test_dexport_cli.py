@@ -18,7 +18,7 @@ def test_bare_export_then_bare_run(tiny_checkpoint: Path, tmp_path: Path) -> Non
     """`dexport onnx ckpt.pt`, then `drun --backend ort --steps N`, as written in the mission."""
     done = run("dexport", "onnx", str(tiny_checkpoint), "--trajectory-steps", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"bundles/{tiny_checkpoint.stem}" in done.stdout
+    assert f"--steps 250 --bundle bundles/{tiny_checkpoint.stem}" in done.stdout
     done = run("drun", "--backend", "ort", "--steps", "3", "-n", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "out" / tiny_checkpoint.stem / "ort-ddpm-3-seed0"
@@ -37,6 +37,7 @@ def test_bare_export_then_bare_run(tiny_checkpoint: Path, tmp_path: Path) -> Non
         (["onnx", "CKPT", "--weights", "best"], "--weights got 'best'"),
         (["onnx", "CKPT", "--set", "size"], "--set got 'size', expected option=value"),
         (["onnx", "CKPT", "--trajectory-steps", "2000"], "the model has 1000"),
+        (["onnx", "CKPT", "--vae", "nowhere"], "--vae got 'nowhere', but this model draws pixels"),
         (["onnx", "CKPT", "-o", "file/bundle"], "file"),
         (["verify", "nowhere"], "'nowhere' is not a bundle"),
     ],

@@ -1,13 +1,37 @@
 """What a bundle can hold: one file each, and the file name is the target's name and its `dexport` command.
 
-A file holds `export(network, io, batch, folder) -> Artifact` without parity, written into `folder`.
+A file holds `export(part, folder) -> Artifact`: it writes the part's files into `folder`, and leaves parity empty.
 """
 
 from __future__ import annotations
 
 import pkgutil
+from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
+
+from torch import nn
+
+from drun.bundle import Tensor, Tolerance
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network of a bundle, ready for export."""
+
+    stem: str                # of its files' names
+    network: nn.Module       # deployable
+    io: tuple[Tensor, ...]   # its inputs in the order of `forward`, then its output; batches are "N" in the shapes
+    batch: tuple[int, int]   # smallest and largest N; equal for a static graph
+    tolerance: Tolerance     # in float32
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        return self.io[:-1]
+
+    @property
+    def output(self) -> Tensor:
+        return self.io[-1]
 
 
 def names() -> list[str]:

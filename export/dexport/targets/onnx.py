@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from dexport.lint import check_graph
-from drun.bundle import Artifact, FileEntry, Tolerance
+from dexport.targets import Part
+from drun.bundle import Artifact, FileEntry, Tensor
 from drun.files import sha256
 
 #: Has Gelu and keeps attention and norms in parts, which fp32 TensorRT needs.
@@ -22,48 +22,48 @@ OPSET = 20
 #: Above this the weights lie beside the graph: ONNX Runtime then maps them instead of parsing and copying them, which
 #: halves its peak memory, and protobuf ends at 2 GB anyhow.
 EXTERNAL_DATA_BYTES = 50_000_000
-FP32_TOLERANCE = Tolerance(call=1e-5, trajectory=1e-3)
 
 
-def export(network: nn.Module, image_shape: tuple[int, int, int], batch: tuple[int, int], folder: Path) -> Artifact:
-    """Write `denoiser.fp32.onnx`: x (N, C, H, W), t (N,) -> out, all float32.
-
-    Args:
-        network: a deployable network.
-        batch: smallest and largest N; equal for a static graph.
+def export(part: Part, folder: Path) -> Artifact:
+    """Write `<stem>.onnx`, with the input and output names and dtypes of the part.
 
     Raises:
         ExportError: the graph has an operator that some runtime reads wrongly.
     """
-    path = folder / "denoiser.fp32.onnx"
-    program = _program(network, image_shape, batch)
+    path = folder / f"{part.stem}.onnx"
+    program = _program(part)
     _strip(program.model)
     check_graph(program.model_proto)
-    num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in part.network.parameters())
     program.save(path, external_data=num_bytes > EXTERNAL_DATA_BYTES)
     files = sorted(folder.glob(f"{path.name}*"))
     return Artifact(
         format="onnx",
         precision="fp32",
         files=tuple(FileEntry(file.name, sha256(file)) for file in files),
-        batch=batch,
+        batch=part.batch,
         target={"opset": OPSET},
         producers={name: version(name) for name in ("torch", "onnx", "onnxscript")},
-        tolerance=FP32_TOLERANCE,
+        tolerance=part.tolerance,
     )
 
 
-def _program(network: nn.Module, image_shape: tuple[int, int, int], batch: tuple[int, int]) -> Any:
-    low, high = batch
+def _program(part: Part) -> Any:
+    low, high = part.batch
     # torch.export takes an example batch of 1 for a constant.
     size = low if low == high else max(2, low)
-    example = (torch.zeros(size, *image_shape), torch.zeros(size))
-    dynamic = None if low == high else _dynamic(low, high)
+    example = tuple(_example(tensor, size) for tensor in part.inputs)
+    dynamic = None if low == high else tuple({0: torch.export.Dim("batch", min=low, max=high)} for _ in example)
     with _quiet():
         return torch.onnx.export(
-            network, example, dynamo=True, opset_version=OPSET, dynamic_shapes=dynamic,
-            input_names=["x", "t"], output_names=["out"], verbose=False,
+            part.network, example, dynamo=True, opset_version=OPSET, dynamic_shapes=dynamic, verbose=False,
+            input_names=[tensor.name for tensor in part.inputs], output_names=[part.output.name],
         )  # fmt: skip
+
+
+def _example(tensor: Tensor, size: int) -> torch.Tensor:
+    sides = [size if side == "N" else int(side) for side in tensor.shape]
+    return torch.zeros(sides, dtype=getattr(torch, tensor.dtype))
 
 
 def _strip(model: Any) -> None:
@@ -75,11 +75,6 @@ def _strip(model: Any) -> None:
         node.doc_string = None
         for item in (node, *node.outputs):
             item.metadata_props.clear()
-
-
-def _dynamic(low: int, high: int) -> tuple[dict[int, Any], ...]:
-    batch = torch.export.Dim("batch", min=low, max=high)
-    return ({0: batch}, {0: batch})
 
 
 @contextmanager

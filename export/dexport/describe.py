@@ -1,0 +1,67 @@
+"""The manifest of a denoiser: everything that a runtime must know and cannot read from the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from drun.bundle import Checkpoint, Classes, Data, FileEntry, Guidance, Manifest, Model, Tensor
+from drun.flow import FlowProcess
+from drun.process import Process
+from dtrain.published import Denoiser
+
+
+def manifest(denoiser: Denoiser, num_parameters: int, checkpoint: Checkpoint) -> Manifest:
+    """Without artifacts, decoder and golden file.
+
+    Args:
+        num_parameters: of the exported network.
+    """
+    return Manifest(
+        created_by=f"dexport {version('dexport')}",
+        model=Model(denoiser.config["name"], _without_name(denoiser.config), num_parameters, checkpoint),
+        process=denoiser.process.to_dict(),
+        prediction=denoiser.prediction,
+        time={"kind": "flow" if isinstance(denoiser.process, FlowProcess) else "index", "dtype": "float32"},
+        data=Data("latent" if denoiser.latent else "pixel", denoiser.image_shape, latent=denoiser.latent),
+        sampler=denoiser.sampler,
+        io=_io(denoiser),
+        golden=FileEntry("", ""),
+        classes=denoiser.classes,
+        guidance=Guidance(channels=denoiser.guided_channels),
+        variance=denoiser.variance,
+    )
+
+
+def _without_name(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "name"}
+
+
+def _io(denoiser: Denoiser) -> tuple[Tensor, ...]:
+    """The inputs, x, t and, where there are classes, y; then the output."""
+    channels, *sides = denoiser.image_shape
+    out_channels = channels if denoiser.variance is None else 2 * channels
+    x = Tensor("x", "float32", ("N", channels, *sides), f"noisy {'latents' if denoiser.latent else 'images'}")
+    t = Tensor("t", "float32", ("N",), _time_meaning(denoiser.process))
+    out = Tensor("out", "float32", ("N", out_channels, *sides), _output_meaning(denoiser))
+    if denoiser.classes is None:
+        return x, t, out
+    return x, t, Tensor("y", "int64", ("N",), _label_meaning(denoiser.classes)), out
+
+
+def _time_meaning(process: Process) -> str:
+    if isinstance(process, FlowProcess):
+        return f"time, {process.noise_time} at the noise and {1 - process.noise_time} at the data"
+    return f"time index, {process.noise_end:g} at the noise and 0 at the data"
+
+
+def _label_meaning(classes: Classes) -> str:
+    known = f"class, 0 to {classes.count - 1}"
+    return known if classes.null_label is None else f"{known}, or {classes.null_label} for none"
+
+
+def _output_meaning(denoiser: Denoiser) -> str:
+    if denoiser.variance is None:
+        return denoiser.prediction
+    return f"{denoiser.prediction}, then in as many channels the variance ({denoiser.variance})"
