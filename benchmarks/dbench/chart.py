@@ -1,10 +1,12 @@
-"""A line chart as inline SVG: text and lines take the page's colours, so it suits light and dark."""
+"""Line charts as SVG: within a page they take its colours, as files of their own they bring `chart.css` along."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
 
 import numpy as np
 
@@ -12,38 +14,127 @@ WIDTH, HEIGHT = 720, 330
 LEFT, RIGHT, TOP, BOTTOM = 92, 16, 14, 64
 #: Logged values that the smooth line takes the median of.
 WINDOW = 9
+#: Between the baselines of two labels, so that they do not touch.
+LABEL_GAP = 17
 
-Points = list[tuple[float, float]]
+Point = tuple[float, float]
+Points = list[Point]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A finished drawing; sizes are in SVG units, which are pixels at full size."""
+
+    width: int
+    height: int
+    description: str         # for those who do not see it
+    markup: str
+
+    def inline(self) -> str:
+        """For a page that has `chart.css`."""
+        return f"<svg {self._attributes()}>{self.markup}</svg>"
+
+    def standalone(self) -> str:
+        """The content of an .svg file: its own ground and colours, light or dark as the reader's system is."""
+        size = f'xmlns="http://www.w3.org/2000/svg" width="{self.width}" height="{self.height}"'
+        ground = '<rect class="ground" width="100%" height="100%"/>'
+        return f"<svg {size} {self._attributes()}>\n<style>\n{style()}</style>\n{ground}{self.markup}</svg>\n"
+
+    def _attributes(self) -> str:
+        box, label = f"0 0 {self.width} {self.height}", escape(self.description)
+        return f'class="chart" viewBox="{box}" role="img" aria-label="{label}"'
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From `low` to `high`, straight or logarithmic."""
+
+    label: str
+    low: float
+    high: float
+    ticks: Sequence[float]
+    log: bool = False
+
+    def share(self, value: float) -> float:
+        """How far along the axis: 0 at `low`, 1 at `high`."""
+        low, high, at = (math.log(x) if self.log else x for x in (self.low, self.high, value))
+        return (at - low) / (high - low)
+
+
+@dataclass(frozen=True)
+class Line:
+    points: Points           # in the axes' units, from left to right
+    kind: str                # CSS classes
+    label: str = ""          # to the right of its end
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes and what lies between them; the edges are in SVG units."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    x: Axis
+    y: Axis
+
+    def place(self, point: Point) -> Point:
+        """Where a point of the axes' units lies in the drawing."""
+        across, up = self.x.share(point[0]), self.y.share(point[1])
+        return self.left + across * (self.right - self.left), self.bottom - up * (self.bottom - self.top)
+
+    def axes(self) -> str:
+        """Rules, ticks and labels; that of y reads upwards."""
+        across, middle = (self.left + self.right) / 2, (self.top + self.bottom) / 2
+        upwards = f"translate({self.left - 74:g} {middle:g}) rotate(-90)"
+        return "".join(
+            [
+                *(self._y_tick(tick) for tick in self.y.ticks),
+                *(self._x_tick(tick) for tick in self.x.ticks),
+                text((across, self.bottom + 56), self.x.label),
+                f'<g transform="{upwards}">{text((0, 0), self.y.label)}</g>' if self.y.label else "",
+            ]
+        )
+
+    def lines(self, lines: Sequence[Line]) -> str:
+        """The lines, and their labels beside their ends, moved apart where these are near each other."""
+        labelled = [line for line in lines if line.label]
+        heights = spread_apart([self.place(line.points[-1])[1] for line in labelled], LABEL_GAP)
+        labels = [
+            text((self.right + 8, height + 4), line.label, "start", line.kind)
+            for line, height in zip(labelled, heights, strict=True)
+        ]
+        return "".join([*(path(map(self.place, line.points), line.kind) for line in lines), *labels])
+
+    def _y_tick(self, value: float) -> str:
+        y = self.place((self.x.low, value))[1]
+        rule = f'<path class="rule" d="M{self.left:g} {y:.1f}H{self.right:g}"/>'
+        return rule + text((self.left - 8, y + 4), f"{value:g}", "end")
+
+    def _x_tick(self, value: float) -> str:
+        x = self.place((value, self.y.low))[0]
+        rule = f'<path class="rule" d="M{x:.1f} {self.bottom:g}v6"/>'
+        return rule + text((x, self.bottom + 22), f"{value:,g}")
 
 
 def loss_curve(steps: Sequence[float], losses: Sequence[float], description: str) -> str:
     """Training loss over steps, logarithmic: every logged value, thin, and a running median, thick.
 
-    steps: increasing; losses: as many, positive and finite.
+    steps: increasing; losses: as many, positive and finite. Returns SVG for a page.
     """
-    ticks = log_ticks(min(losses), max(losses))
-    last = max(steps)
-    low, high = math.log(ticks[0]), math.log(ticks[-1])
+    ticks, last = log_ticks(min(losses), max(losses)), max(steps)
+    panel = Panel(
+        LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM,
+        Axis("training step", 0, last, linear_ticks(last)),
+        Axis("mean squared error", ticks[0], ticks[-1], ticks, log=True),
+    )  # fmt: skip
+    logged = Line(list(zip(steps, losses, strict=True)), "logged")
+    smooth = Line(list(zip(steps, running_median(losses), strict=True)), "smooth")
+    return Chart(WIDTH, HEIGHT, description, panel.axes() + panel.lines([logged, smooth])).inline()
 
-    def place(step: float, loss: float) -> tuple[float, float]:
-        across, up = step / last, (math.log(loss) - low) / (high - low)
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
-    logged = [place(*point) for point in zip(steps, losses, strict=True)]
-    smooth = [place(*point) for point in zip(steps, running_median(losses), strict=True)]
-    parts = [
-        *(_y_tick(place(0, tick)[1], f"{tick:g}") for tick in ticks),
-        *(_x_tick(place(tick, ticks[0])[0], f"{tick:,g}") for tick in linear_ticks(last)),
-        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, "training step", "middle"),
-        f'<g transform="translate(18 {(TOP + HEIGHT - BOTTOM) / 2:g}) rotate(-90)">'
-        f"{_text(0, 0, 'mean squared error', 'middle')}</g>",
-        _line(logged, "logged"),
-        _line(smooth, "smooth"),
-    ]
-    return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(description)}">'
-        f"{''.join(parts)}</svg>"
-    )
+# ---- numbers --------------------------------------------------------------------------------------------
 
 
 def running_median(values: Sequence[float], window: int = WINDOW) -> list[float]:
@@ -63,25 +154,54 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def linear_ticks(high: float) -> list[float]:
     """About five round values from 0 up to `high`."""
-    rough = high / 5
-    magnitude = 10.0 ** math.floor(math.log10(rough))
-    step = min((m * magnitude for m in (1, 2, 5, 10)), key=lambda candidate: abs(math.log(candidate / rough)))
+    step = _round_step(high / 5)
     return [i * step for i in range(int(high / step + 1e-9) + 1)]
 
 
-def _y_tick(y: float, label: str) -> str:
-    return f'<path class="rule" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>{_text(LEFT - 8, y + 4, label, "end")}'
+def enclosing_ticks(low: float, high: float) -> list[float]:
+    """About five round values from below `low` to above `high`, which may be equal."""
+    step = _round_step(max(high - low, 1e-3 * max(1, abs(high))) / 5)
+    first = math.floor(low / step + 1e-9)
+    last = max(first + 1, math.ceil(high / step - 1e-9))
+    return [i * step for i in range(first, last + 1)]
 
 
-def _x_tick(x: float, label: str) -> str:
-    base = HEIGHT - BOTTOM
-    return f'<path class="rule" d="M{x:.1f} {base}v6"/>{_text(x, base + 22, label, "middle")}'
+def _round_step(rough: float) -> float:
+    magnitude = 10.0 ** math.floor(math.log10(rough))
+    return min((m * magnitude for m in (1, 2, 5, 10)), key=lambda candidate: abs(math.log(candidate / rough)))
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def spread_apart(wanted: Sequence[float], gap: float) -> list[float]:
+    """The values nearest to the wanted ones, in squares, that keep their order and lie at least `gap` apart.
+
+    Less the i-th gaps they only have to rise: an isotonic regression, by pooling of neighbours (Barlow et al. 1972).
+    """
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    pools: list[list[float]] = []
+    for rank, i in enumerate(order):
+        pools.append([wanted[i] - rank * gap])
+        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+            pools[-2:] = [pools[-2] + pools[-1]]
+    levels = [float(np.mean(pool)) for pool in pools for _ in pool]
+    moved = {i: levels[rank] + rank * gap for rank, i in enumerate(order)}
+    return [moved[i] for i in range(len(wanted))]
 
 
-def _line(points: Points, kind: str) -> str:
-    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return f'<path class="{kind}" d="M{path}"/>'
+# ---- SVG ------------------------------------------------------------------------------------------------
+
+
+def style() -> str:
+    """The style sheet of charts, with the colours of the page."""
+    return files("dbench").joinpath("chart.css").read_text(encoding="utf-8")
+
+
+def text(at: Point, words: str, anchor: str = "middle", kind: str = "") -> str:
+    """Words on a baseline. anchor: what of them lies at the point: start, middle or end."""
+    attribute = f' class="{kind}"' if kind else ""
+    return f'<text x="{at[0]:.1f}" y="{at[1]:.1f}" text-anchor="{anchor}"{attribute}>{escape(words)}</text>'
+
+
+def path(points: Sequence[Point] | map[Point], kind: str) -> str:
+    """A line through points of the drawing."""
+    through = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    return f'<path class="{kind}" d="M{through}"/>'

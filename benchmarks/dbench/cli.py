@@ -16,7 +16,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Out = Annotated[Path, typer.Option(help="Folder for the .json and .md of the results.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results: .json, .md and plots.")]
 
 
 @app.command()
@@ -52,12 +52,64 @@ def quality(
 
 
 @app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A name from 'dtrain recipes', or a .toml file.")],
+    batch: Annotated[int, typer.Option(min=0, help="Images a step; 0: the recipe's.")] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="Timed steps of each candidate.")] = 10,
+    warmup: Annotated[int, typer.Option(min=2, help="Untimed steps before them.")] = 3,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (the recipe's), fp32, bf16 or fp16.")] = "auto",
+    compile: Annotated[str, typer.Option(help="auto (the recipe's), on or off.")] = "auto",
+    teacher: Annotated[
+        list[str], typer.Option(help="live, cached or none; repeatable (default: all, if the recipe has teachers).")
+    ] = [],
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Such as model.size=S; repeatable.")
+    ] = [],
+    out: Out = Path("results"),
+) -> None:
+    """Time the training step of a recipe on synthetic data, count its work and weigh its memory."""
+    from dbench import commands
+
+    commands.measure(
+        "train", out, recipe=recipe, batch=batch, steps=steps, warmup=warmup, device=device, precision=precision,
+        compile=compile, teacher=tuple(teacher), assignments=tuple(set_),
+    )  # fmt: skip
+
+
+@app.command()
+def repa(
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each run, a multiple of --every.")] = 2000,
+    seeds: Annotated[str, typer.Option(help="Two runs each, plain and aligned; with commas between.")] = "0,1,2",
+    every: Annotated[int, typer.Option(min=1, help="Training steps between evaluated checkpoints.")] = 250,
+    samples: Annotated[int, typer.Option(min=2, help="Images drawn of each checkpoint.")] = 512,
+    sampling_steps: Annotated[int, typer.Option(min=1, help="Euler steps, one network call each.")] = 25,
+    set_: Annotated[
+        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Of both arms, as optimizer.learning_rate=3e-4.")
+    ] = [],
+    repa_set: Annotated[
+        list[str], typer.Option(metavar="KEY=VALUE", help="Of the aligned arm, as objective.weight=1.0; repeatable.")
+    ] = [],
+    runs: Annotated[Path, typer.Option(help="Folder for the runs; the same command goes on there.")] = Path("out/repa"),
+    out: Out = Path("results"),
+) -> None:
+    """Train digits-sit with and without representation alignment: steps to the same Fréchet distance, and plots."""
+    from dbench import commands
+    from dbench.repa.plan import parse_seeds
+
+    commands.measure(
+        "repa", out, steps=steps, seeds=parse_seeds(seeds), every=every, samples=samples,
+        sampling_steps=sampling_steps, assignments=tuple(set_), repa_assignments=tuple(repa_set), runs=runs,
+    )  # fmt: skip
+
+
+@app.command()
 def report(
     out: Annotated[Path, typer.Argument(help="HTML file to write.")],
     run: Annotated[Path, typer.Option(help="Training run: recipe.json and log.jsonl.")],
     bundle: Annotated[Path, typer.Option(help="Bundle folder.")],
     samples: Annotated[Path, typer.Option(help="Folder that drun wrote: grid.png and run.json.")],
-    results: Annotated[Path, typer.Option(help="Folder with latency.json and quality.json.")] = Path("results"),
+    results: Annotated[Path, typer.Option(help="Folder with what dbench measured.")] = Path("results"),
     animation: Annotated[Path | None, typer.Option(metavar="FILE.webp", help="What drun --trajectory wrote.")] = None,
 ) -> None:
     """One self-contained HTML page: training, samples beside real images, quality, parity and speed."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from dbench import record, suites
+from dbench.record import Result
 from drun.console import progress, say
+from drun.files import atomic
 
 
 def measure(suite: str, out: Path, **settings: Any) -> None:
@@ -16,10 +19,21 @@ def measure(suite: str, out: Path, **settings: Any) -> None:
     with progress() as report:
         result = module.measure(module.Settings(**settings), report)
     say(record.to_markdown(result))
-    for path in record.write(result, out):
+    for path in (*record.write(result, out), *_write_figures(module, result, out)):
         say(str(path))
     if not sys.stdout.isatty():
         say(record.to_line(result))
+
+
+def _write_figures(module: ModuleType, result: Result, out: Path) -> list[Path]:
+    """The plots of a suite that draws some, beside its results."""
+    if not hasattr(module, "figures"):
+        return []
+    charts = {out / f"{name}.svg": chart for name, chart in module.figures(result).items()}
+    for path, chart in charts.items():
+        with atomic(path) as temporary:
+            temporary.write_text(chart.standalone(), encoding="utf-8")
+    return list(charts)
 
 
 def report(out: Path, *, run: Path, bundle: Path, samples: Path, results: Path, animation: Path | None) -> None:

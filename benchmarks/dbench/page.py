@@ -8,7 +8,10 @@ from html import escape
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+from dbench import chart
+from dbench.record import Row, number
 from drun.images import UInt8, to_pil
 
 MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp"}
@@ -16,7 +19,7 @@ MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp"}
 
 def document(title: str, markup: str) -> str:
     """A page that needs nothing but itself."""
-    style = files("dbench").joinpath("report.css").read_text(encoding="utf-8")
+    style = chart.style() + files("dbench").joinpath("report.css").read_text(encoding="utf-8")
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -75,6 +78,26 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> s
         f'<figure class="numbers"><figcaption>{escape(caption)}</figcaption>\n<div class="wide"><table>\n'
         f"<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div></figure>"
     )
+
+
+def results(rows: Iterable[Row], caption: str) -> str:
+    """A table of measured numbers."""
+    cells = [[row.name, *map(number, (row.value, row.p10, row.p90)), row.unit] for row in rows]
+    return table(("what", "value (median)", "p10", "p90", "unit"), cells, caption)
+
+
+def listed(settings: Mapping[str, Any]) -> str:
+    """The settings that are given, as text."""
+    return ", ".join(f"{key} {_words(value)}" for key, value in settings.items() if value is not None)
+
+
+def _words(value: Any) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def scrolled(markup: str) -> str:
+    """What is too wide for a small screen, with a scroll bar of its own."""
+    return f'<div class="wide">{markup}</div>'
 
 
 def figure(markup: str, caption: str) -> str:

@@ -14,6 +14,8 @@ import numpy as np
 from dbench import chart, page, record, suites
 from dbench.inputs import able_backends
 from dbench.record import Result, Row, number, shown_command
+from dbench.repa import rows as repa
+from dbench.repa.section import section as repa_section
 from dbench.suites import quality
 from drun import backends, images, parity
 from drun import bundle as bundles
@@ -89,8 +91,8 @@ def read_results(folder: Path) -> list[Result]:
     paths = [folder / f"{suite}.json" for suite in suites.names()]
     results = [record.read(path) for path in paths if path.is_file()]
     if not results:
-        wanted = " and ".join(path.name for path in paths)
-        raise DataError(f"no results in '{folder}': measure {wanted} with 'dbench latency' and 'dbench quality' first")
+        wanted = " or ".join(f"'dbench {suite}'" for suite in suites.names())
+        raise DataError(f"no results in '{folder}': measure with {wanted} first")
     return results
 
 
@@ -205,13 +207,12 @@ def _samples(sources: Sources, recipe: dict[str, Any], sampled: dict[str, Any]) 
 
 def _quality(result: Result) -> str:
     samples, halves, noise = (result.row(name) for name in (quality.SAMPLES, quality.HALVES, quality.NOISE))
-    rows = [[row.name, *map(number, (row.value, row.p10, row.p90)), row.unit] for row in result.rows]
     text = (
         f"By Fréchet distance on raw 8x8 pixels, {result.subject['num_samples']:,} samples are {number(samples.value)} "
         f"from the {result.subject['num_real']:,} real digits. One half of the real digits is {number(halves.value)} "
         f"from the other, uniform noise {number(noise.value)} from all. {_position(result.row(quality.POSITION).value)}"
     )
-    return page.section("How real are they?", page.paragraph(text), _numbers(rows, "Distances and shares"))
+    return page.section("How real are they?", page.paragraph(text), page.results(result.rows, "Distances and shares"))
 
 
 def _position(percent: float | None) -> str:
@@ -240,17 +241,10 @@ def _comparison(check: parity.Comparison) -> list[str]:
 
 
 def _measured(result: Result) -> str:
-    rows = [[row.name, *map(number, (row.value, row.p10, row.p90)), row.unit] for row in result.rows]
-    settings = ", ".join(f"{key} {_words(value)}" for key, value in result.settings.items() if value is not None)
-    return page.section(result.suite.capitalize(), _numbers(rows, f"Measured with {settings}"))
-
-
-def _numbers(rows: Sequence[Sequence[str]], caption: str) -> str:
-    return page.table(("what", "value (median)", "p10", "p90", "unit"), rows, caption)
-
-
-def _words(value: Any) -> str:
-    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if result.suite == repa.SUITE:
+        return repa_section(result)
+    table = page.results(result.rows, f"Measured with {page.listed(result.settings)}")
+    return page.section(result.suite.capitalize(), table)
 
 
 def _conditions(bundle: Bundle, results: Sequence[Result], sampled: dict[str, Any]) -> str:

@@ -1,11 +1,14 @@
-"""The loss curve: round ticks, valid SVG, points where they belong."""
+"""Charts: round ticks, valid SVG, points and labels where they belong."""
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dbench import chart
 
@@ -47,6 +50,60 @@ def test_the_curve_is_svg_with_labelled_axes() -> None:
     assert points[0][1] == chart.TOP
     assert points[1][1] == chart.HEIGHT - chart.BOTTOM
     assert points[2][0] == chart.WIDTH - chart.RIGHT
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (71, 99.5, [70, 75, 80, 85, 90, 95, 100]),
+        (0, 0.19, [0, 0.05, 0.1, 0.15, 0.2]),
+        (-0.01, 0.02, [-0.01, -0.005, 0, 0.005, 0.01, 0.015, 0.02]),
+    ],
+)
+def test_enclosing_ticks(low: float, high: float, ticks: list[float]) -> None:
+    assert chart.enclosing_ticks(low, high) == pytest.approx(ticks)
+
+
+@given(st.floats(-100, 100), st.floats(0, 100))
+def test_enclosing_ticks_enclose(low: float, width: float) -> None:
+    ticks = chart.enclosing_ticks(low, low + width)
+    reach = 1e-6 * (1 + abs(low))
+    assert ticks[0] <= low + reach
+    assert ticks[-1] >= low + width - reach
+    assert 2 <= len(ticks) <= 12
+
+
+def test_labels_move_apart_no_farther_than_they_must() -> None:
+    assert chart.spread_apart([10, 50, 90], 17) == [10, 50, 90]
+    assert chart.spread_apart([50, 40], 20) == [55, 35]
+    assert chart.spread_apart([0, 0, 100], 10) == [-5, 5, 100]
+    assert chart.spread_apart([], 10) == []
+
+
+@given(st.lists(st.floats(0, 300), max_size=8))
+def test_labels_keep_their_order_and_centre(wanted: list[float]) -> None:
+    moved = chart.spread_apart(wanted, 17)
+    assert sum(moved) == pytest.approx(sum(wanted), abs=1e-6)
+    rising = sorted(moved)
+    assert all(above - below >= 17 - 1e-6 for below, above in pairwise(rising))
+    assert [moved[i] for i in sorted(range(len(wanted)), key=lambda i: wanted[i])] == rising
+
+
+def test_a_file_of_its_own_brings_its_colours_and_a_page_does_not() -> None:
+    drawing = chart.Chart(20, 10, "a < b", chart.text((1, 2), "x > y"))
+    alone = ElementTree.fromstring(drawing.standalone())
+    assert (alone.get("width"), alone.get("height"), alone.get("aria-label")) == ("20", "10", "a < b")
+    style = alone.find("{http://www.w3.org/2000/svg}style")
+    assert "prefers-color-scheme: dark" in (style.text or "" if style is not None else "")
+    within = ElementTree.fromstring(drawing.inline())
+    assert [child.tag for child in within] == ["text"]
+
+
+def test_places_on_straight_and_logarithmic_axes() -> None:
+    panel = chart.Panel(100, 200, 0, 50, chart.Axis("x", 0, 10, []), chart.Axis("y", 1, 100, [], log=True))
+    assert panel.place((5, 10)) == pytest.approx((150, 25))
+    assert panel.place((0, 1)) == pytest.approx((100, 50))
+    assert panel.place((10, 100)) == pytest.approx((200, 0))
 
 
 def test_one_point() -> None:

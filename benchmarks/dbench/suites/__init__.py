@@ -1,6 +1,7 @@
 """The measurements: one question a file, and the file name is the suite's name and its `dbench` command.
 
-A file holds a frozen dataclass `Settings` and `measure(settings, report) -> Result`.
+A file holds a frozen dataclass `Settings` and `measure(settings, report) -> Result`, and, if the suite
+draws, `figures(result) -> {file name without suffix: Chart}`.
 """
 
 from __future__ import annotations

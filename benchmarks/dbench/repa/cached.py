@@ -1,0 +1,33 @@
+"""What was measured of a checkpoint, kept beside it: an interrupted benchmark goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from drun.files import read_json, sha256, write_json
+
+#: Raise it when the same checkpoint and settings give other numbers.
+VERSION = 1
+
+
+def remember(
+    checkpoint: Path, what: str, settings: Mapping[str, Any], measure: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """`measure()`, or what it gave before for the same content and settings.
+
+    Args:
+        checkpoint: whose measurement it is; the record is `<its stem>.<what>.json` in the same folder.
+        settings: all else that the numbers follow from, as JSON holds it: lists, no tuples.
+
+    Raises:
+        UserError: the record is no JSON, or cannot be written.
+    """
+    path = checkpoint.with_suffix(f".{what}.json")
+    key = {"version": VERSION, "checkpoint_sha256": sha256(checkpoint), **settings}
+    if path.is_file() and (held := read_json(path)).get("key") == key:
+        return dict(held["measured"])
+    measured = measure()
+    write_json(path, {"key": key, "measured": measured})
+    return measured

@@ -1,0 +1,119 @@
+"""What do a checkpoint's blocks know about the digits, and do they see them as the teacher does?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dbench.quality.alignment import cknna
+from dbench.quality.probe import linear_probe
+from dbench.repa.cached import remember
+from dbench.repa.plan import DEPTHS
+from drun.errors import ConfigError
+from drun.flow import FlowProcess
+from dtrain import published, teachers
+from dtrain.batches import to_model_range
+from dtrain.config import Recipe
+from dtrain.digits import digit_labels, enlarged_digits
+from dtrain.representation import layer_features
+
+#: As in REPA (Yu et al. 2024), there among 10,000 images.
+NEIGHBOURS = 10
+#: Of the split into halves and of the noise on the images.
+SEED = 0
+BATCH = 128
+
+Features = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Digits:
+    """The images that are looked at, and what the teacher sees in them."""
+
+    images: NDArray[np.uint8]          # (N, H, W, C)
+    labels: NDArray[np.int64]          # (N,)
+    teacher: Features                  # (N, D), the mean over tokens
+    teacher_name: str
+    teacher_fingerprint: str
+
+    def probe(self, features: Features) -> float:
+        """The share of one random half that a linear layer trained on the other gets right; (N, D) -> [0, 1]."""
+        order = np.random.default_rng(SEED).permutation(len(self.labels))
+        train, test = np.array_split(order, 2)
+        return linear_probe(features[train], self.labels[train], features[test], self.labels[test], seed=SEED)
+
+    def alignment(self, features: Features) -> float:
+        """CKNNA with the teacher; (N, D)."""
+        return cknna(features.astype(np.float64), self.teacher.astype(np.float64), NEIGHBOURS)
+
+    def pixels(self) -> Features:
+        """(N, H W C) float64 in [0, 1], what both are of the images themselves."""
+        flat: Features = self.images.reshape(len(self.images), -1) / 255
+        return flat
+
+
+def open_digits(recipe: Recipe, teacher_spec: str, device: torch.device) -> Digits:
+    """The digits at a recipe's size, and the features of the teacher that `dtrain.teachers.load` finds.
+
+    Raises:
+        ConfigError, CheckpointError: as `dtrain.teachers.load`.
+    """
+    size = recipe.data.image_size
+    images = enlarged_digits(size, int(recipe.model.get("channels", 3)))
+    teacher = teachers.load(teacher_spec, size, device)
+    batches = (torch.from_numpy(images[first : first + BATCH]) for first in range(0, len(images), BATCH))
+    tokens = torch.cat([teacher(batch).mean(dim=1).cpu() for batch in batches])
+    return Digits(images, digit_labels(), tokens.numpy(), teacher.name, teacher.fingerprint)
+
+
+def references(digits: Digits) -> dict[str, float]:
+    """The probe on the teacher and on pixels, which no block can be blamed or praised for; and pixels' alignment."""
+    return {
+        "teacher_probe": digits.probe(digits.teacher),
+        "pixels_probe": digits.probe(digits.pixels()),
+        "pixels_alignment": digits.alignment(digits.pixels()),
+    }
+
+
+def blocks(checkpoint: Path, digits: Digits, device: torch.device) -> dict[str, list[list[float]]]:
+    """`probe` (shares of 1) and `alignment` of every block of a checkpoint's averaged weights.
+
+    The images are noised to each of DEPTHS, the label is the null label, features are means over the tokens. The
+    record is kept beside the checkpoint.
+
+    Returns:
+        Name -> [depth in noise][block].
+
+    Raises:
+        ConfigError: a network without blocks, or no flow.
+    """
+    settings = {
+        "depths": list(DEPTHS), "neighbours": NEIGHBOURS, "seed": SEED, "teacher": digits.teacher_fingerprint,
+    }  # fmt: skip
+
+    def measure() -> dict[str, Any]:
+        denoiser = published.load(checkpoint)
+        by_depth = [_features(denoiser, digits, depth, device) for depth in DEPTHS]
+        return {
+            "probe": [[digits.probe(block) for block in depth] for depth in by_depth],
+            "alignment": [[digits.alignment(block) for block in depth] for depth in by_depth],
+        }
+
+    return remember(checkpoint, "layers", settings, measure)
+
+
+def _features(denoiser: published.Denoiser, digits: Digits, depth: float, device: torch.device) -> list[Features]:
+    process, network = denoiser.process, denoiser.network.to(device)
+    if not isinstance(process, FlowProcess):
+        raise ConfigError(f"blocks are read at depths of a flow, got {process.to_dict()['kind']}: keep process.kind")
+    layers = range(1, len(network.blocks) + 1)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(SEED)
+    x0 = to_model_range(torch.from_numpy(digits.images))
+    found = layer_features(network, layers, x0, None, process, process.at_depth(depth), generator, BATCH)
+    return [found[layer].numpy() for layer in layers]
+

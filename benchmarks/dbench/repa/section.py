@@ -1,0 +1,38 @@
+"""The comparison in a report: its answer in a sentence, the plots, the rows."""
+
+from __future__ import annotations
+
+from dbench import page
+from dbench.record import Result, number
+from dbench.repa import figures, rows
+from dbench.repa.plan import PLAIN, REPA
+
+
+def section(result: Result) -> str:
+    """HTML of a result of `dbench repa`."""
+    charts = figures.draw(result)
+    images, steps = result.settings["samples"], result.settings["sampling_steps"]
+    distances = (
+        f"Fréchet distance of {images} images, drawn in {steps} Euler steps with the averaged weights, to the real "
+        "digits on raw 8x8 pixels. Thin: each seed; thick: their median."
+    )
+    blocks = (
+        "What a linear layer reads from each block about the digit, and how alike block and teacher find the images "
+        "(CKNNA): final checkpoints, images noised to t, null label, median of the seeds. The teacher was trained "
+        "with the labels of all the digits, so a high accuracy of what was aligned to it is in part its own."
+    )
+    return page.section(
+        "What does REPA gain?",
+        page.paragraph(_answer(result)),
+        page.figure(page.scrolled(charts["repa"].inline()), distances),
+        page.figure(page.scrolled(charts["repa-layers"].inline()), blocks),
+        page.results(result.rows, f"Measured with {page.listed(result.settings)}"),
+    )
+
+
+def _answer(result: Result) -> str:
+    plain, repa = (number(result.row(rows.final_name(arm)).value) for arm in (PLAIN, REPA))
+    return (
+        f"{figures.verdict(result)} to the same Fréchet distance. {figures.describe(result)} At the end of training "
+        f"the plain model is {plain} from the real digits, REPA's {repa} (medians). These are steps, not seconds."
+    )

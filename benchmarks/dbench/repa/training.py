@@ -1,0 +1,94 @@
+"""The runs behind the curves: trained once, gone on with where they stopped, never trained again."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dbench.repa.plan import TEACHER
+from drun import process as processes
+from drun.console import Report
+from drun.errors import ConfigError
+from drun.files import read_json
+from dtrain import checkpoint, config, device, models, objectives
+from dtrain.config import Recipe
+from dtrain.device import Placement
+from dtrain.loop import train
+
+#: Settings of a run that change nothing about a checkpoint.
+BOOKKEEPING = ("log_every", "save_every", "preview_every", "num_previews", "preview_steps", "keep_checkpoints")
+
+
+def placement_of(recipe: Recipe) -> Placement:
+    """Where a recipe is trained, and its checkpoints evaluated: the GPU if there is one."""
+    return device.choose("auto", recipe.train.precision, recipe.train.compile)
+
+
+def check_fits(recipe: Recipe) -> None:
+    """Build what a recipe trains, and forget it: a wrong option shows now, and not after the runs before this one.
+
+    Raises:
+        ConfigError: a wrong option of the model or the objective, or parts that do not fit each other.
+    """
+    network = models.build(recipe.model)
+    size = {"image_size": recipe.data.image_size} if "teachers" in recipe.objective else {}
+    process = processes.from_dict(recipe.process)
+    objectives.build(recipe.objective | size, process, placement_of(recipe).device).wrap(network)
+
+
+def train_teacher(folder: Path, report: Report) -> None:
+    """Train recipe `digits-teacher` into `folder`, unless a checkpoint of it is there."""
+    recipe = config.load(TEACHER, ["train.num_previews=1"])
+    if checkpoint.newest(folder, recipe.name) is None:
+        train(recipe, folder, placement_of(recipe), False, partial(_named, report, "the teacher"))
+
+
+def train_run(recipe: Recipe, folder: Path, steps: list[int], name: str, report: Report) -> dict[int, Path]:
+    """Train, or go on training, until there is a checkpoint at each of `steps`.
+
+    A run in `folder` that is longer than asked for is used as far as it is needed: its beginning is the shorter run,
+    for nothing but `optimizer.decay_share` looks ahead.
+
+    Returns:
+        Step -> checkpoint.
+
+    Raises:
+        ConfigError: the folder holds a run with other settings, or without a checkpoint at one of the steps.
+    """
+    paths = {step: checkpoint.path_at(folder, recipe, step) for step in steps}
+    newest = checkpoint.newest(folder, recipe.name)
+    held = 0 if newest is None else int(newest.stem.rpartition("-")[2])
+    if newest is not None:
+        check_same(recipe, folder)
+        missing = [step for step, path in paths.items() if step <= held and not path.is_file()]
+        if missing:
+            raise ConfigError(f"'{folder}' has no checkpoint of step {missing[0]}: choose its --every, or other --runs")
+    if held < steps[-1]:
+        train(recipe, folder, placement_of(recipe), newest is not None, partial(_named, report, name))
+    return paths
+
+
+def check_same(recipe: Recipe, folder: Path) -> None:
+    """Raises ConfigError if the run in `folder` is of a recipe that learns otherwise."""
+    wanted, saved = _learned(recipe.to_dict()), _learned(read_json(folder / "recipe.json"))
+    for key in sorted(wanted.keys() | saved.keys()):
+        if wanted.get(key) != saved.get(key):
+            got = f"'{folder}' was trained with {key} = {saved.get(key)!r}, now it is {wanted.get(key)!r}"
+            raise ConfigError(f"{got}: choose another folder as --runs")
+
+
+def _learned(recipe: dict[str, Any]) -> dict[str, Any]:
+    """`section.key` -> value, of all that a checkpoint follows from."""
+    flat = {
+        f"{section}.{key}": value
+        for section, values in recipe.items() if isinstance(values, dict)
+        for key, value in values.items()
+    }  # fmt: skip
+    ahead = flat.get("optimizer.decay_share")
+    ignored = {f"train.{key}" for key in (*BOOKKEEPING, *(() if ahead else ("steps",)))}
+    return {key: value for key, value in flat.items() if key not in ignored}
+
+
+def _named(report: Report, name: str, what: str, done: int, total: int, note: str = "") -> None:
+    report(f"{what}: {name}", done, total, note)
