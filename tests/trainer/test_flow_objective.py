@@ -43,7 +43,7 @@ def run(process: FlowProcess, x0: Tensor, labels: Tensor | None = None, **option
     output = torch.linspace(-1, 1, x0.numel()).reshape(x0.shape)
     network = Recorder(output)
     draws = Draws(0, 3, len(x0), slice(0, len(x0)), CPU)
-    losses = objective.loss(network, Batch(x0, labels, draws, 3, np.arange(len(x0))))
+    losses = objective.loss(network, Batch(x0, labels, draws, 3))
     t = network.t.double()[:, None, None, None]
     alpha, sigma = (torch.from_numpy(of(t.numpy())) for of in (process.alpha, process.sigma))
     return losses, network, (network.x.double() - alpha * x0) / sigma

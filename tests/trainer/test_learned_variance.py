@@ -37,7 +37,7 @@ class Fixed(nn.Module):
 def losses(x0: Tensor, output: Tensor, step: int = 0) -> tuple[objectives.Losses, Fixed]:
     objective = objectives.build({"name": "ddpm", "learned_variance": True}, DiscreteProcess("linear"), CPU)
     network, n = Fixed(output), len(x0)
-    return objective.loss(network, Batch(x0, None, Draws(0, step, n, slice(0, n), CPU), step, np.arange(n))), network
+    return objective.loss(network, Batch(x0, None, Draws(0, step, n, slice(0, n), CPU), step)), network
 
 
 def bound_of(x0: float, x: float, eps: float, v: float, t: int) -> float:
@@ -115,6 +115,6 @@ def test_code_lengths_of_all_levels_sum_to_one() -> None:
 def test_a_network_of_other_channels_is_refused(learned: bool, channels: int) -> None:
     objective = objectives.build({"name": "ddpm", "learned_variance": learned}, DiscreteProcess("linear"), CPU)
     x0 = torch.zeros(2, 2, 3, 3)
-    batch = Batch(x0, None, Draws(0, 0, 2, slice(0, 2), CPU), 0, np.arange(2))
+    batch = Batch(x0, None, Draws(0, 0, 2, slice(0, 2), CPU), 0)
     with pytest.raises(ConfigError, match=f"the network has {channels} output channels, objective.learned_variance="):
         objective.loss(Fixed(torch.zeros(2, channels, 3, 3)), batch)

@@ -26,7 +26,7 @@ class Recorder(nn.Module):
 
 def batch(x0: Tensor, labels: Tensor | None = None, step: int = 3) -> Batch:
     n = len(x0)
-    return Batch(x0, labels, Draws(0, step, n, slice(0, n), CPU), step, np.arange(n))
+    return Batch(x0, labels, Draws(0, step, n, slice(0, n), CPU), step)
 
 
 def run(process: DiscreteProcess, x0: Tensor, **options: object) -> tuple[float, Recorder, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ def student(**options: Any) -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher as `dtrain run digits-teacher` leaves it."""
-    recipe = config.load("digits-teacher", ["model.hidden_size=12", "model.depth=1", "model.num_heads=2"])
+    small = ["model.patch_size=2", "model.hidden_size=12", "model.depth=1", "model.num_heads=2"]
+    recipe = config.load("digits-teacher", small)
     state = perturbed(models.build(recipe.model), 1).state_dict()
     return checkpoint.save(Checkpoint(recipe, 1, state, state, {}), tmp_path_factory.mktemp("teacher"), 1)
 
@@ -63,7 +65,7 @@ def batch(n: int = 6, step: int = 0, with_pictures: bool = True) -> Batch:
     shown = pictures(n)
     x0 = shown.permute(0, 3, 1, 2).float() / 127.5 - 1
     labels = torch.arange(n) % 10
-    return Batch(x0, labels, Draws(0, step, n, slice(0, n), CPU), step, np.arange(n), shown if with_pictures else None)
+    return Batch(x0, labels, Draws(0, step, n, slice(0, n), CPU), step, shown if with_pictures else None)
 
 
 def tokens_after(network: Any, depth: int, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -129,7 +131,7 @@ def test_several_teachers_have_a_projector_each_and_equal_shares(teacher_file: P
     torch.manual_seed(3)
     both = repa(teacher_file, teachers=[str(teacher_file), str(teacher_file)])
     module = both.wrap(student())
-    features = both.features(batch())
+    features = both.seen(batch())
     projected = [torch.randn_like(feature) for feature in features]
     single = [float(both.alignment([p], [f])) for p, f in zip(projected, features, strict=True)]
     assert len(module.projectors) == 2
@@ -187,8 +189,8 @@ def test_irepas_options_work_together(teacher_file: Path) -> None:
     plain = repa(teacher_file, projector="conv", weight=1.0)
     module_tokens = module(batch().x0, torch.rand(6), torch.arange(6))[1]
     assert torch.isfinite(losses["loss"])
-    assert not torch.isclose(objective.alignment(module_tokens, objective.features(batch())),
-                             plain.alignment(module_tokens, plain.features(batch())))  # fmt: skip
+    assert not torch.isclose(objective.alignment(module_tokens, objective.seen(batch())),
+                             plain.alignment(module_tokens, plain.seen(batch())))  # fmt: skip
 
 
 def test_alignment_stops_but_every_weight_keeps_a_gradient(teacher_file: Path) -> None:
@@ -214,7 +216,9 @@ def test_cached_features_give_the_same_loss_without_a_teacher(teacher_file: Path
     assert not cached.needs_pictures
     assert live.needs_pictures
     expected = float(live.loss(module, batch())["loss"].detach())
-    got = float(cached.loss(module, batch(with_pictures=False))["loss"].detach())
+    features = tuple(torch.from_numpy(each) for each in cached.features(np.arange(6)))
+    given = replace(batch(with_pictures=False), features=features)
+    got = float(cached.loss(module, given)["loss"].detach())
     assert got == pytest.approx(expected, abs=1e-4)
 
 

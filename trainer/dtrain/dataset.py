@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,14 @@ Indices = NDArray[np.int64]
 class Arrays:
     """What is read of some images, still on the CPU."""
 
-    states: NDArray[Any]                      # uint8 pixels (N, H, W, C), or moments (N, 2 C, h, w)
-    pictures: NDArray[np.uint8] | None        # (N, H, W, C)
+    states: Tensor                       # uint8 pixels (N, H, W, C), or float32 moments (N, 2 C, h, w)
+    pictures: Tensor | None              # uint8 (N, H, W, C)
+    features: tuple[Tensor, ...] = ()    # what each teacher saw in them once: float16 (N, T, D)
+
+    def pinned(self) -> Arrays:
+        """In memory that a GPU copies from while it computes."""
+        pictures = None if self.pictures is None else self.pictures.pin_memory()
+        return Arrays(self.states.pin_memory(), pictures, tuple(each.pin_memory() for each in self.features))
 
 
 @dataclass(frozen=True)
@@ -91,11 +98,11 @@ class Pixels(Dataset):
         return digest.hexdigest()
 
     def read(self, indices: Indices, pictures: bool) -> Arrays:
-        chosen = self.images[indices]
+        chosen = torch.from_numpy(self.images[indices])
         return Arrays(chosen, chosen if pictures else None)
 
     def states(self, arrays: Arrays, draws: Draws, modes: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-        chosen = torch.from_numpy(arrays.states).to(draws.device, non_blocking=True)
+        chosen = arrays.states.to(draws.device, non_blocking=True)
         if modes:
             turned = augment(chosen.permute(0, 3, 1, 2), modes, draws.toss)
             chosen = turned.permute(0, 2, 3, 1)
@@ -121,14 +128,14 @@ class LatentImages(Dataset):
         return self.source.fingerprint
 
     def read(self, indices: Indices, pictures: bool) -> Arrays:
-        return Arrays(self.source.moments(indices), self._pictures(indices) if pictures else None)
+        moments = torch.from_numpy(self.source.moments(indices))
+        return Arrays(moments, torch.from_numpy(self._pictures(indices)) if pictures else None)
 
     def states(self, arrays: Arrays, draws: Draws, modes: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-        moments = torch.from_numpy(arrays.states).to(draws.device, non_blocking=True)
-        x0 = sample_moments(moments, draws.latent_normal(*self.shape), self.source.scale, self.source.bias)
-        if arrays.pictures is None:
-            return x0, None
-        return x0, torch.from_numpy(arrays.pictures).to(draws.device, non_blocking=True)
+        moments = arrays.states.to(draws.device, non_blocking=True)
+        scale, bias = _constants(self.source.scale, draws.device), _constants(self.source.bias, draws.device)
+        x0 = sample_moments(moments, draws.latent_normal(*self.shape), scale, bias)
+        return x0, None if arrays.pictures is None else arrays.pictures.to(draws.device, non_blocking=True)
 
     def all_pictures(self) -> Any:
         return _Lazy(self)
@@ -137,6 +144,12 @@ class LatentImages(Dataset):
         if self.source.images is None:
             raise DataError("these latents come without images, which teachers need: encode the images again")
         return self.source.images(indices)
+
+
+@lru_cache
+def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """On the device once, not in every step."""
+    return torch.tensor(values, device=device)
 
 
 class _Lazy:

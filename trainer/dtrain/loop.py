@@ -191,7 +191,7 @@ def read_ahead(run: Run) -> Iterator[list[Part]]:
 
     def read(step: int) -> list[Part]:
         indices = batch_indices(len(run.dataset), train.batch_size, train.seed, step)
-        return [(part, indices[part], run.dataset.read(indices[part], needs)) for part in parts]
+        return [(part, indices[part], _read(run, indices[part], needs)) for part in parts]
 
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(read, run.step)
@@ -201,6 +201,12 @@ def read_ahead(run: Run) -> Iterator[list[Part]]:
                 coming = reader.submit(read, step + 1)
             while run.step == step:  # until the step is not skipped
                 yield batch
+
+
+def _read(run: Run, indices: Indices, pictures: bool) -> Arrays:
+    features = tuple(torch.from_numpy(each) for each in run.objective.features(indices))
+    arrays = replace(run.dataset.read(indices, pictures), features=features)
+    return arrays.pinned() if run.workers.device.type == "cuda" else arrays
 
 
 def update(run: Run, parts: list[Part]) -> bool:
@@ -237,7 +243,7 @@ def _batch(run: Run, part: slice, indices: Indices, arrays: Arrays) -> Batch:
         if recipe.data.label_dropout:
             labels[draws.dropped(recipe.data.label_dropout)] = int(run.network.null_label)  # type: ignore[arg-type]
         labels = labels.to(device, non_blocking=True)
-    return Batch(x0, labels, draws, run.step, indices, pictures)
+    return Batch(x0, labels, draws, run.step, pictures, arrays.features)
 
 
 def learning_rate(settings: Optimizer, step: int, num_steps: int) -> float:

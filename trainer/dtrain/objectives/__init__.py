@@ -33,8 +33,8 @@ class Batch:
     labels: Tensor | None            # (N,) int64, some replaced by the null label
     draws: Draws
     step: int
-    indices: NDArray[np.int64]       # which images of the data set these are
     pictures: Tensor | None = None   # (N, H, W, C) uint8, for teachers
+    features: tuple[Tensor, ...] = ()  # what they saw in them once: (N, T, D) each
 
 
 #: Losses by name, scalars: "loss" is what is minimised, the others are logged.
@@ -53,6 +53,9 @@ class Objective(Protocol):
     def attend(self, dataset: Dataset, report: Report) -> None:
         """Look at the data before the first step: fill caches, refuse what does not fit."""
 
+    def features(self, indices: NDArray[np.int64]) -> list[NDArray[Any]]:
+        """What is cached of these images; read beside the training."""
+
     def loss(self, module: nn.Module, batch: Batch) -> Losses:
         """module: what `wrap` gave, maybe compiled and distributed."""
 
@@ -67,6 +70,9 @@ class Plain:
 
     def attend(self, dataset: Dataset, report: Report) -> None:
         pass
+
+    def features(self, indices: NDArray[np.int64]) -> list[NDArray[Any]]:
+        return []
 
 
 class Denoising(Plain):

@@ -61,14 +61,16 @@ class Objective(Denoising):
         t = self.times(batch)
         noise = batch.draws.normal(*x0.shape[1:])
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
-        target = _mix(components(self.prediction, self.process, t), x0, noise)
-        time = torch.from_numpy(t).to(x0.device, torch.float32)
-        output = predict(_mix((alpha, sigma), x0, noise), time, batch.labels).float()
-        weight = sigma**2 if self.prediction == "score" else np.ones_like(t)
-        denoising = _weighted_distance(output, target, weight)
+        rows = (alpha, sigma, *components(self.prediction, self.process, t))
+        alpha_, sigma_, of_x0, of_noise = _to_device(np.stack(rows), x0.device)[:, :, None, None, None]
+        target = of_x0 * x0 + of_noise * noise
+        time = _to_device(t, x0.device)
+        output = predict(alpha_ * x0 + sigma_ * noise, time, batch.labels).float()
+        root_weight = sigma_ if self.prediction == "score" else 1.0
+        denoising = ((root_weight * (output - target)) ** 2).mean()
         if self.contrastive == 0:
             return {"loss": denoising}
-        apart = _weighted_distance(output, target.roll(1, dims=0), weight)
+        apart = ((root_weight * (output - target.roll(1, dims=0))) ** 2).mean()
         return {"loss": denoising - self.contrastive * apart, "denoising": denoising.detach(), "apart": apart.detach()}
 
     def times(self, batch: Batch) -> NDArray[np.float64]:
@@ -83,15 +85,6 @@ class Objective(Denoising):
         return depth if process.noise_time else 1 - depth
 
 
-def _mix(coefficients: tuple[NDArray[np.float64], NDArray[np.float64]], x0: Tensor, noise: Tensor) -> Tensor:
-    """A x0 + B noise with (N,) coefficients."""
-    of_x0, of_noise = (_per_image(each, x0) for each in coefficients)
-    return of_x0 * x0 + of_noise * noise
-
-
-def _weighted_distance(output: Tensor, target: Tensor, weight: NDArray[np.float64]) -> Tensor:
-    return (_per_image(weight, output) * (output - target) ** 2).mean()
-
-
-def _per_image(values: NDArray[np.float64], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32).to(like.device)[:, None, None, None]
+def _to_device(values: NDArray[np.float64], device: torch.device) -> Tensor:
+    """As float32, without making the device wait."""
+    return torch.tensor(values, dtype=torch.float32, pin_memory=device.type == "cuda").to(device, non_blocking=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -138,7 +139,7 @@ class Objective(Plain):
         if 0 < self.stop_after <= batch.step:
             # Distributed training waits for a gradient of every weight.
             return losses | {"loss": losses["loss"] + 0 * sum(tokens.sum() for tokens in projected)}
-        alignment = self.alignment(projected, self.features(batch))
+        alignment = self.alignment(projected, self.seen(batch))
         named = {"denoising": losses["loss"].detach()} | losses | {"alignment": alignment.detach()}
         return named | {"loss": losses["loss"] + self.weight * alignment}
 
@@ -151,15 +152,17 @@ class Objective(Plain):
             pairs = zip(projected, wanted, strict=True)
             return torch.stack([self.distance(tokens.float(), each, self.temperature) for tokens, each in pairs]).mean()
 
-    def features(self, batch: Batch) -> list[Tensor]:
+    def features(self, indices: NDArray[np.int64]) -> list[NDArray[Any]]:
+        return [cached[indices] for cached in self.cached]
+
+    def seen(self, batch: Batch) -> list[Tensor]:
         """What each teacher sees: (N, T, D).
 
         Raises:
             ConfigError: the batch brings neither pictures nor cached features. DataError: features that are not finite.
         """
-        device = batch.x0.device
-        if self.cached:
-            return [torch.from_numpy(cached[batch.indices]).to(device) for cached in self.cached]
+        if batch.features:
+            return [feature.to(batch.x0.device, non_blocking=True) for feature in batch.features]
         if batch.pictures is None:
             raise ConfigError("teachers need pictures, and this data set has none: encode it again, or give a cache")
         features = [teacher(batch.pictures) for teacher in self.teachers]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ def prepare(pixels: Tensor, family: Family, size: int) -> Tensor:
 
     The resizing is bicubic without antialiasing, and CLIP's alone comes before the normalisation, as in REPA.
     """
-    mean, std = (pixels.new_tensor(value).view(1, 3, 1, 1) for value in family.normalisation)
+    mean, std = (_by_channel(values, pixels.device) for values in family.normalisation)
     x = pixels / 255
     if family.resize == "before":
         x = F.interpolate(x, size=(size, size), mode="bicubic", align_corners=False)
@@ -141,6 +141,12 @@ def prepare(pixels: Tensor, family: Family, size: int) -> Tensor:
     if family.resize == "after":
         x = F.interpolate(x, size=(size, size), mode="bicubic", align_corners=False)
     return x
+
+
+@lru_cache
+def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(1, 3, 1, 1), on the device once and not in every step."""
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 # ---- our own ------------------------------------------------------------------------------------------------
