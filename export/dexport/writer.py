@@ -57,7 +57,10 @@ def write_bundle(
         report("tracing the graph", 0, 1)
         network = deployable(denoiser.network)
         num_parameters = sum(parameter.numel() for parameter in network.parameters())
-        source = Checkpoint(file=checkpoint.name, sha256=digest, weights=denoiser.weights, step=denoiser.step)
+        source = Checkpoint(
+            file=checkpoint.name, sha256=digest, weights=denoiser.weights, step=denoiser.step,
+            settings=denoiser.settings,
+        )  # fmt: skip
         manifest = describe.manifest(denoiser, num_parameters, source)
         part = Part("denoiser.fp32", network, manifest.io, batch, DENOISER_TOLERANCE)
         artifact = targets.load(target).export(part, folder)

@@ -26,6 +26,7 @@ class Checkpoint(TypedDict):
     sha256: str
     weights: str                  # ema | online
     step: int | None
+    settings: dict[str, str]      # what `dexport --set` said about it
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def file_entry(path: Path) -> bundles.FileEntry:
 
 
 def tiny_manifest(artifact: bundles.Artifact, golden: bundles.FileEntry, conditional: bool) -> bundles.Manifest:
-    checkpoint = {"file": "tiny.pt", "sha256": "0" * 64, "weights": "ema", "step": 7}
+    checkpoint = {"file": "tiny.pt", "sha256": "0" * 64, "weights": "ema", "step": 7, "settings": {}}
     io = [("x", "float32", ("N", *SHAPE), "noisy images"), ("t", "float32", ("N",), "time")]
     return bundles.Manifest(
         created_by="tests",

@@ -206,7 +206,7 @@ def change(name: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("data.colour", "rgb", r"unexpected keyword argument 'colour'"),
         ("artifacts.0.batch", [8, 1], r"batch 8 to 1 is no range of sizes"),
         ("artifacts.0.tolerance.call", "tight", r"artifacts\[0\].tolerance.call got 'tight', expected int \| float"),
-        ("model.checkpoint", {"step": 1}, r"manifest.model.checkpoint lacks file, sha256, weights"),
+        ("model.checkpoint", {"step": 1}, r"manifest.model.checkpoint lacks file, settings, sha256, weights"),
         ("model.parameters", None, r"manifest.model.parameters got None, expected int"),
         ("process.schedule", "sine", r"unknown noise schedule 'sine'"),
         ("process.num_timesteps", 20, r"schedule 'linear' with 20 timesteps has a beta of 1, expected all in"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class Denoiser:
     guided_channels: int | None = None  # how many leading ones the paper guides; None: all
     latent: Latent | None = None        # None: the states are pixels
     sampler: Sampler = field(default_factory=lambda: Sampler("ddpm", {"clip_x0": True}))
+    settings: dict[str, str] = field(default_factory=dict)  # what was said to `load`
 
 
 def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = None) -> Denoiser:
@@ -56,7 +57,8 @@ def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = 
     Raises:
         CheckpointError: unreadable, unsafe or not recognised. ConfigError: a missing or wrong setting.
     """
-    return recognised(layouts.read(path), path, weights, settings or {})
+    given = dict(settings or {})
+    return replace(recognised(layouts.read(path), path, weights, given), settings=given)
 
 
 def recognised(content: Any, path: Path, weights: str, given: Mapping[str, str]) -> Denoiser:

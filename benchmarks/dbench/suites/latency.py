@@ -107,8 +107,7 @@ def eager_call(bundle: Bundle, checkpoint: Path, inputs: Inputs, threads: int) -
 
     from dtrain import published
 
-    size = {"image_size": str(bundle.manifest.data.shape[-1])}
-    network = published.load(checkpoint, known["weights"], size).network
+    network = published.load(checkpoint, known["weights"], known["settings"]).network
     tensors = [torch.from_numpy(array) for array in inputs if array is not None]
 
     def call() -> Array:
