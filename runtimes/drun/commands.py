@@ -69,7 +69,9 @@ def resolve_sampler(bundle: Bundle, sampler: str | None, options: list[str]) -> 
     """The sampler's name and all its options: command line, then the bundle's, then the sampler's defaults."""
     default = bundle.manifest.sampler
     name = sampler or default.name
-    given = default.options if name == default.name else {}
+    # Latents have no range to be clipped to.
+    usual: dict[str, Any] = {"clip_x0": False} if bundle.manifest.data.space == "latent" else {}
+    given = usual | (default.options if name == default.name else {})
     return name, sampler_registry.resolve(name, given | parse_assignments(options))
 
 

@@ -125,6 +125,17 @@ def test_the_command_line_goes_before_the_bundle_before_the_defaults(
     assert settings["options"] == samplers.defaults(sampler) | options
 
 
+def test_latents_are_not_clipped_unless_asked_for(make_bundle: MakeBundle, drun: Drun, tmp_path: Path) -> None:
+    make_bundle(data=bundles.Data("latent", (3, 8, 8)), sampler=bundles.Sampler("euler", {}))
+    for name, options in (("a", []), ("b", ["--set", "clip_x0=true"])):
+        result = drun("--backend", "null", "--steps", 3, "-n", 2, "--sampler", "ddim", "--out", name, *options)
+        assert result.code == 0
+        assert "has no decoder, so only latents are written" in result.out
+        assert record(tmp_path / name)["settings"]["options"]["clip_x0"] == bool(options)
+        assert npz(tmp_path / name / "raw.npz")["x"].shape == (2, 3, 8, 8)
+        assert not list((tmp_path / name).glob("*.png"))
+
+
 @pytest.mark.parametrize(("text", "channels"), [(None, None), ("all", 0), ("2", 2)])
 def test_guided_channels(
     make_bundle: MakeBundle, drun: Drun, tmp_path: Path, text: str | None, channels: int | None

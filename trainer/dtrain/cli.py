@@ -25,7 +25,7 @@ def recipes() -> None:
     from dtrain import config
 
     for name in config.names():
-        say(f"{name:14} {config.summary(name)}")
+        say(f"{name:16} {config.summary(name)}")
 
 
 @app.command()
