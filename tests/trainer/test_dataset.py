@@ -73,7 +73,6 @@ def test_digits_have_their_labels(tmp_path: Path) -> None:
     assert len(dataset) == 1797
     assert dataset.shape == (1, 16, 16)
     assert np.array_equal(dataset.labels, digit_labels())
-    assert dataset.num_classes == 10
     assert dataset.latent == {}
 
 
@@ -123,7 +122,7 @@ def test_the_fingerprint_follows_the_pictures(tmp_path: Path) -> None:
     images = np.zeros((3, 4, 4, 1), np.uint8)
     changed = images.copy()
     changed[2, 0, 0] = 1
-    one, same, other = (Pixels(None, 0, array).fingerprint for array in (images, images.copy(), changed))
+    one, same, other = (Pixels(None, array).fingerprint for array in (images, images.copy(), changed))
     assert one == same != other
 
 
@@ -154,6 +153,17 @@ def test_a_latent_without_its_picture_is_named(tmp_path: Path) -> None:
     (source / "images" / "00000" / "img00000003.png").unlink()
     with pytest.raises(DataError, match="img-mean-std-00000003"):
         opened(latent_recipe(source), tmp_path)
+
+
+def test_a_folder_without_latents_is_named(folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds no latents, which a model of 4 channels draws: .* dtrain encode"):
+        opened(latent_recipe(folders), tmp_path)
+
+
+def test_labels_are_checked_before_any_image_is_decoded(folders: Path, tmp_path: Path) -> None:
+    (folders / "cat" / "broken.png").write_bytes(b"no image")
+    with pytest.raises(ConfigError, match="has labels up to 2, the model has 2 classes"):
+        opened(recipe(folders, "model.num_classes=2"), tmp_path)
 
 
 def test_teachers_need_pictures(tmp_path: Path) -> None:

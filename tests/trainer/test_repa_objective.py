@@ -208,7 +208,7 @@ def test_alignment_stops_but_every_weight_keeps_a_gradient(teacher_file: Path) -
 def test_cached_features_give_the_same_loss_without_a_teacher(teacher_file: Path, tmp_path: Path) -> None:
     network = student()
     live, cached = repa(teacher_file), repa(teacher_file, cache=str(tmp_path))
-    dataset = Pixels(None, 0, pictures().numpy())
+    dataset = Pixels(None, pictures().numpy())
     torch.manual_seed(5)
     module = live.wrap(network)
     cached.attend(dataset, silent)

@@ -48,7 +48,6 @@ class Dataset(ABC):
     """N images with labels or without."""
 
     labels: Indices | None
-    num_classes: int
     #: vae, scale and bias of latents; empty for pixels
     latent: dict[str, Any] = field(default_factory=dict, kw_only=True)
 
@@ -171,20 +170,31 @@ def open_dataset(recipe: Recipe, cache: Path, report: Report) -> Dataset:
     Raises:
         ConfigError: images that do not fit the model, or labels that it has no rows for. DataError: broken data.
     """
-    source, model = recipe.data.source, recipe.model
-    num_classes = int(model.get("num_classes", 0))
+    source, num_classes = recipe.data.source, int(recipe.model.get("num_classes", 0))
     if _holds_latents(Path(source)):
         opened = open_latents(Path(source))
         labels = opened.labels if num_classes else None
+        _check_labels(labels, source, num_classes)
         latent = {"vae": opened.vae, "scale": list(opened.scale), "bias": list(opened.bias)}
-        dataset: Dataset = LatentImages(labels, opened.num_classes, opened, latent=latent)
+        dataset: Dataset = LatentImages(labels, opened, latent=latent)
     else:
-        channels = int(model.get("channels", 3))
-        images = load_images(source, recipe.data.image_size, channels, cache, report)
-        labels = _pixel_labels(source, len(images)) if num_classes else None
-        dataset = Pixels(labels, 0 if labels is None else int(labels.max()) + 1, images)
-    _check(dataset, recipe, num_classes)
+        dataset = _open_pixels(recipe, source, num_classes, cache, report)
+    _check_shape(dataset, recipe)
     return dataset
+
+
+def _open_pixels(recipe: Recipe, source: str, num_classes: int, cache: Path, report: Report) -> Pixels:
+    channels = int(recipe.model.get("channels", 3))
+    if channels not in (1, 3):
+        raise ConfigError(
+            f"'{source}' holds no latents, which a model of {channels} channels draws: make some with dtrain encode"
+        )
+    labels = _pixel_labels(source) if num_classes else None  # before hours of decoding
+    _check_labels(labels, source, num_classes)
+    images = load_images(source, recipe.data.image_size, channels, cache, report)
+    if labels is not None and len(labels) != len(images):
+        raise DataError(f"'{source}' has {len(labels)} labels for {len(images)} images: labels need one image a file")
+    return Pixels(labels, images)
 
 
 def _holds_latents(folder: Path) -> bool:
@@ -192,16 +202,30 @@ def _holds_latents(folder: Path) -> bool:
     return any((folder / name).exists() for name in names) or any(folder.glob(f"{latents.MOMENTS}-*.npy"))
 
 
-def _pixel_labels(source: str, num_images: int) -> Indices | None:
+def _pixel_labels(source: str) -> Indices | None:
     if source == "digits":
         return digit_labels()
     found = find_labels(open_source(Path(source)))[0] if Path(source).suffix != ".npy" else None
-    if found is not None and len(found) != num_images:
-        raise DataError(f"'{source}' has {len(found)} labels for {num_images} images: labels need one image a file")
     return None if found is None else np.array(found, np.int64)
 
 
-def _check(dataset: Dataset, recipe: Recipe, num_classes: int) -> None:
+def _check_labels(labels: Indices | None, source: str, num_classes: int) -> None:
+    if not num_classes:
+        return
+    if labels is None:
+        raise ConfigError(
+            f"'{source}' has no labels, the model has {num_classes} classes: sort the images into a folder for each "
+            "class, add a dataset.json, or set model.num_classes=0"
+        )
+    highest = int(labels.max())
+    if highest >= num_classes:
+        raise ConfigError(
+            f"'{source}' has labels up to {highest}, the model has {num_classes} classes: set model.num_classes="
+            f"{highest + 1}"
+        )
+
+
+def _check_shape(dataset: Dataset, recipe: Recipe) -> None:
     augmented = ", ".join(recipe.data.augment)
     if augmented and dataset.latent:
         raise ConfigError(f"data.augment got {augmented}, but latents cannot be turned: set it to []")
@@ -213,17 +237,4 @@ def _check(dataset: Dataset, recipe: Recipe, num_classes: int) -> None:
         raise ConfigError(
             f"'{source}' holds states of shape {dataset.shape}, the model takes {(channels, side, side)}: "
             "set model.channels and model.input_size"
-        )
-    if not num_classes:
-        return
-    if dataset.labels is None:
-        raise ConfigError(
-            f"'{source}' has no labels, the model has {num_classes} classes: sort the images into a folder for each "
-            "class, add a dataset.json, or set model.num_classes=0"
-        )
-    highest = int(dataset.labels.max())
-    if highest >= num_classes:
-        raise ConfigError(
-            f"'{source}' has labels up to {highest}, the model has {num_classes} classes: set model.num_classes="
-            f"{highest + 1}"
         )

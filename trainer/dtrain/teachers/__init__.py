@@ -99,6 +99,8 @@ def load(spec: str, image_size: int, device: torch.device) -> Teacher:
         return _published(name, location, image_size, device)
     if Path(spec).exists():
         return _own(_newest(Path(spec)), image_size, device)
+    if "/" in spec:
+        raise ConfigError(f"no teacher at '{spec}': train one ('dtrain run digits-teacher') or name a published one")
     known = ", ".join(TEACHERS)
     raise ConfigError(f"unknown teacher '{spec}': choose from {known}, or give a checkpoint of dtrain's own ViT")
 
