@@ -6,7 +6,7 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -20,15 +20,6 @@ NAMES = ("SiT", "DiT")
 WIDTH = {"hidden_size": 24, "depth": 2, "num_heads": 3}
 TINY = {"input_size": 6, "size": WIDTH, "channels": 3, "num_classes": 5}
 CONDITIONS = ({}, {"qk_norm": True}, {"num_classes": 0}, {"null_class": False}, {"patch_size": 3, "channels": 2})
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads only slow these tiny nets down."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 def on_meta(name: str, **settings: object) -> nn.Module:

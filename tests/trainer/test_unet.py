@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -16,15 +15,6 @@ from dtrain.models.unet import AttentionGate, ConvNextBlock, Downsample, Sinusoi
 
 NAMES = ("OneResUNet", "TwoResUNet", "AttentionUNet")
 TINY = {"dim": 8, "dim_mults": (1, 2, 3), "channels": 3}
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads only slow these tiny nets down."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 def on_meta(name: str, **settings: object) -> nn.Module:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -15,15 +14,6 @@ from dtrain.models import available, build
 TINY = {
     "image_size": 6, "patch_size": 2, "channels": 3, "num_classes": 5, "hidden_size": 24, "depth": 2, "num_heads": 3,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads only slow these tiny nets down."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 def tiny(**settings: int) -> nn.Module:
