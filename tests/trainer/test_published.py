@@ -192,7 +192,7 @@ def test_our_unets(tmp_path: Path, weights: str) -> None:
 @pytest.mark.parametrize("latent", [{}, LATENT])
 def test_our_flows(tmp_path: Path, noise_time: int, form: str, latent: dict[str, Any]) -> None:
     network, process = transformer(), FLOW | {"noise_time": noise_time}
-    data = {"image_size": 32 if latent else 4, "latent": latent}
+    data = {"image_size": 32 if latent else 4, "latent": latent, "label_dropout": 0.1}
     found = published.load(ours(tmp_path, network, process=process, objective={"name": "flow"}, data=data), "online")
     assert (found.process, found.prediction) == (FlowProcess("cosine", noise_time), "velocity")
     assert found.sampler == Sampler("euler_maruyama", {"form": form})
@@ -212,6 +212,11 @@ def test_our_chains(tmp_path: Path, name: str, variance: str | None, latent: dic
     learned = {"variance": variance} if variance else {}
     assert found.sampler == Sampler("ddpm", {**learned, "clip_x0": not latent})
     assert found.classes == Classes(5, None)
+
+
+def test_a_null_label_that_was_never_trained_is_none(tmp_path: Path) -> None:
+    path = ours(tmp_path, transformer(), process=FLOW, objective={"name": "flow"}, data={"label_dropout": 0.0})
+    assert published.load(path).classes == Classes(5, None)
 
 
 def test_our_repa_leaves_its_projectors_and_an_unconditional_one_has_no_classes(tmp_path: Path) -> None:

@@ -120,9 +120,13 @@ def _check_same(recipe: dict[str, Any], saved: dict[str, Any], out: Path) -> Non
     for section in ("model", "process", "objective", "ema"):
         if recipe[section] != saved.get(section):
             raise ConfigError(f"'{out}' was trained with {section} = {saved.get(section)}, got {recipe[section]}")
-    for key in ("batch_size", "seed"):
-        if recipe["train"][key] != saved["train"][key]:
-            raise ConfigError(f"'{out}' was trained with {key} = {saved['train'][key]}, got {recipe['train'][key]}")
+    for section, key in (
+        ("train", "batch_size"), ("train", "seed"), ("data", "image_size"), ("data", "augment"),
+        ("data", "label_dropout"),
+    ):  # fmt: skip
+        before, now = saved[section].get(key), recipe[section][key]
+        if now != before:
+            raise ConfigError(f"'{out}' was trained with {key} = {before}, got {now}")
 
 
 def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Report) -> Run:

@@ -106,7 +106,7 @@ def _ours(saved: checkpoint.Checkpoint, path: Path, weights: str, given: Mapping
         shape, notes, variance = (int(recipe.model.get("channels", 3)), size, size), (), None
     return Denoiser(
         network, dict(recipe.model), process, objectives.prediction(recipe.objective), shape, saved.step, weights,
-        reasons + notes, variance, _classes(network), None, latent,
+        reasons + notes, variance, _own_classes(network, recipe.data.label_dropout), None, latent,
         conventions.default_sampler(process, variance, clip_x0=latent is None),
     )  # fmt: skip
 
@@ -195,6 +195,12 @@ def _space(latent: Latent | None) -> tuple[str, ...]:
     if latent is None:
         return ("pixels by its channels",)
     return (f"latents by its 4 channels, decoded by {latent['vae']}: assumed, as published",)
+
+
+def _own_classes(network: nn.Module, label_dropout: float) -> Classes | None:
+    """Without dropped labels the row of the null label was never trained."""
+    classes = _classes(network)
+    return classes if classes is None or label_dropout else replace(classes, null_label=None)
 
 
 def _classes(network: nn.Module) -> Classes | None:
