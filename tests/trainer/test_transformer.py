@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from drun.errors import ConfigError
 from dtrain.models import available, build
-from dtrain.models.transformer import SIZES, Size, fold_head, position_table, transformer_config
+from dtrain.models.transformer import SIZES, Size, position_table
+from dtrain.shapes import fold_head, transformer_config
 
 NAMES = ("SiT", "DiT")
 WIDTH = {"hidden_size": 24, "depth": 2, "num_heads": 3}

@@ -12,8 +12,8 @@ from torch import Tensor
 from drun.errors import CheckpointError, ConfigError
 from drun.process import SCHEDULES, DiscreteProcess
 from dtrain.layouts import State
-from dtrain.models.transformer import fold_head, transformer_config
 from dtrain.settings import whole_number
+from dtrain.shapes import fold_head, transformer_config
 
 #: Tables of the diffusion process and counters that lie beside a network's weights, and follow from other things.
 BUFFERS = {

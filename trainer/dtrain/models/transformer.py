@@ -190,7 +190,7 @@ class SiT(nn.Module):
         self.config: dict[str, Any] = {
             "name": type(self).__name__,
             "input_size": input_size,
-            "size": _name_or_mapping(resolved),
+            "size": name_or_mapping(resolved),
             "patch_size": patch_size,
             "channels": channels,
             "num_classes": num_classes,
@@ -328,94 +328,8 @@ def check_image(name: str, x: Tensor, channels: int, side: int) -> None:
         )
 
 
-def transformer_config(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """What a state dict says of the SiT or DiT that it is of, or None if it is of neither.
-
-    Args:
-        state: tensors by key, without prefixes of wrappers; `projectors.*` and other foreign keys do not matter.
-
-    Returns:
-        The keywords of `SiT`, and out_channels: channels for a SiT, twice as many for a DiT, and either for the
-        published SiT, whose second half of output channels is unused (see `fold_head`). Where neither the shapes nor
-        `SIZES` say the number of heads, `size["num_heads"]` is None.
-    """
-    if any(key not in state or state[key].ndim != ndim for key, ndim in _MARKERS.items()):
-        return None
-    hidden, channels, patch = state["x_embedder.proj.weight"].shape[:3]
-    num_tokens, num_rows = state["pos_embed"].shape[1], state["final_layer.linear.weight"].shape[0]
-    side = math.isqrt(num_tokens)
-    widths = {tuple(state[key].shape[1:]) for key in _OF_WIDTH} | {tuple(state["pos_embed"].shape[2:])}
-    if widths != {(hidden,)} or side**2 != num_tokens or num_rows % patch**2:
-        return None
-    labels = state.get("y_embedder.embedding_table.weight")
-    num_labels = 0 if labels is None else len(labels)
-    # A table of one row can have no null label: there would be no class beside it.
-    null_class = num_labels != 1
-    return {
-        "input_size": side * patch,
-        "size": _size_of(state, hidden),
-        "patch_size": patch,
-        "channels": channels,
-        "num_classes": max(num_labels - null_class, 0),
-        "null_class": null_class,
-        "qk_norm": _Q_NORM in state,
-        "out_channels": num_rows // patch**2,
-    }
-
-
-def fold_head(weight_or_bias: Tensor, patch_size: int, channels: int, keep: int) -> Tensor:
-    """The rows of `final_layer.linear` that make the first `keep` of its `channels` output channels.
-
-    Args:
-        weight_or_bias: (patch_size^2 channels, ...); row (i patch_size + j) channels + c makes channel c of the
-            pixel in row i, column j of a patch.
-
-    Returns:
-        (patch_size^2 keep, ...), a copy.
-
-    Raises:
-        ConfigError: another number of rows, or `keep` not in 1 .. channels.
-    """
-    expected = patch_size**2 * channels
-    if len(weight_or_bias) != expected:
-        raise ConfigError(
-            f"The head has the wrong size: got {len(weight_or_bias)} rows, expected {expected} for {channels} channels "
-            f"and patch_size {patch_size}; check both."
-        )
-    if not 1 <= keep <= channels:
-        raise ConfigError(f"keep is wrong: got {keep}, expected 1 to {channels}, the head's output channels.")
-    by_channel = weight_or_bias.reshape(patch_size**2, channels, *weight_or_bias.shape[1:])
-    return by_channel[:, :keep].flatten(0, 1).clone()
-
-
-_Q_NORM = "blocks.0.attn.q_norm.weight"
-#: Keys that only these nets have together, and their numbers of dimensions.
-_MARKERS = {
-    "pos_embed": 3, "x_embedder.proj.weight": 4, "t_embedder.mlp.0.weight": 2, "t_embedder.mlp.2.weight": 2,
-    "blocks.0.attn.qkv.weight": 2, "blocks.0.attn.proj.weight": 2, "blocks.0.mlp.fc1.weight": 2,
-    "blocks.0.mlp.fc2.weight": 2, "blocks.0.adaLN_modulation.1.weight": 2, "final_layer.linear.weight": 2,
-    "final_layer.adaLN_modulation.1.weight": 2,
-}  # fmt: skip
-#: Those that map from the net's width.
-_OF_WIDTH = (
-    "t_embedder.mlp.2.weight", "blocks.0.attn.qkv.weight", "blocks.0.attn.proj.weight", "blocks.0.mlp.fc1.weight",
-    "blocks.0.adaLN_modulation.1.weight", "final_layer.linear.weight", "final_layer.adaLN_modulation.1.weight",
-)  # fmt: skip
-
-
-def _size_of(state: Mapping[str, Tensor], hidden: int) -> str | dict[str, Any]:
-    depth = 1
-    while f"blocks.{depth}.attn.qkv.weight" in state:
-        depth += 1
-    if _Q_NORM in state:
-        return _name_or_mapping(Size(hidden, depth, hidden // len(state[_Q_NORM])))
-    for name, size in SIZES.items():
-        if (size.hidden_size, size.depth) == (hidden, depth):
-            return name
-    return {"hidden_size": hidden, "depth": depth, "num_heads": None}
-
-
-def _name_or_mapping(size: Size) -> str | dict[str, Any]:
+def name_or_mapping(size: Size) -> str | dict[str, Any]:
+    """The name of a published size, or the numbers of another."""
     return next((name for name, known in SIZES.items() if known == size), asdict(size))
 
 
