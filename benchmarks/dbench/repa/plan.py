@@ -16,7 +16,10 @@ LABELS = {PLAIN: "plain", REPA: "REPA"}
 RECIPES = {PLAIN: "digits-sit", REPA: "digits-sit-repa"}
 TEACHER = "digits-teacher"
 #: What the suite itself says about both runs.
-DECIDED = {"train.seed": "--seeds", "train.steps": "--steps", "train.save_every": "--every"}
+DECIDED = {
+    "train.seed": "--seeds", "train.steps": "--steps", "train.save_every": "--every",
+    "optimizer.decay_share": "the suite, for a constant rate,",
+}  # fmt: skip
 #: All are kept: each is a point of a curve.
 KEEP = 1_000_000
 #: Depths in noise at which blocks are compared: REPA's time, 0 for the image and 1 for noise.
@@ -94,12 +97,13 @@ def teacher_of(recipe: Recipe) -> str:
 
 
 def _schedule(settings: Settings, seed: int) -> list[str]:
-    """One small preview at the end: the loop draws at least that."""
+    """One small preview at the end: the loop draws at least that. A constant rate: every point of a curve is then a run
+    of that many steps, while a rate that falls would favour the last."""
     train = {
         "seed": seed, "steps": settings.steps, "save_every": settings.every, "preview_every": settings.steps,
         "num_previews": 1, "preview_steps": 1, "keep_checkpoints": KEEP,
     }  # fmt: skip
-    return [f"train.{key}={value}" for key, value in train.items()]
+    return ["optimizer.decay_share=0.0", *(f"train.{key}={value}" for key, value in train.items())]
 
 
 def _check_key(option: str, assignment: str) -> None:
