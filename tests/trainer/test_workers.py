@@ -24,7 +24,7 @@ CPU = Placement(torch.device("cpu"), "fp32", compile=False, reasons=())
 SMALL = [
     "train.steps=6", "train.batch_size=8", "train.log_every=1", "train.save_every=3", "train.preview_every=6",
     "train.num_previews=1", "train.preview_steps=2", "model.size={hidden_size=16,depth=2,num_heads=2}",
-    "data.augment=['hflip']", "optimizer.learning_rate=1e-2",
+    "data.augment=['hflip']", "optimizer.learning_rate=1e-2", "optimizer.decay_share=0.0",
 ]  # fmt: skip
 
 #: One process of a run. accelerate starts FSDP on GPUs only, so it is told here.
