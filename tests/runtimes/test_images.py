@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,25 @@ def test_images_of_a_folder_are_read_in_order(tmp_path: Path) -> None:
         images.write_png(images.image_path(tmp_path, i), image)
     np.testing.assert_array_equal(np.stack(list(images.read_all(tmp_path, 12))), written)
     assert images.image_path(tmp_path, 3).name == "000003.png"
+
+
+@pytest.mark.parametrize(
+    ("conversion", "level_of"),
+    [
+        ("round", lambda x: int(np.rint((x + 1) * 127.5))),
+        ("floor", lambda x: int(127.5 * x + 127.5)),  # REPA: (x + 1) / 2 * 255, cut off
+        ("adm", lambda x: int(127.5 * x + 128)),      # guided-diffusion, DiT and SiT
+    ],
+)  # fmt: skip
+def test_conversions_of_the_papers(conversion: str, level_of: Callable[[float], int]) -> None:
+    values = [-1.5, -1.0, -0.9973, -0.5, 0.0, 0.0019, 0.3, 0.999, 1.0, 1.2]
+    x = np.array(values).reshape(1, 1, 1, -1)
+    expected = [min(max(level_of(value), 0), 255) for value in values]
+    assert images.to_uint8(x, conversion)[0, 0, :, 0].tolist() == expected
+
+
+def test_repas_conversion_is_half_a_level_darker() -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 1, 100, 100))
+    means = {name: float(images.to_uint8(x, name).mean()) for name in images.CONVERSIONS}
+    assert means["round"] - means["floor"] == pytest.approx(0.5, abs=0.02)
+    assert means["adm"] == pytest.approx(means["round"], abs=0.02)

@@ -208,3 +208,16 @@ def test_endless_overflow_ends_with_a_sentence(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(loop, "Workers", Scaled)
     with pytest.raises(UserError, match=f"fp16 overflowed {MAX_SKIPPED} times in a row: training stopped"):
         loop.train(config.load("digits-sit", SMALL), tmp_path, CPU, False, silent)
+
+
+def test_a_resumed_alignment_goes_on_bit_for_bit(alone: Path, aligned: list[str], tmp_path: Path) -> None:
+    """Weights, projectors, average and optimizer, on one process."""
+    half = [each.replace("train.steps=6", "train.steps=3") for each in aligned]
+    loop.train(config.load("digits-sit-repa", half), tmp_path, CPU, False, silent)
+    last = loop.train(config.load("digits-sit-repa", aligned), tmp_path, CPU, True, silent)
+    got, expected = checkpoint.read(last), checkpoint.read(alone / last.name)
+    assert losses(tmp_path) == losses(alone)
+    for part in ("model", "ema", "optimizer", "objective"):
+        a, b = tensors(getattr(got, part)), tensors(getattr(expected, part))
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a), part
