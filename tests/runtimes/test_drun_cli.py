@@ -399,7 +399,9 @@ def test_debug_shows_the_traceback(make_bundle: MakeBundle, python: Python) -> N
 def test_control_c(make_bundle: MakeBundle, tmp_path: Path) -> None:
     path, folder = make_bundle(), tmp_path / "out"
     options = ["--backend", "null", "--bundle", path, "--steps", "50", "-n", "9999", "--out", folder]
-    with subprocess.Popen([sys.executable, "-c", MAIN, *options], stderr=subprocess.PIPE, text=True) as process:
+    # A shell's background jobs, and what they start, ignore the signal.
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {MAIN}"
+    with subprocess.Popen([sys.executable, "-c", code, *options], stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         while not (folder / "000003.png").is_file() and time.monotonic() < deadline:
             time.sleep(0.05)
