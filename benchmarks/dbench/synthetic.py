@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from drun.errors import ConfigError
 from drun.files import write_json
 from dtrain import checkpoint, config, latents, models
 from dtrain.checkpoint import Checkpoint
 from dtrain.config import Recipe
 from dtrain.latent_files import shard_path
 from dtrain.teachers.families import TEACHERS, Variant
+from dtrain.teachers.weights import load_transformers
 
 SEED = 0
 #: Standard deviation of a latent's posterior; its mean is N(0, 1).
@@ -128,21 +127,13 @@ def published_config(name: str, image_size: int) -> dict[str, Any]:
 
 def _write_published(name: str, variant: Variant, image_size: int, folder: Path) -> Path:
     fields = published_config(name, image_size)
-    library = _transformers()
+    library = load_transformers()
     kind = getattr(library, variant.family.model)
     options = {"add_pooling_layer": False} if variant.family.model == "ViTModel" else {}
     network = kind(kind.config_class(**fields), **options)
     with _no_bars(library):
         network.save_pretrained(folder)
     return folder
-
-
-def _transformers() -> Any:
-    try:
-        return import_module("transformers")
-    except ImportError as error:
-        message = "published teachers need the package transformers"
-        raise ConfigError(f"{message}: install it with: pip install 'dexport[repa]'") from error
 
 
 @contextmanager

@@ -24,10 +24,9 @@ from drun.errors import ConfigError
 from drun.files import read_json
 from dtrain import config, models
 from dtrain import device as devices
-from dtrain.batches import batch_indices
 from dtrain.config import Recipe
 from dtrain.device import Placement
-from dtrain.loop import Run, read_ahead, start, update
+from dtrain.loop import Run, read, read_ahead, start, update
 from dtrain.workers import Workers
 
 META = torch.device("meta")
@@ -68,9 +67,7 @@ class Trial:
 
     def read(self) -> None:
         """What is read for a step, beside the step before."""
-        train = self.run.recipe.train
-        indices = batch_indices(len(self.run.dataset), train.batch_size, train.seed, self.run.step)
-        self.run.dataset.read(indices, self.run.objective.needs_pictures)
+        read(self.run, self.run.step)
 
     @property
     def loss(self) -> float:

@@ -207,8 +207,8 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Candi
 
 def test_the_candidates_differ_in_their_teacher_alone(opened: dict[str, Candidate]) -> None:
     live, cached, none = (opened[f"teacher {word}"] for word in ("live", "cached", "none"))
-    assert (len(live.trial.run.objective.teachers), live.trial.run.objective.needs_pictures) == (1, True)
-    assert (len(cached.trial.run.objective.cached), cached.trial.run.objective.needs_pictures) == (1, False)
+    assert (len(live.trial.run.objective.teachers), live.trial.run.objective.needs_pictures(0)) == (1, True)
+    assert (len(cached.trial.run.objective.cached), cached.trial.run.objective.needs_pictures(0)) == (1, False)
     assert type(none.trial.run.objective).__module__ == "dtrain.objectives.flow"
     assert live.trial.loss == pytest.approx(cached.trial.loss, rel=1e-3)  # features of 16 bits
     assert live.flops.network == cached.flops.network == none.flops.network > 0

@@ -197,6 +197,7 @@ def test_alignment_stops_but_every_weight_keeps_a_gradient(teacher_file: Path) -
     objective = repa(teacher_file, stop_after=10)
     module = objective.wrap(student())
     assert "alignment" in objective.loss(module, batch(step=9))
+    assert (objective.needs_pictures(9), objective.needs_pictures(10)) == (True, False)
     objective.teachers = []  # none is asked any more
     losses = objective.loss(module, batch(step=10))
     losses["loss"].backward()
@@ -213,10 +214,10 @@ def test_cached_features_give_the_same_loss_without_a_teacher(teacher_file: Path
     module = live.wrap(network)
     cached.attend(dataset, silent)
     assert cached.teachers == []
-    assert not cached.needs_pictures
-    assert live.needs_pictures
+    assert not cached.needs_pictures(0)
+    assert live.needs_pictures(0)
     expected = float(live.loss(module, batch())["loss"].detach())
-    features = tuple(torch.from_numpy(each) for each in cached.features(np.arange(6)))
+    features = tuple(torch.from_numpy(each) for each in cached.features(np.arange(6), 0))
     given = replace(batch(with_pictures=False), features=features)
     got = float(cached.loss(module, given)["loss"].detach())
     assert got == pytest.approx(expected, abs=1e-4)

@@ -221,3 +221,17 @@ def test_a_resumed_alignment_goes_on_bit_for_bit(alone: Path, aligned: list[str]
         a, b = tensors(getattr(got, part)), tensors(getattr(expected, part))
         assert a.keys() == b.keys()
         assert all(torch.equal(a[name], b[name]) for name in a), part
+
+
+def test_an_alignment_may_end_between_two_lines_of_the_log(aligned: list[str], tmp_path: Path) -> None:
+    """The line's mean of the alignment is over the steps that had one."""
+    every, rare = tmp_path / "every", tmp_path / "rare"
+    for out, log_every in ((every, 1), (rare, 6)):
+        changed = [each.replace("log_every=1", f"log_every={log_every}") for each in aligned]
+        changed = [each.replace("save_every=3", "save_every=6") for each in changed]
+        loop.train(config.load("digits-sit-repa", [*changed, "objective.stop_after=2"]), out, CPU, False, silent)
+    lines = [json.loads(line) for line in (every / "log.jsonl").read_text().splitlines()]
+    (last,) = [json.loads(line) for line in (rare / "log.jsonl").read_text().splitlines()]
+    assert [("alignment" in line) for line in lines] == [True, True, False, False, False, False]
+    assert last["alignment"] == pytest.approx(sum(line["alignment"] for line in lines[:2]) / 2, rel=1e-5)
+    assert last["loss"] == pytest.approx(sum(line["loss"] for line in lines) / 6, rel=1e-5)

@@ -31,7 +31,7 @@ def recipes() -> None:
 @app.command()
 def run(
     recipe: Annotated[str, typer.Argument(help="A name from 'dtrain recipes', or a .toml file.")],
-    data: Annotated[str | None, typer.Option(help="A folder, .zip or .npy stack (default: the recipe's).")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder, .zip, .npy stack or latents (default: recipe's).")] = None,
     out: Annotated[Path | None, typer.Option(help="Output folder (default: runs/<recipe>/).")] = None,
     set_: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Such as train.steps=100; repeatable.")

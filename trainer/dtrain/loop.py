@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def train(recipe: Recipe, out: Path, placement: Placement, resume: bool, report:
         images. UserError: the loss is not finite; the last checkpoint is from before that.
     """
     if not recipe.data.source:
-        raise ConfigError(f"recipe '{recipe.name}' brings no images: add --data with a folder, .zip or .npy stack")
+        raise ConfigError(f"recipe '{recipe.name}' brings no images: add --data with a folder, .zip or latents")
     workers = Workers(placement)
     report = report if workers.is_first else silent
     _check_recipe(recipe, out, resume)
@@ -190,26 +191,28 @@ def _extra(wrapped: nn.Module, network: nn.Module) -> nn.ModuleDict:
 
 def read_ahead(run: Run) -> Iterator[list[Part]]:
     """This process's parts of each step's batch, read while the step before is computed."""
-    train, needs = run.recipe.train, run.objective.needs_pictures
-    parts = run.workers.parts(train.batch_size, train.accumulate)
-
-    def read(step: int) -> list[Part]:
-        indices = batch_indices(len(run.dataset), train.batch_size, train.seed, step)
-        return [(part, indices[part], _read(run, indices[part], needs)) for part in parts]
-
+    num_steps = run.recipe.train.steps
     with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read, run.step)
-        for step in range(run.step, train.steps):
+        coming = reader.submit(read, run, run.step)
+        for step in range(run.step, num_steps):
             batch = coming.result()
-            if step + 1 < train.steps:
-                coming = reader.submit(read, step + 1)
+            if step + 1 < num_steps:
+                coming = reader.submit(read, run, step + 1)
             while run.step == step:  # until the step is not skipped
                 yield batch
 
 
-def _read(run: Run, indices: Indices, pictures: bool) -> Arrays:
-    features = tuple(torch.from_numpy(each) for each in run.objective.features(indices))
-    arrays = replace(run.dataset.read(indices, pictures), features=features)
+def read(run: Run, step: int) -> list[Part]:
+    """This process's parts of the batch of a step, with all that its teachers need, on the CPU."""
+    train = run.recipe.train
+    indices = batch_indices(len(run.dataset), train.batch_size, train.seed, step)
+    parts = run.workers.parts(train.batch_size, train.accumulate)
+    return [(part, indices[part], _read(run, indices[part], step)) for part in parts]
+
+
+def _read(run: Run, indices: Indices, step: int) -> Arrays:
+    features = tuple(torch.from_numpy(each) for each in run.objective.features(indices, step))
+    arrays = replace(run.dataset.read(indices, run.objective.needs_pictures(step)), features=features)
     return arrays.pinned() if run.workers.device.type == "cuda" else arrays
 
 
@@ -265,14 +268,18 @@ def _due(step: int, every: int, last: int) -> bool:
 
 
 def _scalars(run: Run, elapsed_s: float) -> dict[str, float]:
-    """What is logged about the steps since the last look; one synchronisation with the device for many steps."""
+    """What is logged about the steps since the last look; one synchronisation with the device for many steps.
+
+    Not every step has every loss: an alignment ends.
+    """
     num_steps = len(run.pending)
-    names = list(run.pending[0])
-    table = torch.stack([torch.stack([losses[name].float() for name in names]) for losses in run.pending])
-    columns = run.workers.mean(table).T.tolist()
-    _check_finite(columns[names.index("loss")], run.step - num_steps + 1)
+    names = list(dict.fromkeys(name for losses in run.pending for name in losses))
+    columns = [[losses[name].float() for losses in run.pending if name in losses] for name in names]
+    values = iter(run.workers.mean(torch.stack([value for column in columns for value in column])).tolist())
+    logged = {name: list(islice(values, len(column))) for name, column in zip(names, columns, strict=True)}
+    _check_finite(logged["loss"], run.step - num_steps + 1)
     run.pending.clear()
-    return {name: math.fsum(column) / num_steps for name, column in zip(names, columns, strict=True)} | {
+    return {name: math.fsum(column) / len(column) for name, column in logged.items()} | {
         "gradient_norm": float(run.gradient_norm),
         "learning_rate": run.optimizer.param_groups[0]["lr"],
         "images_per_s": num_steps * run.recipe.train.batch_size / elapsed_s,

@@ -45,7 +45,6 @@ Predict = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 class Objective(Protocol):
     prediction: str | None           # see drun.prediction; None: this objective trains no denoiser
-    needs_pictures: bool
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """The module that is trained: the network, with what the objective adds to it. Keys of both stay apart."""
@@ -53,8 +52,11 @@ class Objective(Protocol):
     def attend(self, dataset: Dataset, report: Report) -> None:
         """Look at the data before the first step: fill caches, refuse what does not fit."""
 
-    def features(self, indices: NDArray[np.int64]) -> list[NDArray[Any]]:
-        """What is cached of these images; read beside the training."""
+    def needs_pictures(self, step: int) -> bool:
+        """Whether teachers look at the batch of this step."""
+
+    def features(self, indices: NDArray[np.int64], step: int) -> list[NDArray[Any]]:
+        """What teachers saw in these images once, if this step needs it; read beside the training."""
 
     def loss(self, module: nn.Module, batch: Batch) -> Losses:
         """module: what `wrap` gave, maybe compiled and distributed."""
@@ -63,15 +65,16 @@ class Objective(Protocol):
 class Plain:
     """An objective that trains the network alone."""
 
-    needs_pictures = False
-
     def wrap(self, network: nn.Module) -> nn.Module:
         return network
 
     def attend(self, dataset: Dataset, report: Report) -> None:
         pass
 
-    def features(self, indices: NDArray[np.int64]) -> list[NDArray[Any]]:
+    def needs_pictures(self, step: int) -> bool:
+        return False
+
+    def features(self, indices: NDArray[np.int64], step: int) -> list[NDArray[Any]]:
         return []
 
 

@@ -93,9 +93,12 @@ class Objective(Plain):
         self.cached: list[NDArray[Any]] = []
         self.checked = False
 
-    @property
-    def needs_pictures(self) -> bool:  # type: ignore[override]
-        return not self.cached
+    def aligns(self, step: int) -> bool:
+        """Whether the alignment has not ended yet."""
+        return self.stop_after == 0 or step < self.stop_after
+
+    def needs_pictures(self, step: int) -> bool:
+        return self.aligns(step) and not self.cached
 
     def wrap(self, network: nn.Module) -> nn.Module:
         blocks = getattr(network, "blocks", None)
@@ -136,7 +139,7 @@ class Objective(Plain):
             return output  # type: ignore[no-any-return]
 
         losses = self.base.losses(listen, batch)
-        if 0 < self.stop_after <= batch.step:
+        if not self.aligns(batch.step):
             # Distributed training waits for a gradient of every weight.
             return losses | {"loss": losses["loss"] + 0 * sum(tokens.sum() for tokens in projected)}
         alignment = self.alignment(projected, self.seen(batch))
@@ -152,8 +155,8 @@ class Objective(Plain):
             pairs = zip(projected, wanted, strict=True)
             return torch.stack([self.distance(tokens.float(), each, self.temperature) for tokens, each in pairs]).mean()
 
-    def features(self, indices: NDArray[np.int64]) -> list[NDArray[Any]]:
-        return [cached[indices] for cached in self.cached]
+    def features(self, indices: NDArray[np.int64], step: int) -> list[NDArray[Any]]:
+        return [cached[indices] for cached in self.cached] if self.aligns(step) else []
 
     def seen(self, batch: Batch) -> list[Tensor]:
         """What each teacher sees: (N, T, D).

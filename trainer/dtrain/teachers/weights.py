@@ -40,7 +40,7 @@ def load_network(name: str, variant: Variant, location: str, image_size: int) ->
         CheckpointError: weights that are missing, damaged, of another class, or do not fit.
     """
     input_size = variant.family.input_size(image_size, name)
-    library = _library()
+    library = load_transformers()
     path = _find(name, variant, location)
     network = _build(library, variant, path)
     _check(network.config, variant, path, input_size)
@@ -155,7 +155,8 @@ def _quiet(library: Any) -> Iterator[None]:
             library.logging.enable_progress_bar()
 
 
-def _library() -> Any:
+def load_transformers() -> Any:
+    """The module `transformers`. Raises ConfigError with the install line where there is none."""
     try:
         return import_module("transformers")
     except ImportError as error:
@@ -179,7 +180,7 @@ def _find(name: str, variant: Variant, location: str) -> Path:
 
 def _download(name: str, repository: str) -> Path:
     """The folder of the local cache that holds a repository's weights and configuration, if it has one."""
-    library, hub = _library(), import_module("huggingface_hub")
+    library, hub = load_transformers(), import_module("huggingface_hub")
     try:
         with _quiet(library):
             weights = Path(_fetch(hub, repository, WEIGHTS, None))
