@@ -103,3 +103,19 @@ def test_wrong_settings_are_named(assignment: str, message: str) -> None:
 def test_an_unknown_recipe_lists_the_known() -> None:
     with pytest.raises(ConfigError, match=r"unknown recipe 'cats': choose one of aerial-128, digits-sit"):
         config.load("cats")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('extends = "mine.toml"\n', "recipe 'mine.toml' extends itself, by mine.toml"),
+        ('extends = "digits-unet"\nsteps = 3\n', "has 'steps' outside of a section: put it below one such as .train."),
+        ("[train\n", "recipe 'mine.toml' is no TOML: "),
+        ('extends = "cats"\n', "unknown recipe 'cats'"),
+    ],
+)
+def test_wrong_recipe_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        config.load("mine.toml")

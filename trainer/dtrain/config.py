@@ -129,15 +129,23 @@ def from_dict(sections: dict[str, Any]) -> Recipe:
         raise ConfigError(f"recipe '{fields.get('name')}' is wrong: {error}") from error
 
 
-def _sections(name: str) -> dict[str, Any]:
+def _sections(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """The sections of a recipe file, laid over those of the recipe that it `extends`.
 
     A section that gives a `name` or `kind` replaces the whole one below, for these decide what its other keys mean.
     """
-    sections = tomllib.loads(_text(name))
-    if "extends" not in sections:
+    if name in above:
+        raise ConfigError(f"recipe '{name}' extends itself, by {' and '.join(above)}: take one 'extends' out")
+    try:
+        sections = tomllib.loads(_text(name))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"recipe '{name}' is no TOML: {error}") from error
+    base = sections.pop("extends", None)
+    if alone := [key for key, values in sections.items() if not isinstance(values, dict)]:
+        raise ConfigError(f"recipe '{name}' has '{alone[0]}' outside of a section: put it below one such as [train]")
+    if base is None:
         return sections
-    merged = _sections(sections.pop("extends"))
+    merged = _sections(str(base), (*above, name))
     for section, values in sections.items():
         merged[section] = values if {"name", "kind"} & set(values) else merged.get(section, {}) | values
     return merged
