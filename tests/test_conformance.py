@@ -11,15 +11,17 @@ import pytest
 import torch
 
 from dexport import writer
-from drun import backends, parity, samplers
-from drun import bundle as bundles
-from drun import process as processes
-from drun.bundle import Bundle
+from drun import backends
+from drun.bundle import reading as bundles
+from drun.bundle.reading import Bundle
 from drun.console import silent
+from drun.diffusion import process as processes
+from drun.diffusion import samplers
+from drun.diffusion.loop import sample
+from drun.diffusion.noise import PhiloxNoise
 from drun.errors import ConfigError
-from drun.loop import sample
-from drun.noise import PhiloxNoise
-from drun.sampling import Settings, open_sampling
+from drun.run import parity
+from drun.run.sampling import Settings, open_sampling
 from dtrain import checkpoint, config, models, published
 from dtrain.checkpoint import Checkpoint
 from dtrain.config import Recipe

@@ -16,8 +16,8 @@ from papers import Array, Network, dit, repa_sde, sit_sde
 from torch import nn
 
 from dexport import writer
-from drun import bundle as bundles
 from drun import cli
+from drun.bundle import reading as bundles
 from drun.console import silent
 from dtrain import models, published
 

@@ -44,7 +44,7 @@ def session(bundle: str, backend: str, batch: str, num_threads: str, num_calls: 
     """Import a backend's runtime, and call it so many times."""
     from dbench.inputs import example
     from drun import backends
-    from drun import bundle as bundles
+    from drun.bundle import reading as bundles
 
     opened = bundles.read(Path(bundle))
     inputs = example(opened, int(batch))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drun.errors import UserError
-from drun.images import image_path
+from drun.run.images import image_path
 
 #: Start the command as its console script does.
 DRUN = ("-c", "from drun.cli import main; main()")

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun import backends
-from drun.bundle import Bundle
+from drun.bundle.reading import Bundle
+from drun.diffusion.noise import PhiloxNoise
 from drun.errors import BackendUnavailable, ConfigError
-from drun.noise import PhiloxNoise
 
 Inputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64] | None]
 

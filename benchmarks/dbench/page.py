@@ -12,7 +12,7 @@ from typing import Any
 
 from dbench import chart
 from dbench.record import Row, number
-from drun.images import UInt8, to_pil
+from drun.run.images import UInt8, to_pil
 
 MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp"}
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from dbench.machine import Machine
 from dbench.timing import Spread
-from drun.bundle import Bundle
+from drun.bundle.reading import Bundle
 from drun.errors import UserError
 from drun.files import atomic, read_json, write_json
 

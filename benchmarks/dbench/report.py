@@ -17,14 +17,15 @@ from dbench.record import Result, Row, number, shown_command
 from dbench.repa import rows as repa
 from dbench.repa.section import section as repa_section
 from dbench.suites import quality
-from drun import backends, images, parity
-from drun import bundle as bundles
-from drun.bundle import Bundle
+from drun import backends
+from drun.bundle import reading as bundles
+from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.errors import DataError
 from drun.files import atomic, read_json
-from drun.images import UInt8
-from drun.run import GRID_IMAGES
+from drun.run import images, parity
+from drun.run.folder import GRID_IMAGES
+from drun.run.images import UInt8
 
 #: How far from real to noise the samples may lie, percent of the way by Fréchet distance.
 GOAL_PERCENT = 10.0

@@ -7,11 +7,11 @@ from pathlib import Path
 from dexport.latents import find_decoder
 from dexport.writer import write_bundle
 from drun import backends
-from drun import bundle as bundles
+from drun.bundle import reading as bundles
 from drun.commands import check, parity_table, parse_assignments
 from drun.console import progress, say
+from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import BackendUnavailable, ConfigError
-from drun.process import DiscreteProcess
 from dtrain import published
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from drun.bundle import Checkpoint, Classes, Data, FileEntry, Guidance, Manifest, Model, Tensor
-from drun.flow import FlowProcess
-from drun.process import Process
+from drun.bundle.manifest import Checkpoint, Classes, Data, FileEntry, Guidance, Manifest, Model, Tensor
+from drun.diffusion.process import Process
+from drun.diffusion.process.flow import FlowProcess
 from dtrain.published import Denoiser
 
 

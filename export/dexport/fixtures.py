@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dexport.latents import ImageDecoder
-from drun import labels, samplers
-from drun.bundle import Classes
+from drun.bundle.manifest import Classes
 from drun.console import Report
-from drun.flow import FlowProcess
-from drun.guidance import Guided, Predict, with_guidance
-from drun.loop import sample
-from drun.noise import PhiloxNoise
-from drun.process import Process
-from drun.sampling import Settings
-from drun.table import StepTable
+from drun.diffusion import samplers
+from drun.diffusion.guidance import Guided, Predict, with_guidance
+from drun.diffusion.loop import sample
+from drun.diffusion.noise import PhiloxNoise
+from drun.diffusion.process import Process
+from drun.diffusion.process.flow import FlowProcess
+from drun.diffusion.table import StepTable
+from drun.run import labels
+from drun.run.sampling import Settings
 from dtrain.published import Denoiser
 
 SEED = 20

@@ -10,12 +10,14 @@ from dexport.deploy import deployable, deployable_decoder
 from dexport.fixtures import write_golden
 from dexport.latents import ImageDecoder
 from dexport.targets import Part
-from drun import backends, parity
-from drun import bundle as bundles
-from drun.bundle import Artifact, Bundle, Checkpoint, Decoder, FileEntry, Manifest, Tensor, Tolerance
+from drun import backends
+from drun.bundle import reading as bundles
+from drun.bundle.manifest import MANIFEST, Artifact, Checkpoint, Decoder, FileEntry, Manifest, Tensor, Tolerance
+from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.errors import BundleError, ParityError
 from drun.files import atomic_folder, sha256
+from drun.run import parity
 from dtrain.published import Denoiser
 
 GOLDEN = "golden.npz"
@@ -70,7 +72,7 @@ def write_bundle(
         golden = FileEntry(GOLDEN, sha256(folder / GOLDEN))
         draft = Bundle(folder, replace(manifest, golden=golden, artifacts=(artifact,)))
         results = _prove(draft, artifact, report)
-        (folder / bundles.MANIFEST).write_text(_proven(draft.manifest, results).to_json())
+        (folder / MANIFEST).write_text(_proven(draft.manifest, results).to_json())
         bundles.read(folder)
     return results
 
@@ -79,7 +81,7 @@ def check_replaceable(out: Path, checkpoint_sha256: str) -> None:
     """Raises BundleError unless `out` is free, or a bundle of the same checkpoint that may be made anew."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
-    if not (out / bundles.MANIFEST).is_file():
+    if not (out / MANIFEST).is_file():
         raise BundleError(f"'{out}' exists and is no bundle: choose another -o")
     held = bundles.read(out).manifest.model.checkpoint
     if held["sha256"] != checkpoint_sha256:

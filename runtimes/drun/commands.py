@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from drun import backends as registry
-from drun import bundle as bundles
-from drun import parity
-from drun import samplers as sampler_registry
-from drun.bundle import Artifact, Bundle, Classes
+from drun.bundle import reading as bundles
+from drun.bundle.manifest import Artifact, Classes
+from drun.bundle.reading import Bundle
 from drun.console import progress, say
-from drun.decoder import has_pixels
+from drun.diffusion import samplers as sampler_registry
 from drun.errors import ConfigError, ParityError
-from drun.images import CONVERSIONS
-from drun.run import Output, run
-from drun.sampling import Settings, noise_digest, open_sampling
+from drun.run import parity
+from drun.run.decoder import has_pixels
+from drun.run.folder import Output, run
+from drun.run.images import CONVERSIONS
+from drun.run.sampling import Settings, noise_digest, open_sampling
 
 STATE_DTYPES = ("float32", "float64")
 

@@ -12,11 +12,11 @@ import pytest
 from dbench import cli
 from dexport import writer
 from drun import backends
-from drun import bundle as bundles
-from drun import run as drun_run
-from drun import sampling as drun_sampling
-from drun.bundle import Bundle
+from drun.bundle import reading as bundles
+from drun.bundle.reading import Bundle
 from drun.console import silent
+from drun.run import folder as drun_run
+from drun.run import sampling as drun_sampling
 from dtrain import config, device, published
 from dtrain.loop import train
 

@@ -16,7 +16,7 @@ from dbench.record import Result
 from dbench.suites import latency
 from dbench.suites.latency import Settings
 from drun import backends
-from drun.bundle import Bundle
+from drun.bundle.reading import Bundle
 from drun.console import silent
 from drun.errors import BackendUnavailable, ConfigError
 

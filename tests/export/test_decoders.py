@@ -19,13 +19,15 @@ from dexport import commands, fixtures, writer
 from dexport.latents import ImageDecoder, find_decoder
 from dexport.lint import FORBIDDEN
 from dexport.targets import onnx as onnx_target
-from drun import backends, parity
-from drun import bundle as bundles
-from drun.bundle import Bundle, FileEntry, Latent
+from drun import backends
+from drun.bundle import reading as bundles
+from drun.bundle.manifest import FileEntry, Latent
+from drun.bundle.reading import Bundle
 from drun.console import silent
-from drun.decoder import Decoder
 from drun.errors import BundleError, ConfigError
 from drun.files import sha256
+from drun.run import parity
+from drun.run.decoder import Decoder
 from dtrain import published
 from dtrain.published import Denoiser
 

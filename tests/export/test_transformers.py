@@ -13,15 +13,17 @@ import torch
 from torch import nn
 
 from dexport import deploy, fixtures, writer
-from drun import backends, parity
-from drun import bundle as bundles
-from drun.bundle import Bundle, Classes, Sampler
+from drun import backends
+from drun.bundle import reading as bundles
+from drun.bundle.manifest import Classes, Sampler
+from drun.bundle.reading import Bundle
 from drun.console import silent
+from drun.diffusion.process.discrete import DiscreteProcess
+from drun.diffusion.process.flow import FlowProcess
+from drun.diffusion.samplers import resolve
 from drun.errors import ParityError
-from drun.flow import FlowProcess
-from drun.process import DiscreteProcess
-from drun.samplers import resolve
-from drun.sampling import Settings, open_sampling
+from drun.run import parity
+from drun.run.sampling import Settings, open_sampling
 from dtrain import published
 from dtrain.published import Denoiser
 

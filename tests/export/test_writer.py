@@ -11,15 +11,17 @@ import torch
 from dexport import deploy, writer
 from dexport.lint import FORBIDDEN
 from dexport.targets import onnx as onnx_target
-from drun import backends, images, parity
-from drun import bundle as bundles
-from drun.bundle import Bundle
+from drun import backends
+from drun.bundle import manifest as manifests
+from drun.bundle import reading as bundles
+from drun.bundle.reading import Bundle
 from drun.console import silent
+from drun.diffusion.loop import sample
+from drun.diffusion.noise import PhiloxNoise
+from drun.diffusion.samplers import resolve, step_table
 from drun.errors import BundleError, ParityError
-from drun.loop import sample
-from drun.noise import PhiloxNoise
-from drun.samplers import resolve, step_table
-from drun.sampling import Settings, open_sampling
+from drun.run import images, parity
+from drun.run.sampling import Settings, open_sampling
 from dtrain import published
 
 #: Traced in half the time of a dynamic batch.
@@ -48,7 +50,7 @@ def test_the_bundle_is_complete_and_describes_the_checkpoint(bundle: Bundle, tin
     assert (artifact.format, artifact.precision, artifact.batch) == ("onnx", "fp32", (1, 8))
     assert artifact.parity["passed"]
     assert artifact.parity["worst"]["relative_l2"] > 0
-    assert json.loads(manifest.to_json())["schema_version"] == bundles.SCHEMA_VERSION
+    assert json.loads(manifest.to_json())["schema_version"] == manifests.SCHEMA_VERSION
 
 
 def test_the_graph_has_the_manifests_io_and_nothing_that_runtimes_misread(bundle: Bundle) -> None:

@@ -17,9 +17,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from drun import bundle as bundles
 from drun import cli
-from drun.noise import PhiloxNoise
+from drun.bundle import manifest as manifests
+from drun.bundle import reading as bundles
+from drun.diffusion.noise import PhiloxNoise
 
 SHAPE = (3, 8, 8)
 NUM_TIMESTEPS = 100
@@ -106,25 +107,25 @@ def write_golden(path: Path, conditional: bool) -> None:
     np.savez(path, spec=np.array(json.dumps(spec)), **arrays)
 
 
-def file_entry(path: Path) -> bundles.FileEntry:
-    return bundles.FileEntry(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+def file_entry(path: Path) -> manifests.FileEntry:
+    return manifests.FileEntry(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def tiny_manifest(artifact: bundles.Artifact, golden: bundles.FileEntry, conditional: bool) -> bundles.Manifest:
+def tiny_manifest(artifact: manifests.Artifact, golden: manifests.FileEntry, conditional: bool) -> manifests.Manifest:
     checkpoint = {"file": "tiny.pt", "sha256": "0" * 64, "weights": "ema", "step": 7, "settings": {}}
     io = [("x", "float32", ("N", *SHAPE), "noisy images"), ("t", "float32", ("N",), "time")]
-    return bundles.Manifest(
+    return manifests.Manifest(
         created_by="tests",
-        model=bundles.Model("gaussian", {}, NUM_TIMESTEPS, checkpoint),
+        model=manifests.Model("gaussian", {}, NUM_TIMESTEPS, checkpoint),
         process={"kind": "discrete", "schedule": "linear", "num_timesteps": NUM_TIMESTEPS},
         prediction="noise",
         time={"kind": "index", "dtype": "float32"},
-        data=bundles.Data("pixel", SHAPE),
-        sampler=bundles.Sampler("ddim"),
-        io=tuple(bundles.Tensor(*tensor) for tensor in io),
+        data=manifests.Data("pixel", SHAPE),
+        sampler=manifests.Sampler("ddim"),
+        io=tuple(manifests.Tensor(*tensor) for tensor in io),
         golden=golden,
         artifacts=(artifact,),
-        classes=bundles.Classes(NUM_CLASSES, null_label=NUM_CLASSES) if conditional else None,
+        classes=manifests.Classes(NUM_CLASSES, null_label=NUM_CLASSES) if conditional else None,
     )
 
 
@@ -137,9 +138,9 @@ def write_bundle(
     onnx.save(gaussian_onnx(batch[0] if batch[0] == batch[1] else "N", conditional, gain), network)
     write_golden(golden, conditional)
     worst = {"name": "call, batch 1, t = 0", "relative_l2": 1e-7}
-    artifact = bundles.Artifact(
+    artifact = manifests.Artifact(
         "onnx", "fp32", (file_entry(network),), batch, {"opset": 20}, {"onnx": onnx.__version__},
-        bundles.Tolerance(call=1e-5, trajectory=1e-4), {"checks": 4, "passed": True, "worst": worst},
+        manifests.Tolerance(call=1e-5, trajectory=1e-4), {"checks": 4, "passed": True, "worst": worst},
     )  # fmt: skip
     manifest = replace(tiny_manifest(artifact, file_entry(golden), conditional), **changes)
     (folder / "manifest.json").write_text(manifest.to_json())

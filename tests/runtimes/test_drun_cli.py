@@ -17,9 +17,10 @@ import pytest
 from typer.main import get_command
 
 import drun as package
-from drun import bundle as bundles
-from drun import cli, samplers
-from drun.noise import PhiloxNoise
+from drun import cli
+from drun.bundle import manifest as manifests
+from drun.diffusion import samplers
+from drun.diffusion.noise import PhiloxNoise
 
 Drun = Callable[..., Any]
 MakeBundle = Callable[..., Path]
@@ -118,7 +119,7 @@ def test_options_reach_the_run(make_bundle: MakeBundle, drun: Drun, tmp_path: Pa
 def test_the_command_line_goes_before_the_bundle_before_the_defaults(
     make_bundle: MakeBundle, drun: Drun, tmp_path: Path, arguments: list[str], sampler: str, options: dict[str, Any]
 ) -> None:
-    make_bundle(sampler=bundles.Sampler("ddim", {"eta": 0.5, "grid": "leading"}))
+    make_bundle(sampler=manifests.Sampler("ddim", {"eta": 0.5, "grid": "leading"}))
     assert drun("--steps", 3, "-n", 1, "--out", "here", *arguments).code == 0
     settings = record(tmp_path / "here")["settings"]
     assert settings["sampler"] == sampler
@@ -126,7 +127,7 @@ def test_the_command_line_goes_before_the_bundle_before_the_defaults(
 
 
 def test_latents_are_not_clipped_unless_asked_for(make_bundle: MakeBundle, drun: Drun, tmp_path: Path) -> None:
-    make_bundle(data=bundles.Data("latent", (3, 8, 8)), sampler=bundles.Sampler("euler", {}))
+    make_bundle(data=manifests.Data("latent", (3, 8, 8)), sampler=manifests.Sampler("euler", {}))
     for name, options in (("a", []), ("b", ["--set", "clip_x0=true"])):
         result = drun("--backend", "null", "--steps", 3, "-n", 2, "--sampler", "ddim", "--out", name, *options)
         assert result.code == 0
@@ -492,7 +493,7 @@ def test_a_backend_that_does_not_load(make_bundle: MakeBundle, python: Python, b
 
 SAMPLER = '''"""One jump, whatever the number of steps."""
 
-from drun.table import Step
+from drun.diffusion.table import Step
 
 CLIP_X0 = True
 
@@ -515,7 +516,7 @@ class Runtime(Null):
 def extended(tmp_path: Path, bare: Path) -> list[Path]:
     """A copy of the package with one more sampler and one more backend: two new files, nothing edited."""
     copy = shutil.copytree(RUNTIMES / "drun", tmp_path / "copy" / "drun", ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "samplers" / "jump.py").write_text(SAMPLER)
+    (copy / "diffusion" / "samplers" / "jump.py").write_text(SAMPLER)
     (copy / "backends" / "again.py").write_text(BACKEND)
     return [copy.parent, bare]
 
@@ -537,6 +538,6 @@ def test_a_dropped_in_file_is_found_by_name(
 
 
 def test_a_dropped_in_file_is_named_where_another_is_not_found(python: Python, extended: list[Path]) -> None:
-    script = "from drun import samplers; samplers.defaults('plms')"
+    script = "from drun.diffusion import samplers; samplers.defaults('plms')"
     refused = python("-c", script, path=extended).stderr
     assert "choose one of ddim, ddpm, dpmpp_2m, euler, euler_maruyama, heun, jump" in refused

@@ -1,6 +1,6 @@
 import pytest
 
-from drun.process import DiscreteProcess
+from drun.diffusion.process.discrete import DiscreteProcess
 from dtrain import config
 from dtrain.config import Recipe
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from drun import process as processes
+from drun.diffusion import process as processes
+from drun.diffusion.prediction import COMPONENTS
 from drun.errors import ConfigError
-from drun.prediction import COMPONENTS
 from dtrain import config, models, objectives
 
 

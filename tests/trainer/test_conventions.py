@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from drun import samplers
-from drun.bundle import Sampler
+from drun.bundle.manifest import Sampler
+from drun.diffusion import samplers
+from drun.diffusion.process.discrete import DiscreteProcess
+from drun.diffusion.process.flow import FlowProcess
 from drun.errors import CheckpointError, ConfigError
-from drun.flow import FlowProcess
-from drun.process import DiscreteProcess
 from dtrain import models, published
 from dtrain.conventions import Evidence, Meaning, clues, decide, trainer_of
 

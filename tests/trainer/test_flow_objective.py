@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from drun.diffusion.process.discrete import DiscreteProcess
+from drun.diffusion.process.flow import FlowProcess
 from drun.errors import ConfigError
-from drun.flow import FlowProcess
-from drun.process import DiscreteProcess
 from dtrain import objectives
 from dtrain.draws import Draws
 from dtrain.objectives import Batch

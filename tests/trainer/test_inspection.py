@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
+from drun.diffusion.process.discrete import DiscreteProcess
+from drun.diffusion.process.flow import FlowProcess
 from drun.errors import CheckpointError, ConfigError
-from drun.flow import FlowProcess
-from drun.process import DiscreteProcess
 from dtrain import checkpoint, config, models
 from dtrain.checkpoint import Checkpoint
 from dtrain.inspection import lines, paper_name

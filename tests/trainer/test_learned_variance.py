@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
+from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError
-from drun.process import DiscreteProcess
 from dtrain import objectives
 from dtrain.draws import Draws
 from dtrain.objectives import Batch

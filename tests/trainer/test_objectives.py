@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError
-from drun.process import DiscreteProcess
 from dtrain import objectives
 from dtrain.draws import Draws
 from dtrain.objectives import Batch

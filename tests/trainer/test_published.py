@@ -5,10 +5,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from drun.bundle import Classes, Sampler
+from drun.bundle.manifest import Classes, Sampler
+from drun.diffusion.process.discrete import DiscreteProcess
+from drun.diffusion.process.flow import FlowProcess
 from drun.errors import CheckpointError, ConfigError
-from drun.flow import FlowProcess
-from drun.process import DiscreteProcess
 from dtrain import checkpoint, config, models, published
 from dtrain.checkpoint import Checkpoint
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from drun.console import silent
+from drun.diffusion.process.discrete import DiscreteProcess
+from drun.diffusion.process.flow import FlowProcess
 from drun.errors import ConfigError, DataError
-from drun.flow import FlowProcess
-from drun.process import DiscreteProcess
 from dtrain import checkpoint, config, models, objectives
 from dtrain.checkpoint import Checkpoint
 from dtrain.dataset import Pixels

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError, DataError
-from drun.process import DiscreteProcess
 from dtrain import models
 from dtrain.models.transformer import SiT
 from dtrain.representation import layer_features

@@ -63,7 +63,7 @@ class Train:
 class Recipe:
     name: str
     model: dict[str, Any]              # see dtrain.models.build
-    process: dict[str, Any]            # see drun.process
+    process: dict[str, Any]            # see drun.diffusion.process
     objective: dict[str, Any]          # `name` and the options of dtrain.objectives.<name>
     data: Data
     train: Train

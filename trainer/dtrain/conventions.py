@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drun.bundle import Sampler
+from drun.bundle.manifest import Sampler
+from drun.diffusion.prediction import COMPONENTS, LEARNED_RANGE
+from drun.diffusion.process import Process
+from drun.diffusion.process.discrete import SCHEDULES, DiscreteProcess
+from drun.diffusion.process.flow import PATHS, FlowProcess
 from drun.errors import CheckpointError, ConfigError
-from drun.flow import PATHS, FlowProcess
-from drun.prediction import COMPONENTS, LEARNED_RANGE
-from drun.process import SCHEDULES, DiscreteProcess, Process
 from dtrain.settings import choice, refuse_others, whole_number
 
 #: What a network is taken for.
@@ -102,7 +103,7 @@ def trainer_of(args: Mapping[str, Any]) -> str | None:
 
 
 def margin(path: str, prediction: str) -> float:
-    """How near to the ends of time SiT trains (its `create_transport`); see `drun.flow.FlowProcess`."""
+    """How near to the ends of time SiT trains (its `create_transport`); see `FlowProcess`."""
     if path == "vp":
         return 1e-5
     return 1e-3 if prediction in ("noise", "score") else 0.0

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from drun.bundle import Classes
-from drun.flow import FlowProcess
-from drun.process import Process
+from drun.bundle.manifest import Classes
+from drun.diffusion.process import Process
+from drun.diffusion.process.flow import FlowProcess
 from dtrain import checkpoint, layouts, published
 from dtrain.published import Denoiser
 

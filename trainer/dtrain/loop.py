@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drun import process as processes
 from drun.console import Report, silent
+from drun.diffusion import process as processes
 from drun.errors import ConfigError, UserError
 from drun.files import read_json, write_json
 from dtrain import checkpoint, models, objectives

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drun import images
-from drun.loop import sample
-from drun.noise import PhiloxNoise
-from drun.process import DiscreteProcess, Process
-from drun.samplers import step_table
+from drun.diffusion.loop import sample
+from drun.diffusion.noise import PhiloxNoise
+from drun.diffusion.process import Process
+from drun.diffusion.process.discrete import DiscreteProcess
+from drun.diffusion.samplers import step_table
+from drun.run import images
 
 #: Latents have about unit variance; shown as false colours they are divided by this.
 LATENT_RANGE = 3.0

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import nn
 
-from drun import process as processes
-from drun.bundle import Classes, Latent, Sampler
+from drun.bundle.manifest import Classes, Latent, Sampler
+from drun.diffusion import process as processes
+from drun.diffusion.prediction import LEARNED_RANGE
+from drun.diffusion.process import Process
 from drun.errors import CheckpointError, ConfigError
-from drun.prediction import LEARNED_RANGE
-from drun.process import Process
 from dtrain import checkpoint, conventions, layouts, models, objectives, recognise
 from dtrain.layouts import Held, State
 from dtrain.models.transformer import SiT
@@ -38,7 +38,7 @@ class Denoiser:
     step: int
     weights: str                        # ema | online
     reasons: tuple[str, ...]            # what was recognised, and from what
-    variance: str | None = None         # see drun.prediction.LEARNED_RANGE
+    variance: str | None = None         # see drun.diffusion.prediction.LEARNED_RANGE
     classes: Classes | None = None
     guided_channels: int | None = None  # how many leading ones the paper guides; None: all
     latent: Latent | None = None        # None: the states are pixels

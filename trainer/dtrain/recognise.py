@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from drun.diffusion.process.discrete import SCHEDULES, DiscreteProcess
 from drun.errors import CheckpointError, ConfigError
-from drun.process import SCHEDULES, DiscreteProcess
 from dtrain.layouts import State
 from dtrain.settings import whole_number
 from dtrain.shapes import fold_head, transformer_config

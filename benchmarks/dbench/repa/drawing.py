@@ -13,12 +13,12 @@ from torch import Tensor
 from dbench.quality.frechet import frechet_distance
 from dbench.repa.cached import remember
 from dbench.suites.quality import Features, pixels_8x8
+from drun.diffusion.loop import sample
+from drun.diffusion.noise import PhiloxNoise
+from drun.diffusion.samplers import step_table
+from drun.diffusion.table import StepTable
 from drun.errors import NotFiniteError
-from drun.images import UInt8, to_uint8
-from drun.loop import sample
-from drun.noise import PhiloxNoise
-from drun.samplers import step_table
-from drun.table import StepTable
+from drun.run.images import UInt8, to_uint8
 from dtrain import published
 from dtrain.published import Denoiser
 

@@ -14,8 +14,8 @@ from dbench.quality.alignment import cknna
 from dbench.quality.probe import linear_probe
 from dbench.repa.cached import remember
 from dbench.repa.plan import DEPTHS
+from drun.diffusion.process.flow import FlowProcess
 from drun.errors import ConfigError
-from drun.flow import FlowProcess
 from dtrain import published, teachers
 from dtrain.batches import to_model_range
 from dtrain.config import Recipe

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from dbench.repa.plan import TEACHER
-from drun import process as processes
 from drun.console import Report
+from drun.diffusion import process as processes
 from drun.errors import ConfigError
 from drun.files import read_json
 from dtrain import checkpoint, config, device, models, objectives

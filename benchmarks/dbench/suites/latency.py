@@ -12,16 +12,18 @@ from dbench import fresh, machine, timing
 from dbench.inputs import Inputs, able_backends, check_batch, example
 from dbench.record import Result, Row, identity, spread_row, this_command
 from dbench.timing import Call, Timing
-from drun import backends, parity, samplers
-from drun import bundle as bundles
-from drun.arrays import Array
+from drun import backends
 from drun.backends import Backend
-from drun.bundle import Bundle
+from drun.bundle import reading as bundles
+from drun.bundle.reading import Bundle
 from drun.console import Report
+from drun.diffusion import samplers
+from drun.diffusion.arrays import Array
 from drun.errors import ConfigError
 from drun.files import sha256
-from drun.sampling import Sampling, open_sampling
-from drun.sampling import Settings as DrunSettings
+from drun.run import parity
+from drun.run.sampling import Sampling, open_sampling
+from drun.run.sampling import Settings as DrunSettings
 
 SUITE = "latency"
 EAGER = "eager torch"

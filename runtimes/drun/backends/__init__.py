@@ -1,7 +1,7 @@
 """The runtimes: one file each, and the file name is the backend's id.
 
 A file holds a class `Runtime(Backend)`. It opens one artifact and computes; names, shapes, casts, batching and
-guidance are checked once, above it, in `drun.denoiser` and `drun.guidance`.
+guidance are checked once, above it, in `drun.run.denoiser` and `drun.diffusion.guidance`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar
 
-from drun.arrays import Array
-from drun.bundle import Artifact, Bundle
+from drun.bundle.manifest import Artifact
+from drun.bundle.reading import Bundle
+from drun.diffusion.arrays import Array
 from drun.errors import BackendUnavailable, ConfigError
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from drun.arrays import Array
 from drun.backends import Backend, Probe
-from drun.bundle import Artifact, Bundle
-from drun.prediction import components
+from drun.bundle.manifest import Artifact
+from drun.bundle.reading import Bundle
+from drun.diffusion.arrays import Array
+from drun.diffusion.prediction import components
 
 #: The images of class y are N(mean_y, STD^2), mean_y = CLASS_STEP * y; without classes the mean is 0.
 STD = 0.5

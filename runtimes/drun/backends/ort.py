@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from drun.arrays import Array
 from drun.backends import Backend, Probe
-from drun.bundle import Artifact, Bundle
+from drun.bundle.manifest import Artifact
+from drun.bundle.reading import Bundle
+from drun.diffusion.arrays import Array
 from drun.errors import BackendUnavailable
 
 # Full float32 products, as eager PyTorch computes them; the provider's default is TF32.

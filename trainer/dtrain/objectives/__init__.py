@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from drun.console import Report
+from drun.diffusion.process import Process
 from drun.errors import ConfigError
-from drun.process import Process
 from dtrain.dataset import Dataset
 from dtrain.draws import Draws
 
@@ -44,7 +44,7 @@ Predict = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Objective(Protocol):
-    prediction: str | None           # see drun.prediction; None: this objective trains no denoiser
+    prediction: str | None           # see drun.diffusion.prediction; None: this objective trains no denoiser
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """The module that is trained: the network, with what the objective adds to it. Keys of both stay apart."""

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from drun.diffusion.process import Process
 from drun.errors import ConfigError
-from drun.process import Process
 from dtrain.objectives import Batch, Losses, Plain
 
 

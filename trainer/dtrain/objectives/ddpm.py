@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from drun.diffusion.prediction import COMPONENTS, LEARNED_RANGE, components, x0_coefficients
+from drun.diffusion.process import Process
+from drun.diffusion.process.discrete import DiscreteProcess
+from drun.diffusion.samplers import ddpm
 from drun.errors import ConfigError
-from drun.prediction import COMPONENTS, LEARNED_RANGE, components, x0_coefficients
-from drun.process import DiscreteProcess, Process
-from drun.samplers import ddpm
 from dtrain.objectives import Batch, Denoising, Losses, Predict
 
 LOSSES = {"mse": F.mse_loss, "l1": F.l1_loss}

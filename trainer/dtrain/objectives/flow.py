@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from drun.diffusion.prediction import COMPONENTS, components
+from drun.diffusion.process import Process
+from drun.diffusion.process.flow import FlowProcess
 from drun.errors import ConfigError
-from drun.flow import FlowProcess
-from drun.prediction import COMPONENTS, components
-from drun.process import Process
 from dtrain.objectives import Batch, Denoising, Losses, Predict
 
 TIMES = ("uniform", "logit_normal")

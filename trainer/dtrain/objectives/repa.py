@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from drun.console import Report
+from drun.diffusion.process import Process
 from drun.errors import ConfigError, DataError
-from drun.process import Process
 from dtrain import features as feature_cache
 from dtrain import teachers as teacher_registry
 from dtrain.dataset import Dataset

@@ -1,0 +1,127 @@
+"""Which of the model's times a sampler visits: from noise towards data, one per step."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from drun.diffusion.process import Process
+from drun.diffusion.process.discrete import DiscreteProcess
+from drun.diffusion.process.flow import FlowProcess
+from drun.errors import ConfigError
+
+#: Above this noise-to-signal ratio an image is noise; a cosine schedule ends at 64,179.
+KARRAS_SIGMA_MAX = 200.0
+KARRAS_RHO = 7.0
+#: A flow reaches the data itself; Karras et al. end here.
+FLOW_SIGMA_MIN = 0.002
+
+
+def times(process: Process, num_steps: int, grid: str, usual: str = "trailing") -> list[float]:
+    """Model times from noise towards data.
+
+    Args:
+        num_steps: length of the result, 1..T for a discrete process.
+        grid: `leading` (0, s, 2s, ... with s = T // num_steps), `linspace` (0 and T-1 included), `trailing`
+            (T-1 included), `karras` (fractional times, rho = 7: Karras et al. 2022, eq. 5), `respaced`
+            (OpenAI's "N"), OpenAI's section counts such as `10,15,25`, or OpenAI's `ddimN`. A flow has `trailing`
+            (even, the noise end included) and `karras`. `auto`: `usual`, or `trailing` for a flow.
+        usual: the sampler's usual grid for a discrete process.
+
+    Raises:
+        ConfigError: a count that the process or the grid cannot give, or an unknown grid.
+    """
+    if isinstance(process, FlowProcess):
+        return _flow_times(process, num_steps, grid)
+    return _discrete_times(process, num_steps, usual if grid == "auto" else grid)
+
+
+def _flow_times(process: FlowProcess, num_steps: int, grid: str) -> list[float]:
+    if num_steps < 1:
+        raise ConfigError(f"cannot sample in {num_steps} steps: choose at least 1")
+    if grid == "karras":
+        return _karras(process, num_steps, FLOW_SIGMA_MIN)
+    if grid not in ("auto", "trailing"):
+        raise ConfigError(f"a flow has no grid '{grid}': choose trailing or karras")
+    depths = np.linspace(1 - process.margin, 0, num_steps + 1)[:-1]
+    return [process.at_depth(float(depth)) for depth in depths]
+
+
+def _discrete_times(process: DiscreteProcess, num_steps: int, grid: str) -> list[float]:
+    num_timesteps = process.num_timesteps
+    if not 1 <= num_steps <= num_timesteps:
+        raise ConfigError(f"cannot sample in {num_steps} steps: this model has {num_timesteps}, choose 1 to that")
+    if grid == "karras":
+        return _karras(process, num_steps, float(process.ratio(0)))
+    if grid in _GRIDS:
+        return [float(t) for t in _GRIDS[grid](num_timesteps, num_steps)][::-1]
+    if grid.startswith("ddim"):
+        return [float(t) for t in _ddim(num_timesteps, num_steps, grid)][::-1]
+    if set(grid) <= set("0123456789,"):
+        return [float(t) for t in _sections(num_timesteps, num_steps, grid)][::-1]
+    raise ConfigError(
+        f"unknown grid '{grid}': choose one of {', '.join(_GRIDS)}, karras, ddimN, or section counts like 10,15,25"
+    )
+
+
+def _leading(num_timesteps: int, num_steps: int) -> list[int]:
+    return [i * (num_timesteps // num_steps) for i in range(num_steps)]
+
+
+def _linspace(num_timesteps: int, num_steps: int) -> list[int]:
+    return [int(t) for t in np.linspace(0, num_timesteps - 1, num_steps).round()]
+
+
+def _trailing(num_timesteps: int, num_steps: int) -> list[int]:
+    return sorted(round(num_timesteps - i * num_timesteps / num_steps) - 1 for i in range(num_steps))
+
+
+def respace(size: int, count: int) -> list[int]:
+    """`count` of the indices 0..size-1, both ends included (Nichol & Dhariwal 2021, section 4).
+
+    The stride is accumulated and rounded half to even, as in the published models' sampler.
+    """
+    stride = (size - 1) / (count - 1) if count > 1 else 1.0
+    position, indices = 0.0, []
+    for _ in range(count):
+        indices.append(round(position))
+        position += stride
+    return indices
+
+
+def _sections(num_timesteps: int, num_steps: int, grid: str) -> list[int]:
+    """OpenAI's comma list: T cut into equal sections, `count` indices respaced in each."""
+    counts = [int(count) for count in grid.split(",") if count]
+    if sum(counts) != num_steps:
+        raise ConfigError(f"grid '{grid}' holds {sum(counts)} steps, expected {num_steps}: change it or --steps")
+    bounds = [num_timesteps // len(counts) * i + min(i, num_timesteps % len(counts)) for i in range(len(counts) + 1)]
+    indices = []
+    for count, (start, stop) in zip(counts, pairwise(bounds), strict=True):
+        if not 1 <= count <= stop - start:
+            raise ConfigError(f"grid '{grid}' asks for {count} steps of a section of {stop - start}: choose 1 to that")
+        indices += [start + index for index in respace(stop - start, count)]
+    return indices
+
+
+def _ddim(num_timesteps: int, num_steps: int, grid: str) -> list[int]:
+    """OpenAI's "ddimN": the smallest whole stride that gives exactly N indices from 0."""
+    if grid[4:] not in ("", str(num_steps)):
+        raise ConfigError(f"grid '{grid}' does not fit {num_steps} steps: write ddim or ddim{num_steps}")
+    valid = {len(range(0, num_timesteps, stride)): stride for stride in range(num_timesteps, 0, -1)}
+    if num_steps not in valid:
+        nearest = sorted(sorted(valid, key=lambda count: abs(count - num_steps))[:4])
+        raise ConfigError(
+            f"no whole stride gives {num_steps} of {num_timesteps} steps: "
+            f"the nearest that work are {', '.join(map(str, nearest))}"
+        )
+    return list(range(0, num_timesteps, valid[num_steps]))
+
+
+def _karras(process: Process, num_steps: int, low: float) -> list[float]:
+    high = min(float(process.ratio(process.noise_end)), KARRAS_SIGMA_MAX)
+    roots = np.linspace(high ** (1 / KARRAS_RHO), low ** (1 / KARRAS_RHO), num_steps)
+    return [float(t) for t in process.time(roots**KARRAS_RHO)]
+
+
+_GRIDS = {"leading": _leading, "linspace": _linspace, "trailing": _trailing, "respaced": respace}

@@ -1,0 +1,99 @@
+"""The samplers: one file each, and the file name is the sampler's name.
+
+A file holds `steps(process, num_steps, *, option=default, ...) -> list[Step]` and `CLIP_X0`, whether the clean
+image is clipped by default. The signature of `steps` is what `--set` accepts, besides the two options that all
+samplers share: `clip_x0` and `dynamic_threshold`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from drun.diffusion.process import Process
+from drun.diffusion.table import Clip, StepTable, assemble
+from drun.errors import ConfigError
+
+
+def names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def fitting(process: Process) -> list[str]:
+    """The samplers that can run this process."""
+    return [name for name in names() if _fits(name, process)]
+
+
+def _fits(name: str, process: Process) -> bool:
+    try:
+        return bool(_module(name).steps(process, 1))
+    except ConfigError:
+        return False
+
+
+def summary(name: str) -> str:
+    """The first line of the sampler's docstring."""
+    return (_module(name).__doc__ or "").partition("\n")[0]
+
+
+def defaults(name: str) -> dict[str, Any]:
+    """Every option of a sampler with its default value."""
+    module = _module(name)
+    signature = inspect.signature(module.steps)
+    own = {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+    return own | {"clip_x0": module.CLIP_X0, "dynamic_threshold": 0.0}
+
+
+def resolve(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of sampler `name`: its defaults, overridden by `given` (values may be strings).
+
+    Raises:
+        ConfigError: unknown sampler or option, or a value of the wrong type.
+    """
+    options = defaults(name)
+    for key, value in given.items():
+        if key not in options:
+            raise ConfigError(f"sampler '{name}' has no option '{key}': choose from {', '.join(options)}")
+        options[key] = _coerce(key, value, options[key])
+    return options
+
+
+def step_table(
+    name: str,
+    process: Process,
+    prediction: str,
+    num_steps: int,
+    options: Mapping[str, Any] | None = None,
+    variance: str | None = None,
+) -> StepTable:
+    """The table of sampler `name` for a network with this process, prediction and, if any, learned variance.
+
+    Raises:
+        ConfigError: unknown sampler or option, or one that does not fit the process or the network.
+    """
+    own = resolve(name, options or {})
+    clip_x0, dynamic_quantile = own.pop("clip_x0"), own.pop("dynamic_threshold")
+    if not 0 <= dynamic_quantile <= 1:
+        raise ConfigError(f"dynamic_threshold is a quantile, got {dynamic_quantile}: choose 0 (off) to 1")
+    clip = Clip(dynamic_quantile) if clip_x0 or dynamic_quantile else None
+    return assemble(process, prediction, _module(name).steps(process, num_steps, **own), clip, variance)
+
+
+def _module(name: str) -> ModuleType:
+    if name not in names():
+        raise ConfigError(f"unknown sampler '{name}': choose one of {', '.join(names())}")
+    return import_module(f"{__name__}.{name}")
+
+
+def _coerce(key: str, value: Any, default: Any) -> Any:
+    try:
+        if isinstance(default, bool) and isinstance(value, str):
+            return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
+        return type(default)(value)
+    except (KeyError, TypeError, ValueError):
+        expected = "true or false" if isinstance(default, bool) else "a number"
+        raise ConfigError(f"option {key} got '{value}', expected {expected}") from None

@@ -1,0 +1,109 @@
+"""Step tables: what a sampler is. One row per network call; every update is linear, so a table is the sampler.
+
+A sampler file yields `Step`s, written for the clean-image estimate x0. `assemble` turns them into `Row`s for a
+network with a given prediction:
+
+    h = p x + q m                                   m: guided network output at model time t
+    h = clip(h)                                     only if the table clips
+    x = a x + b h + sum_k d[k] h_prev[k] + c z      z ~ N(0, I), drawn only where there is noise
+
+With a learned variance, c is an array: exp((f log_max + (1 - f) log_min) / 2), f = (v + 1) / 2, where v are the
+network's further channels (Nichol & Dhariwal 2021, eq. 15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from drun.diffusion.prediction import LEARNED_RANGE, x0_coefficients
+from drun.diffusion.process import Process
+from drun.errors import ConfigError
+
+#: (log_min, log_max), the bounds of a learned variance
+LogVariance = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Step:
+    """x <- a x + b x0 + sum_k d[k] x0_prev[k] + c z, with x0 estimated at time t from x."""
+
+    t: float
+    a: float
+    b: float
+    c: float = 0.0
+    d: tuple[float, ...] = ()
+    log_variance: LogVariance | None = None  # instead of c
+    step_t: float | None = None  # the time at which the sampler's step began, where it takes several calls; None: t
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network call; all columns are Python floats, which keep float32 arrays float32."""
+
+    t: float
+    p: float
+    q: float
+    a: float
+    b: float
+    c: float = 0.0
+    d: tuple[float, ...] = ()  # weights of the h of the previous rows, newest first
+    log_variance: LogVariance | None = None
+    step_t: float | None = None
+    w: float = 1.0             # guidance weight; 1 means one conditional call
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the loop draws a z."""
+        return self.c != 0 or self.log_variance is not None
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Bound the clean image to [-1, 1].
+
+    With `dynamic_quantile` > 0 the bound of each image is that quantile of |x0|, at least 1, and the result is
+    divided by it (Saharia et al. 2022, section 2.3).
+    """
+
+    dynamic_quantile: float = 0.0
+
+
+@dataclass(frozen=True)
+class StepTable:
+    rows: tuple[Row, ...]
+    clip: Clip | None = None
+
+    @property
+    def num_noises(self) -> int:
+        """How many z the loop draws."""
+        return sum(row.noisy for row in self.rows)
+
+    @property
+    def history(self) -> int:
+        """How many earlier h the loop keeps."""
+        return max(len(row.d) for row in self.rows)
+
+
+def assemble(
+    process: Process, prediction: str, steps: Sequence[Step], clip: Clip | None = None, variance: str | None = None
+) -> StepTable:
+    """The table that carries out `steps` with a network of the given prediction.
+
+    Without clipping and history, x0 is eliminated (h = m): at high noise x0 = x/alpha - ... is a difference of
+    large numbers, and the update should not pass through it in float32.
+
+    Raises:
+        ConfigError: the steps need a learned variance, and the network has none.
+    """
+    if variance != LEARNED_RANGE and any(step.log_variance for step in steps):
+        raise ConfigError(f"this network predicts no variance: choose another than variance={LEARNED_RANGE}")
+    rows = []
+    eliminate = clip is None and not any(step.d for step in steps)
+    for step in steps:
+        p, q = x0_coefficients(prediction, process, step.t)
+        a, b = step.a, step.b
+        if eliminate:
+            a, b, p, q = a + b * p, b * q, 0.0, 1.0
+        rows.append(Row(step.t, p, q, a, b, step.c, step.d, step.log_variance, step.step_t))
+    return StepTable(tuple(rows), clip)

@@ -1,0 +1,1 @@
+"""A folder of images: settings in, images out, resumable and shardable."""

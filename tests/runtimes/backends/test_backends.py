@@ -1,0 +1,100 @@
+"""The registry of backends, the closed form of `null` and the opening of ONNX files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drun import backends
+from drun.backends import null, ort
+from drun.bundle import reading as bundles
+from drun.bundle.manifest import FileEntry
+from drun.bundle.reading import Bundle
+from drun.diffusion.process.discrete import DiscreteProcess
+from drun.errors import BackendUnavailable, BundleError, ConfigError
+from drun.files import sha256
+
+PROCESS = DiscreteProcess("linear", 100)
+
+
+def test_the_files_are_the_registry() -> None:
+    assert {"null", "ort"} <= set(backends.names())
+    assert all(issubclass(backends.load(name), backends.Backend) for name in backends.names())
+    assert all(backends.load(name).summary for name in backends.names())
+
+
+def test_unknown_backend_is_refused_with_the_known_ones(bundle: Bundle) -> None:
+    with pytest.raises(ConfigError, match=r"unknown backend 'tpu': choose one of .*null, ort"):
+        backends.open_backend("tpu", bundle)
+
+
+def test_probe_of_what_is_installed() -> None:
+    probe = ort.Runtime.probe()
+    assert probe.available
+    assert probe.detail.startswith("onnxruntime 1.")
+
+
+@pytest.mark.parametrize("prediction", ["noise", "x0", "velocity", "score"])
+@pytest.mark.parametrize("label", [None, 3])
+def test_null_is_the_posterior_mean(make_bundle: Callable[..., Path], prediction: str, label: int | None) -> None:
+    """By integration: E[target | x_t] over x0 ~ N(0.1 label, 1/4) with the likelihood N(x_t; alpha x0, sigma^2)."""
+    bundle = bundles.read(make_bundle(conditional=label is not None, prediction=prediction))
+    t = 40
+    alpha, sigma = float(PROCESS.alpha(t)), float(PROCESS.sigma(t))
+    x = np.linspace(-2, 2, 4)
+    x0 = np.linspace(-6, 6, 20_001)[:, None]
+    mean = 0.0 if label is None else 0.1 * label
+    weights = np.exp(-0.5 * ((x0 - mean) / 0.5) ** 2 - 0.5 * ((x - alpha * x0) / sigma) ** 2)
+    eps = (x - alpha * x0) / sigma
+    target = {"noise": eps, "x0": x0, "velocity": alpha * eps - sigma * x0, "score": -eps / sigma}[prediction]
+    expected = (weights * target).sum(axis=0) / weights.sum(axis=0)
+    y = None if label is None else np.array([label])
+    got = null.Runtime(bundle, None, {}).predict(x.reshape(1, 1, 2, 2), np.array([t], np.float32), y)
+    np.testing.assert_allclose(got.ravel(), expected, rtol=1e-5)
+
+
+def test_null_stays_in_float32(make_bundle: Callable[..., Path]) -> None:
+    bundle = bundles.read(make_bundle(conditional=True))
+    x = np.ones((2, 3, 8, 8), np.float32)
+    assert null.Runtime(bundle, None, {}).predict(x, np.zeros(2, np.float32), np.array([1, 2])).dtype == np.float32
+
+
+def test_ort_computes_what_null_computes(make_bundle: Callable[..., Path]) -> None:
+    bundle = bundles.read(make_bundle(conditional=True))
+    backend, closed_form = backends.open_backend("ort", bundle), null.Runtime(bundle, None, {})
+    assert backend.describe() == "ONNX Runtime on CPU"
+    rng = np.random.default_rng(0)
+    for size in (1, 4, 4, 2):  # bound buffers must follow new arrays and new sizes
+        x, y = rng.standard_normal((size, 3, 8, 8)).astype(np.float32), rng.integers(0, 10, size)
+        t = np.full(size, 63, np.float32)
+        np.testing.assert_allclose(backend.predict(x, t, y), closed_form.predict(x, t, y), rtol=1e-5, atol=1e-6)
+        x *= -1
+        np.testing.assert_allclose(backend.predict(x, t, y), closed_form.predict(x, t, y), rtol=1e-5, atol=1e-6)
+    backend.close()
+
+
+def test_an_onnx_file_that_is_none(bundle: Bundle) -> None:
+    """Its sha256 is right, so only the runtime can tell."""
+    path = bundle.path / "denoiser.fp32.onnx"
+    path.write_bytes(b"hello")
+    artifact = replace(bundle.manifest.artifacts[0], files=(FileEntry(path.name, sha256(path)),))
+    with pytest.raises(BackendUnavailable, match=r"ONNX Runtime .* cannot open '.*denoiser.fp32.onnx'"):
+        ort.Runtime(bundle, artifact, {})
+
+
+def test_a_damaged_file_is_not_opened(bundle: Bundle) -> None:
+    with (bundle.path / "denoiser.fp32.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(BundleError, match=r"is damaged"):
+        backends.open_backend("ort", bundle)
+
+
+def test_a_call_that_the_runtime_refuses(make_bundle: Callable[..., Path]) -> None:
+    bundle = bundles.read(make_bundle(conditional=True))
+    backend = backends.open_backend("ort", bundle)
+    with pytest.raises(BackendUnavailable, match=r"ONNX Runtime failed on a batch of 2: "):
+        backend.predict(np.zeros((2, 3, 8, 8), np.float32), np.zeros(2, np.float32), None)

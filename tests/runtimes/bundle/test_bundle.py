@@ -1,0 +1,287 @@
+"""Bundles that are right are read as written; each that is wrong is refused in one clear sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drun.bundle import manifest as manifests
+from drun.bundle import reading as bundles
+from drun.bundle.manifest import FileEntry
+from drun.bundle.reading import Bundle
+from drun.errors import BundleError
+
+MakeBundle = Callable[..., Path]
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """Change a bundle's manifest file."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    change(manifest)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return path
+
+
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(BundleError, match=message) as error:
+        bundles.read(path)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+# --- what is right
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_a_manifest_is_read_as_it_was_written(make_bundle: MakeBundle, conditional: bool) -> None:
+    bundle = bundles.read(make_bundle(conditional=conditional))
+    manifest = bundle.manifest
+    assert json.loads(manifest.to_json()) == json.loads((bundle.path / "manifest.json").read_text())
+    assert manifest.data.shape == (3, 8, 8)
+    assert manifest.artifacts[0].batch == (1, 8)
+    assert manifest.io[0].shape == ("N", 3, 8, 8)
+    assert manifest.classes == (manifests.Classes(10, 10) if conditional else None)
+    assert bundle.process.to_dict() == manifest.process
+
+
+def test_fields_with_defaults_may_be_left_out(make_bundle: MakeBundle) -> None:
+    def shorten(manifest: dict[str, Any]) -> None:
+        for name in ("artifacts", "classes", "guidance"):
+            del manifest[name]
+        del manifest["data"]["range"]
+
+    manifest = bundles.read(edit(make_bundle(), shorten)).manifest
+    assert (manifest.artifacts, manifest.classes, manifest.guidance) == ((), None, {"channels": None})
+    assert manifest.data.range == (-1, 1)
+
+
+def test_grey_images_are_images(make_bundle: MakeBundle) -> None:
+    assert bundles.read(make_bundle(data=manifests.Data("pixel", (1, 8, 8)))).manifest.data.shape == (1, 8, 8)
+
+
+def test_whole_numbers_may_stand_for_floats(make_bundle: MakeBundle) -> None:
+    assert bundles.read(edit(make_bundle(), lambda m: m["data"].update(range=[-1, 1]))).manifest.data.range == (-1, 1)
+
+
+def test_a_bundle_can_be_moved(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    make_bundle().rename(tmp_path / "elsewhere")
+    bundle = bundles.read(tmp_path / "elsewhere")
+    assert bundle.name == "elsewhere"
+    assert bundle.open_files(bundle.manifest.artifacts[0]).name == "denoiser.fp32.onnx"
+
+
+def test_a_link_inside_the_directory_is_fine(bundle: Bundle) -> None:
+    (bundle.path / "golden.npz").rename(bundle.path / "real.npz")
+    (bundle.path / "golden.npz").symlink_to("real.npz")
+    assert bundle.file(bundle.manifest.golden).name == "golden.npz"
+
+
+def test_artifacts_are_chosen_by_format_and_precision(bundle: Bundle) -> None:
+    first = bundle.manifest.artifacts[0]
+    artifacts = (first, replace(first, precision="fp16"), replace(first, format="trt"))
+    bundle = replace(bundle, manifest=replace(bundle.manifest, artifacts=artifacts))
+    assert bundle.artifact(("onnx",)) is artifacts[0]
+    assert bundle.artifact(("onnx",), "fp16") is artifacts[1]
+    assert bundle.artifact(("coreml", "trt")) is artifacts[2]
+
+
+def test_the_newest_bundle(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    paths = [make_bundle(name) for name in ("b", "c", "a")]
+    for age, path in enumerate(paths):
+        os.utime(path / "manifest.json", (1e9 - age, 1e9 - age))
+    (tmp_path / "bundles" / "no bundle").mkdir()
+    assert bundles.newest(tmp_path / "bundles") == paths[0]
+
+
+# --- what is no bundle
+
+
+def test_no_bundle_at_all(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"no bundle under '.*bundles/': run 'dexport onnx CHECKPOINT'"):
+        bundles.newest(tmp_path / "bundles")
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "file"])
+def test_not_a_bundle(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "thing"
+    if kind == "folder":
+        path.mkdir()
+    if kind == "file":
+        path.write_text("")
+    refused(path, r"is not a bundle: it has no manifest.json; make one with 'dexport onnx CHECKPOINT'")
+
+
+@pytest.mark.parametrize("text", [b"", b"hello", b"{", b"[1]", b"3", b'"a"', b"null", b"\xff\xfe\x00", b"{}"])
+def test_not_a_manifest(make_bundle: MakeBundle, text: bytes) -> None:
+    path = make_bundle()
+    (path / "manifest.json").write_bytes(text)
+    refused(path, r"manifest.json' is not a manifest: .*; export again")
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"), [(2, "upgrade drun"), (99, "upgrade drun"), (0, "export again"), ("x", "upgrade drun")]
+)
+def test_unknown_schema_version(make_bundle: MakeBundle, version: object, advice: str) -> None:
+    path = edit(make_bundle(), lambda m: m.update(schema_version=version))
+    refused(path, f"has schema version {version}, this drun reads 1: {advice}")
+
+
+# --- wrong fields
+
+OPTIONAL = {
+    "artifacts", "classes", "guidance", "artifacts.0.parity", "classes.names", "data.range", "sampler.options",
+    "schema_version", "data.latent", "variance", "decoder",
+}  # fmt: skip
+
+
+def leaves(value: Any, name: str = "") -> Iterator[str]:
+    """The dotted names of a manifest's fields; what the free-form parts hold is nobody's contract."""
+    if name in ("model.config", "artifacts.0.target", "artifacts.0.producers", "artifacts.0.parity", "time"):
+        return
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield f"{name}.{key}".removeprefix(".")
+        yield from leaves(item, f"{name}.{key}".removeprefix("."))
+
+
+def parent(manifest: Any, name: str) -> tuple[Any, Any]:
+    """The container of a field and its key there."""
+    *path, last = (int(key) if key.isdecimal() else key for key in name.split("."))
+    for key in path:
+        manifest = manifest[key]
+    return manifest, last
+
+
+@pytest.fixture
+def conditional_bundle(make_bundle: MakeBundle) -> tuple[Path, dict[str, Any]]:
+    path = make_bundle(conditional=True)
+    return path, json.loads((path / "manifest.json").read_text())
+
+
+def test_every_missing_field_is_refused(conditional_bundle: tuple[Path, dict[str, Any]]) -> None:
+    path, manifest = conditional_bundle
+    names = [name for name in leaves(manifest) if not name.split(".")[-1].isdecimal() and name not in OPTIONAL]
+    assert len(names) > 35
+    for name in names:
+        container, key = parent(manifest, name)
+        value = container.pop(key)
+        (path / "manifest.json").write_text(json.dumps(manifest))
+        refused(path, rf"has a wrong or missing field: .*\b{key}\b.*; export again")
+        container[key] = value
+
+
+def test_every_field_of_another_type_is_refused(conditional_bundle: tuple[Path, dict[str, Any]]) -> None:
+    path, manifest = conditional_bundle
+    for name in leaves(manifest):
+        if name == "schema_version":
+            continue
+        container, key = parent(manifest, name)
+        value = container[key]
+        container[key] = 7 if isinstance(value, str | list | dict) else "seven"
+        if name.startswith("io.") and ".shape." in name:
+            container[key] = 0.5
+        (path / "manifest.json").write_text(json.dumps(manifest))
+        refused(path, "has a wrong or missing field: .*; export again")
+        container[key] = value
+
+
+def change(name: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def apply(manifest: dict[str, Any]) -> None:
+        container, key = parent(manifest, name)
+        container[key] = value
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("data.shape", [3, 8], r"manifest.data.shape has 2 values, expected 3"),
+        ("data.shape", [3, 8, 0], r"image shape \(3, 8, 0\) has a side below 1"),
+        ("data.shape", "wide", r"manifest.data.shape got 'wide', expected list"),
+        ("data.colour", "rgb", r"unexpected keyword argument 'colour'"),
+        ("artifacts.0.batch", [8, 1], r"batch 8 to 1 is no range of sizes"),
+        ("artifacts.0.tolerance.call", "tight", r"artifacts\[0\].tolerance.call got 'tight', expected int \| float"),
+        ("model.checkpoint", {"step": 1}, r"manifest.model.checkpoint lacks file, settings, sha256, weights"),
+        ("model.parameters", None, r"manifest.model.parameters got None, expected int"),
+        ("process.schedule", "sine", r"unknown noise schedule 'sine'"),
+        ("process.num_timesteps", 20, r"schedule 'linear' with 20 timesteps has a beta of 1, expected all in"),
+        ("process.kind", "bridge", r"unknown process kind 'bridge'"),
+        ("model.name", ["a" * 1000], r"manifest.model.name got \['a{38}, expected str"),
+    ],
+)  # fmt: skip
+def test_wrong_fields_are_named(make_bundle: MakeBundle, name: str, value: object, message: str) -> None:
+    refused(edit(make_bundle(), change(name, value)), f"has a wrong or missing field: .*{message}")
+
+
+# --- wrong files
+
+
+def test_a_flipped_byte_is_found(bundle: Bundle) -> None:
+    path = bundle.path / "denoiser.fp32.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=r"onnx' is damaged: sha256 got \w{12}…, expected \w{12}…; copy it or export"):
+        bundle.open_files(bundle.manifest.artifacts[0])
+
+
+def test_a_missing_file_is_named(bundle: Bundle) -> None:
+    (bundle.path / "golden.npz").unlink()
+    with pytest.raises(BundleError, match=r"lacks 'golden.npz': copy the whole directory or export again"):
+        bundle.file(bundle.manifest.golden)
+
+
+@pytest.mark.parametrize("kind", ["up", "down and up", "absolute", "link to a file", "link to a folder"])
+def test_a_path_that_leaves_the_directory_is_refused(bundle: Bundle, tmp_path: Path, kind: str) -> None:
+    outside = tmp_path / "secret"
+    outside.write_text("secret")
+    (bundle.path / "file link").symlink_to(outside)
+    (bundle.path / "folder link").symlink_to(tmp_path)
+    path = {
+        "up": "../../secret",
+        "down and up": "a/../../../secret",
+        "absolute": str(outside),
+        "link to a file": "file link",
+        "link to a folder": "folder link/secret",
+    }[kind]
+    with pytest.raises(BundleError, match=rf"names the file '{path}' outside its directory: refused"):
+        bundle.file(FileEntry(path, "0" * 64))
+
+
+@pytest.mark.parametrize("path", ["", ".", "no/such/file"])
+def test_a_path_that_is_no_file_is_refused(bundle: Bundle, path: str) -> None:
+    with pytest.raises(BundleError, match=f"lacks '{path}'"):
+        bundle.locate(FileEntry(path, "0" * 64))
+
+
+def test_an_artifact_without_files_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match=r"names no files for onnx: export again"):
+        bundle.open_files(replace(bundle.manifest.artifacts[0], files=()))
+
+
+@pytest.mark.parametrize(
+    ("formats", "precision", "message"),
+    [
+        (("trt",), None, r"has no trt artifact, it holds onnx fp32: choose one of these, or export"),
+        (("onnx",), "int8", r"has no onnx in int8 artifact, it holds onnx fp32: choose one of these, or export"),
+        (("a", "b"), None, r"has no a/b artifact"),
+    ],
+)
+def test_an_artifact_that_is_not_there(
+    bundle: Bundle, formats: tuple[str, ...], precision: str | None, message: str
+) -> None:
+    with pytest.raises(BundleError, match=message):
+        bundle.artifact(formats, precision)
+
+
+def test_an_empty_bundle_holds_nothing(bundle: Bundle) -> None:
+    empty = replace(bundle, manifest=replace(bundle.manifest, artifacts=()))
+    with pytest.raises(BundleError, match=r"has no onnx artifact, it holds nothing: choose"):
+        empty.artifact(("onnx",))

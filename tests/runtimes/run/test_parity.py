@@ -1,0 +1,221 @@
+"""Parity numbers against direct numpy, and verdicts that cannot pass by accident."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drun.backends import null, open_backend
+from drun.bundle import reading as bundles
+from drun.bundle.manifest import Artifact, FileEntry, Tolerance
+from drun.bundle.reading import Bundle
+from drun.errors import BundleError, DataError
+from drun.files import sha256
+from drun.run.parity import Comparison, check, compare, summary
+
+RNG = np.random.default_rng(0)
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report no progress."""
+
+
+REFERENCE = RNG.standard_normal((4, 3, 8, 8)).astype(np.float32)
+
+
+def test_the_numbers() -> None:
+    got = REFERENCE + RNG.standard_normal(REFERENCE.shape).astype(np.float32) * 1e-3
+    result = compare("a", REFERENCE, got, tolerance=0.01)
+    a, b = REFERENCE.astype(np.float64).ravel(), got.astype(np.float64).ravel()
+    error = np.sort(np.abs(b - a))
+    assert result.count == a.size
+    assert result.max_abs == pytest.approx(error[-1], rel=1e-12)
+    assert result.mean_abs == pytest.approx(error.sum() / a.size, rel=1e-12)
+    position = 0.99 * (a.size - 1)
+    low, part = int(position), position % 1
+    assert result.p99_abs == pytest.approx((1 - part) * error[low] + part * error[low + 1], rel=1e-9)
+    assert result.relative_l2 == pytest.approx(math.sqrt((error**2).sum() / (a**2).sum()), rel=1e-12)
+    mean_square = (error**2).mean()
+    assert result.psnr_db == pytest.approx(10 * math.log10((a.max() - a.min()) ** 2 / mean_square), rel=1e-12)
+
+
+def test_relative_l2_is_the_smallest_tolerance_that_passes() -> None:
+    got = REFERENCE * 1.01
+    exact = compare("a", REFERENCE, got, tolerance=1.0).relative_l2
+    assert compare("a", REFERENCE, got, tolerance=exact).passed
+    assert not compare("a", REFERENCE, got, tolerance=exact * 0.999999).passed
+
+
+def test_equal_arrays_pass() -> None:
+    result = compare("a", REFERENCE, REFERENCE.copy(), tolerance=1e-9)
+    assert result.passed
+    assert (result.max_abs, result.relative_l2, result.psnr_db) == (0, 0, math.inf)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["got", "reference", "both"])
+def test_one_number_that_is_not_finite_fails(value: float, where: str) -> None:
+    reference, got = REFERENCE.copy(), REFERENCE.copy()
+    if where != "got":
+        reference[1, 2, 3, 4] = value
+    if where != "reference":
+        got[1, 2, 3, 4] = value
+    assert not compare("a", reference, got, tolerance=1e9).passed
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 8, 7), (1, 3, 8, 8), (4, 3, 64), (0, 3, 8, 8)])
+def test_another_shape_fails(shape: tuple[int, ...]) -> None:
+    result = compare("a", REFERENCE, np.zeros(shape, np.float32), tolerance=1e9)
+    assert (result.passed, result.count) == (False, 0)
+
+
+def test_nothing_compared_fails() -> None:
+    empty = np.zeros((0, 3, 8, 8))
+    assert not compare("a", empty, empty, tolerance=1e9).passed
+
+
+def test_a_reference_of_zeros_proves_nothing() -> None:
+    """As of a network whose last layer was never trained."""
+    zeros = np.zeros((1, 3, 8, 8))
+    assert not compare("a", zeros, zeros, tolerance=1e9).passed
+
+
+def result_of(relative_l2: float, tolerance: float = 1e-3, count: int = 1) -> Comparison:
+    return Comparison(f"{relative_l2}", count, 0, 0, 0, relative_l2, 0, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("errors", "worst", "passed"),
+    [
+        ([1e-5, 1e-4, 1e-6], "0.0001", True),
+        ([1e-5, 1e-2, 1e-6], "0.01", False),
+        ([1e-5, math.nan, 1e-2], "nan", False),
+        ([math.nan, 1e-5], "nan", False),
+    ],
+)
+def test_summary_names_the_worst(errors: list[float], worst: str, passed: bool) -> None:
+    got = summary([result_of(error) for error in errors])
+    assert (got["checks"], got["passed"], got["worst"]["name"]) == (len(errors), passed, worst)
+
+
+def test_the_worst_is_measured_by_its_own_tolerance() -> None:
+    assert summary([result_of(1e-2, 1e-1), result_of(1e-3, 1e-3)])["worst"]["name"] == "0.001"
+
+
+def test_a_summary_is_json() -> None:
+    """The strict kind: other languages read the manifest, too."""
+    equal = compare("a", REFERENCE, REFERENCE, tolerance=1e-9)
+    assert equal.psnr_db == math.inf
+    assert json.loads(json.dumps(summary([equal]), allow_nan=False))["worst"]["psnr_db"] is None
+
+
+# --- the golden file
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("batch", [(1, 8), (4, 4), (1, 2)])
+def test_onnx_runtime_computes_the_golden_file(
+    make_bundle: Callable[..., Path], conditional: bool, batch: tuple[int, int]
+) -> None:
+    bundle = bundles.read(make_bundle(conditional=conditional, batch=batch))
+    artifact, progress = bundle.manifest.artifacts[0], []
+    backend = open_backend("ort", bundle)
+    results = check(bundle, backend, artifact, lambda what, done, total: progress.append((what, done, total)))
+    backend.close()
+    assert [result.name for result in results] == [
+        "call, batch 1, t = 0", "call, batch 3, t = 50", "call, batch 2, t = 99", "5-step ddim trajectory, batch 3",
+    ]  # fmt: skip
+    assert all(result.passed and 0 < result.relative_l2 < 1e-6 for result in results)
+    assert results[1].count == 3 * 3 * 8 * 8
+    assert progress == [("proving parity", done, 4) for done in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_the_null_backend_computes_it_too(make_bundle: Callable[..., Path], conditional: bool) -> None:
+    """The fixture's network is the same Gaussian, so two independent closed forms meet here."""
+    bundle = bundles.read(make_bundle(conditional=conditional))
+    artifact = bundle.manifest.artifacts[0]
+    assert all(result.passed for result in check(bundle, null.Runtime(bundle, None, {}), artifact, silent))
+
+
+def test_a_network_that_is_half_a_percent_off_fails(make_bundle: Callable[..., Path]) -> None:
+    bundle = bundles.read(make_bundle(gain=1.005))
+    results = check(bundle, open_backend("ort", bundle), bundle.manifest.artifacts[0], silent)
+    assert not any(result.passed for result in results)
+    assert [result.relative_l2 for result in results[:3]] == pytest.approx([0.005] * 3, rel=1e-3)
+
+
+class Broken(null.Runtime):
+    """A network that gives NaN for one number of one image at one time."""
+
+    def __init__(self, bundle: Bundle, time: float) -> None:
+        super().__init__(bundle, None, {})
+        self.time = time
+
+    def predict(self, x: Any, t: Any, y: Any) -> Any:
+        out = super().predict(x, t, y)
+        if t[0] == self.time:
+            out[0, 0, 0, 0] = np.nan
+        return out
+
+
+@pytest.mark.parametrize(("time", "passed"), [(50, [True, False, True, True]), (59, [True, True, True, False])])
+def test_one_nan_fails_its_check_and_no_other(bundle: Bundle, time: float, passed: list[bool]) -> None:
+    """Also where it would stop a sampling run."""
+    artifact = replace(bundle.manifest.artifacts[0], tolerance=Tolerance(1e9, 1e9))
+    results = check(bundle, Broken(bundle, time), artifact, silent)
+    assert [result.passed for result in results] == passed
+
+
+def with_golden(bundle: Bundle, **arrays: np.ndarray) -> Bundle:
+    path = bundle.path / "other.npz"
+    np.savez(path, **arrays)
+    return replace(bundle, manifest=replace(bundle.manifest, golden=FileEntry("other.npz", sha256(path))))
+
+
+def golden_arrays(bundle: Bundle) -> dict[str, np.ndarray]:
+    with np.load(bundle.path / "golden.npz") as file:
+        return {name: file[name] for name in file.files}
+
+
+def spec_without(bundle: Bundle, name: str) -> Mapping[str, np.ndarray]:
+    arrays = golden_arrays(bundle)
+    spec = json.loads(str(arrays["spec"])) | {name: []}
+    return arrays | {"spec": np.array(json.dumps(spec))}
+
+
+@pytest.mark.parametrize("lacking", ["calls", "trajectories", "everything"])
+def test_a_golden_file_that_compares_nothing_is_refused(bundle: Bundle, lacking: str) -> None:
+    arrays = {"x": np.zeros(3)} if lacking == "everything" else spec_without(bundle, lacking)
+    empty = with_golden(bundle, **arrays)
+    artifact: Artifact = bundle.manifest.artifacts[0]
+    with pytest.raises(BundleError, match=r"the golden file of '.*' compares nothing: export again"):
+        check(empty, null.Runtime(bundle, None, {}), artifact, silent)
+
+
+def test_a_golden_reference_of_another_shape_fails(bundle: Bundle) -> None:
+    arrays = golden_arrays(bundle)
+    other = with_golden(bundle, **arrays | {"call1.out": arrays["call1.out"][:2]})
+    results = check(other, null.Runtime(bundle, None, {}), bundle.manifest.artifacts[0], silent)
+    assert [result.passed for result in results] == [True, False, True, True]
+
+
+def test_a_damaged_golden_file_is_refused(bundle: Bundle) -> None:
+    with (bundle.path / "golden.npz").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BundleError, match=r"golden.npz' is damaged"):
+        check(bundle, null.Runtime(bundle, None, {}), bundle.manifest.artifacts[0], silent)
+
+
+def test_a_golden_file_of_pickles_is_refused(bundle: Bundle) -> None:
+    """Its sha256 may be right, but nothing in a bundle is ever executed."""
+    pickled = with_golden(bundle, spec=np.array([{"calls": []}], dtype=object))
+    with pytest.raises(DataError, match=r"cannot read the arrays of '.*other.npz': Object arrays cannot be loaded"):
+        check(pickled, null.Runtime(bundle, None, {}), bundle.manifest.artifacts[0], silent)
