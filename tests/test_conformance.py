@@ -22,8 +22,9 @@ from drun.diffusion.noise import PhiloxNoise
 from drun.errors import ConfigError
 from drun.run import parity
 from drun.run.sampling import Settings, open_sampling
-from dtrain import checkpoint, config, models, published
-from dtrain.checkpoint import Checkpoint
+from dtrain import config, models, published
+from dtrain.checkpoints import ours as checkpoint
+from dtrain.checkpoints.ours import Checkpoint
 from dtrain.config import Recipe
 
 #: The smallest keywords that build each family of models, and the recipe that trains one.

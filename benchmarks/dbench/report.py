@@ -115,8 +115,8 @@ def read_losses(path: Path) -> tuple[list[int], list[float]]:
 
 def read_real(run: Path, recipe: dict[str, Any], count: int) -> UInt8:
     """A fixed random choice of the images that the run was trained on: (count, H, W, C) uint8."""
-    from dtrain.data import load_images
-    from dtrain.decode import open_stack
+    from dtrain.data.image_files import open_stack
+    from dtrain.data.pixels import load_images
 
     size, channels = int(recipe["data"]["image_size"]), int(recipe["model"].get("channels", 3))
     cache = run / "images.npy"

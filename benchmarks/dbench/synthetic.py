@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drun.files import write_json
-from dtrain import checkpoint, config, latents, models
-from dtrain.checkpoint import Checkpoint
+from dtrain import config, models
+from dtrain.checkpoints import ours as checkpoint
+from dtrain.checkpoints.ours import Checkpoint
 from dtrain.config import Recipe
-from dtrain.latent_files import shard_path
+from dtrain.data import latents
+from dtrain.data.shards import shard_path
 from dtrain.teachers.families import TEACHERS, Variant
 from dtrain.teachers.weights import load_transformers
 

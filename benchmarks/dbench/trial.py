@@ -26,8 +26,8 @@ from dtrain import config, models
 from dtrain import device as devices
 from dtrain.config import Recipe
 from dtrain.device import Placement
-from dtrain.loop import Run, read, read_ahead, start, update
-from dtrain.workers import Workers
+from dtrain.train.loop import Run, read, read_ahead, start, update
+from dtrain.train.workers import Workers
 
 META = torch.device("meta")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -47,7 +47,7 @@ class Trial:
         folder: for what `dtrain run` keeps beside its checkpoints.
 
     Raises:
-        As `dtrain.loop.start` does.
+        As `dtrain.train.loop.start` does.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, placement: Placement, report: Report = silent) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dtrain.models.transformer import Attention
 from dtrain.models.unet import Downsample
-from dtrain.vae import Decoder
+from dtrain.models.vae import Decoder
 
 
 class ImageNorm(nn.Module):

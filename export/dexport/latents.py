@@ -8,7 +8,7 @@ import numpy as np
 
 from drun.console import say
 from drun.errors import ConfigError
-from dtrain import vae
+from dtrain.models import vae
 from dtrain.published import Denoiser
 
 #: By how much a VAE's scale and bias may differ from the checkpoint's: written decimals are rounded.
@@ -26,7 +26,7 @@ def find_decoder(denoiser: Denoiser, choice: str) -> ImageDecoder | None:
 
     Args:
         choice: `auto` (the VAE that the checkpoint names; if it cannot be loaded, this is said), `none`, or a name or
-            folder as `dtrain.vae.load` takes it.
+            folder as `dtrain.models.vae.load` takes it.
 
     Raises:
         ConfigError: a VAE that cannot be loaded though asked for, that does not fit the model, or for a pixel model.

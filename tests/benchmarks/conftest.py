@@ -18,7 +18,7 @@ from drun.console import silent
 from drun.run import folder as drun_run
 from drun.run import sampling as drun_sampling
 from dtrain import config, device, published
-from dtrain.loop import train
+from dtrain.train.loop import train
 
 RECIPE = [
     "model.dim=8", "model.dim_mults=[1,2]", "train.steps=2", "train.batch_size=4", "train.log_every=1",

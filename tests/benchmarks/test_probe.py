@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dbench.quality.probe import linear_probe
 from drun.errors import ConfigError, DataError
-from dtrain.digits import digit_labels, digits_8x8
+from dtrain.data.digits import digit_labels, digits_8x8
 
 Features = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -14,8 +14,8 @@ from dbench.suites import quality
 from dbench.suites.quality import Settings, measure, pixels_8x8
 from drun.console import silent
 from drun.errors import ConfigError, DataError
-from dtrain.data import load_images
-from dtrain.digits import digits_8x8
+from dtrain.data.digits import digits_8x8
+from dtrain.data.pixels import load_images
 
 
 def save(folder: Path, images: np.ndarray) -> Path:

@@ -20,8 +20,9 @@ from dbench.repa.plan import PLAIN, REPA, Settings
 from dbench.suites import repa
 from drun.console import silent
 from drun.errors import ConfigError, NotFiniteError, UserError
-from dtrain import checkpoint, config, device, published
-from dtrain.loop import train
+from dtrain import config, device, published
+from dtrain.checkpoints import ours as checkpoint
+from dtrain.train.loop import train
 
 CPU = torch.device("cpu")
 BOTH = (

@@ -21,7 +21,7 @@ from dbench.trial import GpuScale, Matmuls, Trial, check_divides
 from drun.console import silent
 from drun.errors import ConfigError, UserError
 from dtrain import config, device, models, teachers
-from dtrain.dataset import open_dataset
+from dtrain.data.dataset import open_dataset
 from dtrain.teachers import TEACHERS
 
 CPU = device.choose("cpu", "fp32", "off")

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from drun.errors import ConfigError
-from dtrain import checkpoint, config, models
-from dtrain.checkpoint import Checkpoint
+from dtrain import config, models
+from dtrain.checkpoints import ours as checkpoint
+from dtrain.checkpoints.ours import Checkpoint
 
 #: Each family's smallest keywords; a model takes the first that build it.
 KEYWORDS: tuple[dict[str, Any], ...] = (

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from dexport.deploy import GroupedNorm, ImageNorm, attend, deployable, deployable_decoder, fold_downsample
-from dtrain import models, vae
+from dtrain import models
+from dtrain.models import vae
 from dtrain.models.transformer import Attention
 from dtrain.models.unet import Downsample
 

@@ -48,7 +48,7 @@ def run(
     if dry_run:
         return
     from dtrain import device as devices
-    from dtrain.loop import train
+    from dtrain.train.loop import train
 
     placement = devices.choose(device, resolved.train.precision, resolved.train.compile)
     for reason in placement.reasons:
@@ -79,7 +79,7 @@ def tiles(
     seed: Annotated[int, typer.Option(min=0, help="Of the hold-out choice.")] = 0,
 ) -> None:
     """Cut large images into tiles, drop blank ones, and hold out by source image."""
-    from dtrain.tiles import cut_tiles
+    from dtrain.data.tiles import cut_tiles
 
     with progress() as report:
         summary = cut_tiles(source, out, size, overlap, holdout, min_std, seed, report)
@@ -100,7 +100,7 @@ def encode(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Encode images into the latents that latent diffusion trains on; accelerate launch -m dtrain shares the work."""
-    from dtrain.encode import encode as encode_images
+    from dtrain.data.encode import encode as encode_images
 
     with progress() as report:
         summary = encode_images(images, out, vae, size, report, device, batch)
@@ -119,7 +119,7 @@ def inspect(
 ) -> None:
     """Say what a checkpoint holds, how it was recognised, and which command exports it."""
     from drun.commands import parse_assignments
-    from dtrain import inspection
+    from dtrain.published import inspection
 
     for line in inspection.lines(checkpoint, parse_assignments(set_)):
         say(line)

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from dbench.quality.alignment import cknna
 from dbench.quality.probe import linear_probe
+from dbench.quality.representation import layer_features
 from dbench.repa.cached import remember
 from dbench.repa.plan import DEPTHS
 from drun.diffusion.process.flow import FlowProcess
 from drun.errors import ConfigError
 from dtrain import published, teachers
-from dtrain.batches import to_model_range
 from dtrain.config import Recipe
-from dtrain.digits import digit_labels, enlarged_digits
-from dtrain.representation import layer_features
+from dtrain.data.digits import digit_labels, enlarged_digits
+from dtrain.models.vae import to_model_range
 
 #: As in REPA (Yu et al. 2024), there among 10,000 images.
 NEIGHBOURS = 10

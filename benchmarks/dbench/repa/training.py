@@ -11,10 +11,11 @@ from drun.console import Report
 from drun.diffusion import process as processes
 from drun.errors import ConfigError
 from drun.files import read_json
-from dtrain import checkpoint, config, device, models, objectives
+from dtrain import config, device, models, objectives
+from dtrain.checkpoints import ours as checkpoint
 from dtrain.config import Recipe
 from dtrain.device import Placement
-from dtrain.loop import train
+from dtrain.train.loop import train
 
 #: Settings of a run that change nothing about a checkpoint.
 BOOKKEEPING = ("log_every", "save_every", "preview_every", "num_previews", "preview_steps", "keep_checkpoints")

@@ -46,7 +46,7 @@ def measure(settings: Settings, report: Report) -> Result:
         raise ConfigError(f"--reference got '{settings.reference}', expected digits")
     images = read_samples(settings.samples)
     samples = pixels_8x8(images)
-    from dtrain.digits import digits_8x8
+    from dtrain.data.digits import digits_8x8
 
     real = digits_8x8().reshape(-1, SIDE * SIDE)
     noise = np.random.default_rng(SEED).integers(0, 256, images.shape, np.uint8)

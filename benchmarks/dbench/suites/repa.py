@@ -20,9 +20,9 @@ from dbench.repa.plan import LABELS, PLAIN, REPA, Settings
 from dbench.repa.rows import Found, to_rows
 from dbench.suites.quality import Features, halves_distance
 from drun.console import Report
-from dtrain import checkpoint
+from dtrain.checkpoints import ours as checkpoint
 from dtrain.config import Recipe
-from dtrain.digits import digits_8x8
+from dtrain.data.digits import digits_8x8
 
 __all__ = ["Settings", "figures", "measure"]
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from drun.console import Report
 from drun.diffusion.process import Process
 from drun.errors import ConfigError
-from dtrain.dataset import Dataset
+from dtrain.data.dataset import Dataset
 from dtrain.draws import Draws
 
 

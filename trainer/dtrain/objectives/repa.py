@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from drun.console import Report
 from drun.diffusion.process import Process
 from drun.errors import ConfigError, DataError
-from dtrain import features as feature_cache
 from dtrain import teachers as teacher_registry
-from dtrain.dataset import Dataset
+from dtrain.data.dataset import Dataset
 from dtrain.objectives import Batch, Denoising, Losses, Plain, build
+from dtrain.teachers import cache as feature_cache
 from dtrain.teachers import check_tokens
 
 PROJECTORS = ("mlp", "conv")

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drun.errors import CheckpointError, ConfigError, DataError
-from dtrain import checkpoint, models
+from dtrain import models
+from dtrain.checkpoints import ours as checkpoint
 from dtrain.models.vit import ViT
 from dtrain.teachers.families import TEACHERS, Family
 from dtrain.teachers.weights import load_network, resample_positions

@@ -1,0 +1,187 @@
+"""Pixels and latents as the training loop sees them, and every way in which they do not fit a model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from drun.console import silent
+from drun.errors import ConfigError, DataError
+from dtrain import config
+from dtrain.config import Recipe
+from dtrain.data.dataset import Dataset, LatentImages, Pixels, open_dataset
+from dtrain.data.digits import digit_labels
+from dtrain.draws import Draws
+
+CPU = torch.device("cpu")
+DIGITS = ["model.size={hidden_size=16,depth=1,num_heads=2}"]
+
+
+def recipe(source: object, *assignments: str) -> Recipe:
+    return config.load("digits-sit", [*DIGITS, *assignments], str(source))
+
+
+def opened(recipe: Recipe, tmp_path: Path) -> Dataset:
+    return open_dataset(recipe, tmp_path / "cache.npy", silent)
+
+
+def draws(n: int, step: int = 0) -> Draws:
+    return Draws(0, step, n, slice(0, n), CPU)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Pictures of one grey level each, in a folder for each class."""
+    for label, name in enumerate(("cat", "dog", "eel")):
+        for i in range(3):
+            path = tmp_path / "photos" / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (16, 16), 50 * label + i).save(path)
+    return tmp_path / "photos"
+
+
+def write_latents(folder: Path, labels: list[int] | None, num: int = 6, pictures: bool = True) -> Path:
+    """In REPA's layout: moments of 4x2x2 latents of 16x16 pictures."""
+    rng = np.random.default_rng(0)
+    for kind in ("vae-sd", "images"):
+        (folder / kind / "00000").mkdir(parents=True)
+    names = []
+    for i in range(num):
+        names.append(f"00000/img-mean-std-{i:08d}.npy")
+        np.save(folder / "vae-sd" / names[-1], rng.random((8, 2, 2)).astype(np.float32) + i)
+        Image.new("RGB", (16, 16), (i, i, i)).save(folder / "images" / "00000" / f"img{i:08d}.png")
+    pairs = None if labels is None else [list(pair) for pair in zip(names, labels, strict=True)]
+    (folder / "vae-sd" / "dataset.json").write_text(json.dumps({"labels": pairs}))
+    return folder
+
+
+def latent_recipe(source: Path, *assignments: str) -> Recipe:
+    model = ["model.input_size=2", "model.channels=4", "model.patch_size=1", "model.num_classes=3"]
+    return recipe(source, *model, *assignments)
+
+
+def test_digits_have_their_labels(tmp_path: Path) -> None:
+    dataset = opened(recipe("digits"), tmp_path)
+    assert isinstance(dataset, Pixels)
+    assert len(dataset) == 1797
+    assert dataset.shape == (1, 16, 16)
+    assert np.array_equal(dataset.labels, digit_labels())
+    assert dataset.latent == {}
+
+
+def test_an_unconditional_model_wants_no_labels(tmp_path: Path) -> None:
+    assert opened(recipe("digits", "model.num_classes=0", "data.label_dropout=0.0"), tmp_path).labels is None
+
+
+def test_folders_are_classes_in_sorted_order(folders: Path, tmp_path: Path) -> None:
+    dataset = opened(recipe(folders), tmp_path)
+    assert dataset.labels is not None
+    assert dataset.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    arrays = dataset.read(np.array([8, 3]), True)
+    x0, pictures = dataset.states(arrays, draws(2), [])
+    assert x0.amax(dim=(1, 2, 3)).tolist() == pytest.approx([102 / 127.5 - 1, 50 / 127.5 - 1])
+    assert pictures is not None
+    assert pictures[:, 0, 0, 0].tolist() == [102, 50]
+    assert dataset.read(np.array([1]), False).pictures is None
+
+
+def test_teachers_see_the_augmented_picture(tmp_path: Path) -> None:
+    dataset = opened(recipe("digits"), tmp_path)
+    arrays = dataset.read(np.arange(32), True)
+    x0, pictures = dataset.states(arrays, draws(32), ["hflip"])
+    assert pictures is not None
+    torch.testing.assert_close(pictures.permute(0, 3, 1, 2).float() / 127.5 - 1, x0)
+    flipped = [not torch.equal(pictures[i], arrays.states[i]) for i in range(32)]
+    assert 5 < sum(flipped) < 27
+
+
+def test_latents_are_drawn_from_their_posterior(tmp_path: Path) -> None:
+    dataset = opened(latent_recipe(write_latents(tmp_path / "d", [0, 1, 2, 0, 1, 2])), tmp_path)
+    assert isinstance(dataset, LatentImages)
+    assert dataset.shape == (4, 2, 2)
+    assert dataset.latent == {"vae": "stabilityai/sd-vae-ft-ema", "scale": [0.18215] * 4, "bias": [0.0] * 4}
+    indices = np.array([4, 1])
+    moments = np.stack([np.load(tmp_path / "d" / "vae-sd" / "00000" / f"img-mean-std-{i:08d}.npy") for i in indices])
+    x0, pictures = dataset.states(dataset.read(indices, True), draws(2), [])
+    noise = (x0.numpy() / 0.18215 - moments[:, :4]) / moments[:, 4:]
+    np.testing.assert_allclose(noise, draws(2).latent_normal(4, 2, 2), atol=1e-4)
+    assert pictures is not None
+    assert pictures[:, 0, 0, 0].tolist() == [4, 1]
+    assert dataset.all_pictures()[2:5][:, 0, 0, 0].tolist() == [2, 3, 4]
+    assert len(dataset.all_pictures()) == 6
+
+
+def test_the_fingerprint_follows_the_pictures(tmp_path: Path) -> None:
+    images = np.zeros((3, 4, 4, 1), np.uint8)
+    changed = images.copy()
+    changed[2, 0, 0] = 1
+    one, same, other = (Pixels(None, array).fingerprint for array in (images, images.copy(), changed))
+    assert one == same != other
+
+
+def without_images(folder: Path) -> Path:
+    import shutil
+
+    shutil.rmtree(folder / "images")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("labels", "assignments", "message"),
+    [
+        ([0, 1, 5, 0, 1, 2], [], "has labels up to 5, the model has 3 classes: set model.num_classes=6"),
+        (None, [], "has no labels, the model has 3 classes: sort the images"),
+        ([0] * 6, ["model.input_size=4"], r"holds states of shape \(4, 2, 2\), the model takes \(4, 4, 4\)"),
+        ([0] * 6, ["data.augment=['hflip']"], "data.augment got hflip, but latents cannot be turned"),
+    ],
+)
+def test_latents_that_do_not_fit(tmp_path: Path, labels: Any, assignments: list[str], message: str) -> None:
+    source = write_latents(tmp_path / "d", labels)
+    with pytest.raises(ConfigError, match=message):
+        opened(latent_recipe(source, *assignments), tmp_path)
+
+
+def test_a_latent_without_its_picture_is_named(tmp_path: Path) -> None:
+    source = write_latents(tmp_path / "d", [0] * 6)
+    (source / "images" / "00000" / "img00000003.png").unlink()
+    with pytest.raises(DataError, match="img-mean-std-00000003"):
+        opened(latent_recipe(source), tmp_path)
+
+
+def test_a_folder_without_latents_is_named(folders: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds no latents, which a model of 4 channels draws: .* dtrain encode"):
+        opened(latent_recipe(folders), tmp_path)
+
+
+def test_labels_are_checked_before_any_image_is_decoded(folders: Path, tmp_path: Path) -> None:
+    (folders / "cat" / "broken.png").write_bytes(b"no image")
+    with pytest.raises(ConfigError, match="has labels up to 2, the model has 2 classes"):
+        opened(recipe(folders, "model.num_classes=2"), tmp_path)
+
+
+def test_teachers_need_pictures(tmp_path: Path) -> None:
+    dataset = opened(latent_recipe(without_images(write_latents(tmp_path / "d", [0] * 6))), tmp_path)
+    dataset.read(np.arange(2), False)
+    with pytest.raises(DataError, match="these latents come without images, which teachers need"):
+        dataset.read(np.arange(2), True)
+
+
+def test_flat_folders_have_no_classes(tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    Image.new("L", (16, 16)).save(tmp_path / "flat" / "a.png")
+    with pytest.raises(ConfigError, match="has no labels, the model has 10 classes: sort the images into a folder"):
+        opened(recipe(tmp_path / "flat"), tmp_path)
+
+
+def test_cached_features_and_augmentation_exclude_each_other(tmp_path: Path) -> None:
+    cached = recipe("digits", "data.augment=['hflip']")
+    cached = replace(cached, objective=cached.objective | {"cache": "features"})
+    with pytest.raises(ConfigError, match="cached features are of the pictures as they are: choose one"):
+        opened(cached, tmp_path)

@@ -1,0 +1,297 @@
+"""Image sources and their cache."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from drun.errors import ConfigError, DataError
+from dtrain.data.pixels import load_images
+
+Pixels = NDArray[np.uint8]
+
+
+def noise(*shape: int, seed: int = 0) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def flat(height: int, width: int, colour: tuple[int, int, int]) -> Image.Image:
+    return Image.new("RGB", (width, height), colour)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four images of 8x8 in three formats and two levels, and things that are no images."""
+    root = tmp_path / "pictures"
+    (root / "b").mkdir(parents=True)
+    Image.fromarray(noise(8, 8, 3, seed=1)).save(root / "a.PNG")
+    Image.fromarray(noise(8, 8, 3, seed=2)).save(root / "b" / "c.bmp")
+    np.save(root / "b" / "d.npy", noise(2, 8, 8, 3, seed=3))
+    (root / "readme.txt").write_text("no image")
+    (root / "._a.png").write_bytes(b"resource fork")
+    return root
+
+
+def refuses(source: str | Path, cache: Path, message: str, channels: int = 3, image_size: int = 8) -> None:
+    with pytest.raises(DataError, match=message):
+        load_images(source, image_size, channels, cache)
+    assert not cache.exists()
+    assert not list(cache.parent.glob("*.partial"))
+
+
+# ---- sources --------------------------------------------------------------------------------------------
+
+
+def test_folder_is_read_recursively_in_sorted_order(folder: Path, tmp_path: Path) -> None:
+    images = load_images(folder, 8, 3, tmp_path / "new" / "cache.npy")
+    expected = [noise(8, 8, 3, seed=1), noise(8, 8, 3, seed=2), *noise(2, 8, 8, 3, seed=3)]
+    assert isinstance(images, np.memmap)
+    assert images.dtype == np.uint8
+    assert np.array_equal(images, expected)
+
+
+def test_grey_levels_and_colours_convert_into_each_other(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    root.mkdir()
+    Image.fromarray(noise(8, 8)).save(root / "grey.png")
+    flat(8, 8, (255, 0, 0)).save(root / "red.png")
+    colour = load_images(root, 8, 3, tmp_path / "colour.npy")
+    grey = load_images(root, 8, 1, tmp_path / "grey.npy")
+    assert colour.shape == (2, 8, 8, 3)
+    assert np.array_equal(colour[0], np.repeat(noise(8, 8)[..., None], 3, axis=-1))
+    assert grey.shape == (2, 8, 8, 1)
+    assert np.array_equal(grey[0, ..., 0], noise(8, 8))
+    assert (grey[1] == 76).all()  # luma of pure red, ITU-R 601
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tif", ".tiff", ".JPEG"])
+def test_formats(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "pictures").mkdir()
+    flat(20, 30, (10, 120, 240)).save(tmp_path / "pictures" / f"x{suffix}")
+    images = load_images(tmp_path / "pictures", 8, 3, tmp_path / "cache.npy")
+    assert np.abs(images.astype(int) - (10, 120, 240)).max() <= 4
+
+
+def test_16_bit_grey_levels_are_scaled(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    levels = np.full((8, 8), 0x8000, np.uint16)
+    levels[0, 0] = 0xFFFF
+    Image.fromarray(levels).save(tmp_path / "pictures" / "x.png")
+    images = load_images(tmp_path / "pictures", 8, 1, tmp_path / "cache.npy")
+    assert images[0, 0, 0] == 255
+    assert images[0, 4, 4] == 128
+
+
+def test_images_are_turned_upright(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # orientation: upside down
+    Image.fromarray(pixels).save(tmp_path / "pictures" / "x.png", exif=exif)
+    images = load_images(tmp_path / "pictures", 8, 3, tmp_path / "cache.npy")
+    assert np.array_equal(images[0], pixels[::-1])
+
+
+def test_zip_is_read_in_place(folder: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "pictures.zip"
+    flat(9, 9, (1, 2, 3)).save(tmp_path / "z.tif")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.write(folder / "b" / "c.bmp", "../../outside/c.bmp")
+        file.write(folder / "a.PNG", "a.PNG")
+        file.write(tmp_path / "z.tif", "z.tif")
+        file.writestr("dataset.json", "{}")
+        file.writestr("__MACOSX/a.png", "resource fork")
+    before = sorted(tmp_path.rglob("*"))
+    images = load_images(archive, 8, 3, tmp_path / "cache.npy")
+    assert np.array_equal(images[:2], [noise(8, 8, 3, seed=2), noise(8, 8, 3, seed=1)])
+    assert (images[2] == (1, 2, 3)).all()
+    made = [tmp_path / "cache.npy", tmp_path / "cache.npy.json"]
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, *made])
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((5, 8, 8, 3), 3), ((5, 8, 8), 1), ((5, 8, 8, 1), 1)])
+def test_stack_of_the_right_shape_is_mapped_as_it_is(
+    tmp_path: Path, shape: tuple[int, ...], channels: int
+) -> None:
+    np.save(tmp_path / "x.npy", noise(*shape))
+    images = load_images(tmp_path / "x.npy", 8, channels, tmp_path / "cache.npy")
+    assert isinstance(images, np.memmap)
+    assert np.array_equal(images, noise(*shape).reshape(5, 8, 8, channels))
+    assert not (tmp_path / "cache.npy").exists()
+
+
+@pytest.mark.parametrize("shape", [(2, 20, 30, 3), (2, 20, 30)])
+def test_other_stacks_are_resized(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "x.npy", np.full(shape, 77, np.uint8))
+    images = load_images(str(tmp_path / "x.npy"), 8, 3, tmp_path / "cache.npy")
+    assert images.shape == (2, 8, 8, 3)
+    assert (images == 77).all()
+
+
+# ---- errors ---------------------------------------------------------------------------------------------
+
+
+def test_no_images(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "bad.zip").write_bytes(b"not a zip")
+    flat(8, 8, (1, 2, 3)).save(tmp_path / "one.png")
+    with zipfile.ZipFile(tmp_path / "none.zip", "w") as file:
+        file.writestr("notes.txt", "hello")
+    cache = tmp_path / "cache.npy"
+    refuses(tmp_path / "empty", cache, "No images in folder .*empty: expected names in .png")
+    refuses(tmp_path / "missing", cache, "no such file or folder .*missing")
+    refuses(tmp_path / "missing.npy", cache, "no such file or folder .*missing.npy")
+    refuses(tmp_path / "missing.zip", cache, "Cannot read zip file .*missing.zip")
+    refuses(tmp_path / "notes.txt", cache, "got the file .*notes.txt, expected a folder, a .zip")
+    refuses(tmp_path / "one.png", cache, "cut one large image with dtrain tiles")
+    refuses(tmp_path / "bad.zip", cache, "Cannot read zip file .*bad.zip: File is not a zip file")
+    refuses(tmp_path / "none.zip", cache, "No images in zip file .*none.zip")
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg"])
+def test_truncated_file_is_named(folder: Path, tmp_path: Path, name: str) -> None:
+    path = folder / name
+    Image.fromarray(noise(64, 64, 3)).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refuses(folder, tmp_path / "cache.npy", f"Cannot decode image .*{name}: .*truncated.*repair or remove it")
+
+
+def test_file_that_is_no_image_is_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "fake.png").write_text("hello")
+    refuses(folder, tmp_path / "cache.npy", "Cannot decode image .*fake.png: unknown format")
+
+
+def test_broken_zip_entry_is_named(tmp_path: Path) -> None:
+    archive = tmp_path / "x.zip"
+    Image.fromarray(noise(32, 32, 3)).save(tmp_path / "x.png")
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(tmp_path / "x.png", "inner/x.png")
+    content = bytearray(archive.read_bytes())
+    content[1000] ^= 0xFF
+    archive.write_bytes(content)
+    refuses(archive, tmp_path / "cache.npy", r"Cannot decode image inner/x.png in .*x.zip")
+
+
+def test_32_bit_image_is_refused(folder: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.ones((8, 8), np.float32)).save(folder / "float.tif")
+    refuses(folder, tmp_path / "cache.npy", "float.tif: got 32-bit values .* expected 8 or 16 bits")
+
+
+def test_oversized_image_is_sent_to_tiles(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    refuses(folder, tmp_path / "cache.npy", "too many pixels .* cut it with dtrain tiles")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 8, 8, 3), np.float32), r"got float32 \(2, 8, 8, 3\), expected uint8"),
+        (np.zeros((8, 8), np.uint8), r"got uint8 \(8, 8\), expected uint8 \(N, H, W\)"),
+        (np.zeros((2, 8, 8, 4), np.uint8), r"got uint8 \(2, 8, 8, 4\)"),
+        (np.zeros((0, 8, 8, 3), np.uint8), r"got uint8 \(0, 8, 8, 3\)"),
+        (np.array([{"a": 1}], dtype=object), "Cannot read image stack"),
+    ],
+)
+def test_wrong_stack(tmp_path: Path, array: np.ndarray, message: str) -> None:
+    np.save(tmp_path / "x.npy", array)
+    refuses(tmp_path / "x.npy", tmp_path / "cache.npy", message)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "x.npy").rename(tmp_path / "folder" / "x.npy")
+    refuses(tmp_path / "folder", tmp_path / "cache.npy", message)
+
+
+def test_damaged_stack(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", noise(4, 8, 8, 3))
+    content = (tmp_path / "x.npy").read_bytes()
+    for cut in (0, 5, 100, len(content) - 1):
+        (tmp_path / "x.npy").write_bytes(content[:cut])
+        refuses(tmp_path / "x.npy", tmp_path / "cache.npy", "Cannot read image stack .*x.npy")
+    np.savez(tmp_path / "x.npz", noise(4, 8, 8, 3))
+    (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+    refuses(tmp_path / "x.npy", tmp_path / "cache.npy", "Wrong image stack .*x.npy")
+
+
+@pytest.mark.parametrize(("image_size", "channels"), [(8, 2), (0, 3)])
+def test_impossible_format(folder: Path, tmp_path: Path, image_size: int, channels: int) -> None:
+    with pytest.raises(ConfigError, match=f"got image_size {image_size}, channels {channels}, expected"):
+        load_images(folder, image_size, channels, tmp_path / "cache.npy")
+
+
+# ---- the cache ------------------------------------------------------------------------------------------
+
+
+def written_at(cache: Path) -> tuple[int, int]:
+    stat = cache.stat()
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def test_cache_is_used_again_until_the_source_changes(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache.npy"
+    first = load_images(folder, 8, 3, cache)
+    before = written_at(cache)
+    assert np.array_equal(load_images(folder, 8, 3, cache), first)
+    assert written_at(cache) == before
+
+    moved = folder.rename(tmp_path / "moved")
+    load_images(moved, 8, 3, cache)
+    assert written_at(cache) == before
+
+    Image.fromarray(noise(8, 8, 3, seed=9)).save(moved / "a.PNG")
+    changed = load_images(moved, 8, 3, cache)
+    assert np.array_equal(changed[0], noise(8, 8, 3, seed=9))
+    assert np.array_equal(first[0], noise(8, 8, 3, seed=1))  # a map that is in use is not pulled away
+
+    (moved / "b" / "c.bmp").unlink()
+    assert len(load_images(moved, 8, 3, cache)) == 3
+    assert load_images(moved, 4, 3, cache).shape == (3, 4, 4, 3)
+    assert load_images(moved, 4, 1, cache).shape == (3, 4, 4, 1)
+    assert load_images(moved, 4, 1, cache).shape == (3, 4, 4, 1)
+
+
+def test_cache_notices_a_new_time_stamp(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache.npy"
+    load_images(folder, 8, 3, cache)
+    before = written_at(cache)
+    os.utime(folder / "a.PNG", ns=(0, 0))
+    load_images(folder, 8, 3, cache)
+    assert written_at(cache) != before
+
+
+@pytest.mark.parametrize("damage", ["array", "record", "no record"])
+def test_damaged_cache_is_made_again(folder: Path, tmp_path: Path, damage: str) -> None:
+    cache = tmp_path / "cache.npy"
+    first = np.array(load_images(folder, 8, 3, cache))
+    if damage == "array":
+        cache.write_bytes(cache.read_bytes()[:-1])
+    elif damage == "record":
+        (tmp_path / "cache.npy.json").write_text("[")
+    else:
+        (tmp_path / "cache.npy.json").unlink()
+    assert np.array_equal(load_images(folder, 8, 3, cache), first)
+
+
+def test_failure_leaves_no_cache_that_could_pass_for_another(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache.npy"
+    load_images(folder, 8, 3, cache)
+    (folder / "e.png").write_text("broken")
+    with pytest.raises(DataError, match=r"e\.png"):
+        load_images(folder, 8, 3, cache)
+    (folder / "e.png").unlink()
+    assert len(load_images(folder, 8, 3, cache)) == 4
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_cache_inside_the_source_would_be_trained_on(folder: Path) -> None:
+    refuses(folder, folder / "runs" / "cache.npy", "would take in the cache .*: put the output elsewhere")
+    assert len(load_images(folder, 4, 3, folder / ".cache" / "cache.npy")) == 4
+    assert len(load_images(folder, 8, 3, folder / ".cache" / "cache.npy")) == 4

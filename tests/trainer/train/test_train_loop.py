@@ -1,0 +1,143 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from drun.console import silent
+from drun.errors import ConfigError, DataError, UserError
+from dtrain.checkpoints import ours as checkpoint
+from dtrain.config import Optimizer, Recipe
+from dtrain.device import Placement
+from dtrain.train.loop import learning_rate, train
+
+CPU = Placement(torch.device("cpu"), precision="fp32", compile=False, reasons=())
+
+
+class Stop(Exception):
+    """The user's Ctrl-C, at a chosen step."""
+
+
+def stop_at(step: int):
+    def report(what: str, done: int, total: int, note: str = "") -> None:
+        if done > step:
+            raise Stop
+
+    return report
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    saved = checkpoint.read(path)
+    state = {f"optimizer.{i}.{key}": value for i, s in saved.optimizer["state"].items() for key, value in s.items()}
+    return {f"model.{k}": v for k, v in saved.model.items()} | {f"ema.{k}": v for k, v in saved.ema.items()} | state
+
+
+def losses(folder: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines}
+
+
+def test_20_steps_equal_10_steps_and_10_resumed_bit_for_bit(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    whole = train(tiny_recipe, tmp_path / "whole", CPU, False, silent)
+    with pytest.raises(Stop):
+        train(tiny_recipe, tmp_path / "halves", CPU, False, stop_at(10))
+    assert checkpoint.newest(tmp_path / "halves", tiny_recipe.name).stem.endswith("-0000010")
+    halves = train(tiny_recipe, tmp_path / "halves", CPU, True, silent)
+    expected, got = weights(whole), weights(halves)
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(expected[key], got[key]) for key in expected)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "halves")
+
+
+def test_training_learns_and_leaves_its_records(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    longer = replace(tiny_recipe, train=replace(tiny_recipe.train, steps=60, log_every=10, preview_every=30))
+    last = train(longer, tmp_path, CPU, False, silent)
+    logged = losses(tmp_path)
+    assert logged[60] < 0.8 * logged[10]
+    assert last.name == "digits-unet-0000060.pt"
+    assert json.loads((tmp_path / "recipe.json").read_text()) == longer.to_dict()
+    assert sorted(path.name for path in (tmp_path / "previews").iterdir()) == ["step-0000030.png", "step-0000060.png"]
+    assert np.asarray(Image.open(tmp_path / "previews" / "step-0000060.png")).std() > 0
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+    ema, online = checkpoint.read(last).ema, checkpoint.read(last).model
+    assert not torch.equal(ema["init_conv.weight"], online["init_conv.weight"])
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    wild = replace(tiny_recipe, optimizer=Optimizer(learning_rate=1e30))
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+: training stopped"):
+        train(replace(wild, train=replace(wild.train, save_every=1)), tmp_path, CPU, False, silent)
+    last = checkpoint.read(checkpoint.newest(tmp_path, wild.name))
+    assert last.step >= 1
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    tiny_recipe: Recipe, tiny_assignments: list[str], tmp_path: Path
+) -> None:
+    """The system refuses files above a limit, as it does when the disk is full."""
+    out = tmp_path / "run"
+    short = replace(tiny_recipe, train=replace(tiny_recipe.train, steps=10))
+    before = train(short, out, CPU, False, silent)
+    content = before.read_bytes()
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(content) // 2},) * 2); "
+        "from dtrain.cli import main; main()"
+    )
+    options = [word for assignment in tiny_assignments for word in ("--set", assignment)]
+    words = [sys.executable, "-c", code, "run", "digits-unet", "--out", str(out), "--resume", *options]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "error: cannot write" in done.stderr
+    assert "File too large" in done.stderr
+    assert before.read_bytes() == content
+    assert [path.name for path in out.glob("*.p*t")] == [before.name]
+    assert not list(out.glob(".*"))
+
+
+def test_folders_are_never_mixed_up(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    short = replace(tiny_recipe, train=replace(tiny_recipe.train, steps=1))
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        train(short, tmp_path, CPU, True, silent)
+    train(short, tmp_path, CPU, False, silent)
+    with pytest.raises(ConfigError, match="already holds a run of 'digits-unet': add --resume"):
+        train(short, tmp_path, CPU, False, silent)
+    wider = replace(short, model=short.model | {"dim": 16})
+    with pytest.raises(ConfigError, match="was trained with model"):
+        train(wider, tmp_path, CPU, True, silent)
+
+
+def test_broken_data_is_named_before_the_first_step(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.new("L", (16, 16)).save(folder / "good.png")
+    (folder / "bad.png").write_bytes((folder / "good.png").read_bytes()[:40])
+    recipe = replace(tiny_recipe, data=replace(tiny_recipe.data, source=str(folder)))
+    with pytest.raises(DataError, match=r"bad\.png"):
+        train(recipe, tmp_path / "run", CPU, False, silent)
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_bf16_and_compile_settings_are_obeyed(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    last = train(tiny_recipe, tmp_path / "fp32", CPU, False, silent)
+    rounded = train(tiny_recipe, tmp_path / "bf16", replace(CPU, precision="bf16"), False, silent)
+    full, half = (weights(path)["model.final_conv.weight"] for path in (last, rounded))
+    assert half.dtype == torch.float32
+    assert not torch.equal(full, half)
+    assert torch.allclose(full, half, atol=0.02)
+
+
+def test_learning_rate_warms_up_and_falls_to_zero() -> None:
+    settings = Optimizer(learning_rate=1.0, warmup_steps=4, decay_share=0.5)
+    rates = [learning_rate(settings, step, 100) for step in range(100)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[50] == 1.0
+    assert rates[75] == pytest.approx(0.5)
+    assert rates[99] == pytest.approx(0.0, abs=2e-3)
+    assert learning_rate(Optimizer(learning_rate=0.1), 99, 100) == 0.1

@@ -1,0 +1,139 @@
+"""What lies in a checkpoint file, whoever wrote it: state dicts, and what is written beside them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drun.errors import CheckpointError
+from dtrain import models
+from dtrain.checkpoints import ours as checkpoint
+
+#: Prefixes that wrappers put before every key.
+PREFIXES = ("module.", "_orig_mod.", "ema_model.", "online_model.", "model.")
+#: Where training checkpoints keep their weights.
+PLACES = {"ema": "ema", "online": "model"}
+#: Names of the state dicts that the authors of DiT and SiT publish: averaged weights.
+PUBLISHED = re.compile(r"(dit|sit)-(s|b|l|xl)-\d+-\d+(x\d+)?", re.IGNORECASE)
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a file that is not ours holds."""
+
+    path: Path
+    layout: str                                              # for people
+    states: Mapping[str, Mapping[str, Any]]                  # by ema | online; one alone if the file is bare
+    args: Mapping[str, Any] = field(default_factory=dict)    # of the script that trained it
+    tables: State = field(default_factory=dict)              # tensors beside either network
+    step: int = 0
+
+    @property
+    def is_bare(self) -> bool:
+        return self.layout == "a bare state dict"
+
+
+def read(path: Path) -> Any:
+    """The content of a checkpoint, of which nothing but tensors, numbers, strings and a Namespace is built.
+
+    Raises:
+        CheckpointError: unreadable, or asking for another class.
+    """
+    return checkpoint.read_tensors(path, allowed=(argparse.Namespace,))
+
+
+def unpack(content: Any, path: Path) -> Held:
+    """Tell a training checkpoint from a bare state dict.
+
+    Raises:
+        CheckpointError: the file holds no dictionary.
+    """
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"'{path}' holds {type(content).__name__}, expected a dictionary of tensors")
+    inner = {kind: content[key] for kind, key in PLACES.items() if isinstance(content.get(key), Mapping)}
+    if not inner:
+        kind = "ema" if _is_published(path, content) else "online"
+        return Held(path, "a bare state dict", {kind: content})
+    states = {kind: _averaged(state) if kind == "ema" else state for kind, state in inner.items()}
+    args = content.get("args")
+    told = vars(args) if isinstance(args, argparse.Namespace) else args if isinstance(args, Mapping) else {}
+    return Held(path, "a training checkpoint", states, told, strip(inner.get("ema", {})), _step(content, path, told))
+
+
+def select(held: Held, weights: str) -> tuple[str, State, tuple[str, ...]]:
+    """The chosen weights: `ema` or `online`, their tensors with the network's own keys, and where they are from.
+
+    Online ones take the place of averaged ones that there are none of, and what is bare is taken as it is.
+
+    Raises:
+        CheckpointError: online weights are asked for, and there are averaged ones only.
+    """
+    if held.is_bare:
+        ((taken, state),) = held.states.items()
+        note = ", of averaged weights by its file name" if taken == "ema" else ""
+        return taken, strip(state), (f"{held.layout}{note}",)
+    taken = weights if weights in held.states else "online"
+    if taken not in held.states:
+        raise CheckpointError(f"'{held.path}' holds no online weights, only averaged ones: use --weights ema")
+    note = "" if taken == weights else ", which has no averaged weights"
+    return taken, strip(held.states[taken]), (f"'{PLACES[taken]}' of {held.layout}{note}",)
+
+
+def strip(state: Mapping[Any, Any]) -> State:
+    """Keys without wrappers' prefixes; non-tensors dropped."""
+    bare = {}
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            continue
+        while prefix := next((prefix for prefix in PREFIXES if key.startswith(prefix)), None):
+            key = key.removeprefix(prefix)
+        bare[key] = value
+    return bare
+
+
+def network_of(config: Mapping[str, Any], state: Mapping[str, Any], name: str) -> nn.Module:
+    """A network in eval mode with these weights, all of them and no others, in float32.
+
+    Raises:
+        CheckpointError: naming the first that does not fit. ConfigError: the configuration makes no network.
+    """
+    # All of its tensors are overwritten: to initialise them first takes a large network three times as long.
+    with torch.device("meta"):
+        network = models.build(config)
+    expected = network.state_dict()
+    for key in [*expected, *state]:
+        got, wanted = _shape(state.get(key)), _shape(expected.get(key))
+        if got != wanted:
+            raise CheckpointError(f"{name} does not fit its network: '{key}' got {got}, expected {wanted}")
+    network.to_empty(device="cpu").load_state_dict(state)
+    return network.eval()
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    return tuple(value.shape) if isinstance(value, Tensor) else "nothing"
+
+
+def _averaged(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The article's averager keeps both networks in one state dict."""
+    return {key: value for key, value in state.items() if str(key).startswith("ema_model.")} or state
+
+
+def _is_published(path: Path, content: Mapping[str, Any]) -> bool:
+    """REPA's file is called `last.pt`."""
+    is_repa = path.stem == "last" and any(str(key).startswith("projectors.") for key in content)
+    return is_repa or PUBLISHED.fullmatch(path.stem) is not None
+
+
+def _step(content: Mapping[str, Any], path: Path, args: Mapping[str, Any]) -> int:
+    """As the file says; DiT and SiT write it into its name only."""
+    told = [value for key in ("step", "steps") if isinstance(value := content.get(key), int)]
+    return told[0] if told else int(path.stem) if args and path.stem.isdecimal() else 0

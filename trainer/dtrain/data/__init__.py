@@ -1,0 +1,1 @@
+"""What a network is trained on: pixels or latents, and how they are prepared."""

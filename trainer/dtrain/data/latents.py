@@ -1,0 +1,260 @@
+"""Latents to train on, made by `dtrain encode` or by REPA (Yu et al. 2025)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from drun.errors import DataError, UserError
+from drun.files import read_json
+from dtrain.data.image_files import IMAGE_SUFFIXES
+from dtrain.data.shards import (
+    Arrays,
+    Header,
+    Indices,
+    Items,
+    Listing,
+    Names,
+    Pictures,
+    Shards,
+    fingerprint,
+    read_header,
+    scan,
+)
+
+INDEX, MOMENTS, IMAGES, LABELS = "index.json", "moments", "images", "dataset.json"
+FORMAT = {"format": "dtrain latents", "version": 1}
+# What REPA's preparation is fixed to: the VAE of Stable Diffusion 1.x.
+_REPA_SCALE, _REPA_DOWNSAMPLING = 0.18215, 8
+# Its images are drawn with the averaged decoder; the encoders of both releases are equal.
+_REPA_VAE = "stabilityai/sd-vae-ft-ema"
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The VAE's posterior of each of N images. Memory does not grow with N, but for labels and file names.
+
+    shape: (C, h, w) of a latent. image_size: pixels. labels: int64 (N,) in 0..num_classes - 1, or None.
+    vae: name or folder of the VAE whose decoder draws the images. scale, bias: C values each, for `sample_moments`.
+    fingerprint: of the files' names, sizes and times.
+    """
+
+    shape: tuple[int, int, int]
+    image_size: int
+    labels: Indices | None
+    num_classes: int
+    vae: str
+    scale: tuple[float, ...]
+    bias: tuple[float, ...]
+    fingerprint: str
+    num_images: int
+    files: Items
+    pictures: Items | None
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def moments(self, indices: Indices) -> NDArray[np.float32]:
+        """[mean | standard deviation] of the images `indices`, int64 (n,) in 0..N - 1: float32 (n, 2C, h, w).
+
+        Raises:
+            DataError: naming a file that is gone, was changed, or holds NaN or infinity.
+            IndexError: an index is out of range.
+        """
+        values: NDArray[np.float32] = self._read(self.files, indices)
+        broken = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2, 3)))
+        if len(broken):
+            where = self.files.where(int(indices[broken[0]]))
+            raise DataError(f"Broken latent: {where} holds NaN or infinity, expected finite numbers; encode it again.")
+        return values
+
+    @property
+    def images(self) -> Callable[[Indices], NDArray[np.uint8]] | None:
+        """(indices: int64 (n,)) -> uint8 (n, image_size, image_size, 3), what the VAE saw; None if they are not kept.
+
+        It raises as `moments` does, and DataError for an image of another size.
+        """
+        return None if self.pictures is None else partial(self._read, self.pictures)
+
+    def _read(self, items: Items, indices: Indices) -> NDArray[Any]:
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"got indices {indices.min()}..{indices.max()}, expected 0..{len(self) - 1}")
+        return items.read(indices)
+
+
+def sample_moments(
+    moments: Tensor, noise: Tensor, scale: Sequence[float] | Tensor, bias: Sequence[float] | Tensor
+) -> Tensor:
+    """A draw of the latents as the diffusion model sees them: (mean + std * noise) * scale + bias.
+
+    moments: [mean | std], float32 (N, 2C, h, w); noise: standard normal (N, C, h, w); scale, bias: C values.
+    Returns float32 (N, C, h, w), on the device of `moments`.
+    """
+    mean, std = moments.chunk(2, dim=1)
+    by_channel = [torch.as_tensor(values, dtype=mean.dtype, device=mean.device) for values in (scale, bias)]
+    scales, biases = (values.view(-1, 1, 1) for values in by_channel)
+    return (mean + std * noise) * scales + biases
+
+
+def open_latents(folder: Path) -> Latents:
+    """A folder of `dtrain encode`, or one with REPA's vae-sd/ and, unless they were deleted, images/.
+
+    REPA's files are paired by name: images/00000/img00000000.png is vae-sd/00000/img-mean-std-00000000.npy, whose
+    label is in vae-sd/dataset.json. The size of every file is checked here, its content when it is read.
+
+    Raises:
+        DataError: naming what is missing, left over, of another shape, or has no label.
+    """
+    if (folder / INDEX).is_file():
+        return _open_encoded(folder)
+    if (folder / "vae-sd").is_dir():
+        return _open_repa(folder / "vae-sd", folder / "images")
+    if any(folder.glob(f"{MOMENTS}-*.npy")):
+        raise DataError(f"The latents in {folder} are not complete: run the same dtrain encode again.")
+    raise DataError(f"No latents in {folder}: expected {INDEX}, which dtrain encode writes, or REPA's folder vae-sd.")
+
+
+def read_labels(content: str | bytes, names: Sequence[str], where: str) -> list[int] | None:
+    """The label of each name in a dataset.json, {"labels": [[name, class], ...]}; None if its labels are null.
+
+    Raises:
+        DataError: it is something else, lacks a name, or has a label that is no whole number from 0 on.
+    """
+    try:
+        pairs = json.loads(content)["labels"]
+        labels = None if pairs is None else dict(pairs)
+    except (ValueError, KeyError, TypeError) as error:
+        expected = '{"labels": [[name, class], ...]}'
+        raise DataError(f"Wrong labels {where}: expected {expected}, got {type(error).__name__}: {error}.") from error
+    return None if labels is None else [_label(labels, name, where) for name in names]
+
+
+def _label(labels: dict[str, Any], name: str, where: str) -> int:
+    if name not in labels:
+        raise DataError(f"No label for {name} in {where}: add it there, or remove the file.")
+    label = labels[name]
+    if type(label) is not int or label < 0:
+        raise DataError(f"Wrong label in {where}: got {label!r} for {name}, expected a whole number from 0 on.")
+    return label
+
+
+# ---- the two layouts ------------------------------------------------------------------------------------
+
+
+def _open_encoded(folder: Path) -> Latents:
+    try:
+        index = read_json(folder / INDEX)
+        if {key: index[key] for key in FORMAT} != FORMAT:
+            raise ValueError(f"expected {FORMAT}")
+        num_images, size, image_size = len(index["names"]), int(index["shard_size"]), int(index["image_size"])
+        channels, height, width = map(int, index["shape"])
+        scale, bias = (tuple(map(float, index[key])) for key in ("scale", "bias"))
+        vae = str(index["vae"]["name"])
+        labels = None if index["labels"] is None else np.array(index["labels"], np.int64)
+        if not num_images or (labels is not None and (labels.shape != (num_images,) or labels.min() < 0)):
+            raise ValueError("it has no images, or not a label from 0 on for each")
+    except (UserError, OSError, KeyError, TypeError, ValueError) as error:
+        cause = f"no {error}" if isinstance(error, KeyError) else error
+        raise DataError(f"Wrong index {folder / INDEX}: {cause}; run the same dtrain encode again.") from error
+    moments = Shards.open(folder, MOMENTS, size, num_images, (2 * channels, height, width), np.float32)
+    images = Shards.open(folder, IMAGES, size, num_images, (image_size, image_size, 3), np.uint8)
+    return Latents(
+        shape=(channels, height, width),
+        image_size=image_size,
+        labels=labels,
+        num_classes=len(index.get("classes") or ()) or _num_classes(labels),
+        vae=vae,
+        scale=scale,
+        bias=bias,
+        fingerprint=fingerprint(_own(scan(folder, (".npy", INDEX)))),
+        num_images=num_images,
+        files=moments,
+        pictures=images,
+    )
+
+
+def _own(listing: Listing) -> Listing:
+    """Without what others may keep in the folder, such as a teacher's features."""
+    prefixes = (INDEX, f"{MOMENTS}-", f"{IMAGES}-")
+    return {name: stat for name, stat in listing.items() if name.startswith(prefixes) and "/" not in name}
+
+
+def _num_classes(labels: Indices | None) -> int:
+    return 0 if labels is None else int(labels.max()) + 1
+
+
+def _open_repa(features: Path, pictures: Path) -> Latents:
+    listing = scan(features, (".npy",))
+    names = sorted(listing)
+    if not names:
+        raise DataError(f"No latents in {features}: expected files such as 00000/img-mean-std-00000000.npy.")
+    header = _check_sizes(features, names, listing)
+    channels, height, width = header.shape[0] // 2, *header.shape[1:]
+    labels = _repa_labels(features / LABELS, names)
+    kept = scan(pictures, IMAGE_SUFFIXES) if pictures.is_dir() else {}
+    images = None
+    if pictures.is_dir():
+        images = Pictures(Names.of(pictures, _paired(features, names, pictures, kept)), _REPA_DOWNSAMPLING * height)
+        images.read(np.zeros(1, np.int64))  # of the right size?
+    return Latents(
+        shape=(channels, height, width),
+        image_size=_REPA_DOWNSAMPLING * height,
+        labels=labels,
+        num_classes=_num_classes(labels),
+        vae=_REPA_VAE,
+        scale=(_REPA_SCALE,) * channels,
+        bias=(0.0,) * channels,
+        fingerprint=fingerprint(listing, kept),
+        num_images=len(names),
+        files=Arrays(Names.of(features, names), header),
+        pictures=images,
+    )
+
+
+def _check_sizes(folder: Path, names: list[str], listing: Listing) -> Header:
+    """The header of the first file. Another shape gives another size, and a million headers take an hour."""
+    first = folder / names[0]
+    header = read_header(first)
+    if header.dtype != np.float32 or len(header.shape) != 3 or header.shape[0] % 2 or 0 in header.shape:
+        raise DataError(f"Wrong latent {first}: got {header}, expected float32 (2C, h, w), the mean and std of each.")
+    num_bytes = header.offset + 4 * int(np.prod(header.shape))
+    odd = next((name for name in names if listing[name][0] != num_bytes), None)
+    if odd is not None:
+        got = f"{listing[odd][0]} bytes, expected {num_bytes} as in {names[0]}"
+        raise DataError(f"Wrong latent {folder / odd}: got {got}; encode it again.")
+    return header
+
+
+def _repa_labels(path: Path, names: list[str]) -> Indices | None:
+    labels = read_labels(path.read_bytes(), names, str(path)) if path.is_file() else None
+    return None if labels is None else np.array(labels, np.int64)
+
+
+def _paired(features: Path, names: list[str], pictures: Path, kept: Listing) -> list[str]:
+    """The image of each latent, whatever order the files are in."""
+    by_key = {_key(name): name for name in sorted(kept)}
+    if len(by_key) < len(kept):
+        twice = next(name for name in kept if by_key[_key(name)] != name)
+        raise DataError(f"Two images for one latent: {pictures / twice} and {by_key[_key(twice)]}; remove one.")
+    for name in names:
+        if _key(name) not in by_key:
+            raise DataError(f"No image in {pictures} for the latent {features / name}: add it, or move images/ away.")
+    extra = sorted(set(by_key) - {_key(name) for name in names})
+    if extra:
+        raise DataError(f"No latent in {features} for the image {pictures / by_key[extra[0]]}: encode or remove it.")
+    return [by_key[_key(name)] for name in names]
+
+
+def _key(name: str) -> str:
+    """00000/img00000000.png and 00000/img-mean-std-00000000.npy are both 00000/00000000."""
+    folder, _, file = name.rpartition("/")
+    return f"{folder}/{file.rpartition('.')[0].removeprefix('img').removeprefix('-mean-std-')}"

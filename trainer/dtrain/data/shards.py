@@ -1,0 +1,229 @@
+"""Arrays in many files, read item by item: constant memory, and no file is kept open or mapped.
+
+A data set can have more files than a process may hold open, and each map holds one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drun.errors import DataError
+from dtrain.data.image_files import decode, is_hidden
+
+Indices = NDArray[np.int64]
+
+
+class Items(Protocol):
+    """N arrays of one shape and type."""
+
+    def read(self, indices: Indices) -> NDArray[Any]:
+        """The items `indices`, int64 (n,) in 0..N - 1: (n, *shape). Raises DataError naming a file."""
+        ...
+
+    def where(self, index: int) -> str:
+        """The file of an item, for a message."""
+        ...
+
+
+@dataclass(frozen=True)
+class Header:
+    """Of an .npy file: what its array is, and at which byte it starts."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.shape}"
+
+
+def read_header(path: Path) -> Header:
+    """Raises DataError if the file is missing, cut short, holds objects, or is not in C order."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.memmap) or not array.flags.c_contiguous:
+            raise ValueError("expected one array in C order")
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"Cannot read the array {path}: {error}.") from error
+    return Header(array.shape, array.dtype, array.offset)
+
+
+def is_array(path: Path, shape: tuple[int, ...], dtype: str) -> bool:
+    """Whether the file is there, complete, and of this shape and type."""
+    try:
+        header = read_header(path)
+    except DataError:
+        return False
+    return header == Header(shape, np.dtype(dtype), header.offset)
+
+
+# ---- many items a file ----------------------------------------------------------------------------------
+
+
+def shard_path(folder: Path, kind: str, shard: int) -> Path:
+    """kind: moments or images."""
+    return folder / f"{kind}-{shard:05d}.npy"
+
+
+def shard_rows(num_items: int, size: int) -> list[int]:
+    """Rows of each shard: `size`, and in the last what is left."""
+    return [min(size, num_items - start) for start in range(0, num_items, size)]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Item i is row i % size of shard i // size. offsets: where the rows begin in each file, bytes."""
+
+    folder: Path
+    kind: str
+    size: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offsets: tuple[int, ...]
+
+    @staticmethod
+    def open(folder: Path, kind: str, size: int, num_items: int, shape: tuple[int, ...], dtype: Any) -> Shards:
+        """Raises DataError naming a shard that is missing, cut short, or of another shape or type."""
+        offsets = []
+        for shard, rows in enumerate(shard_rows(num_items, size)):
+            path = shard_path(folder, kind, shard)
+            header = read_header(path)
+            expected = Header((rows, *shape), np.dtype(dtype), header.offset)
+            if header != expected:
+                raise DataError(f"Wrong shard {path}: got {header}, expected {expected}; delete it and encode again.")
+            offsets.append(header.offset)
+        return Shards(folder, kind, size, shape, np.dtype(dtype), tuple(offsets))
+
+    def read(self, indices: Indices) -> NDArray[Any]:
+        items = np.empty((len(indices), *self.shape), self.dtype)
+        shards, rows = np.divmod(indices, self.size)
+        for shard in np.unique(shards).tolist():
+            path = shard_path(self.folder, self.kind, shard)
+            try:
+                with path.open("rb") as file:
+                    for place in np.flatnonzero(shards == shard).tolist():
+                        _read_into(items[place], file, self.offsets[shard], int(rows[place]))
+            except OSError as error:
+                raise DataError(f"Cannot read shard {path}: {error}; delete it and encode again.") from error
+        return items
+
+    def where(self, index: int) -> str:
+        return f"row {index % self.size} of {shard_path(self.folder, self.kind, index // self.size)}"
+
+
+def _read_into(item: NDArray[Any], file: BinaryIO, offset: int, row: int) -> None:
+    file.seek(offset + row * item.nbytes)
+    if file.readinto(item) != item.nbytes:  # type: ignore[attr-defined]
+        raise OSError("it is cut short")
+
+
+# ---- one item a file ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Names:
+    """Paths below a folder. As one array of bytes, which a million of them need a quarter of the memory for."""
+
+    folder: Path
+    encoded: NDArray[np.bytes_]
+
+    @staticmethod
+    def of(folder: Path, names: Iterable[str]) -> Names:
+        return Names(folder, np.array([name.encode() for name in names]))
+
+    def path(self, index: int) -> Path:
+        return self.folder / bytes(self.encoded[index]).decode()
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Item i is the whole .npy file i; all have the same header, byte by byte."""
+
+    names: Names
+    header: Header
+
+    def read(self, indices: Indices) -> NDArray[Any]:
+        items = np.empty((len(indices), *self.header.shape), self.header.dtype)
+        head = self._head(0)
+        for place, index in enumerate(indices.tolist()):
+            path = self.names.path(index)
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise DataError(f"Cannot read {path}: {error.strerror or error}.") from error
+            if content[: len(head)] != head or len(content) != len(head) + items[place].nbytes:
+                raise DataError(f"Wrong array {path}: expected {self.header}, as in {self.names.path(0)}.")
+            items[place] = np.frombuffer(content, self.header.dtype, offset=len(head)).reshape(self.header.shape)
+        return items
+
+    def where(self, index: int) -> str:
+        return str(self.names.path(index))
+
+    def _head(self, index: int) -> bytes:
+        with self.names.path(index).open("rb") as file:
+            return file.read(self.header.offset)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Item i is the image file i, uint8 (image_size, image_size, 3)."""
+
+    names: Names
+    image_size: int
+
+    def read(self, indices: Indices) -> NDArray[np.uint8]:
+        items = np.empty((len(indices), self.image_size, self.image_size, 3), np.uint8)
+        for place, index in enumerate(indices.tolist()):
+            path = self.names.path(index)
+            image = decode(partial(path.open, "rb"), str(path))
+            if image.size != (self.image_size, self.image_size):
+                got, expected = f"{image.width}x{image.height}", f"{self.image_size}x{self.image_size}"
+                raise DataError(f"Wrong image {path}: got {got} pixels, expected {expected}, as its latent has.")
+            items[place] = np.asarray(image.convert("RGB"))
+        return items
+
+    def where(self, index: int) -> str:
+        return str(self.names.path(index))
+
+
+# ---- what is in a folder --------------------------------------------------------------------------------
+
+Listing = dict[str, tuple[int, int]]
+
+
+def scan(folder: Path, suffixes: tuple[str, ...]) -> Listing:
+    """Files below `folder` by their relative path, with size (bytes) and time (ns); no hidden ones. One pass."""
+    found: Listing = {}
+    pending = [(folder, "")]
+    while pending:
+        place, prefix = pending.pop()
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if is_hidden(Path(entry.name)):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((Path(entry.path), f"{prefix}{entry.name}/"))
+                elif entry.name.lower().endswith(suffixes):
+                    stat = entry.stat()
+                    found[prefix + entry.name] = (stat.st_size, stat.st_mtime_ns)
+    return found
+
+
+def fingerprint(*listings: Mapping[str, tuple[int, int]]) -> str:
+    """sha256 of names, sizes and times, in any order of the files."""
+    digest = hashlib.sha256()
+    for listing in listings:
+        digest.update(b"\0")
+        for name in sorted(listing):
+            digest.update(f"{name}\0{listing[name]}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,149 @@
+"""What `dtrain inspect` says of a checkpoint: what was recognised, from what, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from drun.bundle.manifest import Classes
+from drun.diffusion.process import Process
+from drun.diffusion.process.flow import FlowProcess
+from dtrain import published
+from dtrain.checkpoints import layouts
+from dtrain.checkpoints import ours as checkpoint
+from dtrain.published import Denoiser
+
+#: Width of the first column, characters.
+COLUMN = 12
+#: Network calls and guidance of the papers' best results, by whether the network is REPA's.
+NUM_STEPS = 250
+GUIDANCE = {True: "--cfg 1.8 --interval 0,0.7", False: "--cfg 1.5"}
+
+
+def lines(path: Path, settings: Mapping[str, str] | None = None) -> list[str]:
+    """Text about a checkpoint, a line each.
+
+    Args:
+        settings: as for `published.load`.
+
+    Raises:
+        CheckpointError, ConfigError: as `published.load`; classifiers of ours are described all the same.
+    """
+    given, content = settings or {}, layouts.read(path)
+    if checkpoint.is_ours(content):
+        saved = checkpoint.parse(content, path)
+        if published.is_teacher(saved.recipe.model):
+            return _of_teacher(saved, path)
+        layout, held = f"a checkpoint of dtrain, recipe {saved.recipe.name}", "ema and online"
+    else:
+        unpacked = layouts.unpack(content, path)
+        one = "one set, taken for " if unpacked.is_bare else ""
+        layout, held = unpacked.layout, one + " and ".join(unpacked.states)
+    denoiser = published.recognised(content, path, "ema", given)
+    return [*_of_denoiser(denoiser, path, layout, held), *_next_commands(denoiser, path, given)]
+
+
+def paper_name(config: Mapping[str, Any], process: Process | None = None) -> str:
+    """A network as its paper writes it, such as SiT-XL/2; other sizes in words.
+
+    Args:
+        process: tells a DiT without a learned variance, whose network is a SiT's, from a SiT.
+    """
+    name = str(config.get("name"))
+    if name == "ViT":
+        return f"ViT, {_width(config)}, patch {config['patch_size']}"
+    if "dim_mults" in config:
+        return f"{name}, dim {config['dim']}, mults {', '.join(map(str, config['dim_mults']))}"
+    if name not in ("SiT", "DiT"):
+        return name
+    family = name if process is None or isinstance(process, FlowProcess) else "DiT"
+    # What a recipe leaves out has the constructor's own value.
+    size, patch = config.get("size", "B"), config.get("patch_size", 2)
+    known = f"{family}-{size}/{patch}" if isinstance(size, str) else f"{family}, {_width(size)}, patch {patch}"
+    return known + (", queries and keys normed" if config.get("qk_norm") else "")
+
+
+def _width(size: Mapping[str, Any]) -> str:
+    return f"width {size['hidden_size']}, {size['depth']} blocks, {size['num_heads']} heads"
+
+
+def _of_denoiser(denoiser: Denoiser, path: Path, layout: str, held: str) -> list[str]:
+    return [
+        _title(path, paper_name(denoiser.config, denoiser.process), denoiser.network),
+        _row("file", f"{layout}, {_size(path)}"),
+        _row("weights", held + (f", step {denoiser.step:,}" if denoiser.step else "")),
+        _row("states", _states(denoiser)),
+        _row("process", _pairs(denoiser.process.to_dict())),
+        _row("prediction", f"{denoiser.prediction}, variance {denoiser.variance or 'not learned'}"),
+        _row("classes", _classes(denoiser.classes)),
+        _row("guidance", _guidance(denoiser)),
+        _row("sampler", f"{denoiser.sampler.name} {_pairs(denoiser.sampler.options)}"),
+        *(_row("" if i else "because", reason) for i, reason in enumerate(denoiser.reasons)),
+    ]
+
+
+def _next_commands(denoiser: Denoiser, path: Path, given: Mapping[str, str]) -> list[str]:
+    settings = "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in given.items())
+    is_repa = isinstance(denoiser.process, FlowProcess) and denoiser.process.noise_time == 1
+    guided = f" {GUIDANCE[is_repa]}" if denoiser.classes and denoiser.classes.null_label is not None else ""
+    bundle = shlex.quote(str(Path("bundles", path.stem)))
+    return [
+        _row("next", f"dexport onnx {shlex.quote(str(path))}{settings}"),
+        _row("", f"drun --backend ort --steps {NUM_STEPS}{guided} --bundle {bundle}"),
+    ]
+
+
+def _of_teacher(saved: checkpoint.Checkpoint, path: Path) -> list[str]:
+    config = saved.recipe.model
+    state = published.own_state(saved, "ema", path)
+    network = layouts.network_of(config, state, f"'{path}', a {config['name']},")
+    side = config["image_size"]
+    assignment = shlex.quote(f'objective.teachers=["{path}"]')
+    return [
+        _title(path, paper_name(config), network),
+        _row("file", f"a checkpoint of dtrain, recipe {saved.recipe.name}, {_size(path)}"),
+        _row("weights", f"ema and online, step {saved.step:,}"),
+        _row("images", f"{config['channels']} x {side} x {side}, {config['num_classes']} classes"),
+        _row("next", f"a teacher: use it as dtrain run RECIPE --set {assignment}"),
+    ]
+
+
+def _row(title: str, text: str) -> str:
+    return f"{title:{COLUMN}}{text}"
+
+
+def _title(path: Path, name: str, network: nn.Module) -> str:
+    return f"{path.name}: {name}, {sum(parameter.numel() for parameter in network.parameters()):,} parameters"
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:,.1f} MB"
+
+
+def _states(denoiser: Denoiser) -> str:
+    shape = " x ".join(map(str, denoiser.image_shape))
+    if denoiser.latent is None:
+        return f"{shape} (pixel)"
+    return f"{shape} (latent of {denoiser.latent['vae']}, scale {denoiser.latent['scale'][0]:g})"
+
+
+def _classes(classes: Classes | None) -> str:
+    if classes is None:
+        return "none"
+    null = "no null label" if classes.null_label is None else f"null label {classes.null_label}"
+    return f"{classes.count:,}, {null}"
+
+
+def _guidance(denoiser: Denoiser) -> str:
+    if denoiser.classes is None or denoiser.classes.null_label is None:
+        return "not possible"
+    count = denoiser.guided_channels
+    return "of all channels" if count is None else f"of the first {count} of {denoiser.image_shape[0]} channels"
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items())
