@@ -14,7 +14,8 @@ from dbench.machine import Machine
 from dbench.timing import Spread
 from drun.bundle.reading import Bundle
 from drun.errors import UserError
-from drun.files import atomic, read_json, write_json
+from drun.files import atomic, write_json
+from drun.foreign import read_json
 
 SCHEMA_VERSION = 1
 UNKNOWN = "–"

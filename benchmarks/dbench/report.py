@@ -22,7 +22,8 @@ from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.errors import DataError
-from drun.files import atomic, read_json
+from drun.files import atomic
+from drun.foreign import read_json
 from drun.run import images, parity
 from drun.run.folder import GRID_IMAGES
 from drun.run.images import UInt8

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from drun.console import Report, silent
 from drun.errors import ConfigError
-from drun.files import read_json
+from drun.foreign import read_json
 from dtrain import config, models
 from dtrain import device as devices
 from dtrain.config import Recipe

@@ -2,46 +2,87 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from drun.errors import UserError
+from drun.errors import Interrupted, UserError, printable
 
 #: Between two plain progress lines, when the output is no terminal.
 PLAIN_INTERVAL_S = 15.0
 #: Exit code of a command stopped by Ctrl-C; typer turns the exception into it without a word.
 INTERRUPTED = 130
+#: Exit code of a command stopped by SIGTERM, as shells count it.
+TERMINATED = 143
+#: What to do about what the system refuses.
+OS_ADVICE = {
+    errno.EMFILE: "raise the limit of open files, such as by ulimit -n 4096",
+    errno.ENFILE: "the whole machine has too many files open: close some programs",
+    errno.ENOSPC: "free some space; what was finished before is kept",
+    errno.EDQUOT: "free some of your quota; what was finished before is kept",
+    errno.ENOENT: "was it deleted while the command ran? what was finished before is kept",
+    errno.ENOMEM: "lower the batch size",
+}
 
 
 def run_app(app: Callable[[], Any]) -> None:
-    """Run a typer app: user errors become one line on stderr and their exit code; `--debug` shows the traceback."""
+    """Run a typer app: user errors become one line on stderr and their exit code; `--debug` shows the traceback.
+
+    SIGTERM ends it as Ctrl-C does, so that temporary files are removed.
+    """
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
+    except Interrupted as stop:
+        _fail(str(stop), stop.exit_code)
     except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:
+        if isinstance(stop, SystemExit) and stop.code not in (INTERRUPTED, TERMINATED):
             raise
-        _fail("interrupted: what was finished is kept, the same command goes on from there", INTERRUPTED)
+        code = TERMINATED if isinstance(stop, SystemExit) and stop.code == TERMINATED else INTERRUPTED
+        _fail("interrupted: what was finished is kept, the same command goes on from there", code)
     except (UserError, OSError, MemoryError) as error:
         if debug:
             raise
-        message = str(error) or type(error).__name__
-        _fail(message, error.exit_code if isinstance(error, UserError) else 1)
+        _fail(_message(error), error.exit_code if isinstance(error, UserError) else 1)
+
+
+def _terminate(number: int, frame: object) -> None:
+    sys.exit(TERMINATED)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in OS_ADVICE:
+        name = f" at '{error.filename}'" if error.filename else ""
+        return f"{error.strerror}{name}: {OS_ADVICE[error.errno]}"
+    return str(error) or "out of memory: lower the batch size"
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    print(f"error: {_line(message)}", file=sys.stderr)  # noqa: T201
     sys.exit(code)
 
 
 def say(message: str = "") -> None:
-    """Print a line for people."""
-    print(message, flush=True)  # noqa: T201
+    """Print a line for people, or several; names from files cannot command the terminal."""
+    print("\n".join(printable(line) for line in message.split("\n")), flush=True)  # noqa: T201
+
+
+def warn(message: str) -> None:
+    """Print one line on stderr about something that works, but not as people may think."""
+    print(f"warning: {_line(message)}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _line(message: str) -> str:
+    return printable(" ".join(message.split()))
 
 
 #: (what is being done, steps done, steps in all, a note such as a loss)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+#: Longest reason that is shown, characters.
+REASON_LENGTH = 300
+
 
 class UserError(Exception):
     """A mistake in the input. Commands print the message as one sentence and exit with `exit_code`."""
@@ -41,3 +47,81 @@ class ParityError(UserError):
 
 class ExportError(UserError):
     """A network cannot be exported in a form that every runtime reads."""
+
+
+class Interrupted(UserError):
+    """The user stopped a command that can say better than others how to go on."""
+
+    exit_code = 130
+
+
+class OutOfMemory(UserError):
+    """The processor or the device has too little memory; the message says what to lower."""
+
+
+# ---- memory ---------------------------------------------------------------------------------------------
+
+#: What torch, ONNX Runtime and C++ say, in lower case.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to allocate", "bad_alloc", "bad allocation")
+
+
+@contextmanager
+def memory_for(what: str, advice: str) -> Iterator[None]:
+    """Make one sentence of a lack of memory, on the processor or on a device.
+
+    Args:
+        what: what was being done, such as "training".
+        advice: what to lower, such as "lower --batch".
+    """
+    try:
+        yield
+    except OutOfMemory:
+        raise
+    except (MemoryError, RuntimeError, UserError) as error:
+        if not _lacks_memory(error):
+            raise
+        raise OutOfMemory(f"{what} ran out of memory: {advice}") from error
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or any(text in str(error).lower() for text in _OUT_OF_MEMORY)
+
+
+# ---- doors ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def door(what: str, kind: type[UserError] = DataError, advice: str = "copy it again") -> Iterator[None]:
+    """Make one sentence of whatever reading or building foreign content raises.
+
+    Args:
+        what: the beginning of the sentence, such as "cannot read 'labels.json'".
+        kind: the error to raise; one of this kind passes as it is.
+        advice: the end of the sentence.
+    """
+    try:
+        yield
+    except kind:
+        raise
+    except Exception as error:
+        raise kind(f"{what}: {reason(error)}; {advice}") from error
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, in one printable line."""
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    text = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+    if isinstance(error, OSError):
+        text = error.strerror or text
+    line = printable(" ".join(text.split())).rstrip(" .")
+    return (line if len(line) <= REASON_LENGTH else f"{line[:REASON_LENGTH]}…") or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which a terminal would obey; they are shown as Python writes them."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

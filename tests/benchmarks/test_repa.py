@@ -194,7 +194,7 @@ def test_records_hold_for_their_content_and_settings(tmp_path: Path) -> None:
     path.write_bytes(b"other weights")
     assert [measured(9), measured(9)] == [2, 2]
     (tmp_path / "net-0000001.frechet.json").write_text("{")
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(UserError, match="delete it and run again"):
         measured(9)
 
 

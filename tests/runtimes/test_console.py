@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drun import console
-from drun.errors import BundleError, ParityError
+from drun.errors import BundleError, Interrupted, ParityError
 
 STOPPED = "error: interrupted: what was finished is kept, the same command goes on from there\n"
 
@@ -26,8 +26,18 @@ def stop(error: BaseException) -> Callable[[], Any]:
     [
         (BundleError("no bundle"), 1, "error: no bundle\n"),
         (ParityError("too far"), 3, "error: too far\n"),
-        (OSError(28, "No space left on device"), 1, "error: [Errno 28] No space left on device\n"),
-        (MemoryError(), 1, "error: MemoryError\n"),
+        (
+            OSError(28, "No space left on device", "x.png"), 1,
+            "error: No space left on device at 'x.png': free some space; what was finished before is kept\n",
+        ),
+        (
+            OSError(24, "Too many open files"), 1,
+            "error: Too many open files: raise the limit of open files, such as by ulimit -n 4096\n",
+        ),
+        (MemoryError(), 1, "error: out of memory: lower the batch size\n"),
+        (BundleError("a \x1b[31mred name"), 1, "error: a \\x1b[31mred name\n"),
+        (Interrupted("stopped: go on with --resume"), 130, "error: stopped: go on with --resume\n"),
+        (SystemExit(143), 143, STOPPED),
         (BundleError("two\n  lines"), 1, "error: two lines\n"),
         (KeyboardInterrupt(), 130, STOPPED),
         (SystemExit(130), 130, STOPPED),
@@ -43,6 +53,12 @@ def test_errors_are_one_line_and_a_code(
         console.run_app(stop(error))
     assert exit_.value.code == code
     assert capsys.readouterr() == ("", message)
+
+
+def test_lines_for_people_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("two\nlines \x1b[2J")
+    console.warn("a \x07 bell\nrings")
+    assert capsys.readouterr() == ("two\nlines \\x1b[2J\n", "warning: a \\x07 bell rings\n")
 
 
 def test_debug_raises_and_is_no_option_of_the_app(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from drun.errors import DataError, UserError
-from drun.files import atomic, read_json, read_npz, sha256, write_json
+from drun import files
+from drun.errors import UserError
+from drun.files import atomic, atomic_folder, locked, sha256, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -58,54 +61,101 @@ def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
         write_json(tmp_path / "file" / "a" / "b.txt", {})
 
 
-def test_json_round_trip(tmp_path: Path) -> None:
-    write_json(tmp_path / "a.json", {"a": [1, 2.5, None, "ä"]})
-    assert read_json(tmp_path / "a.json") == {"a": [1, 2.5, None, "ä"]}
+def kill_while_writing(path: Path, writer: str) -> None:
+    """A process that is killed in the middle of `atomic` or `atomic_folder`."""
+    code = f"""
+import os, signal
+from pathlib import Path
+from drun.files import {writer}
+with {writer}(Path({str(path)!r})) as scratch:
+    (scratch / "part" if scratch.is_dir() else scratch).write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"{", r"a.json' is not JSON \(.*\): delete it and run again"),
-        (b"\xff", r"a.json' is not JSON \(.*\): delete it and run again"),
-        (b"[]", r"a.json' holds list, expected an object: delete it and run again"),
-    ],
-)
-def test_broken_json_is_a_user_error(tmp_path: Path, data: bytes, message: str) -> None:
-    (tmp_path / "a.json").write_bytes(data)
-    with pytest.raises(UserError, match=message):
-        read_json(tmp_path / "a.json")
+@pytest.mark.parametrize("writer", ["atomic", "atomic_folder"])
+def test_the_next_writer_sweeps_what_a_kill_left_of_the_same_name(tmp_path: Path, writer: str) -> None:
+    for name in ("a", "b"):
+        kill_while_writing(tmp_path / name, writer)
+    left = names(tmp_path)
+    assert [name[:3] for name in left] == [".a.", ".b."]
+    with atomic(tmp_path / "a") as temporary:
+        temporary.write_text("new")
+    assert names(tmp_path) == [left[1], "a"]
 
 
-def test_arrays_are_read_as_they_are(tmp_path: Path) -> None:
-    arrays = {"a": np.arange(3), "b": np.array("text"), "c": np.zeros((2, 0), np.float32)}
-    np.savez_compressed(tmp_path / "a.npz", **arrays)
-    got = read_npz(tmp_path / "a.npz")
-    assert list(got) == ["a", "b", "c"]
-    assert all(got[name].dtype == array.dtype and np.array_equal(got[name], array) for name, array in arrays.items())
+def test_a_writer_leaves_those_alone_who_still_write(tmp_path: Path) -> None:
+    with atomic(tmp_path / "a") as first, atomic(tmp_path / "a") as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert (tmp_path / "a").read_text() == "first"  # it was renamed last
+    assert names(tmp_path) == ["a"]
 
 
-def broken_arrays(folder: Path) -> dict[str, Path]:
-    """Things that are no .npz of plain arrays."""
-    files = {kind: folder / f"{kind}.npz" for kind in ("text", "empty", "npy", "cut", "pickle", "packed")}
-    files["text"].write_text("hello")
-    files["empty"].write_bytes(b"")
-    with files["npy"].open("wb") as file:
-        np.save(file, np.zeros(3))
-    np.savez(files["cut"], x=np.zeros(3))
-    files["cut"].write_bytes(files["cut"].read_bytes()[:-10])
-    np.savez(files["pickle"], x=np.array([None]))
-    np.savez_compressed(files["packed"], x=np.arange(10_000))
-    data = bytearray(files["packed"].read_bytes())
-    data[500:600] = bytes(100)
-    files["packed"].write_bytes(data)
-    return files | {"missing": folder / "missing", "folder": folder}
+def test_temporary_names_cannot_be_foreseen_and_links_are_not_followed(tmp_path: Path) -> None:
+    seen = set()
+    for _ in range(3):
+        with atomic(tmp_path / "a") as temporary:
+            assert not temporary.is_symlink()
+            seen.add(temporary.name)
+    assert len(seen) == 3
+    (tmp_path / "target").write_text("precious")
+    (tmp_path / "a").unlink()
+    (tmp_path / "a").symlink_to(tmp_path / "target")
+    write_json(tmp_path / "a", {})
+    assert (tmp_path / "target").read_text() == "precious"
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "npy", "cut", "pickle", "packed", "missing", "folder"])
-def test_a_file_that_is_no_npz_of_arrays(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(DataError, match=rf"cannot read the arrays of '{broken_arrays(tmp_path)[kind]}': .+"):
-        read_npz(broken_arrays(tmp_path)[kind])
+def test_files_get_the_usual_permissions(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_text("")
+    write_json(tmp_path / "a", {})
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_folder_takes_the_place_of_another_in_one_step(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    for content in ("old", "new"):
+        with atomic_folder(path) as folder:
+            (folder / "file").write_text(content)
+    assert (path / "file").read_text() == "new"
+    assert names(tmp_path) == ["bundle"]
+
+
+def test_without_an_exchange_a_kill_between_two_renames_is_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bundle"
+    scratch = tmp_path / ".bundle.0123456789ab.part"
+    (scratch / "old").mkdir(parents=True)
+    (scratch / "old" / "file").write_text("old")
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    with atomic_folder(path) as folder:  # the next writer puts it back before it begins
+        assert (path / "file").read_text() == "old"
+        (folder / "file").write_text("new")
+    assert (path / "file").read_text() == "new"
+    assert names(tmp_path) == ["bundle"]
+
+
+def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(UserError, match="another run is writing to"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_a_kill_lets_go_of_a_folder(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from drun.files import locked
+with locked(Path({str(tmp_path)!r})):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code])
+    with locked(tmp_path):
+        pass
 
 
 def test_sha256(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from drun.files import read_json, sha256, write_json
+from drun.files import sha256, write_json
+from drun.foreign import read_json
 
 #: Raise it when the same checkpoint and settings give other numbers.
 VERSION = 1

@@ -10,7 +10,7 @@ from dbench.repa.plan import TEACHER
 from drun.console import Report
 from drun.diffusion import process as processes
 from drun.errors import ConfigError
-from drun.files import read_json
+from drun.foreign import read_json
 from dtrain import config, device, models, objectives
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.config import Recipe

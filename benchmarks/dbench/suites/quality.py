@@ -17,7 +17,7 @@ from dbench.record import Result, Row, spread_row, this_command
 from dbench.timing import Spread
 from drun.console import Report
 from drun.errors import ConfigError, DataError
-from drun.files import read_json
+from drun.foreign import read_json
 
 SUITE = "quality"
 SEED = 0

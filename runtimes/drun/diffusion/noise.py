@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun.errors import ConfigError
-from drun.files import read_npz
+from drun.foreign import read_npz
 
 Noise = NDArray[np.float32]
 

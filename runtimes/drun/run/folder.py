@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from drun.console import Report
 from drun.diffusion.arrays import Array
 from drun.errors import ConfigError
-from drun.files import atomic, read_json, write_json
+from drun.files import atomic, write_json
+from drun.foreign import read_json
 from drun.run import images
 from drun.run.decoder import Pixels, has_pixels
 from drun.run.sampling import Sampling

@@ -15,7 +15,7 @@ from drun.bundle.manifest import Artifact, Tolerance
 from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.errors import BundleError, NotFiniteError
-from drun.files import read_npz
+from drun.foreign import read_npz
 from drun.run.decoder import Decoder
 from drun.run.denoiser import Denoiser
 from drun.run.sampling import Sampling, Settings

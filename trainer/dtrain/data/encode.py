@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from drun.console import Report, silent
 from drun.errors import ConfigError, DataError, NotFiniteError, UserError
-from drun.files import atomic, read_json, write_json
+from drun.files import atomic, write_json
+from drun.foreign import read_json
 from dtrain import device as devices
 from dtrain.data.image_files import fit, is_hidden
 from dtrain.data.latents import FORMAT, IMAGES, INDEX, MOMENTS

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drun.errors import DataError, UserError
-from drun.files import read_json
+from drun.foreign import read_json
 from dtrain.data.image_files import IMAGE_SUFFIXES
 from dtrain.data.shards import (
     Arrays,

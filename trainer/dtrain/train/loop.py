@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from drun.console import Report, silent
 from drun.diffusion import process as processes
 from drun.errors import ConfigError, UserError
-from drun.files import read_json, write_json
+from drun.files import write_json
+from drun.foreign import read_json
 from dtrain import models, objectives
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
