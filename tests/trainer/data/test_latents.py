@@ -210,7 +210,7 @@ def test_nothing_else_is_added_to_an_output(pictures: Path, vae: str, tmp_path: 
         encode(pictures, pictures.parent / "other", vae, SIZE)
     assert contents(out) == whole
     (out / "origin.json").write_text("[")
-    with pytest.raises(DataError, match=r"Cannot go on in .*: '.*origin\.json': "):
+    with pytest.raises(DataError, match=r"Cannot go on in .*: cannot read '.*origin\.json': "):
         encode(pictures, out, vae, SIZE)
 
 
