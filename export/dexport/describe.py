@@ -26,7 +26,6 @@ def manifest(denoiser: Denoiser, num_parameters: int, checkpoint: Checkpoint) ->
         time={"kind": "flow" if isinstance(denoiser.process, FlowProcess) else "index", "dtype": "float32"},
         data=Data("latent" if denoiser.latent else "pixel", denoiser.image_shape, latent=denoiser.latent),
         sampler=denoiser.sampler,
-        io=_io(denoiser),
         golden=FileEntry("", ""),
         classes=denoiser.classes,
         guidance=Guidance(channels=denoiser.guided_channels),
@@ -38,7 +37,7 @@ def _without_name(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "name"}
 
 
-def _io(denoiser: Denoiser) -> tuple[Tensor, ...]:
+def io_of(denoiser: Denoiser) -> tuple[Tensor, ...]:
     """The inputs, x, t and, where there are classes, y; then the output."""
     channels, *sides = denoiser.image_shape
     out_channels = channels if denoiser.variance is None else 2 * channels

@@ -64,7 +64,7 @@ def write_bundle(
             settings=denoiser.settings,
         )  # fmt: skip
         manifest = describe.manifest(denoiser, num_parameters, source)
-        part = Part("denoiser.fp32", network, manifest.io, batch, DENOISER_TOLERANCE)
+        part = Part("denoiser.fp32", network, describe.io_of(denoiser), batch, DENOISER_TOLERANCE)
         artifact = targets.load(target).export(part, folder)
         if decoder is not None:
             manifest = replace(manifest, decoder=_export_decoder(decoder, manifest, folder))

@@ -17,7 +17,7 @@ app = typer.Typer(
 
 BackendId = Annotated[str, typer.Option(help="Runtime to compute with: see 'drun backends'.")]
 Precision = Annotated[str | None, typer.Option(help="Artifact to use, such as fp32 (default: the bundle's first).")]
-Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0: the runtime's choice.")]
+Threads = Annotated[int, typer.Option(min=0, max=1024, help="Processor threads; 0: the runtime's choice.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -28,8 +28,8 @@ def sample(
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder (default: the newest under bundles/).")] = None,
     sampler: Annotated[str | None, typer.Option(help="See 'drun samplers' (default: the bundle's).")] = None,
     set_: Annotated[list[str], typer.Option("--set", metavar="OPTION=VALUE", help="Sampler option; repeatable.")] = [],
-    n: Annotated[int, typer.Option("-n", "--num-images", min=1, help="Number of images.")] = 16,
-    batch: Annotated[int, typer.Option(min=1, help="Images computed at a time.")] = 8,
+    n: Annotated[int, typer.Option("-n", "--num-images", min=1, max=10**7, help="Number of images.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, max=2**16, help="Images computed at a time.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Sample i of a seed is the same image everywhere.")] = 0,
     labels: Annotated[str | None, typer.Option(help="207,360 | balanced | random (default: balanced).")] = None,
     cfg: Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is off.")] = 1.0,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,14 @@ from drun import backends as registry
 from drun.bundle import reading as bundles
 from drun.bundle.manifest import Artifact, Classes
 from drun.bundle.reading import Bundle
-from drun.console import progress, say
+from drun.console import progress, say, warn
 from drun.diffusion import samplers as sampler_registry
 from drun.errors import ConfigError, ParityError
 from drun.run import parity
 from drun.run.decoder import has_pixels
 from drun.run.folder import Output, run
-from drun.run.images import CONVERSIONS
-from drun.run.sampling import Settings, noise_digest, open_sampling
-
-STATE_DTYPES = ("float32", "float64")
+from drun.run.noise_file import noise_digest
+from drun.run.sampling import Settings, open_sampling
 
 
 def sample(
@@ -33,8 +31,7 @@ def sample(
     name, chosen = resolve_sampler(bundle, sampler, options)
     settings = Settings(
         sampler=name, options=chosen, num_steps=steps, seed=seed, labels=labels, cfg=cfg, interval=_interval(interval),
-        cfg_channels=_channels(cfg_channels), state_dtype=_choice("--state-dtype", state_dtype, STATE_DTYPES),
-        uint8=_choice("--uint8", uint8, CONVERSIONS), noise=noise_digest(noise),
+        cfg_channels=_channels(cfg_channels), state_dtype=state_dtype, uint8=uint8, noise=noise_digest(noise),
     )  # fmt: skip
     folder = out or Path("out", bundle.name, f"{backend_id}-{name}-{steps}-seed{seed}")
     runtime = {"threads": threads}
@@ -110,23 +107,17 @@ def _shard(text: str) -> tuple[int, int]:
 def _channels(text: str) -> int | None:
     if text in ("", "all"):
         return 0 if text else None
-    if not text.isdecimal() or text == "0":
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
         raise ConfigError(f"--cfg-channels got '{text}', expected all or a number such as 3")
     return int(text)
 
 
-def _choice(option: str, text: str, choices: Collection[str]) -> str:
-    if text not in choices:
-        raise ConfigError(f"{option} got '{text}', expected {' or '.join(choices)}")
-    return text
-
-
 def check(path: Path, backend_id: str, precision: str | None, threads: int) -> None:
     bundle = bundles.read(path)
-    for artifact in bundle.manifest.all_artifacts:
-        bundle.open_files(artifact)
-    bundle.file(bundle.manifest.golden)
+    bundle.check_files()
     say(f"{bundle.name}: every sha256 is right")
+    for name in bundle.unlisted():
+        warn(f"the manifest of '{path}' does not list '{name}': nothing opens it")
     backend = registry.open_backend(backend_id, bundle, precision, {"threads": threads})
     if not backend.formats:
         raise ConfigError(f"backend '{backend_id}' opens no artifact of a bundle, so there is nothing to check")
@@ -183,8 +174,9 @@ def _artifact_line(bundle: Bundle, artifact: Artifact) -> str:
     size_mb = sum(bundle.locate(entry).stat().st_size for entry in artifact.files) / 1e6
     low, high = artifact.batch
     batch = f"batch {low}" if low == high else f"batch {low} to {high}"
-    worst = artifact.parity.get("worst")
-    parity_text = f"{worst['relative_l2']:.1e} ({worst['name']})" if worst else "not measured"
+    worst = artifact.parity["worst"] if artifact.parity else {}
+    error = worst.get("relative_l2")
+    parity_text = f"{error:.1e} ({worst.get('name')})" if isinstance(error, float) else "not measured"
     return (
         f"{artifact.format:11} {artifact.precision}, {batch}, {_pairs(artifact.target)}, {size_mb:.1f} MB, "
         f"parity at export: {parity_text}"

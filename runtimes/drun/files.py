@@ -93,23 +93,19 @@ def _scratch(path: Path, is_folder: bool) -> Iterator[Path]:
     """A new file or folder beside `path` whose name nobody can foresee, locked as long as this process needs it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
-    scratch, handle = _new_scratch(path, is_folder)
-    while not _lock(handle):  # another process swept it before it was locked
-        os.close(handle)
-        scratch, handle = _new_scratch(path, is_folder)
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+    handle = None
     try:
+        if is_folder:
+            scratch.mkdir()
+        handle = os.open(scratch, os.O_RDONLY if is_folder else os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        if not _lock(handle):  # in the moment before it was locked
+            raise BlockingIOError(None, "another process is sweeping there: run the command again")
         yield scratch
     finally:
         _remove(scratch)
-        os.close(handle)
-
-
-def _new_scratch(path: Path, is_folder: bool) -> tuple[Path, int]:
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    if is_folder:
-        scratch.mkdir()
-        return scratch, os.open(scratch, os.O_RDONLY)
-    return scratch, os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        if handle is not None:
+            os.close(handle)
 
 
 def _sweep(path: Path) -> None:

@@ -81,15 +81,18 @@ def _check_json(value: Any, depth: int) -> None:
 # ---- arrays ---------------------------------------------------------------------------------------------
 
 
-def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+def read_npz(path: Path, file: IO[bytes] | None = None) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz file, of which every checksum holds.
+
+    Args:
+        file: the same, where it is open already.
 
     Raises:
         DataError: it is missing, damaged, or holds something else than arrays of numbers and text.
     """
     with door(f"cannot read the arrays of '{path}'"):
         size = regular(path).stat().st_size
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file or path) as archive:
             members = archive.infolist()
             total = sum(member.file_size for member in members)
             if total > max(FREE_EXPANSION_BYTES, MAX_EXPANSION * size):

@@ -103,19 +103,19 @@ def test_the_manifest_says_what_the_checkpoint_means(sit_bundle: Bundle, sit: De
     assert (m.data.space, m.data.shape, m.data.latent) == ("latent", (4, 8, 8), sit.latent)
     assert m.sampler == Sampler("euler_maruyama", {"form": "sit"})
     assert m.decoder is None
-    assert [(tensor.name, tensor.dtype, tensor.shape) for tensor in m.io] == [
+    assert [(tensor.name, tensor.dtype, tensor.shape) for tensor in m.artifacts[0].io] == [
         ("x", "float32", ("N", 4, 8, 8)), ("t", "float32", ("N",)), ("y", "int64", ("N",)),
         ("out", "float32", ("N", 4, 8, 8)),
     ]  # fmt: skip
-    assert m.io[1].meaning == "time, 0 at the noise and 1 at the data"
-    assert m.io[2].meaning == "class, 0 to 9, or 10 for none"
+    assert m.artifacts[0].io[1].meaning == "time, 0 at the noise and 1 at the data"
+    assert m.artifacts[0].io[2].meaning == "class, 0 to 9, or 10 for none"
 
 
 def test_a_learned_variance_doubles_the_output(dit_bundle: Bundle) -> None:
     m = dit_bundle.manifest
-    assert (m.variance, m.output_shape, m.io[-1].shape) == ("learned_range", (8, 8, 8), ("N", 8, 8, 8))
-    assert m.io[-1].meaning == "noise, then in as many channels the variance (learned_range)"
-    assert (m.time["kind"], m.io[1].meaning) == ("index", "time index, 999 at the noise and 0 at the data")
+    assert (m.variance, m.output_shape, m.artifacts[0].io[-1].shape) == ("learned_range", (8, 8, 8), ("N", 8, 8, 8))
+    assert m.artifacts[0].io[-1].meaning == "noise, then in as many channels the variance (learned_range)"
+    assert (m.time["kind"], m.artifacts[0].io[1].meaning) == ("index", "time index, 999 at the noise and 0 at the data")
     assert shape_of(graph_of(dit_bundle).output[0]) == ["batch", 8, 8, 8]
 
 
@@ -124,7 +124,7 @@ def test_the_graph_is_the_manifests_and_static_but_for_the_batch(name: str, requ
     bundle = request.getfixturevalue(name)
     graph = graph_of(bundle)
     dtypes = {"float32": onnx.TensorProto.FLOAT, "int64": onnx.TensorProto.INT64}
-    for value, tensor in zip([*graph.input, *graph.output], bundle.manifest.io, strict=True):
+    for value, tensor in zip([*graph.input, *graph.output], bundle.manifest.artifacts[0].io, strict=True):
         expected = ["batch" if side == "N" else side for side in tensor.shape]
         assert (value.name, shape_of(value)) == (tensor.name, expected)
         assert value.type.tensor_type.elem_type == dtypes[tensor.dtype]
@@ -255,10 +255,10 @@ def test_a_wrong_attention_fails_and_leaves_nothing(
 def test_an_unconditional_network_has_no_labels(build_small: Any, sit_checkpoint: Path, tmp_path: Path) -> None:
     network = build_small("SiT", num_classes=0, channels=1)
     bundle = write(describe(network, process=FlowProcess("cosine")), sit_checkpoint, tmp_path / "b", (2, 2))
-    assert [tensor.name for tensor in bundle.manifest.io] == ["x", "t", "out"]
+    assert [tensor.name for tensor in bundle.manifest.artifacts[0].io] == ["x", "t", "out"]
     assert [value.name for value in graph_of(bundle).input] == ["x", "t"]
     assert (bundle.manifest.data.space, bundle.manifest.classes) == ("pixel", None)
-    assert bundle.manifest.io[1].meaning == "time, 1 at the noise and 0 at the data"
+    assert bundle.manifest.artifacts[0].io[1].meaning == "time, 1 at the noise and 0 at the data"
     arrays, spec = golden_of(bundle)
     assert not [key for key in arrays if key.endswith(".y")]
     assert {each["settings"]["cfg"] for each in spec["trajectories"]} == {1.0}

@@ -57,7 +57,7 @@ def test_the_graph_has_the_manifests_io_and_nothing_that_runtimes_misread(bundle
     model = onnx.load(bundle.path / "denoiser.fp32.onnx")
     onnx.checker.check_model(model, full_check=True)
     names = [value.name for value in (*model.graph.input, *model.graph.output)]
-    assert names == [tensor.name for tensor in bundle.manifest.io]
+    assert names == [tensor.name for tensor in bundle.manifest.artifacts[0].io]
     assert str(Path.home()).encode() not in model.SerializeToString()
     assert b"torch/nn/modules" not in model.SerializeToString()
     operators = {node.op_type for node in model.graph.node}

@@ -103,7 +103,7 @@ def write_golden(path: Path, conditional: bool) -> None:
     final = ddim_trajectory(x, [99, 79, 59, 39, 19], np.array(indices) if conditional else None)
     arrays["trajectory0.out"] = final.astype(np.float32)
     settings = {"sampler": "ddim", "options": {"grid": "trailing", "clip_x0": True}, "num_steps": num_steps}
-    spec = {"calls": calls, "trajectories": [{"settings": settings, "indices": indices}]}
+    spec = {"calls": [t for _, t in calls], "trajectories": [{"settings": settings, "indices": indices}]}
     np.savez(path, spec=np.array(json.dumps(spec)), **arrays)
 
 
@@ -111,9 +111,15 @@ def file_entry(path: Path) -> manifests.FileEntry:
     return manifests.FileEntry(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
+def tiny_io(conditional: bool) -> tuple[manifests.Tensor, ...]:
+    image = ("float32", ("N", *SHAPE))
+    y = [manifests.Tensor("y", "int64", ("N",), "class")] if conditional else []
+    t = manifests.Tensor("t", "float32", ("N",), "time")
+    return manifests.Tensor("x", *image, "noisy images"), t, *y, manifests.Tensor("out", *image, "noise")
+
+
 def tiny_manifest(artifact: manifests.Artifact, golden: manifests.FileEntry, conditional: bool) -> manifests.Manifest:
     checkpoint = {"file": "tiny.pt", "sha256": "0" * 64, "weights": "ema", "step": 7, "settings": {}}
-    io = [("x", "float32", ("N", *SHAPE), "noisy images"), ("t", "float32", ("N",), "time")]
     return manifests.Manifest(
         created_by="tests",
         model=manifests.Model("gaussian", {}, NUM_TIMESTEPS, checkpoint),
@@ -122,7 +128,6 @@ def tiny_manifest(artifact: manifests.Artifact, golden: manifests.FileEntry, con
         time={"kind": "index", "dtype": "float32"},
         data=manifests.Data("pixel", SHAPE),
         sampler=manifests.Sampler("ddim"),
-        io=tuple(manifests.Tensor(*tensor) for tensor in io),
         golden=golden,
         artifacts=(artifact,),
         classes=manifests.Classes(NUM_CLASSES, null_label=NUM_CLASSES) if conditional else None,
@@ -139,7 +144,7 @@ def write_bundle(
     write_golden(golden, conditional)
     worst = {"name": "call, batch 1, t = 0", "relative_l2": 1e-7}
     artifact = manifests.Artifact(
-        "onnx", "fp32", (file_entry(network),), batch, {"opset": 20}, {"onnx": onnx.__version__},
+        "onnx", "fp32", tiny_io(conditional), (file_entry(network),), batch, {"opset": 20}, {"onnx": onnx.__version__},
         manifests.Tolerance(call=1e-5, trajectory=1e-4), {"checks": 4, "passed": True, "worst": worst},
     )  # fmt: skip
     manifest = replace(tiny_manifest(artifact, file_entry(golden), conditional), **changes)
@@ -151,6 +156,12 @@ def write_bundle(
 def make_bundle(tmp_path: Path) -> Callable[..., Path]:
     """`make_bundle(name="tiny", conditional=False, batch=(1, 8), gain=1.0, **manifest fields)` -> its folder."""
     return lambda name="tiny", **options: write_bundle(tmp_path / "bundles" / name, **options)
+
+
+@pytest.fixture(scope="session")
+def pristine_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A conditional bundle that tests copy and do not touch."""
+    return write_bundle(tmp_path_factory.mktemp("pristine") / "tiny", conditional=True)
 
 
 @pytest.fixture

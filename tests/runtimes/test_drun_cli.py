@@ -19,6 +19,7 @@ from typer.main import get_command
 import drun as package
 from drun import cli
 from drun.bundle import manifest as manifests
+from drun.bundle.hashes import seal
 from drun.diffusion import samplers
 from drun.diffusion.noise import PhiloxNoise
 
@@ -95,12 +96,12 @@ def test_options_reach_the_run(make_bundle: MakeBundle, drun: Drun, tmp_path: Pa
         "--trajectory", "t.webp", "--threads", 1, "--uint8", "floor",
     )  # fmt: skip
     assert result.code == 0
-    assert record(tmp_path / "here")["settings"] == {
+    assert record(tmp_path / "here")["settings"].items() >= {
         "checkpoint_sha256": "0" * 64, "backend": "null", "precision": None, "sampler": "ddpm", "num_steps": 6,
         "options": {"grid": "auto", "variance": "fixed_large", "clip_x0": False, "dynamic_threshold": 0.0},
         "seed": 7, "labels": "4,1", "cfg": 1.5, "interval": [10, 60], "cfg_channels": 2, "state_dtype": "float64",
         "uint8": "floor", "noise": None,
-    }  # fmt: skip
+    }.items()  # fmt: skip
     assert npz(tmp_path / "here" / "samples.npz")["arr_1"].tolist() == [4, 1, 4]
     assert npz(tmp_path / "here" / "raw.npz")["x"].dtype == np.float64
     assert (tmp_path / "t.webp").is_file()
@@ -216,11 +217,17 @@ def test_info(make_bundle: MakeBundle, drun: Drun) -> None:
     ]
 
 
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a bundle's manifest, as its exporter could have written it."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    change(manifest)
+    del manifest["sha256"]
+    (path / "manifest.json").write_text(seal(manifest))
+
+
 def test_info_of_an_artifact_that_was_never_compared(make_bundle: MakeBundle, drun: Drun) -> None:
     path = make_bundle()
-    manifest = json.loads((path / "manifest.json").read_text())
-    del manifest["artifacts"][0]["parity"]
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    edit(path, lambda manifest: manifest["artifacts"][0].pop("parity"))
     assert drun("info", path).out.splitlines()[-1].endswith("parity at export: not measured")
 
 
@@ -268,7 +275,7 @@ def test_every_option_is_explained_with_its_unit() -> None:
         (["--steps", 101], "cannot sample in 101 steps: this model has 100, choose 1 to that"),
         (["--sampler", "plms"], f"unknown sampler 'plms': choose one of {', '.join(samplers.names())}"),
         (["--set", "eta"], "--set got 'eta', expected option=value"),
-        (["--set", "eta=a"], "option eta got 'a', expected a number"),
+        (["--set", "eta=a"], "option eta got 'a', expected a finite number"),
         (["--set", "eta=2"], "eta is a share of the ancestral noise, got 2.0: choose 0 to 1"),
         (["--set", "clip_x0=2"], "option clip_x0 got '2', expected true or false"),
         (["--set", "rho=7"], "sampler 'ddim' has no option 'rho': choose from grid, eta, clip_x0, dynamic_threshold"),
@@ -336,8 +343,8 @@ def test_a_folder_of_other_settings(make_bundle: MakeBundle, drun: Drun) -> None
 @pytest.mark.parametrize("command", [["check"], ["info"], ["--bundle"]])
 def test_a_bundle_with_a_wrong_field(make_bundle: MakeBundle, drun: Drun, command: list[str]) -> None:
     path = make_bundle()
-    (path / "manifest.json").write_text((path / "manifest.json").read_text().replace('"step": 7', '"step": "x"'))
-    message = "has a wrong or missing field: manifest.model.checkpoint.step got 'x', expected int; export again"
+    edit(path, lambda manifest: manifest["model"]["checkpoint"].update(step="x"))
+    message = "wrong or missing field: manifest.model.checkpoint.step got 'x', expected a whole number; export again"
     refused(drun(*command, path), message)
 
 
@@ -350,13 +357,34 @@ def test_check_finds_a_flipped_byte(make_bundle: MakeBundle, drun: Drun, file: s
     refused(drun("check", path), f"{file}' is damaged: sha256 got", "expected")
 
 
+def test_check_names_what_the_manifest_does_not_list(make_bundle: MakeBundle, drun: Drun) -> None:
+    path = make_bundle()
+    (path / "evil\x1b[2J.data").write_text("")
+    result = drun("check", path)
+    assert result.code == 0
+    assert f"warning: the manifest of '{path}' does not list 'evil\\x1b[2J.data': nothing opens it" in result.err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--interval", "nan,nan"], ["--interval", "0,inf"], ["--cfg", "nan"], ["--seed", 10**30], ["--steps", 10**9]],
+)
+def test_numbers_that_are_none(make_bundle: MakeBundle, drun: Drun, options: list[Any]) -> None:
+    make_bundle(conditional=True)
+    refused(drun(*options, "-n", 1, "--labels", "random", "--cfg-channels", "9" * 3))
+    refused(drun("-n", 1, "--cfg-channels", "9" * 5000), "--cfg-channels got")
+
+
+@pytest.mark.parametrize("options", [["--threads", 2147483648], ["-n", 10**20], ["--batch", 10**20]])
+def test_counts_that_no_machine_has(drun: Drun, options: list[Any]) -> None:
+    assert drun(*options).code == 2
+
+
 def test_check_reads_every_artifact(make_bundle: MakeBundle, drun: Drun) -> None:
     """Also those of other backends."""
     path = make_bundle()
-    manifest = json.loads((path / "manifest.json").read_text())
     other = {"format": "coreml", "files": [{"path": "other.bin", "sha256": "0" * 64}]}
-    manifest["artifacts"].append(manifest["artifacts"][0] | other)
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    edit(path, lambda manifest: manifest["artifacts"].append(manifest["artifacts"][0] | other))
     (path / "other.bin").write_bytes(b"x")
     refused(drun("check", path), "other.bin' is damaged")
 

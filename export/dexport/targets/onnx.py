@@ -40,6 +40,7 @@ def export(part: Part, folder: Path) -> Artifact:
     return Artifact(
         format="onnx",
         precision="fp32",
+        io=part.io,
         files=tuple(FileEntry(file.name, sha256(file)) for file in files),
         batch=part.batch,
         target={"opset": OPSET},

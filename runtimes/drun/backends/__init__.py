@@ -7,16 +7,18 @@ guidance are checked once, above it, in `drun.run.denoiser` and `drun.diffusion.
 from __future__ import annotations
 
 import pkgutil
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
-from drun.bundle.manifest import Artifact
+from drun.bundle.manifest import Artifact, Tensor
 from drun.bundle.reading import Bundle
 from drun.diffusion.arrays import Array
-from drun.errors import BackendUnavailable, ConfigError
+from drun.errors import BackendUnavailable, BundleError, ConfigError
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,19 @@ class Probe:
 
 
 class Backend(ABC):
-    """One opened artifact."""
+    """One opened artifact. Whoever walks a table with it holds its `lock`, so that threads may share it."""
+
+    lock: threading.RLock
 
     #: what the backend computes with, for people
     summary: ClassVar[str]
     #: artifact formats it opens; empty if it needs none
     formats: ClassVar[tuple[str, ...]]
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        backend = super().__new__(cls)
+        backend.lock = threading.RLock()
+        return backend
 
     @staticmethod
     @abstractmethod
@@ -89,3 +98,34 @@ def open_backend(name: str, bundle: Bundle, precision: str | None = None, option
         raise BackendUnavailable(f"backend '{name}' is not available: {probe.detail}; install it with: {probe.install}")
     artifact = bundle.artifact(runtime.formats, precision) if runtime.formats else None
     return runtime(bundle, artifact, options)
+
+
+#: name -> (dtype, shape) of a graph's inputs and outputs; a side that is not fixed is text or None
+Signature = Mapping[str, tuple[str, tuple[int | str | None, ...]]]
+
+
+def check_io(artifact: Artifact, path: Path, found: Signature) -> None:
+    """Compare what a runtime opened with what the manifest says of it.
+
+    Raises:
+        BundleError: an input or output is missing, too many, or of another dtype or shape.
+    """
+    expected = {tensor.name: tensor for tensor in artifact.io}
+    for name in expected.keys() | found.keys():
+        if name not in expected or name not in found or not _fits(expected[name], found[name], artifact.batch):
+            got = " ".join(map(str, found[name])) if name in found else "nothing"
+            wanted = f"{expected[name].dtype} {expected[name].shape}" if name in expected else "nothing"
+            raise BundleError(f"'{path}' is not the manifest's network: '{name}' got {got}, expected {wanted}")
+
+
+def _fits(tensor: Tensor, found: tuple[str, tuple[int | str | None, ...]], batch: tuple[int, int]) -> bool:
+    dtype, sides = found
+    if dtype != tensor.dtype or len(sides) != len(tensor.shape):
+        return False
+    return all(_fits_side(side, wanted, batch) for side, wanted in zip(sides, tensor.shape, strict=True))
+
+
+def _fits_side(side: int | str | None, expected: int | str, batch: tuple[int, int]) -> bool:
+    if expected != "N":
+        return side == expected
+    return not isinstance(side, int) or batch == (side, side)

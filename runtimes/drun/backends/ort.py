@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
@@ -11,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from drun.backends import Backend, Probe
+from drun.backends import Backend, Probe, check_io
 from drun.bundle.manifest import Artifact
+from drun.bundle.onnx_files import external_files
 from drun.bundle.reading import Bundle
 from drun.diffusion.arrays import Array
-from drun.errors import BackendUnavailable
+from drun.errors import BackendUnavailable, BundleError, door, reason
 
 # Full float32 products, as eager PyTorch computes them; the provider's default is TF32.
 CUDA_OPTIONS = {"use_tf32": "0"}
@@ -43,42 +45,51 @@ class Runtime(Backend):
     def __init__(self, bundle: Bundle, artifact: Artifact | None, options: Mapping[str, Any]) -> None:
         assert artifact is not None
         self.output_shape = bundle.manifest.output_shape
-        self.session = open_session(bundle.open_files(artifact), options)
-        self.binding = self.session.io_binding()
-        self.bound: tuple[Array, Array, Array | None] = (None, None, None)
+        self.session = open_session(bundle, artifact, options)
+        self.own = threading.local()
 
     def describe(self) -> str:
         return f"ONNX Runtime on {self.session.get_providers()[0].removesuffix('ExecutionProvider')}"
 
     def predict(self, x: Array, t: Array, y: Array | None) -> Array:
-        if not (x is self.bound[0] and t is self.bound[1] and y is self.bound[2]):
-            self._bind(x, t, y)
+        bound = self._bound(x, t, y)
         try:
-            self.session.run_with_iobinding(self.binding)
+            self.session.run_with_iobinding(bound.binding)
         except Exception as error:
-            raise BackendUnavailable(f"ONNX Runtime failed on a batch of {len(x)}: {error}") from error
-        return self.out
+            raise BackendUnavailable(f"ONNX Runtime failed on a batch of {len(x)}: {reason(error)}") from error
+        return bound.out
 
-    def _bind(self, x: Array, t: Array, y: Array | None) -> None:
-        """Let the session read the caller's arrays and write one of ours, call after call."""
-        self.bound, self.out = (x, t, y), np.empty((len(x), *self.output_shape), np.float32)
-        self.binding.clear_binding_inputs()
-        self.binding.clear_binding_outputs()
+    def _bound(self, x: Array, t: Array, y: Array | None) -> Bound:
+        """This thread's binding of the arrays: a session may run in many threads, a binding may not."""
+        bound: Bound | None = getattr(self.own, "bound", None)
+        if bound is None or not (x is bound.x and t is bound.t and y is bound.y):
+            bound = self.own.bound = Bound(self.session, self.output_shape, x, t, y)
+        return bound
+
+    def close(self) -> None:
+        del self.own, self.session
+
+
+class Bound:
+    """Lets a session read the caller's arrays and write one of ours, call after call."""
+
+    def __init__(self, session: Any, output_shape: tuple[int, ...], x: Array, t: Array, y: Array | None) -> None:
+        self.x, self.t, self.y = x, t, y
+        self.out = np.empty((len(x), *output_shape), np.float32)
+        self.binding = session.io_binding()
         for name, array in (("x", x), ("t", t), ("y", y)):
             if array is not None:
                 assert array.flags.c_contiguous, f"{name} is bound by its address, so it must lie in one piece"
                 self.binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         self.binding.bind_output("out", "cpu", 0, np.float32, self.out.shape, self.out.ctypes.data)
 
-    def close(self) -> None:
-        del self.binding, self.session
 
-
-def open_session(path: Path, options: Mapping[str, Any]) -> Any:
-    """An `onnxruntime.InferenceSession`, on CUDA where it can be.
+def open_session(bundle: Bundle, artifact: Artifact, options: Mapping[str, Any]) -> Any:
+    """An `onnxruntime.InferenceSession` of an artifact, on CUDA where it can be.
 
     Raises:
-        BackendUnavailable: it is not installed, or cannot open the file.
+        BackendUnavailable: it is not installed, or cannot open the file. BundleError: a file is damaged, not listed, or
+        another network than the manifest says.
     """
     if not (found := Runtime.probe()).available:
         raise BackendUnavailable(f"{found.detail}; install it with: {found.install}")
@@ -91,10 +102,31 @@ def open_session(path: Path, options: Mapping[str, Any]) -> Any:
     providers: list[Any] = ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         providers.insert(0, ("CUDAExecutionProvider", CUDA_OPTIONS))
-    try:
-        return onnxruntime.InferenceSession(str(path), settings, providers=providers)
-    except Exception as error:  # onnxruntime raises classes of its own for every cause
-        raise BackendUnavailable(f"ONNX Runtime {onnxruntime.__version__} cannot open '{path}': {error}") from error
+    with bundle.using(*artifact.files) as paths:
+        _check_external(paths)
+        try:
+            session = onnxruntime.InferenceSession(str(paths[0]), settings, providers=providers)
+        except Exception as error:  # onnxruntime raises classes of its own for every cause
+            version = onnxruntime.__version__
+            raise BackendUnavailable(f"ONNX Runtime {version} cannot open '{paths[0]}': {reason(error)}") from error
+    values = (*session.get_inputs(), *session.get_outputs())
+    check_io(artifact, paths[0], {value.name: (_dtype(value.type), tuple(value.shape)) for value in values})
+    return session
+
+
+def _check_external(paths: list[Path]) -> None:
+    """Refuse a graph whose weights lie in a file that nobody hashed."""
+    graph, listed = paths[0], {path.resolve() for path in paths[1:]}
+    with door(f"'{graph}' is damaged", BundleError, "export again"):
+        for name in sorted(external_files(graph)):
+            if (graph.parent / name).resolve() not in listed:
+                raise BundleError(f"'{graph}' names the file '{name}', which the manifest does not list: refused")
+
+
+def _dtype(name: str) -> str:
+    """`tensor(float)` -> `float32`; what numpy calls otherwise stays."""
+    inner = name.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(inner, inner)
 
 
 def _return_freed_memory() -> None:

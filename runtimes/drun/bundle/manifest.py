@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-from drun.diffusion.prediction import LEARNED_RANGE
+from drun.bundle.hashes import seal
+from drun.diffusion.prediction import COMPONENTS, LEARNED_RANGE
 from drun.errors import BundleError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
+
+#: Counts above these are damage, not models.
+MAX_STATE_SIZE, MAX_BATCH, MAX_CLASSES = 1 << 28, 1 << 16, 10_000_000
+SPACES = ("pixel", "latent")
 
 
 class Checkpoint(TypedDict):
@@ -48,6 +53,13 @@ class Data:
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
             raise BundleError(f"image shape {self.shape} has a side below 1")
+        if math.prod(self.shape) > MAX_STATE_SIZE:
+            raise BundleError(f"image shape {self.shape} has more than {MAX_STATE_SIZE:,} numbers")
+        if self.space not in SPACES:
+            raise BundleError(f"space got '{self.space}', expected {' or '.join(SPACES)}")
+        for key in ("scale", "bias") if self.latent else ():
+            if (got := len(self.latent[key])) != self.shape[0]:  # type: ignore[index]
+                raise BundleError(f"the latents' {key} has {got} values, expected {self.shape[0]}, one a channel")
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,14 @@ class Classes:
     count: int
     null_label: int | None        # None: the network knows no "no class", so it cannot be guided
     names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= MAX_CLASSES:
+            raise BundleError(f"the number of classes got {self.count}, expected 1 to {MAX_CLASSES:,}")
+        if self.null_label is not None and not 0 <= self.null_label <= self.count:
+            raise BundleError(f"the null label got {self.null_label}, expected 0 to {self.count}")
+        if self.names and len(self.names) != self.count:
+            raise BundleError(f"{self.count} classes have {len(self.names)} names, expected one each")
 
 
 @dataclass(frozen=True)
@@ -78,22 +98,58 @@ class Tolerance:
     call: float
     trajectory: float
 
+    def __post_init__(self) -> None:
+        if not (0 < self.call < math.inf and 0 < self.trajectory < math.inf):
+            raise BundleError(f"tolerance got {self.call:g} and {self.trajectory:g}, expected finite and above 0")
+
+    def check_ceiling(self, ceiling: Tolerance) -> None:
+        """Raises BundleError if either passes what `ceiling` would not."""
+        if self.call > ceiling.call or self.trajectory > ceiling.trajectory:
+            raise BundleError(
+                f"tolerance got {self.call:g} a call and {self.trajectory:g} a trajectory, expected at most "
+                f"{ceiling.call:g} and {ceiling.trajectory:g}"
+            )
+
+
+#: The largest tolerances of a precision: no bundle proves itself by wider ones.
+CEILINGS = {
+    "fp32": Tolerance(1e-5, 1e-3),
+    "fp16": Tolerance(1e-2, 5e-2),
+    "bf16": Tolerance(6e-2, 6e-2),
+    "int8": Tolerance(6e-2, 6e-2),
+}
+#: ONNX Runtime is 1.3e-6 away at Stable Diffusion's size and 256 pixels (random weights); an 8-bit level is 4e-3.
+DECODER_CEILINGS = CEILINGS | {"fp32": Tolerance(5e-5, 5e-5)}
+
+
+class Parity(TypedDict):
+    """As measured at export."""
+
+    checks: int
+    passed: bool
+    worst: dict[str, str | int | float | None]
+
 
 @dataclass(frozen=True)
 class Artifact:
     format: str                   # onnx, ...
     precision: str                # fp32, ...
+    io: tuple[Tensor, ...]        # the inputs in order, then the output; batches are "N" in the shapes
     files: tuple[FileEntry, ...]  # the first is the one to open
     batch: tuple[int, int]        # smallest and largest; equal for a static batch
     target: dict[str, Any]        # opset and the like
     producers: dict[str, str]     # library versions
     tolerance: Tolerance
-    parity: dict[str, Any] = field(default_factory=dict)  # as measured at export
+    parity: Parity | None = None
 
     def __post_init__(self) -> None:
         low, high = self.batch
-        if not 1 <= low <= high:
-            raise BundleError(f"batch {low} to {high} is no range of sizes")
+        if not 1 <= low <= high <= MAX_BATCH:
+            raise BundleError(f"batch {low} to {high} is not a range of sizes from 1 to {MAX_BATCH:,}")
+        if not self.files:
+            raise BundleError(f"the {self.format} artifact has no files, expected one at least")
+        if self.precision not in CEILINGS:
+            raise BundleError(f"precision got '{self.precision}', expected {' or '.join(CEILINGS)}")
 
 
 @dataclass(frozen=True)
@@ -102,6 +158,12 @@ class Decoder:
 
     shape: tuple[int, int, int]   # (C, H, W) of one image
     artifacts: tuple[Artifact, ...]
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1 or math.prod(self.shape) > MAX_STATE_SIZE:
+            raise BundleError(f"the decoder's shape got {self.shape}, expected sides from 1 on and a sane size")
+        if not self.artifacts:
+            raise BundleError("the decoder has no artifacts, expected one at least")
 
 
 @dataclass(frozen=True)
@@ -125,18 +187,22 @@ class Manifest:
     time: dict[str, Any]          # kind (index | flow), dtype
     data: Data
     sampler: Sampler
-    io: tuple[Tensor, ...]
     golden: FileEntry
     artifacts: tuple[Artifact, ...] = ()
     classes: Classes | None = None
     guidance: Guidance = field(default_factory=lambda: Guidance(channels=None))
     variance: str | None = None   # learned_range: the output's second half, see drun.diffusion.prediction
     decoder: Decoder | None = None
-    schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
         if self.variance not in (None, LEARNED_RANGE):
             raise BundleError(f"variance got '{self.variance}', expected {LEARNED_RANGE} or null")
+        if self.prediction not in COMPONENTS:
+            raise BundleError(f"prediction got '{self.prediction}', expected one of {', '.join(COMPONENTS)}")
+        for artifact in self.artifacts:
+            artifact.tolerance.check_ceiling(CEILINGS[artifact.precision])
+        for artifact in self.decoder.artifacts if self.decoder else ():
+            artifact.tolerance.check_ceiling(DECODER_CEILINGS[artifact.precision])
 
     @property
     def all_artifacts(self) -> tuple[Artifact, ...]:
@@ -150,4 +216,5 @@ class Manifest:
         return (channels if self.variance is None else 2 * channels), height, width
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """The text of a manifest file, sealed by its own hash."""
+        return seal({"schema_version": SCHEMA_VERSION} | dataclasses.asdict(self))

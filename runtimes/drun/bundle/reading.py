@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any
 
+from drun.bundle.hashes import check_same, checked, is_sealed
 from drun.bundle.manifest import MANIFEST, SCHEMA_VERSION, Artifact, FileEntry, Manifest
-from drun.diffusion import process
-from drun.errors import BundleError, UserError
-from drun.files import sha256
+from drun.diffusion import process, samplers
+from drun.errors import BundleError, door
+from drun.foreign import parse_json
+from drun.typed import typed
+
+#: A manifest of 1,000 named classes has 40 KB.
+MAX_MANIFEST_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -50,101 +55,85 @@ class Bundle:
         Raises:
             BundleError: it is missing or leaves the directory.
         """
-        path = self.path / entry.path
-        if not path.resolve().is_relative_to(self.path.resolve()):
-            raise BundleError(f"bundle '{self.path}' names the file '{entry.path}' outside its directory: refused")
-        if not path.is_file():
-            raise BundleError(f"bundle '{self.path}' lacks '{entry.path}': copy the whole directory or export again")
-        return path
+        with door(f"bundle '{self.path}' names the file {entry.path!r:.80}", BundleError, "export again"):
+            path = self.path / entry.path
+            if not path.resolve().is_relative_to(self.path.resolve()):
+                raise BundleError(f"bundle '{self.path}' names the file '{entry.path}' outside its directory: refused")
+            if not path.is_file():
+                raise BundleError(
+                    f"bundle '{self.path}' lacks '{entry.path}': copy the whole directory or export again"
+                )
+            return path
 
-    def file(self, entry: FileEntry) -> Path:
-        """The path of a file after its sha256 was recomputed.
-
-        Raises:
-            BundleError: it is missing, leaves the directory, or differs from the manifest.
-        """
-        path = self.locate(entry)
-        if (digest := sha256(path)) != entry.sha256:
-            raise BundleError(
-                f"'{path}' is damaged: sha256 got {digest[:12]}…, expected {entry.sha256[:12]}…; "
-                "copy it or export again"
-            )
-        return path
-
-    def open_files(self, artifact: Artifact) -> Path:
-        """Check all files of an artifact; the path of the one to open.
+    @contextmanager
+    def using(self, *entries: FileEntry) -> Iterator[list[Path]]:
+        """The paths of files whose sha256 was recomputed, to be opened inside; they must not change meanwhile.
 
         Raises:
-            BundleError: as `file`, or there are none.
+            BundleError: one is missing, leaves the directory, differs from the manifest, or changes.
         """
-        paths = [self.file(entry) for entry in artifact.files]
-        if not paths:
-            raise BundleError(f"bundle '{self.path}' names no files for {artifact.format}: export again")
-        return paths[0]
+        paths = [self.locate(entry) for entry in entries]
+        stamps = [checked(path, entry.sha256) for path, entry in zip(paths, entries, strict=True)]
+        yield paths
+        for path, stamp in zip(paths, stamps, strict=True):
+            check_same(path, stamp)
+
+    def check_files(self) -> None:
+        """Recompute every sha256. Raises BundleError as `using`."""
+        entries = [entry for artifact in self.manifest.all_artifacts for entry in artifact.files]
+        with self.using(*entries, self.manifest.golden):
+            pass
+
+    def unlisted(self) -> list[str]:
+        """The files in the directory that the manifest does not list; nothing ever opens them."""
+        listed = {entry.path for artifact in self.manifest.all_artifacts for entry in artifact.files}
+        listed |= {MANIFEST, self.manifest.golden.path}
+        found = (Path(place, name).relative_to(self.path) for place, _, names in os.walk(self.path) for name in names)
+        return sorted(path.as_posix() for path in found if path.as_posix() not in listed)
 
 
 def read(path: Path) -> Bundle:
     """Read and check a bundle's manifest.
 
     Raises:
-        BundleError: not a bundle, unknown schema version, or a missing or wrong field.
+        BundleError: not a bundle, damaged, of another schema version, or with a missing or wrong field.
     """
-    manifest_path = path / MANIFEST
-    if not manifest_path.is_file():
+    file = path / MANIFEST
+    if not file.is_file():
         raise BundleError(f"'{path}' is not a bundle: it has no {MANIFEST}; make one with 'dexport onnx CHECKPOINT'")
-    try:
-        fields = json.loads(manifest_path.read_text())
+    with door(f"'{file}' is not a manifest", BundleError, "export again"):
+        if (size := file.stat().st_size) > MAX_MANIFEST_BYTES:
+            raise ValueError(f"it has {size:,} bytes, expected at most {MAX_MANIFEST_BYTES:,}")
+        content = file.read_bytes()
+        fields = parse_json(content)
         version = fields.pop("schema_version")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise BundleError(f"'{manifest_path}' is not a manifest: {error}; export again") from error
     if version != SCHEMA_VERSION:
+        newer = type(version) is int and version > SCHEMA_VERSION
         raise BundleError(
-            f"'{path}' has schema version {version}, this drun reads {SCHEMA_VERSION}: "
-            f"{'upgrade drun' if str(version) > str(SCHEMA_VERSION) else 'export again'}"
+            f"'{path}' has schema version {version!r:.40}, this drun reads {SCHEMA_VERSION}: "
+            f"{'upgrade drun' if newer else 'export again'}"
         )
+    stated = fields.pop("sha256", None)
+    if not isinstance(stated, str) or not is_sealed(content, stated):
+        raise BundleError(f"'{file}' is damaged: its sha256 is not the one that it states; copy it or export again")
+    with door(f"'{file}' has a wrong or missing field", BundleError, "export again"):
+        return _checked(Bundle(path, _manifest(fields)))
+
+
+def _manifest(fields: dict[str, Any]) -> Manifest:
     try:
-        bundle = Bundle(path, _read(Manifest, fields, "manifest"))
-        assert bundle.process
-        return bundle
-    except (TypeError, ValueError, UserError) as error:
-        raise BundleError(f"'{manifest_path}' has a wrong or missing field: {error}; export again") from error
+        manifest: Manifest = typed(Manifest, fields, "manifest")
+    except BundleError as error:  # of a value, which does not know the file's name
+        raise ValueError(str(error)) from error
+    return manifest
 
 
-def _read(kind: Any, value: Any, name: str) -> Any:
-    """A JSON value as the annotated type `kind`.
-
-    Raises:
-        ValueError: it is of another type; the message gives its name, such as `manifest.data.shape`.
-    """
-    arguments = get_args(kind)
-    if NoneType in arguments:
-        return None if value is None else _read(arguments[0], value, name)
-    if dataclasses.is_dataclass(kind) or is_typeddict(kind):
-        return _read_fields(kind, value, name)
-    if get_origin(kind) is tuple:
-        return _read_tuple(arguments, value, name)
-    expected = dict if get_origin(kind) is dict else int | float if kind is float else kind
-    if kind is not Any and not isinstance(value, expected):
-        raise ValueError(f"{name} got {value!r:.40}, expected {getattr(expected, '__name__', expected)}")
-    return value
-
-
-def _read_fields(kind: Any, value: Any, name: str) -> Any:
-    fields = _read(dict, value, name)
-    kinds = get_type_hints(kind)
-    # A dataclass names its own missing and unknown fields.
-    if is_typeddict(kind) and (missing := kinds.keys() - fields):
-        raise ValueError(f"{name} lacks {', '.join(sorted(missing))}")
-    return kind(**{key: _read(kinds.get(key, Any), item, f"{name}.{key}") for key, item in fields.items()})
-
-
-def _read_tuple(kinds: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
-    items = _read(list, value, name)
-    if kinds[-1] is Ellipsis:
-        kinds = kinds[:1] * len(items)
-    if len(items) != len(kinds):
-        raise ValueError(f"{name} has {len(items)} values, expected {len(kinds)}")
-    return tuple(_read(kind, item, f"{name}[{i}]") for i, (kind, item) in enumerate(zip(kinds, items, strict=True)))
+def _checked(bundle: Bundle) -> Bundle:
+    """After building all that a manifest describes. Raises whatever is wrong."""
+    sampler = bundle.manifest.sampler
+    assert bundle.process
+    samplers.resolve(sampler.name, sampler.options)
+    return bundle
 
 
 def newest(folder: Path) -> Path:

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drun.errors import ConfigError
-from drun.foreign import read_npz
 
 Noise = NDArray[np.float32]
 
@@ -85,30 +83,3 @@ def box_muller(words: NDArray[np.uint64]) -> Noise:
     np.multiply(radius, np.cos(angle), out=normal[..., 0::2], casting="same_kind")
     np.multiply(radius, np.sin(angle), out=normal[..., 1::2], casting="same_kind")
     return normal
-
-
-class FileNoise:
-    """Noise given by the user, so that any other implementation can be compared on the same numbers.
-
-    Args:
-        path: `.npz` with `x`: (N, C, H, W) and, for samplers that draw noise, `z`: (R, N, C, H, W), R noisy rows.
-        num_images, shape, num_noises: the run's N, (C, H, W) and R.
-
-    Raises:
-        ConfigError: arrays of another shape. DataError: the file cannot be read.
-    """
-
-    def __init__(self, path: Path, num_images: int, shape: tuple[int, ...], num_noises: int) -> None:
-        arrays = read_npz(path)
-        expected = {"x": (num_images, *shape)} | ({"z": (num_noises, num_images, *shape)} if num_noises else {})
-        for name, wanted in expected.items():
-            got = arrays[name].shape if name in arrays else "none"
-            if got != wanted:
-                raise ConfigError(f"noise file '{path}': array '{name}' has shape {got}, expected {wanted}")
-        self.arrays = {name: arrays[name].astype(np.float32) for name in expected}
-
-    def batch(self, indices: Sequence[int]) -> NoiseSource:
-        """The source for the samples `indices`."""
-        rows = list(indices)
-        draws = iter([self.arrays["x"][rows], *(z[rows] for z in self.arrays.get("z", []))])
-        return lambda: next(draws)

@@ -13,6 +13,7 @@ network's further channels (Nichol & Dhariwal 2021, eq. 15).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,7 +95,7 @@ def assemble(
     large numbers, and the update should not pass through it in float32.
 
     Raises:
-        ConfigError: the steps need a learned variance, and the network has none.
+        ConfigError: the steps need a learned variance, and the network has none; or a coefficient is not finite.
     """
     if variance != LEARNED_RANGE and any(step.log_variance for step in steps):
         raise ConfigError(f"this network predicts no variance: choose another than variance={LEARNED_RANGE}")
@@ -106,4 +107,6 @@ def assemble(
         if eliminate:
             a, b, p, q = a + b * p, b * q, 0.0, 1.0
         rows.append(Row(step.t, p, q, a, b, step.c, step.d, step.log_variance, step.step_t))
+        if not all(map(math.isfinite, (step.t, p, q, a, b, step.c, *step.d, *(step.log_variance or ())))):
+            raise ConfigError(f"the step at time {step.t:g} has no finite coefficients: choose other options or steps")
     return StepTable(tuple(rows), clip)

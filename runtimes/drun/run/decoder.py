@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun.bundle.reading import Bundle
+from drun.errors import BackendUnavailable, reason
 from drun.run.images import UInt8, to_uint8
 
 #: Latents decoded at a time: a decoder's activations are far larger than the denoiser's.
@@ -21,24 +22,32 @@ class Decoder:
     Args:
         bundle: one with a decoder.
         options: as of a backend.
+        batch: of the run; latents are decoded so many at a time, or two.
 
     Raises:
         BackendUnavailable: ONNX Runtime is missing or cannot open it. BundleError: it is damaged.
     """
 
-    def __init__(self, bundle: Bundle, options: Mapping[str, Any] = {}) -> None:
+    def __init__(self, bundle: Bundle, options: Mapping[str, Any] = {}, batch: int = DECODED_AT_ONCE) -> None:
         from drun.backends.ort import open_session
 
         assert bundle.manifest.decoder is not None
         artifact = bundle.manifest.decoder.artifacts[0]
-        self.largest = min(DECODED_AT_ONCE, artifact.batch[1])
-        self.session = open_session(bundle.open_files(artifact), options)
+        self.size = min(max(batch, artifact.batch[0]), DECODED_AT_ONCE, artifact.batch[1])
+        self.session = open_session(bundle, artifact, options)
 
     def __call__(self, z: NDArray[Any]) -> NDArray[np.float32]:
-        """z: (N, C, h, w) float -> (N, 3, H, W) float32 in about [-1, 1]."""
-        cuts = range(0, len(z), self.largest)
-        parts = (np.ascontiguousarray(z[start : start + self.largest], np.float32) for start in cuts)
-        return np.concatenate([np.asarray(self.session.run(["image"], {"z": part})[0]) for part in parts])
+        """z: (N, C, h, w) float -> (N, 3, H, W) float32 in about [-1, 1]; an image depends on no other."""
+        parts = [self._decode(z[start : start + self.size]) for start in range(0, len(z), self.size)]
+        return np.concatenate(parts)
+
+    def _decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
+        filled = np.zeros((self.size, *z.shape[1:]), np.float32)
+        filled[: len(z)] = z
+        try:
+            return np.asarray(self.session.run(["image"], {"z": filled})[0])[: len(z)]
+        except Exception as error:
+            raise BackendUnavailable(f"ONNX Runtime failed to decode {self.size} latents: {reason(error)}") from error
 
 
 class Pixels:
@@ -47,13 +56,15 @@ class Pixels:
     Args:
         bundle: of a pixel model, or of a latent one with a decoder.
         conversion: see `drun.run.images.to_uint8`.
-        options: as of a backend.
+        options, batch: see `Decoder`.
     """
 
-    def __init__(self, bundle: Bundle, conversion: str, options: Mapping[str, Any] = {}) -> None:
+    def __init__(
+        self, bundle: Bundle, conversion: str, options: Mapping[str, Any] = {}, batch: int = DECODED_AT_ONCE
+    ) -> None:
         manifest = bundle.manifest
         self.conversion = conversion
-        self.decoder = Decoder(bundle, options) if manifest.decoder else None
+        self.decoder = Decoder(bundle, options, batch) if manifest.decoder else None
         self.shape = manifest.decoder.shape if manifest.decoder else manifest.data.shape
 
     def __call__(self, x: NDArray[Any]) -> UInt8:

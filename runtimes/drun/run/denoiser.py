@@ -38,6 +38,10 @@ class Denoiser:
         )
 
     def _call(self, x: Array, t: float, labels: NDArray[np.int64] | None) -> Array:
+        with self.backend.lock:
+            return self._locked_call(x, t, labels)
+
+    def _locked_call(self, x: Array, t: float, labels: NDArray[np.int64] | None) -> Array:
         size = max(len(x), self.smallest)
         if len(self.x) != size:
             self.x = np.zeros((size, *self.shape), np.float32)

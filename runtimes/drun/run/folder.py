@@ -6,23 +6,26 @@ images that are missing, and whoever finds all of them there writes `samples.npz
 
 from __future__ import annotations
 
+import json
 import platform
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from drun.console import Report
+from drun.console import Report, warn
 from drun.diffusion.arrays import Array
-from drun.errors import ConfigError
-from drun.files import atomic, write_json
-from drun.foreign import read_json
+from drun.errors import ConfigError, DataError, UserError, memory_for
+from drun.files import write_json
+from drun.foreign import read_json, read_npz
 from drun.run import images
 from drun.run.decoder import Pixels, has_pixels
 from drun.run.sampling import Sampling
@@ -48,6 +51,9 @@ class Output:
 def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Report) -> int:
     """Compute the missing images of this shard, then assemble if all are there.
 
+    The files depend on the bundle, the settings, the number of images and the batch alone: a smaller batch is filled
+    up, and a damaged file is computed again.
+
     Args:
         record: what `run.json` says besides the settings.
         report: told the image-steps done, after every step of a batch.
@@ -56,15 +62,28 @@ def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Repo
         How many images were computed now.
 
     Raises:
-        ConfigError: the folder holds images of other settings. UserError: it cannot be written.
+        ConfigError: the folder holds images of other settings. UserError: it cannot be written. OutOfMemory.
     """
+    output = replace(output, batch=min(output.batch, output.num_images))
     pixels = None
     if has_pixels(sampling.bundle):
-        pixels = Pixels(sampling.bundle, sampling.settings.uint8, output.options)
+        pixels = Pixels(sampling.bundle, sampling.settings.uint8, output.options, output.batch)
     else:
         output = replace(output, save_images=False, save_raw=True, trajectory=None)
-    _claim(output.folder, sampling, output, record)
-    todo, num_rows = missing(output), len(sampling.table.rows)
+    claim(sampling, output, record)
+    todo = missing(output)
+    _compute(sampling, output, todo, pixels, report)
+    if lost := missing(replace(output, trajectory=None)):
+        raise UserError(
+            f"{len(lost)} images vanished from '{output.folder}' while the run wrote them: run the same command again"
+        )
+    if not missing(replace(output, shard=(0, 1), trajectory=None)):
+        todo += _assemble(sampling, output, pixels, report)
+    return len(todo)
+
+
+def _compute(sampling: Sampling, output: Output, todo: list[int], pixels: Pixels | None, report: Report) -> None:
+    num_rows = len(sampling.table.rows)
     for start in range(0, len(todo), output.batch):
         indices = todo[start : start + output.batch]
         animated = output.trajectory if indices[0] == output.shard[0] else None
@@ -72,11 +91,22 @@ def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Repo
         def on_row(row: int, done: int = start * num_rows, count: int = len(indices)) -> None:
             report("sampling", done + (row + 1) * count, len(todo) * num_rows)
 
-        x = _draw(sampling, indices, animated, pixels, on_row)
-        _save(output, indices, x, pixels)
-    if not missing(replace(output, shard=(0, 1), trajectory=None)):
+        with memory_for("sampling", f"lower --batch, which is {output.batch}"):
+            x = _draw(sampling, output, indices, animated, pixels, on_row)
+            _save(output, indices, x, pixels)
+
+
+def _assemble(sampling: Sampling, output: Output, pixels: Pixels | None, report: Report) -> list[int]:
+    """Write the files of the whole run; which images were damaged and computed again for it."""
+    try:
         assemble(sampling, output, pixels.shape if pixels else None)
-    return len(todo)
+    except Damaged as damaged:
+        indices = damaged.indices
+        warn(f"damaged files in '{output.folder}' are computed again: {', '.join(map(str, indices[:9]))}")
+        _compute(sampling, replace(output, trajectory=None), indices, pixels, report)
+        assemble(sampling, output, pixels.shape if pixels else None)
+        return indices
+    return []
 
 
 def missing(output: Output) -> list[int]:
@@ -96,33 +126,71 @@ def _paths(output: Output, index: int) -> list[Path]:
     return image + ([_raw_path(output.folder, index)] if output.save_raw else [])
 
 
+class Damaged(UserError):
+    """Files of finished samples that are broken, or of another shape than the run's."""
+
+    def __init__(self, indices: list[int]) -> None:
+        super().__init__(f"files of the samples {indices} stay damaged: is the disk in order?")
+        self.indices = indices
+
+
 def assemble(sampling: Sampling, output: Output, image_shape: tuple[int, int, int] | None) -> None:
     """Write `samples.npz` (the ADM evaluator's layout), `grid.png` and `raw.npz` from the finished samples.
 
     image_shape: (C, H, W) of the images; None if there are only states.
+
+    Raises:
+        Damaged: naming all samples whose file is broken, or of another shape or type.
     """
     folder, n = output.folder, output.num_images
     classes = sampling.labels(range(n))
     label_rows: dict[str, images.Rows] = {} if classes is None else {"labels": ((n,), np.int64, [classes])}
     if image_shape is not None:
         channels, height, width = image_shape
-        pixels: dict[str, images.Rows] = {
-            "arr_0": ((n, height, width, channels), np.uint8, images.read_all(folder, n))
-        }
+        shape = (height, width, channels)
+        rows = _Rows(lambda i: images.read_png(images.image_path(folder, i)), n, shape, np.uint8)
+        pixels: dict[str, images.Rows] = {"arr_0": ((n, *shape), np.uint8, rows)}
         if label_rows:
             pixels["arr_1"] = label_rows["labels"]
         images.write_npz(folder / "samples.npz", pixels)
-        sheet = images.grid(np.stack(list(images.read_all(folder, min(n, GRID_IMAGES)))))
-        images.write_png(folder / "grid.png", sheet)
+        images.write_png(folder / "grid.png", images.grid(np.stack(list(islice(rows, GRID_IMAGES)))))
     if output.save_raw:
-        rows = (np.load(_raw_path(folder, i)) for i in range(n))
-        states = ((n, *sampling.bundle.manifest.data.shape), sampling.settings.state_dtype, rows)
-        raw: dict[str, images.Rows] = {"x": states}
+        shape, dtype = sampling.bundle.manifest.data.shape, np.dtype(sampling.settings.state_dtype)
+        states = _Rows(lambda i: read_npz(_raw_path(folder, i))["x"], n, shape, dtype)
+        raw: dict[str, images.Rows] = {"x": ((n, *shape), dtype, states)}
         images.write_npz(folder / "raw.npz", raw | label_rows)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows 0..count-1, each of one shape and type. At the end of a loop, Damaged names those that are not."""
+
+    read: Callable[[int], NDArray[Any]]
+    count: int
+    shape: tuple[int, ...]
+    dtype: DTypeLike
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        damaged = []
+        for i in range(self.count):
+            if (row := self._row(i)) is not None:
+                yield row
+            else:
+                damaged.append(i)
+        if damaged:
+            raise Damaged(damaged)
+
+    def _row(self, index: int) -> NDArray[Any] | None:
+        try:
+            row = self.read(index)
+        except (DataError, KeyError):
+            return None
+        return row if row.shape == self.shape and row.dtype == self.dtype else None
 
 
 def _draw(
     sampling: Sampling,
+    output: Output,
     indices: Sequence[int],
     animated: Path | None,
     pixels: Pixels | None,
@@ -137,45 +205,80 @@ def _draw(
             if row >= 0:
                 on_row(row)
 
-        return sampling.draw(indices, on_step)
+        return sampling.draw(indices, on_step, output.batch)
 
 
 def _save(output: Output, indices: Sequence[int], x: NDArray[Any], pixels: Pixels | None) -> None:
     if output.save_raw:
         for i, state in zip(indices, x, strict=True):
-            with atomic(_raw_path(output.folder, i)) as temporary, temporary.open("wb") as file:
-                np.save(file, state)
+            images.write_npz(_raw_path(output.folder, i), {"x": (state.shape, state.dtype, [state])})
     if pixels is not None:
         for i, image in zip(indices, pixels(x), strict=True):
             images.write_png(images.image_path(output.folder, i), image)
 
 
 def _raw_path(folder: Path, index: int) -> Path:
-    return folder / "raw" / f"{index:06d}.npy"
+    return folder / "raw" / f"{index:06d}.npz"
 
 
-def _claim(folder: Path, sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
-    """Write `run.json`, or refuse a folder that holds images made otherwise."""
-    identity = {
-        "checkpoint_sha256": sampling.bundle.manifest.model.checkpoint["sha256"],
+def claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
+    """Write `run.json`, or refuse a folder that holds images made otherwise, or nobody knows how.
+
+    Raises:
+        ConfigError: naming the first setting that differs.
+    """
+    folder, path = output.folder, output.folder / "run.json"
+    identity = json.loads(json.dumps(_identity(sampling, record)))  # as it is read back
+    if path.exists():
+        previous = read_json(path, ConfigError, "delete the folder, or choose another --out")
+        held = previous.get("settings")
+        held = held if isinstance(held, dict) else {}
+        for key, value in identity.items():
+            if key not in held or held[key] != value:
+                raise ConfigError(
+                    f"'{folder}' holds images made with {key} = {held.get(key)}, this run has {value}: "
+                    "choose another --out, or delete the folder"
+                )
+        if (batch := previous.get("batch")) != output.batch:
+            warn(
+                f"'{folder}' holds images computed {batch} at a time, this run takes {output.batch}: they agree within "
+                "the tolerance, not byte for byte"
+            )
+    elif found := _left_images(folder):
+        raise ConfigError(
+            f"'{folder}' holds '{found}', and no run.json says how it was made: choose another --out, or move it away"
+        )
+    write_json(
+        path, {"settings": identity, "num_images": output.num_images, "batch": output.batch} | record | environment()
+    )
+
+
+def _identity(sampling: Sampling, record: dict[str, Any]) -> dict[str, Any]:
+    """All that an image depends on, but for the libraries and the machine."""
+    manifest = sampling.bundle.manifest
+    source = [entry.sha256 for entry in sampling.artifact.files] if sampling.artifact else None
+    decoder = [entry.sha256 for entry in manifest.decoder.artifacts[0].files] if manifest.decoder else None
+    model = {key: getattr(manifest, key) for key in ("process", "prediction", "variance", "guidance")}
+    classes = None if manifest.classes is None else asdict(manifest.classes)
+    described = {"data": asdict(manifest.data), "classes": classes}
+    return {
+        "checkpoint_sha256": manifest.model.checkpoint["sha256"],
+        "weights": manifest.model.checkpoint["weights"],
+        "graph_sha256": source,
+        "decoder_sha256": decoder,
         "backend": record["backend"],
         "precision": record["precision"],
-    } | asdict(sampling.settings)
-    path = folder / "run.json"
-    if path.is_file():
-        previous = read_json(path).get("settings", {})
-        differing = [key for key, value in identity.items() if previous.get(key) != _plain(value)]
-        if differing:
-            key = differing[0]
-            raise ConfigError(
-                f"'{folder}' holds images made with {key} = {previous.get(key)}, this run has {identity[key]}: "
-                "choose another --out, or delete the folder"
-            )
-    write_json(path, {"settings": identity, "num_images": output.num_images} | record | environment())
+    } | model | described | asdict(sampling.settings)  # fmt: skip
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _left_images(folder: Path) -> str | None:
+    """A file that looks like one of a run's samples."""
+    for place, suffix in ((folder, ".png"), (folder / "raw", ".npz")):
+        if place.is_dir():
+            for path in place.iterdir():
+                if re.fullmatch(r"\d{6,}", path.stem) and path.suffix == suffix:
+                    return path.name
+    return None
 
 
 def environment() -> dict[str, Any]:

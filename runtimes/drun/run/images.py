@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
-from drun.errors import UserError
+from drun.errors import door
 from drun.files import atomic
 
 #: The shortest side at which a small image is shown in a grid, pixels.
@@ -46,16 +48,20 @@ def write_png(path: Path, image: UInt8) -> None:
 
 
 def read_png(path: Path) -> UInt8:
-    """(H, W, C) uint8.
+    """(H, W, C) uint8, of which every checksum holds.
 
     Raises:
-        UserError: the file is broken.
+        DataError: the file is missing or damaged, or no 8-bit grey or RGB picture.
     """
-    try:
-        with Image.open(path) as image:
+    with door(f"image '{path}' is broken", advice="delete it and run again"), warnings.catch_warnings():
+        warnings.simplefilter("error")  # of pictures that are too large
+        content = BytesIO(path.read_bytes())
+        with Image.open(content, formats=["PNG"]) as image:
+            image.verify()  # the checksums, which loading skips
+        with Image.open(content, formats=["PNG"]) as image:
+            if image.mode not in ("L", "RGB"):
+                raise ValueError(f"its mode is {image.mode}, expected L or RGB")
             pixels = np.asarray(image)
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"image '{path}' is broken ({error}): delete it and run again") from error
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 

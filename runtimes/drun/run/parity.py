@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun.backends import Backend
-from drun.bundle.manifest import Artifact, Tolerance
+from drun.bundle.manifest import Artifact, Parity, Tolerance
 from drun.bundle.reading import Bundle
 from drun.console import Report
-from drun.errors import BundleError, NotFiniteError
-from drun.foreign import read_npz
+from drun.errors import NotFiniteError
 from drun.run.decoder import Decoder
 from drun.run.denoiser import Denoiser
-from drun.run.sampling import Sampling, Settings
+from drun.run.golden import Call, Floats, Trajectory, read_golden
+from drun.run.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -69,47 +68,35 @@ def check(bundle: Bundle, backend: Backend, artifact: Artifact, report: Report) 
     Raises:
         BundleError: the golden file is damaged or compares nothing of a network. DataError: it is no .npz.
     """
-    golden = read_npz(bundle.file(bundle.manifest.golden))
-    spec = json.loads(str(golden.get("spec", "{}")))
-    calls, trajectories = spec.get("calls", []), spec.get("trajectories", [])
-    if not calls or not trajectories:
-        raise BundleError(f"the golden file of '{bundle.path}' compares nothing: export again")
-    decoded = spec.get("decoded", 0)
-    if (decoded > 0) != (bundle.manifest.decoder is not None):
-        raise BundleError(f"of the manifest and the golden file of '{bundle.path}' one has no decoder: export again")
+    golden = read_golden(bundle)
     denoiser = Denoiser(backend, bundle, artifact.batch)
-    results, total = [], len(calls) + len(trajectories) + bool(decoded)
-    for i in range(len(calls)):
-        results.append(_check_call(golden, i, denoiser, artifact.tolerance))
+    results, total = [], len(golden.calls) + len(golden.trajectories) + bool(golden.decoded)
+    for call in golden.calls:
+        results.append(_check_call(call, denoiser, artifact.tolerance))
         report("proving parity", len(results), total)
-    for i, settings in enumerate(trajectories):
-        sampling = Sampling(bundle, backend, Settings(**settings["settings"]), artifact.batch)
-        results.append(_check_trajectory(golden, i, settings["indices"], sampling, artifact.tolerance))
+    for trajectory in golden.trajectories:
+        sampling = Sampling(bundle, backend, trajectory.settings, artifact)
+        results.append(_check_trajectory(trajectory, sampling, artifact.tolerance))
         report("proving parity", len(results), total)
-    if decoded:
-        results.append(_check_decoder(golden, bundle))
+    if golden.decoded:
+        results.append(_check_decoder(*golden.decoded, bundle))
         report("proving parity", len(results), total)
     return results
 
 
-def _check_decoder(golden: dict[str, Any], bundle: Bundle) -> Comparison:
-    z, image = golden["decoder.z"], golden["decoder.image"]
+def _check_decoder(z: Floats, image: Floats, bundle: Bundle) -> Comparison:
     assert bundle.manifest.decoder is not None
     tolerance = bundle.manifest.decoder.artifacts[0].tolerance.call
     return compare(f"decoder, batch {len(z)}", image, Decoder(bundle)(z), tolerance)
 
 
-def _check_call(golden: dict[str, Any], i: int, denoiser: Denoiser, tolerance: Tolerance) -> Comparison:
-    x, t, out = (golden[f"call{i}.{name}"] for name in ("x", "t", "out"))
-    y = golden.get(f"call{i}.y")
-    name = f"call, batch {len(x)}, t = {float(t):g}"
-    return compare(name, out, denoiser(x, float(t), y), tolerance.call)
+def _check_call(call: Call, denoiser: Denoiser, tolerance: Tolerance) -> Comparison:
+    name = f"call, batch {len(call.x)}, t = {call.t:g}"
+    return compare(name, call.out, denoiser(call.x, call.t, call.labels), tolerance.call)
 
 
-def _check_trajectory(
-    golden: dict[str, Any], i: int, indices: list[int], sampling: Sampling, tolerance: Tolerance
-) -> Comparison:
-    settings, reference = sampling.settings, golden[f"trajectory{i}.out"]
+def _check_trajectory(trajectory: Trajectory, sampling: Sampling, tolerance: Tolerance) -> Comparison:
+    settings, indices, reference = trajectory.settings, trajectory.indices, trajectory.out
     name = f"{settings.num_steps}-step {settings.sampler} trajectory, batch {len(indices)}"
     try:
         final = sampling.draw(indices, lambda row, x: None)
@@ -124,11 +111,11 @@ def worst(results: list[Comparison]) -> Comparison:
     return results[int(np.argmax(np.nan_to_num(excess, nan=math.inf)))]
 
 
-def summary(results: list[Comparison]) -> dict[str, Any]:
+def summary(results: list[Comparison]) -> Parity:
     """The worst of each kind, for the manifest and run records."""
     # JSON knows no infinity, which is the PSNR of equal arrays.
     numbers = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in asdict(worst(results)).items()
     }
-    return {"checks": len(results), "passed": all(result.passed for result in results), "worst": numbers}
+    return Parity(checks=len(results), passed=all(result.passed for result in results), worst=numbers)

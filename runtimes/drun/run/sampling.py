@@ -12,17 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun.backends import Backend
+from drun.bundle.manifest import Artifact
 from drun.bundle.reading import Bundle
 from drun.diffusion import samplers
 from drun.diffusion.arrays import Array
 from drun.diffusion.guidance import Guided, with_guidance
 from drun.diffusion.loop import sample
-from drun.diffusion.noise import FileNoise, NoiseSource, PhiloxNoise
+from drun.diffusion.noise import NoiseSource, PhiloxNoise
 from drun.diffusion.table import StepTable
 from drun.errors import ConfigError, NotFiniteError
-from drun.files import sha256
 from drun.run import labels
 from drun.run.denoiser import Denoiser
+from drun.run.images import CONVERSIONS
+from drun.run.noise_file import FileNoise
+
+STATE_DTYPES = ("float32", "float64")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,16 @@ class Settings:
     uint8: str = "round"
     noise: str | None = None  # sha256 of the noise file
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.cfg):
+            raise ConfigError(f"--cfg got {self.cfg}, expected a finite weight such as 1.5")
+        if self.interval is not None and not all(map(math.isfinite, self.interval)):
+            raise ConfigError(f"--interval got {self.interval[0]},{self.interval[1]}, expected two finite times")
+        for key, choices in (("state_dtype", STATE_DTYPES), ("uint8", CONVERSIONS)):
+            if getattr(self, key) not in choices:
+                option = f"--{key.replace('_', '-')}"
+                raise ConfigError(f"{option} got '{getattr(self, key)}', expected {' or '.join(choices)}")
+
 
 @dataclass
 class Sampling:
@@ -49,7 +63,7 @@ class Sampling:
     bundle: Bundle
     backend: Backend
     settings: Settings
-    max_batch: tuple[int, int] = (1, 2**31)
+    artifact: Artifact | None = None  # that the backend opened, if it needs one
     noise_file: FileNoise | None = None
     table: StepTable = field(init=False)
 
@@ -60,7 +74,7 @@ class Sampling:
             manifest.variance,
         )  # fmt: skip
         self.table = with_guidance(table, settings.cfg, settings.interval)
-        self.denoiser = Denoiser(self.backend, self.bundle, self.max_batch)
+        self.denoiser = Denoiser(self.backend, self.bundle, self.artifact.batch if self.artifact else (1, 2**31))
 
     def labels(self, indices: Sequence[int]) -> NDArray[np.int64] | None:
         settings = self.settings
@@ -68,12 +82,25 @@ class Sampling:
             settings.labels, indices, self.bundle.manifest.classes, settings.seed, guided=settings.cfg != 1
         )
 
-    def draw(self, indices: Sequence[int], on_step: Callable[[int, Array], None]) -> NDArray[Any]:
+    def draw(
+        self, indices: Sequence[int], on_step: Callable[[int, Array], None], batch: int = 1
+    ) -> NDArray[Any]:
         """The final states of the samples `indices`: (N, C, H, W) of the state dtype.
+
+        Threads may share a sampling, and samplings a backend: one draws at a time.
+
+        Args:
+            on_step: told each row, first -1, and the states after it.
+            batch: fewer samples are filled up to so many, for a library may compute a smaller batch otherwise.
 
         Raises:
             NotFiniteError: a state that is not finite, at the step where it happened.
         """
+        filled = [*indices, *[indices[-1]] * (batch - len(indices))]
+        with self.backend.lock:
+            return self._draw(filled, lambda row, x: on_step(row, x[: len(indices)]))[: len(indices)]
+
+    def _draw(self, indices: Sequence[int], on_step: Callable[[int, Array], None]) -> NDArray[Any]:
         noise = self._noise(indices)
         x = noise().astype(self.settings.state_dtype)
         on_step(-1, x)
@@ -112,29 +139,17 @@ def open_sampling(
     """Join the parts of a run and check them against each other before anything is computed.
 
     Args:
-        noise_file: of `num_images` samples; see `drun.diffusion.noise.FileNoise`.
+        noise_file: of `num_images` samples; see `drun.run.noise_file.FileNoise`.
 
     Raises:
         ConfigError: settings that do not fit the model.
     """
-    batch = bundle.artifact(backend.formats, precision).batch if backend.formats else (1, 2**31)
-    sampling = Sampling(bundle, backend, settings, batch)
-    sampling.labels([0])
+    artifact = bundle.artifact(backend.formats, precision) if backend.formats else None
+    sampling = Sampling(bundle, backend, settings, artifact)
     shape = bundle.manifest.data.shape
     PhiloxNoise(settings.seed, [], shape)
+    sampling.labels([0])
     if noise_file is not None:
-        sampling.noise_file = FileNoise(noise_file, num_images, shape, sampling.table.num_noises)
+        num_noises = sampling.table.num_noises
+        sampling.noise_file = FileNoise(noise_file, settings.noise, num_images, shape, num_noises)
     return sampling
-
-
-def noise_digest(path: Path | None) -> str | None:
-    """sha256 of the noise file, or None.
-
-    Raises:
-        ConfigError: there is no such file.
-    """
-    if path is None:
-        return None
-    if not path.is_file():
-        raise ConfigError(f"no such noise file: '{path}'")
-    return sha256(path)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from drun import backends
@@ -82,8 +84,78 @@ def test_an_onnx_file_that_is_none(bundle: Bundle) -> None:
     path = bundle.path / "denoiser.fp32.onnx"
     path.write_bytes(b"hello")
     artifact = replace(bundle.manifest.artifacts[0], files=(FileEntry(path.name, sha256(path)),))
-    with pytest.raises(BackendUnavailable, match=r"ONNX Runtime .* cannot open '.*denoiser.fp32.onnx'"):
+    with pytest.raises(BundleError, match=r"denoiser.fp32.onnx' is damaged: it is not an ONNX graph"):
         ort.Runtime(bundle, artifact, {})
+
+
+def opened(bundle: Bundle, graph: onnx.ModelProto, *more: str) -> ort.Runtime:
+    """A bundle whose graph is another, which the manifest lists, with more files."""
+    path = bundle.path / "denoiser.fp32.onnx"
+    path.write_bytes(graph.SerializeToString())
+    files = tuple(FileEntry(name, sha256(bundle.path / name)) for name in (path.name, *more))
+    return ort.Runtime(bundle, replace(bundle.manifest.artifacts[0], files=files), {})
+
+
+def test_an_onnx_file_that_onnx_runtime_cannot_read(bundle: Bundle) -> None:
+    graph = onnx.load(bundle.path / "denoiser.fp32.onnx")
+    graph.graph.node[0].op_type = "Nonsense"
+    with pytest.raises(BackendUnavailable, match=r"ONNX Runtime .* cannot open '.*denoiser.fp32.onnx'"):
+        opened(bundle, graph)
+
+
+@pytest.mark.parametrize("where", ["initializer", "attribute", "function"])
+def test_weights_in_a_file_that_is_not_listed_are_refused(bundle: Bundle, where: str) -> None:
+    """Wherever the graph names them."""
+    graph = onnx.load(bundle.path / "denoiser.fp32.onnx")
+    tensor = onnx.TensorProto(data_type=1, dims=[1], name="w", data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="weights.data")
+    node = onnx.helper.make_node("Constant", [], ["unused"], value=tensor)
+    if where == "initializer":
+        graph.graph.initializer.append(tensor)
+    elif where == "attribute":
+        graph.graph.node.insert(0, node)
+    else:
+        graph.functions.append(onnx.helper.make_function("own", "f", [], ["unused"], [node], []))
+    (bundle.path / "weights.data").write_bytes(bytes(4))
+    with pytest.raises(BundleError, match=r"names the file 'weights.data', which the manifest does not list: refused"):
+        opened(bundle, graph)
+
+
+def test_weights_in_a_listed_file_are_read(bundle: Bundle) -> None:
+    path = bundle.path / "denoiser.fp32.onnx"
+    x, t = np.ones((2, 3, 8, 8), np.float32), np.full(2, 50, np.float32)
+    graph = onnx.load(path)
+    expected = opened(bundle, graph).predict(x, t, None)
+    onnx.save(graph, path, save_as_external_data=True, location="weights.data", size_threshold=100)  # not of shapes
+    external = onnx.load(path, load_external_data=False)
+    assert external.graph.initializer[0].external_data
+    np.testing.assert_array_equal(opened(bundle, external, "weights.data").predict(x, t, None), expected)
+
+
+def test_a_graph_of_another_size_is_refused(bundle: Bundle) -> None:
+    graph = onnx.load(bundle.path / "denoiser.fp32.onnx")
+    for value in (graph.graph.input[0], graph.graph.output[0]):
+        value.type.tensor_type.shape.dim[2].dim_value = 9
+    with pytest.raises(BundleError, match=r"not the manifest's network: '(x|out)' got float32 .*, expected float32 "):
+        opened(bundle, graph)
+
+
+def test_a_graph_with_another_output_is_refused(bundle: Bundle) -> None:
+    graph = onnx.load(bundle.path / "denoiser.fp32.onnx")
+    graph.graph.output[0].name = graph.graph.node[-1].output[0] = "noise"
+    with pytest.raises(BundleError, match=r"'(noise|out)' got .*, expected"):
+        opened(bundle, graph)
+
+
+def test_threads_may_share_a_backend(bundle: Bundle) -> None:
+    """Called at once by four threads it computes what it computes for one, byte for byte."""
+    backend = backends.open_backend("ort", bundle)
+    rng = np.random.default_rng(0)
+    inputs = [(rng.standard_normal((n, 3, 8, 8), np.float32), np.full(n, 9 * n, np.float32)) for n in range(1, 9)] * 20
+    alone = [backend.predict(x, t, None).copy() for x, t in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda pair: backend.predict(*pair, None).copy(), inputs))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
 def test_a_damaged_file_is_not_opened(bundle: Bundle) -> None:

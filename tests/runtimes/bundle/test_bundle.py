@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from drun import commands
 from drun.bundle import manifest as manifests
 from drun.bundle import reading as bundles
+from drun.bundle.hashes import seal
 from drun.bundle.manifest import FileEntry
 from drun.bundle.reading import Bundle
-from drun.errors import BundleError
+from drun.errors import BundleError, UserError
 
 MakeBundle = Callable[..., Path]
 
@@ -24,7 +30,13 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     """Change a bundle's manifest file."""
     manifest = json.loads((path / "manifest.json").read_text())
     change(manifest)
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    return write(path, manifest)
+
+
+def write(path: Path, manifest: dict[str, Any]) -> Path:
+    """Write a bundle's manifest file, sealed by its own hash."""
+    fields = {key: value for key, value in manifest.items() if key != "sha256"}
+    (path / "manifest.json").write_text(seal(fields))
     return path
 
 
@@ -45,7 +57,7 @@ def test_a_manifest_is_read_as_it_was_written(make_bundle: MakeBundle, condition
     assert json.loads(manifest.to_json()) == json.loads((bundle.path / "manifest.json").read_text())
     assert manifest.data.shape == (3, 8, 8)
     assert manifest.artifacts[0].batch == (1, 8)
-    assert manifest.io[0].shape == ("N", 3, 8, 8)
+    assert manifest.artifacts[0].io[0].shape == ("N", 3, 8, 8)
     assert manifest.classes == (manifests.Classes(10, 10) if conditional else None)
     assert bundle.process.to_dict() == manifest.process
 
@@ -73,13 +85,15 @@ def test_a_bundle_can_be_moved(make_bundle: MakeBundle, tmp_path: Path) -> None:
     make_bundle().rename(tmp_path / "elsewhere")
     bundle = bundles.read(tmp_path / "elsewhere")
     assert bundle.name == "elsewhere"
-    assert bundle.open_files(bundle.manifest.artifacts[0]).name == "denoiser.fp32.onnx"
+    with bundle.using(*bundle.manifest.artifacts[0].files) as paths:
+        assert [path.name for path in paths] == ["denoiser.fp32.onnx"]
 
 
 def test_a_link_inside_the_directory_is_fine(bundle: Bundle) -> None:
     (bundle.path / "golden.npz").rename(bundle.path / "real.npz")
     (bundle.path / "golden.npz").symlink_to("real.npz")
-    assert bundle.file(bundle.manifest.golden).name == "golden.npz"
+    with bundle.using(bundle.manifest.golden) as paths:
+        assert [path.name for path in paths] == ["golden.npz"]
 
 
 def test_artifacts_are_chosen_by_format_and_precision(bundle: Bundle) -> None:
@@ -125,18 +139,18 @@ def test_not_a_manifest(make_bundle: MakeBundle, text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "advice"), [(2, "upgrade drun"), (99, "upgrade drun"), (0, "export again"), ("x", "upgrade drun")]
+    ("version", "advice"), [(3, "upgrade drun"), (99, "upgrade drun"), (1, "export again"), ("x", "export again")]
 )
 def test_unknown_schema_version(make_bundle: MakeBundle, version: object, advice: str) -> None:
     path = edit(make_bundle(), lambda m: m.update(schema_version=version))
-    refused(path, f"has schema version {version}, this drun reads 1: {advice}")
+    refused(path, f"has schema version {version!r}, this drun reads 2: {advice}")
 
 
 # --- wrong fields
 
 OPTIONAL = {
     "artifacts", "classes", "guidance", "artifacts.0.parity", "classes.names", "data.range", "sampler.options",
-    "schema_version", "data.latent", "variance", "decoder",
+    "schema_version", "sha256", "data.latent", "variance", "decoder",
 }  # fmt: skip
 
 
@@ -171,7 +185,7 @@ def test_every_missing_field_is_refused(conditional_bundle: tuple[Path, dict[str
     for name in names:
         container, key = parent(manifest, name)
         value = container.pop(key)
-        (path / "manifest.json").write_text(json.dumps(manifest))
+        write(path, manifest)
         refused(path, rf"has a wrong or missing field: .*\b{key}\b.*; export again")
         container[key] = value
 
@@ -179,16 +193,23 @@ def test_every_missing_field_is_refused(conditional_bundle: tuple[Path, dict[str
 def test_every_field_of_another_type_is_refused(conditional_bundle: tuple[Path, dict[str, Any]]) -> None:
     path, manifest = conditional_bundle
     for name in leaves(manifest):
-        if name == "schema_version":
+        if name in ("schema_version", "sha256"):
             continue
         container, key = parent(manifest, name)
         value = container[key]
         container[key] = 7 if isinstance(value, str | list | dict) else "seven"
-        if name.startswith("io.") and ".shape." in name:
+        if ".io." in name and ".shape." in name:
             container[key] = 0.5
-        (path / "manifest.json").write_text(json.dumps(manifest))
+        write(path, manifest)
         refused(path, "has a wrong or missing field: .*; export again")
         container[key] = value
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+    | st.sampled_from([-1, 0, 1, 10**9, 2**63, 10**30, 1e308, "a\0b", "../x", "/etc/passwd", "onnx", "fp32"]),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=6,
+)  # fmt: skip
 
 
 def change(name: str, value: object) -> Callable[[dict[str, Any]], None]:
@@ -205,15 +226,31 @@ def change(name: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("data.shape", [3, 8], r"manifest.data.shape has 2 values, expected 3"),
         ("data.shape", [3, 8, 0], r"image shape \(3, 8, 0\) has a side below 1"),
         ("data.shape", "wide", r"manifest.data.shape got 'wide', expected list"),
-        ("data.colour", "rgb", r"unexpected keyword argument 'colour'"),
-        ("artifacts.0.batch", [8, 1], r"batch 8 to 1 is no range of sizes"),
-        ("artifacts.0.tolerance.call", "tight", r"artifacts\[0\].tolerance.call got 'tight', expected int \| float"),
+        ("data.colour", "rgb", r"manifest.data has an unknown field 'colour', expected space, shape, range, latent"),
+        ("artifacts.0.batch", [8, 1], r"batch 8 to 1 is not a range of sizes"),
+        ("artifacts.0.tolerance.call", "tight", r"artifacts\[0\].tolerance.call got 'tight', expected a number"),
         ("model.checkpoint", {"step": 1}, r"manifest.model.checkpoint lacks file, settings, sha256, weights"),
-        ("model.parameters", None, r"manifest.model.parameters got None, expected int"),
+        ("model.parameters", None, r"manifest.model.parameters got None, expected a whole number"),
         ("process.schedule", "sine", r"unknown noise schedule 'sine'"),
         ("process.num_timesteps", 20, r"schedule 'linear' with 20 timesteps has a beta of 1, expected all in"),
         ("process.kind", "bridge", r"unknown process kind 'bridge'"),
-        ("model.name", ["a" * 1000], r"manifest.model.name got \['a{38}, expected str"),
+        ("process.num_timesteps", 400_000_000, r"number of timesteps got 400000000, expected 1 to 100,000"),
+        ("artifacts.0.tolerance.call", 1e-4, r"tolerance got 0.0001 a call and .*, expected at most 1e-05 and 0.001"),
+        ("artifacts.0.tolerance.call", 0, r"tolerance got 0 and 0.0001, expected finite and above 0"),
+        ("artifacts.0.tolerance.trajectory", 10**400, r"trajectory got a huge number, expected a finite number"),
+        ("artifacts.0.precision", "fp3", r"precision got 'fp3', expected fp32 or fp16 or bf16 or int8"),
+        ("artifacts.0.batch", [1, 2**31], r"batch 1 to 2147483648 is not a range of sizes from 1 to 65,536"),
+        ("data.shape", [3, 65536, 65536], r"image shape .* has more than 268,435,456 numbers"),
+        ("data.space", "sound", r"space got 'sound', expected pixel or latent"),
+        ("data.latent", {"vae": "x", "scale": [1.0] * 5, "bias": [0.0] * 3}, r"scale has 5 values, expected 3"),
+        ("classes", {"count": 10**9, "null_label": None}, r"number of classes got 1000000000, expected 1 to"),
+        ("classes", {"count": 10, "null_label": 99}, r"the null label got 99, expected 0 to 10"),
+        ("classes", {"count": 2, "null_label": None, "names": ["a"]}, r"2 classes have 1 names, expected one each"),
+        ("prediction", "future", r"prediction got 'future', expected one of noise, x0, velocity, score"),
+        ("sampler.name", "plms", r"unknown sampler 'plms'"),
+        ("sampler.options", {"eta": {}}, r"option '?eta'? .*"),
+        ("model.parameters", True, r"manifest.model.parameters got True, expected a whole number"),
+        ("model.name", ["a" * 1000], r"manifest.model.name got \['a{38}, expected text"),
     ],
 )  # fmt: skip
 def test_wrong_fields_are_named(make_bundle: MakeBundle, name: str, value: object, message: str) -> None:
@@ -229,13 +266,13 @@ def test_a_flipped_byte_is_found(bundle: Bundle) -> None:
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(BundleError, match=r"onnx' is damaged: sha256 got \w{12}…, expected \w{12}…; copy it or export"):
-        bundle.open_files(bundle.manifest.artifacts[0])
+        bundle.check_files()
 
 
 def test_a_missing_file_is_named(bundle: Bundle) -> None:
     (bundle.path / "golden.npz").unlink()
     with pytest.raises(BundleError, match=r"lacks 'golden.npz': copy the whole directory or export again"):
-        bundle.file(bundle.manifest.golden)
+        bundle.check_files()
 
 
 @pytest.mark.parametrize("kind", ["up", "down and up", "absolute", "link to a file", "link to a folder"])
@@ -252,7 +289,7 @@ def test_a_path_that_leaves_the_directory_is_refused(bundle: Bundle, tmp_path: P
         "link to a folder": "folder link/secret",
     }[kind]
     with pytest.raises(BundleError, match=rf"names the file '{path}' outside its directory: refused"):
-        bundle.file(FileEntry(path, "0" * 64))
+        bundle.locate(FileEntry(path, "0" * 64))
 
 
 @pytest.mark.parametrize("path", ["", ".", "no/such/file"])
@@ -261,9 +298,73 @@ def test_a_path_that_is_no_file_is_refused(bundle: Bundle, path: str) -> None:
         bundle.locate(FileEntry(path, "0" * 64))
 
 
-def test_an_artifact_without_files_is_refused(bundle: Bundle) -> None:
-    with pytest.raises(BundleError, match=r"names no files for onnx: export again"):
-        bundle.open_files(replace(bundle.manifest.artifacts[0], files=()))
+def test_an_artifact_without_files_is_refused(make_bundle: MakeBundle) -> None:
+    path = edit(make_bundle(), change("artifacts.0.files", []))
+    refused(path, r"the onnx artifact has no files, expected one at least; export again")
+
+
+def test_a_file_that_changes_while_it_is_opened_is_refused(bundle: Bundle) -> None:
+    """By another file of its name, even if it is moved back, and by a write into it."""
+    golden, other = bundle.path / "golden.npz", bundle.path / "other"
+    content = golden.read_bytes()
+
+    def swap() -> None:
+        other.write_bytes(b"other")
+        golden.rename(bundle.path / "kept")
+        other.rename(golden)
+
+    def swap_back() -> None:
+        swap()
+        (bundle.path / "kept").rename(golden)
+
+    for change_file in (swap_back, lambda: golden.write_bytes(content), swap):
+        with pytest.raises(BundleError, match=r"golden\.npz' was changed while it was opened: nothing of it is used"), (
+            bundle.using(bundle.manifest.golden)
+        ):
+            change_file()
+
+
+def test_files_that_are_not_listed_are_named(bundle: Bundle) -> None:
+    assert bundle.unlisted() == []
+    (bundle.path / "folder").mkdir()
+    (bundle.path / "folder" / "more.data").write_text("")
+    (bundle.path / "weights.onnx.data").write_text("")
+    assert bundle.unlisted() == ["folder/more.data", "weights.onnx.data"]
+
+
+def test_every_flipped_byte_of_a_bundle_is_found(make_bundle: MakeBundle) -> None:
+    path = make_bundle(conditional=True)
+    for name in ("manifest.json", "denoiser.fp32.onnx", "golden.npz"):
+        content = (path / name).read_bytes()
+        places = range(len(content)) if name == "manifest.json" else range(0, len(content), 97)
+        for place in places:
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << place % 8
+            (path / name).write_bytes(damaged)
+            with pytest.raises(BundleError):
+                bundles.read(path).check_files()
+        (path / name).write_bytes(content)
+    bundles.read(path).check_files()
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_a_manifest_of_anything_is_read_or_refused(pristine_bundle: Path, data: st.DataObject) -> None:
+    """Sealed as if it were meant so."""
+    path = pristine_bundle.with_name("changed")
+    shutil.copytree(pristine_bundle, path, dirs_exist_ok=True)
+    manifest = json.loads((path / "manifest.json").read_text())
+    names = [*leaves(manifest), "time", "model.config", "artifacts.0.parity", "artifacts.0.target"]
+    for name in data.draw(st.lists(st.sampled_from(sorted(names)), min_size=1, max_size=3)):
+        with suppress(KeyError, IndexError, TypeError):
+            container, key = parent(manifest, name)
+            container[key] = data.draw(ANYTHING)
+    write(path, manifest)
+    with suppress(BundleError):
+        bundle = bundles.read(path)
+        with suppress(UserError):
+            commands.info(path)
+        assert bundle.process
 
 
 @pytest.mark.parametrize(

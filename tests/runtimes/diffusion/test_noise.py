@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drun.diffusion.noise import FileNoise, PhiloxNoise, box_muller
-from drun.errors import ConfigError, DataError
+from drun.diffusion.noise import PhiloxNoise, box_muller
+from drun.errors import ConfigError
 
 WORD = 2**64
 Philox = Callable[[list[int], tuple[int, int]], list[int]]
@@ -115,55 +114,3 @@ def test_the_numbers_are_standard_normal() -> None:
 def test_a_seed_outside_its_range_is_refused(seed: int) -> None:
     with pytest.raises(ConfigError, match=rf"seed got {seed}, expected a whole number from 0 to 2\^64 - 1"):
         PhiloxNoise(seed, [0], (1, 2, 2))
-
-
-# --- noise files
-
-
-def write_noise(path: Path, **arrays: np.ndarray) -> Path:
-    np.savez(path, **arrays)
-    return path
-
-
-@pytest.fixture
-def arrays() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {"x": rng.standard_normal((5, 1, 2, 2)), "z": rng.standard_normal((3, 5, 1, 2, 2))}
-
-
-def test_a_noise_file_gives_x_and_then_every_z(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
-    noise = FileNoise(write_noise(tmp_path / "n.npz", **arrays), 5, (1, 2, 2), 3)
-    source = noise.batch([4, 1])
-    expected = [arrays["x"], *arrays["z"]]
-    for draw in expected:
-        got = source()
-        assert got.dtype == np.float32
-        np.testing.assert_array_equal(got, draw[[4, 1]].astype(np.float32))
-
-
-def test_z_is_not_needed_by_a_deterministic_sampler(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
-    noise = FileNoise(write_noise(tmp_path / "n.npz", x=arrays["x"]), 5, (1, 2, 2), 0)
-    np.testing.assert_array_equal(noise.batch([2])(), arrays["x"][[2]].astype(np.float32))
-
-
-@pytest.mark.parametrize(
-    ("present", "num_images", "num_noises", "message"),
-    [
-        ("xz", 6, 3, r"array 'x' has shape \(5, 1, 2, 2\), expected \(6, 1, 2, 2\)"),
-        ("xz", 5, 4, r"array 'z' has shape \(3, 5, 1, 2, 2\), expected \(4, 5, 1, 2, 2\)"),
-        ("x", 5, 3, r"array 'z' has shape none, expected \(3, 5, 1, 2, 2\)"),
-        ("z", 5, 3, r"array 'x' has shape none, expected \(5, 1, 2, 2\)"),
-    ],
-)
-def test_wrong_shapes_are_refused(
-    tmp_path: Path, arrays: dict[str, np.ndarray], present: str, num_images: int, num_noises: int, message: str
-) -> None:
-    path = write_noise(tmp_path / "n.npz", **{name: arrays[name] for name in present})
-    with pytest.raises(ConfigError, match=message):
-        FileNoise(path, num_images, (1, 2, 2), num_noises)
-
-
-def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "n.npz").write_text("hello")
-    with pytest.raises(DataError, match=r"cannot read the arrays of '.*n.npz': File is not a zip file"):
-        FileNoise(tmp_path / "n.npz", 1, (1, 2, 2), 0)

@@ -177,7 +177,7 @@ def test_ddim_with_eta_1_is_ancestral() -> None:
     agree("ddim", "noise", {"grid": "respaced", "eta": 1}, reference)
 
 
-@pytest.mark.parametrize("eta", [-0.1, 1.1, math.nan])
+@pytest.mark.parametrize("eta", [-0.1, 1.1])
 def test_ddim_refuses_an_eta_outside_0_to_1(eta: float) -> None:
     with pytest.raises(ConfigError, match=r"eta is a share of the ancestral noise, got .*: choose 0 to 1"):
         samplers.step_table("ddim", PROCESS, "noise", 10, {"eta": eta})
@@ -383,8 +383,12 @@ def test_unknown_sampler_is_refused_with_the_known_ones() -> None:
     ("name", "options", "message"),
     [
         ("ddpm", {"eta": "1"}, "sampler 'ddpm' has no option 'eta': choose from grid, variance, clip_x0"),
-        ("ddim", {"eta": "much"}, "option eta got 'much', expected a number"),
-        ("ddim", {"eta": None}, "option eta got 'None', expected a number"),
+        ("ddim", {"eta": "much"}, "option eta got 'much', expected a finite number"),
+        ("ddim", {"eta": math.nan}, "option eta got 'nan', expected a finite number"),
+        ("ddim", {"eta": {}}, "option eta got '{}', expected a finite number"),
+        ("ddim", {"grid": []}, r"option grid got '\[\]', expected text"),
+        ("ddim", {"eta": True}, "option eta got 'True', expected a finite number"),
+        ("ddim", {"eta": None}, "option eta got 'None', expected a finite number"),
         ("ddim", {"clip_x0": "perhaps"}, "option clip_x0 got 'perhaps', expected true or false"),
         ("ddpm", {"variance": "learned"}, "unknown variance 'learned': choose one of fixed_small, fixed_large"),
         ("heun", {"dynamic_threshold": "2"}, "dynamic_threshold is a quantile, got 2.0: choose 0"),

@@ -16,7 +16,7 @@ from drun.backends import null, open_backend
 from drun.bundle import reading as bundles
 from drun.bundle.manifest import Artifact, FileEntry, Tolerance
 from drun.bundle.reading import Bundle
-from drun.errors import BundleError, DataError
+from drun.errors import BundleError, DataError, UserError
 from drun.files import sha256
 from drun.run.parity import Comparison, check, compare, summary
 
@@ -196,15 +196,56 @@ def test_a_golden_file_that_compares_nothing_is_refused(bundle: Bundle, lacking:
     arrays = {"x": np.zeros(3)} if lacking == "everything" else spec_without(bundle, lacking)
     empty = with_golden(bundle, **arrays)
     artifact: Artifact = bundle.manifest.artifacts[0]
-    with pytest.raises(BundleError, match=r"the golden file of '.*' compares nothing: export again"):
+    with pytest.raises(BundleError, match=r"(compares nothing: |is wrong: it lacks .spec.; )export again"):
         check(empty, null.Runtime(bundle, None, {}), artifact, silent)
 
 
-def test_a_golden_reference_of_another_shape_fails(bundle: Bundle) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: {"call1.out": a["call1.out"][:2]}, r"call1.out got float32 \(2, 3, 8, 8\), expected float32 \(3,"),
+        (lambda a: {"call0.x": a["call0.x"].astype(np.float64)}, r"call0.x got float64 .*, expected float32"),
+        (lambda a: {"call0.t": np.float32(np.nan)}, r"call0.t holds NaN or infinity"),
+        (lambda a: {"call0.t": np.zeros(2, np.float32)}, r"call0.t got float32 \(2,\), expected float32 \(\)"),
+        (lambda a: {"trajectory0.out": a["trajectory0.out"] * np.nan}, r"trajectory0.out holds NaN or infinity"),
+        (lambda a: {"spec": np.array("{")}, r"Expecting property name"),
+        (lambda a: {"spec": np.array("[" * 9999)}, r"it is nested too deeply"),
+        (lambda a: spec(a, calls=[1.0] * 9), r"it lacks 'call3.x'"),
+        (lambda a: spec(a, calls="x"), r"spec.calls got 'x', expected list"),
+        (lambda a: spec(a, trajectories=[{}]), r"spec.trajectories\[0\] lacks indices, settings"),
+        (lambda a: run_spec(a, indices=[-1]), r"trajectory 0 has the indices \(-1,\)"),
+        (lambda a: run_spec(a, indices=[1, 2]), r"trajectory0.out got .*, expected float32 \(2,"),
+        (lambda a: settings_spec(a, num_steps="x"), r"settings.num_steps got 'x', expected a whole number"),
+        (lambda a: settings_spec(a, magic=1), r"settings has an unknown field 'magic'"),
+        (lambda a: settings_spec(a, uint8="ceil"), r"--uint8 got 'ceil'"),
+    ],
+)  # fmt: skip
+def test_a_golden_file_that_does_not_fit_is_refused(bundle: Bundle, change: Any, message: str) -> None:
     arrays = golden_arrays(bundle)
-    other = with_golden(bundle, **arrays | {"call1.out": arrays["call1.out"][:2]})
-    results = check(other, null.Runtime(bundle, None, {}), bundle.manifest.artifacts[0], silent)
-    assert [result.passed for result in results] == [True, False, True, True]
+    other = with_golden(bundle, **arrays | change(arrays))
+    with pytest.raises(BundleError, match=rf"the golden file of '.*' is wrong: .*{message}.*; export again"):
+        check(other, null.Runtime(bundle, None, {}), bundle.manifest.artifacts[0], silent)
+
+
+def spec(arrays: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"spec": np.array(json.dumps(json.loads(str(arrays["spec"])) | changes))}
+
+
+def run_spec(arrays: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return spec(arrays, trajectories=[json.loads(str(arrays["spec"]))["trajectories"][0] | changes])
+
+
+def settings_spec(arrays: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    settings = json.loads(str(arrays["spec"]))["trajectories"][0]["settings"]
+    return run_spec(arrays, settings=settings | changes)
+
+
+@pytest.mark.parametrize("change", [{"num_steps": 10**12}, {"sampler": "plms"}, {"options": {"eta": 1e308}}])
+def test_settings_that_no_sampler_has_are_refused(bundle: Bundle, change: dict[str, Any]) -> None:
+    arrays = golden_arrays(bundle)
+    other = with_golden(bundle, **arrays | settings_spec(arrays, **change))
+    with pytest.raises(UserError):
+        check(other, null.Runtime(bundle, None, {}), bundle.manifest.artifacts[0], silent)
 
 
 def test_a_damaged_golden_file_is_refused(bundle: Bundle) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
 from drun.diffusion import samplers
 from drun.diffusion.noise import PhiloxNoise
-from drun.errors import ConfigError, NotFiniteError, UserError
+from drun.errors import ConfigError, NotFiniteError, OutOfMemory, UserError
 from drun.run import images
-from drun.run.folder import Output, run
-from drun.run.sampling import Settings, noise_digest, open_sampling
+from drun.run.folder import Output, claim, run
+from drun.run.noise_file import noise_digest
+from drun.run.sampling import Settings, open_sampling
 from drun.run.trajectory import FRAME_MS, LAST_FRAME_MS
 
 MakeBundle = Callable[..., Path]
@@ -164,7 +166,7 @@ def test_the_record_is_enough_to_repeat_the_run(make_bundle: MakeBundle, tmp_pat
     settings = Settings("ddim", {"eta": 0.5}, 6, 4, "random", 2.5, (10, 60), 2, "float64")
     draw(bundle, tmp_path / "first", settings)
     record = json.loads((tmp_path / "first" / "run.json").read_text())
-    assert {"settings", "num_images", "backend", "precision", "versions", "machine", "command"} == set(record)
+    assert {"settings", "num_images", "batch", "backend", "precision", "versions", "machine", "command"} == set(record)
     own = {key: value for key, value in record["settings"].items() if key in Settings.__dataclass_fields__}
     draw(bundle, tmp_path / "second", Settings(**own), num_images=record["num_images"])
     assert results(tmp_path / "second") == results(tmp_path / "first")
@@ -243,10 +245,10 @@ def test_resuming_after_an_interruption(bundle: Bundle, tmp_path: Path, save_raw
     with pytest.raises(KeyboardInterrupt):
         draw(bundle, folder, backend=Counted(bundle, stop_at=8), save_raw=save_raw)
     assert sorted(pngs(folder)) == ["000000.png", "000001.png", "000002.png"]
-    assert not [path for path in folder.rglob("*") if path.suffix not in (".png", ".json", ".npy", "")]
+    assert not [path for path in folder.rglob("*") if path.suffix not in (".png", ".json", ".npz", "")]
     finished, backend = identities(folder), Counted(bundle)
     assert draw(bundle, folder, backend=backend, save_raw=save_raw) == 4
-    assert backend.batches == [3] * 5 + [1] * 5
+    assert backend.batches == [3] * 10  # the last batch is filled up
     assert {name: identity for name, identity in identities(folder).items() if name in finished} == finished
     draw(bundle, tmp_path / "whole", save_raw=save_raw)
     assert results(folder) == results(tmp_path / "whole")
@@ -267,7 +269,7 @@ def test_only_the_images_that_are_missing_are_made(
         (tmp_path / "whole" / f"{i:06d}.png").unlink()
     backend = Counted(bundle)
     assert draw(bundle, tmp_path / "whole", backend=backend) == 2
-    assert backend.batches == [2] * 5
+    assert backend.batches == [3] * 5
     assert results(tmp_path / "whole") == whole
 
 
@@ -327,7 +329,7 @@ def test_settings_that_json_spells_differently_are_the_same(make_bundle: MakeBun
 @pytest.mark.parametrize("text", ["{", "[]", ""])
 def test_a_broken_record_is_a_user_error(bundle: Bundle, tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(UserError, match=r"run.json': .+; delete it and run again"):
+    with pytest.raises(UserError, match=r"run.json': .+; delete the folder, or choose another --out"):
         draw(bundle, tmp_path)
 
 
@@ -491,7 +493,7 @@ def test_a_first_batch_with_a_gap_is_animated_whole(bundle: Bundle, tmp_path: Pa
         (tmp_path / "out" / f"{i:06d}.png").unlink()
     backend = Counted(bundle)
     draw(bundle, tmp_path / "out", backend=backend, trajectory=tmp_path / "t.webp")
-    assert backend.batches == [3] * 5 + [1] * 5
+    assert backend.batches == [3] * 10  # the last batch is filled up
     assert (tmp_path / "t.webp").read_bytes() == animation
     assert results(tmp_path / "out") == finished
 
@@ -530,14 +532,113 @@ def test_a_folder_that_cannot_be_written(bundle: Bundle, tmp_path: Path) -> None
         draw(bundle, tmp_path / "file" / "out")
 
 
-def test_a_broken_image_in_the_folder(bundle: Bundle, tmp_path: Path, whole: dict[str, bytes]) -> None:
-    path = tmp_path / "whole" / "000004.png"
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"image '.*000004.png' is broken"):
+def test_a_damaged_image_is_computed_again(
+    bundle: Bundle, tmp_path: Path, whole: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut short, with a flipped bit, larger, or in colours of another kind: nothing of it reaches samples.npz."""
+    folder = tmp_path / "whole"
+    flipped = bytearray(whole["000002.png"])
+    flipped[len(flipped) // 2] ^= 1
+    for i, content in ((1, whole["000001.png"][:40]), (2, bytes(flipped)), (3, b"")):
+        (folder / f"{i:06d}.png").write_bytes(content)
+    images.write_png(folder / "000004.png", np.zeros((9, 8, 3), np.uint8))
+    images.write_png(folder / "000005.png", np.zeros((8, 8, 1), np.uint8))
+    assert draw(bundle, folder) == 5
+    assert results(folder) == whole
+    assert f"damaged files in '{folder}' are computed again: 1, 2, 3, 4, 5" in capsys.readouterr().err
+
+
+def test_a_damaged_state_is_computed_again(bundle: Bundle, tmp_path: Path) -> None:
+    draw(bundle, tmp_path, save_raw=True)
+    before = results(tmp_path)
+    flipped = bytearray((tmp_path / "raw" / "000002.npz").read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    (tmp_path / "raw" / "000002.npz").write_bytes(flipped)
+    np.savez(tmp_path / "raw" / "000003.npz", x=np.zeros((3, 8, 9), np.float32))
+    np.savez(tmp_path / "raw" / "000004.npz", y=np.zeros((3, 8, 8), np.float32))
+    np.savez(tmp_path / "raw" / "000005.npz", x=np.zeros((3, 8, 8)))
+    (tmp_path / "raw.npz").unlink()
+    assert draw(bundle, tmp_path, save_raw=True) == 4
+    assert results(tmp_path) == before
+
+
+def test_images_without_a_record_are_not_adopted(bundle: Bundle, tmp_path: Path, whole: dict[str, bytes]) -> None:
+    (tmp_path / "whole" / "run.json").unlink()
+    with pytest.raises(ConfigError, match=r"holds '0\d+.png', and no run.json says how it was made: choose another"):
         draw(bundle, tmp_path / "whole")
-    path.unlink()
-    draw(bundle, tmp_path / "whole")
     assert results(tmp_path / "whole") == whole
+
+
+OTHER = manifests.FileEntry("other.onnx", "1" * 64)
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("graph_sha256", lambda m: {"artifacts": (replace(m.artifacts[0], files=(OTHER,)),)}),
+        ("weights", lambda m: {"model": replace(m.model, checkpoint=m.model.checkpoint | {"weights": "online"})}),
+        ("process", lambda m: {"process": m.process | {"schedule": "cosine"}}),
+        ("prediction", lambda m: {"prediction": "x0"}),
+        ("guidance", lambda m: {"guidance": {"channels": 2}}),
+    ],
+)  # fmt: skip
+def test_images_of_another_network_are_not_adopted(
+    bundle: Bundle, tmp_path: Path, key: str, change: Callable[[manifests.Manifest], dict[str, Any]]
+) -> None:
+    """Though the bundle has the same name, and its checkpoint the same hash."""
+    def claimed(bundle: Bundle) -> None:
+        output, record = Output(tmp_path, 7, 3), {"backend": "ort", "precision": "fp32"}
+        claim(open_sampling(bundle, Ort(bundle, None, {}), ANCESTRAL), output, record)
+
+    claimed(bundle)
+    claimed(bundle)
+    other = replace(bundle, manifest=replace(bundle.manifest, **change(bundle.manifest)))
+    with pytest.raises(ConfigError, match=rf"holds images made with {key} = "):
+        claimed(other)
+
+
+class Ort(null.Runtime):
+    """The null backend, as if it opened an artifact."""
+
+    formats = ("onnx",)
+
+
+def test_another_batch_is_said(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(bundle, tmp_path, num_images=2)
+    draw(bundle, tmp_path)
+    assert "holds images computed 2 at a time, this run takes 3: they agree within the" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_deleted_meanwhile(bundle: Bundle, tmp_path: Path) -> None:
+    class Deleting(Counted):
+        def predict(self, x: Any, t: Any, y: Any) -> Any:
+            if len(self.batches) == 7:
+                shutil.rmtree(tmp_path / "out")
+            return super().predict(x, t, y)
+
+    with pytest.raises(UserError, match=r"^3 images vanished from '.*' while the run wrote them: run the same command"):
+        draw(bundle, tmp_path / "out", backend=Deleting(bundle))
+
+
+def test_too_little_memory_says_what_to_lower(bundle: Bundle, tmp_path: Path) -> None:
+    class Full(null.Runtime):
+        def predict(self, x: Any, t: Any, y: Any) -> Any:
+            raise MemoryError
+
+    with pytest.raises(OutOfMemory, match=r"^sampling ran out of memory: lower --batch, which is 3$"):
+        draw(bundle, tmp_path, backend=Full(bundle, None, {}))
+
+
+def test_threads_may_share_a_backend_and_a_sampling(bundle: Bundle) -> None:
+    backend = open_backend("ort", bundle)
+    shared = open_sampling(bundle, backend, ANCESTRAL)
+    samplings = [shared, shared, open_sampling(bundle, backend, ANCESTRAL), open_sampling(bundle, backend, ANCESTRAL)]
+    batches = [list(range(i, i + 1 + i % 3)) for i in range(16)]
+    alone = [shared.draw(batch, lambda *_: None, 3) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda i: samplings[i % 4].draw(batches[i], lambda *_: None, 3), range(16)))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
 
 
 # --- a full disk
@@ -578,7 +679,7 @@ from drun.bundle import manifest as manifests
 from drun.bundle import reading as bundles
 from drun.diffusion import samplers
 from drun.backends import null
-from drun.run.folder import Output, run
+from drun.run.folder import Output, claim, run
 from drun.run.sampling import Settings, open_sampling
 
 def report(what, done, total):

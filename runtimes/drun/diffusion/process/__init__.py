@@ -9,7 +9,8 @@ from typing import Any
 
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.process.flow import FlowProcess
-from drun.errors import ConfigError
+from drun.errors import ConfigError, door
+from drun.typed import typed
 
 #: Any noising law: alpha, sigma, ratio and velocity at the model's own times, and the ODE that solvers follow.
 Process = DiscreteProcess | FlowProcess
@@ -26,11 +27,10 @@ def from_dict(config: dict[str, Any]) -> Process:
     """
     fields = dict(config)
     kind = fields.pop("kind", None)
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(f"unknown process kind '{kind}', expected {' or '.join(KINDS)}")
-    if missing := [key for key in REQUIRED[kind] if key not in fields]:
-        raise ConfigError(f"process {config} has a wrong or missing field: '{missing[0]}'")
-    try:
-        return KINDS[kind](**fields)
-    except TypeError as error:
-        raise ConfigError(f"process {config} has a wrong or missing field: {error}") from error
+    with door("process has a wrong or missing field", ConfigError, f"expected {' and '.join(REQUIRED[kind])}"):
+        for key in REQUIRED[kind]:
+            fields[key]  # a missing one raises
+        process: Process = typed(KINDS[kind], fields, "process")
+        return process

@@ -48,6 +48,9 @@ def sigmoid_betas(num_timesteps: int) -> Array:
     return np.asarray(np.clip(1 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0, 0.999))
 
 
+#: Published chains have 1,000 to 4,000; tables of many more would only fill the memory.
+MAX_TIMESTEPS = 100_000
+
 SCHEDULES = {
     "linear":        linear_betas,
     "cosine":        cosine_betas,
@@ -73,8 +76,8 @@ class DiscreteProcess:
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
             raise ConfigError(f"unknown noise schedule '{self.schedule}': choose one of {', '.join(SCHEDULES)}")
-        if self.num_timesteps < 1:
-            raise ConfigError(f"a process needs at least 1 timestep, got {self.num_timesteps}")
+        if not 1 <= self.num_timesteps <= MAX_TIMESTEPS:
+            raise ConfigError(f"the number of timesteps got {self.num_timesteps}, expected 1 to {MAX_TIMESTEPS:,}")
         if not np.all((self.betas > 0) & (self.betas < 1)):
             raise ConfigError(
                 f"schedule '{self.schedule}' with {self.num_timesteps} timesteps has a beta of "

@@ -8,6 +8,7 @@ samplers share: `clip_x0` and `dynamic_threshold`.
 from __future__ import annotations
 
 import inspect
+import math
 import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
@@ -17,6 +18,9 @@ from typing import Any
 from drun.diffusion.process import Process
 from drun.diffusion.table import Clip, StepTable, assemble
 from drun.errors import ConfigError
+
+#: A table has a row a network call, so more would only fill the memory.
+MAX_STEPS = 100_000
 
 
 def names() -> list[str]:
@@ -75,6 +79,8 @@ def step_table(
     Raises:
         ConfigError: unknown sampler or option, or one that does not fit the process or the network.
     """
+    if num_steps > MAX_STEPS:
+        raise ConfigError(f"the number of steps got {num_steps}, expected at most {MAX_STEPS:,}")
     own = resolve(name, options or {})
     clip_x0, dynamic_quantile = own.pop("clip_x0"), own.pop("dynamic_threshold")
     if not 0 <= dynamic_quantile <= 1:
@@ -93,7 +99,12 @@ def _coerce(key: str, value: Any, default: Any) -> Any:
     try:
         if isinstance(default, bool) and isinstance(value, str):
             return {"true": True, "1": True, "false": False, "0": False}[value.lower()]
-        return type(default)(value)
-    except (KeyError, TypeError, ValueError):
-        expected = "true or false" if isinstance(default, bool) else "a number"
+        if isinstance(value, bool) != isinstance(default, bool) or not isinstance(value, bool | int | float | str):
+            raise TypeError
+        coerced = type(default)(value)
+        if isinstance(coerced, float) and not math.isfinite(coerced):
+            raise ValueError
+        return coerced
+    except (KeyError, TypeError, ValueError, OverflowError):
+        expected = {bool: "true or false", str: "text"}.get(type(default), "a finite number")
         raise ConfigError(f"option {key} got '{value}', expected {expected}") from None

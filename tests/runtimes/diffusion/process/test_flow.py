@@ -72,7 +72,7 @@ def test_round_trip() -> None:
     [
         ({"kind": "flow", "path": "bent", "noise_time": 1}, "unknown path 'bent': choose one of linear, cosine, vp"),
         ({"kind": "flow", "path": "linear", "noise_time": 2}, "noise_time got 2, expected 1 .* or 0"),
-        ({"kind": "flow", "path": "linear"}, "has a wrong or missing field: 'noise_time'"),
+        ({"kind": "flow", "path": "linear"}, "has a wrong or missing field: it lacks 'noise_time'"),
         ({"kind": "flow", "path": "linear", "noise_time": 1, "margin": 0.7}, "margin got 0.7"),
         ({"kind": "flow", "path": "linear", "noise_time": 1, "beta": 3}, "has a wrong or missing field: .*beta"),
         ({"kind": "bridge"}, "unknown process kind 'bridge', expected discrete or flow"),

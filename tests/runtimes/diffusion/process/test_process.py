@@ -117,7 +117,7 @@ def test_unknown_schedule_is_refused_with_the_known_ones() -> None:
 
 
 def test_an_empty_chain_is_refused() -> None:
-    with pytest.raises(ConfigError, match="at least 1 timestep, got 0"):
+    with pytest.raises(ConfigError, match="number of timesteps got 0, expected 1 to"):
         DiscreteProcess("cosine", 0)
 
 
@@ -131,8 +131,8 @@ def test_dictionary_round_trip() -> None:
     [
         ({"kind": "continuous"}, "unknown process kind 'continuous'"),
         ({"schedule": "linear"}, "unknown process kind 'None'"),
-        ({"kind": "discrete", "schedule": "linear"}, "has a wrong or missing field: 'num_timesteps'"),
-        ({"kind": "discrete", "num_timesteps": 100}, "has a wrong or missing field: 'schedule'"),
+        ({"kind": "discrete", "schedule": "linear"}, "has a wrong or missing field: it lacks 'num_timesteps'"),
+        ({"kind": "discrete", "num_timesteps": 100}, "has a wrong or missing field: it lacks 'schedule'"),
         ({"kind": "discrete", "schedule": "linear", "num_timesteps": 100, "steps": 3}, "wrong or missing.*'steps'"),
         ({"kind": "discrete", "schedule": "linear", "num_timesteps": "many"}, "has a wrong or missing field"),
         ({"kind": "discrete", "schedule": ["linear"], "num_timesteps": 100}, "has a wrong or missing field"),

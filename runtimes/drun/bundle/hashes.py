@@ -1,0 +1,60 @@
+"""What ties a bundle's bytes together: the manifest's hash of itself, and files that stay what was hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from drun.errors import BundleError
+from drun.files import sha256
+
+#: Stands in the place of a manifest's hash while the hash is taken.
+BLANK = "0" * 64
+
+#: What changes when a file does: device, inode, size, and the times of its content and of its name, ns.
+Stamp = tuple[int, int, int, int, int]
+
+
+def seal(fields: Mapping[str, Any]) -> str:
+    """A manifest's JSON text, whose first `sha256` is the hash of the text with 64 zeros in its place."""
+    text = json.dumps({"sha256": BLANK} | dict(fields), indent=2, allow_nan=False) + "\n"
+    return text.replace(BLANK, hashlib.sha256(text.encode()).hexdigest(), 1)
+
+
+def is_sealed(content: bytes, stated: str) -> bool:
+    """Whether a manifest's bytes are those that were hashed.
+
+    Args:
+        stated: its `sha256`.
+    """
+    blank = content.replace(stated.encode(), BLANK.encode(), 1)
+    return blank != content and hashlib.sha256(blank).hexdigest() == stated
+
+
+def checked(path: Path, expected: str) -> Stamp:
+    """Hash a file by one open handle; what tells later whether it is still the same.
+
+    Raises:
+        BundleError: its sha256 is another. OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        stamp = _stamp(os.fstat(file.fileno()))
+        if (digest := sha256(file)) != expected:
+            raise BundleError(
+                f"'{path}' is damaged: sha256 got {digest[:12]}…, expected {expected[:12]}…; copy it or export again"
+            )
+    return stamp
+
+
+def check_same(path: Path, stamp: Stamp) -> None:
+    """Raises BundleError if the file was replaced or written to since it was hashed."""
+    if _stamp(path.stat()) != stamp:
+        raise BundleError(f"'{path}' was changed while it was opened: nothing of it is used; run the command again")
+
+
+def _stamp(stat: os.stat_result) -> Stamp:
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

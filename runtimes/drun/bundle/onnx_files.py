@@ -1,0 +1,75 @@
+"""Which other files an ONNX graph names: found by walking its protobuf, for a runtime would open them unasked."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+#: message -> field number -> message: the way to every tensor of a ModelProto, as onnx.proto numbers it
+MESSAGES = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+#: wire type -> bytes of a fixed value
+FIXED_BYTES = {1: 8, 5: 4}
+VARINT, DELIMITED = 0, 2
+
+Buffer = bytes | mmap.mmap
+
+
+def external_files(path: Path) -> set[PurePosixPath]:
+    """The files, relative to the graph's folder, that hold its tensors.
+
+    Raises:
+        ValueError: it is not a protobuf message. OSError: it cannot be read.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return {PurePosixPath(location) for location in _locations(content, 0, len(content), "model")}
+
+
+def _locations(content: Buffer, start: int, stop: int, message: str) -> Iterator[str]:
+    if message == "entry":
+        pair = {number: content[low:high] for number, low, high in _fields(content, start, stop)}
+        if pair.get(1) == b"location":
+            yield pair.get(2, b"").decode()
+        return
+    for number, low, high in _fields(content, start, stop):
+        if inner := MESSAGES[message].get(number):
+            yield from _locations(content, low, high, inner)
+
+
+def _fields(content: Buffer, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+    """Number, start and stop of the fields of a message."""
+    while start < stop:
+        tag, start = _varint(content, start, stop)
+        number, wire = tag >> 3, tag & 7
+        if wire == VARINT:
+            end = _varint(content, start, stop)[1]
+        elif wire == DELIMITED:
+            size, start = _varint(content, start, stop)
+            end = start + size
+        elif wire in FIXED_BYTES:
+            end = start + FIXED_BYTES[wire]
+        else:
+            raise ValueError(f"it is not an ONNX graph: wire type {wire} at byte {start}")
+        if end > stop:
+            raise ValueError(f"it is not an ONNX graph: a field at byte {start} is cut short")
+        yield number, start, end
+        start = end
+
+
+def _varint(content: Buffer, start: int, stop: int) -> tuple[int, int]:
+    """A number in groups of seven bits, lowest first, and where the next byte is."""
+    value = 0
+    for place, at in enumerate(range(start, min(start + 10, stop))):
+        value |= (content[at] & 0x7F) << 7 * place
+        if content[at] < 0x80:
+            return value, at + 1
+    raise ValueError(f"it is not an ONNX graph: a number at byte {start} does not end")
