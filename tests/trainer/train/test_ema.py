@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,20 +10,69 @@ WARMUP = Law("warmup", 0.995, every=10)
 EVERY_STEP = Law("warmup", 0.995, every=1)
 
 
-@pytest.mark.parametrize(("step", "decay"), [(111, 0.798), (201, 0.954), (501, 0.982), (1001, 0.989), (2001, 0.9935)])
+class EmaPytorch:
+    """ema-pytorch 0.3 as the article's trainer calls it, written from its description (facts on DDPM, 1.7).
+
+    The counter is tested before it is raised, and the decay is taken after.
+    """
+
+    def __init__(self, weights: np.ndarray, every: int, beta: float = 0.995, update_after_step: int = 100) -> None:
+        self.average, self.step, self.initted = weights.copy(), 0, False
+        self.every, self.beta, self.update_after_step = every, beta, update_after_step
+
+    def update(self, online: np.ndarray) -> bool:
+        """Whether it acted."""
+        step = self.step
+        self.step += 1
+        if step % self.every:
+            return False
+        if step <= self.update_after_step or not self.initted:
+            self.average = online.copy()
+            self.initted = step > self.update_after_step
+            return True
+        epoch = max(0, self.step - self.update_after_step - 1)
+        decay = 0.0 if epoch <= 0 else min(1 - (1 + epoch / 1.0) ** (-2 / 3), self.beta)
+        self.average = decay * self.average + (1 - decay) * online
+        return True
+
+
+@pytest.mark.parametrize("every", [1, 7, 10])
+def test_warmup_is_ema_pytorch_step_by_step(every: int) -> None:
+    """600 steps of a random walk, the reference in float64, ours in float32."""
+    walk = np.random.default_rng(0).standard_normal((600, 1, 50)).cumsum(axis=0).astype(np.float32)
+    network = nn.Linear(50, 1, bias=False)
+    with torch.no_grad():
+        network.weight.zero_()
+    ema, reference = Ema(network, Law("warmup", 0.995, every)), EmaPytorch(np.zeros((1, 50)), every)
+    for step, online in enumerate(walk, 1):
+        with torch.no_grad():
+            network.weight.copy_(torch.from_numpy(online))
+        before = ema.state_dict()["weight"].clone()
+        ema.update(step)
+        average = ema.state_dict()["weight"]
+        acted = reference.update(online.astype(np.float64))
+        assert acted == (not torch.equal(average, before)), step
+        error = np.linalg.norm(average.numpy() - reference.average)
+        assert error <= 1e-6 * np.linalg.norm(reference.average), step
+
+
+@pytest.mark.parametrize(("step", "decay"), [(121, 0.869), (201, 0.954), (501, 0.982), (1001, 0.989), (2001, 0.9935)])
 def test_warmup_values_of_the_article(step: int, decay: float) -> None:
-    assert decay_at(EVERY_STEP, step) == pytest.approx(decay, abs=6e-4)
+    assert decay_at(WARMUP, step) == decay_at(EVERY_STEP, step) == pytest.approx(decay, abs=6e-4)
 
 
-def test_warmup_copies_up_to_step_100_and_is_capped() -> None:
-    assert decay_at(WARMUP, 100) == 0.0
-    assert decay_at(WARMUP, 10_000) == 0.995
+def test_warmup_copies_up_to_step_111_and_is_capped() -> None:
+    acting = {step: decay_at(WARMUP, step) for step in range(1, 132) if decay_at(WARMUP, step) is not None}
+    assert list(acting) == list(range(1, 132, 10))
+    assert [step for step, decay in acting.items() if decay] == [121, 131]
+    assert decay_at(WARMUP, 10_001) == 0.995
+    assert decay_at(EVERY_STEP, 102) == 0.0 < decay_at(EVERY_STEP, 103)
     assert decay_at(EVERY_STEP, 2900) < 0.995
     assert decay_at(EVERY_STEP, 2960) == 0.995
 
 
-def test_warmup_acts_on_every_tenth_step_only() -> None:
-    assert [step for step in range(1, 31) if decay_at(WARMUP, step) is not None] == [10, 20, 30]
+def test_the_constant_law_acts_at_multiples() -> None:
+    assert [step for step in range(1, 31) if decay_at(Law("constant", 0.9, 10), step) is not None] == [10, 20, 30]
 
 
 def test_the_average_follows_weights_and_buffers() -> None:

@@ -10,22 +10,26 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from dtrain.config import Ema as Law
 
-#: The warm-up law copies the weights up to here, steps.
+#: ema-pytorch's `update_after_step`: the warm-up law copies the weights while its counter is at most this, steps.
 COPY_STEPS = 100
 
 
 def decay_at(law: Law, step: int) -> float | None:
     """The share of the old average that is kept at training step 1, 2, ...; None: no update at this step.
 
-    `constant`: always `decay`. `warmup`: min(1 - (1 + e)^(-2/3), decay) with e = step - 101, and 0 up to there
-    (ema-pytorch 0.3, inverse gamma 1, power 2/3), as the aerial-imagery article trains.
+    `constant`: always `decay`, at every multiple of `every`, as DiT, SiT and REPA train (`every` = 1).
+
+    `warmup`: min(1 - (1 + e)^(-2/3), decay) with e = step - 101 (ema-pytorch 0.3, inverse gamma 1, power 2/3), as the
+    aerial-imagery article trains. It acts at the steps 1, 1 + every, 1 + 2 every, ..., for ema-pytorch tests its
+    counter before it raises it. It copies the weights (0) while the counter is at most 100, and at one step more,
+    where it counts itself as initialised: with every = 10, step 111 is the last copy and 121 the first average.
     """
-    if step % law.every:
-        return None
     if law.law == "constant":
-        return law.decay
+        return None if step % law.every else law.decay
+    if (step - 1) % law.every:
+        return None
     elapsed = step - COPY_STEPS - 1
-    return 0.0 if elapsed <= 0 else min(1 - (1 + elapsed) ** (-2 / 3), law.decay)
+    return 0.0 if elapsed <= law.every else min(1 - (1 + elapsed) ** (-2 / 3), law.decay)
 
 
 class Ema:
