@@ -31,7 +31,7 @@ def test_round_trip_holds_tensors_numbers_and_strings_only(tiny_recipe: Recipe, 
     path = checkpoint.save(make(tiny_recipe, 5), tmp_path, keep=3)
     saved = checkpoint.read(path)
     assert saved.recipe == tiny_recipe
-    assert saved.step == 5
+    assert (saved.step, saved.version) == (5, checkpoint.VERSION)
     assert saved.model["w"].tolist() == [5, 6, 7]
     assert torch.load(path, weights_only=True)["format"] == checkpoint.FORMAT
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from dtrain.config import Ema as Law
-from dtrain.train.ema import Ema, decay_at
+from dtrain.train.ema import Ema, decay_at, followed_old_law
 
 WARMUP = Law("warmup", 0.995, every=10)
 EVERY_STEP = Law("warmup", 0.995, every=1)
@@ -69,6 +69,12 @@ def test_warmup_copies_up_to_step_111_and_is_capped() -> None:
     assert decay_at(EVERY_STEP, 102) == 0.0 < decay_at(EVERY_STEP, 103)
     assert decay_at(EVERY_STEP, 2900) < 0.995
     assert decay_at(EVERY_STEP, 2960) == 0.995
+
+
+def test_only_warm_up_averages_of_version_1_followed_another_law() -> None:
+    assert followed_old_law(WARMUP, 1)
+    assert not followed_old_law(WARMUP, 2)
+    assert not followed_old_law(Law("constant", 0.9, 10), 1)
 
 
 def test_the_constant_law_acts_at_multiples() -> None:

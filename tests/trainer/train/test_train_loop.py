@@ -54,6 +54,24 @@ def test_20_steps_equal_10_steps_and_10_resumed_bit_for_bit(tiny_recipe: Recipe,
     assert losses(tmp_path / "whole") == losses(tmp_path / "halves")
 
 
+@pytest.mark.parametrize("law", ["warmup", "constant"])
+def test_a_resumed_average_of_an_older_law_is_said(
+    tiny_recipe: Recipe, law: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = replace(tiny_recipe, ema=replace(tiny_recipe.ema, law=law, every=10))
+    first = train(replace(recipe, train=replace(recipe.train, steps=10)), tmp_path, CPU, False, silent)
+    assert capsys.readouterr().err == ""
+    content = torch.load(first, weights_only=True)
+    torch.save(content | {"version": 1}, first)
+    train(recipe, tmp_path, CPU, True, silent)
+    said = (
+        f"warning: the average in '{first}' followed an older warm-up law, which acted at steps 10, 20, ...; this run "
+        "goes on with that of ema-pytorch, at 1, 11, 21, ...: start a new run if the average must be the article's "
+        "from its first step\n"
+    )
+    assert capsys.readouterr().err == (said if law == "warmup" else "")
+
+
 def test_training_learns_and_leaves_its_records(tiny_recipe: Recipe, tmp_path: Path) -> None:
     longer = replace(tiny_recipe, train=replace(tiny_recipe.train, steps=60, log_every=10, preview_every=30))
     last = train(longer, tmp_path, CPU, False, silent)

@@ -35,6 +35,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     objective: dict[str, torch.Tensor] = field(default_factory=dict)  # what the objective trains beside the network
     scaler: dict[str, Any] = field(default_factory=dict)              # of fp16's loss
+    version: int = VERSION                                            # of the dtrain that wrote it
 
 
 def path_at(folder: Path, recipe: Recipe, step: int) -> Path:
@@ -113,7 +114,7 @@ def parse(content: dict[str, Any], path: Path) -> Checkpoint:
         raise CheckpointError(f"'{path}' has version {content['version']}, expected {VERSION}: use a newer dtrain")
     try:
         fields = {key: content[key] for key in ("step", "model", "ema", "optimizer", "objective", "scaler")}
-        return Checkpoint(config.from_dict(content["recipe"]), **fields)
+        return Checkpoint(config.from_dict(content["recipe"]), **fields, version=content["version"])
     except KeyError as error:
         raise CheckpointError(f"'{path}' lacks {error}: it is damaged") from error
 

@@ -12,6 +12,8 @@ from dtrain.config import Ema as Law
 
 #: ema-pytorch's `update_after_step`: the warm-up law copies the weights while its counter is at most this, steps.
 COPY_STEPS = 100
+#: Of checkpoints: the first version whose averages followed the warm-up law as it is here.
+MENDED_IN_VERSION = 2
 
 
 def decay_at(law: Law, step: int) -> float | None:
@@ -30,6 +32,14 @@ def decay_at(law: Law, step: int) -> float | None:
         return None
     elapsed = step - COPY_STEPS - 1
     return 0.0 if elapsed <= law.every else min(1 - (1 + elapsed) ** (-2 / 3), law.decay)
+
+
+def followed_old_law(law: Law, version: int) -> bool:
+    """Whether the average of a checkpoint of this version was made at other steps than `decay_at` says.
+
+    Before version 2 the warm-up law acted at the multiples of `every`, and first averaged at the first one above 101.
+    """
+    return law.law == "warmup" and version < MENDED_IN_VERSION
 
 
 class Ema:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drun.console import Report, silent
+from drun.console import Report, silent, warn
 from drun.diffusion import process as processes
 from drun.errors import ConfigError, UserError
 from drun.files import write_json
@@ -33,7 +33,7 @@ from dtrain.data.dataset import Arrays, Dataset, Indices, open_dataset
 from dtrain.device import Placement
 from dtrain.draws import Draws
 from dtrain.objectives import Batch, Losses, Objective
-from dtrain.train.ema import Ema
+from dtrain.train.ema import Ema, followed_old_law
 from dtrain.train.log import Log
 from dtrain.train.preview import write_preview
 from dtrain.train.workers import Workers
@@ -149,6 +149,8 @@ def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Rep
     path = checkpoint.newest(out, recipe.name) if resume else None
     saved = checkpoint.read(path) if path else None
     if saved is not None:
+        if workers.is_first and followed_old_law(recipe.ema, saved.version):
+            _warn_of_old_law(path, recipe.ema.every)
         network.load_state_dict(saved.model)
         _extra(wrapped, network).load_state_dict(saved.objective)
     if workers.compile:
@@ -166,6 +168,14 @@ def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Rep
         workers.load_optimizer(module, prepared, saved.optimizer, saved.scaler)
         run.step = saved.step
     return run
+
+
+def _warn_of_old_law(path: Path | None, every: int) -> None:
+    warn(
+        f"the average in '{path}' followed an older warm-up law, which acted at steps {every}, {2 * every}, ...; this "
+        f"run goes on with that of ema-pytorch, at 1, {1 + every}, {1 + 2 * every}, ...: start a new run if the "
+        "average must be the article's from its first step"
+    )
 
 
 def _objective(recipe: Recipe) -> dict[str, Any]:
