@@ -17,6 +17,10 @@ def repa_scales(path: str, t: float) -> tuple[float, float, float, float]:
     """alpha, sigma and their derivatives in REPA's time (facts 2.1)."""
     if path == "linear":
         return 1 - t, t, -1.0, 1.0
+    if path == "vp":  # beta from 0.1 to 20 (Song et al. 2021, eq. 29-33)
+        alpha, d_log_alpha = math.exp(-0.25 * t**2 * 19.9 - 0.5 * t * 0.1), -0.5 * t * 19.9 - 0.5 * 0.1
+        sigma = math.sqrt(1 - alpha**2)
+        return alpha, sigma, alpha * d_log_alpha, -(alpha**2) * d_log_alpha / sigma
     angle = math.pi * t / 2
     return math.cos(angle), math.sin(angle), -math.pi / 2 * math.sin(angle), math.pi / 2 * math.cos(angle)
 
@@ -42,7 +46,7 @@ def sit_sde(
     path: str, form: str, last_step: str, velocity: Network, x: Array, z: list[Array], num_steps: int
 ) -> Array:
     """SiT's time: drift v + w s, noise sqrt(2 w dt), from noise at 0 to data at 1."""
-    start = 1e-3 if form == "sbdm" else 0.0
+    start = 1e-3 if form == "sbdm" and path != "vp" else 0.0
     if last_step == "none":
         times = list(np.linspace(start, 1, num_steps + 1))
     else:

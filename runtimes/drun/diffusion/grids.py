@@ -44,7 +44,7 @@ def _flow_times(process: FlowProcess, num_steps: int, grid: str) -> list[float]:
         return _karras(process, num_steps, FLOW_SIGMA_MIN)
     if grid not in ("auto", "trailing"):
         raise ConfigError(f"a flow has no grid '{grid}': choose trailing or karras")
-    depths = np.linspace(1 - process.margin, 0, num_steps + 1)[:-1]
+    depths = np.linspace(process.deepest, 0, num_steps + 1)[:-1]
     return [process.at_depth(float(depth)) for depth in depths]
 
 

@@ -60,15 +60,28 @@ def test_repas_sde(path: str) -> None:
     agree(got, repa_sde(path, network, x, z, N))
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [*PATHS, "vp"])
 @pytest.mark.parametrize("last_step", ["mean", "tweedie", "euler", "none"])
 @pytest.mark.parametrize("form", ["constant", "sbdm", "sigma", "linear", "decreasing", "increasing_decreasing"])
 def test_sits_sde(path: str, form: str, last_step: str) -> None:
     options = {"form": "sit", "diffusion_form": form, "last_step": last_step}
-    table = samplers.step_table("euler_maruyama", FlowProcess(path, noise_time=0), "velocity", N, options)
+    process = FlowProcess(path, noise_time=0, margin=1e-5 if path == "vp" else 0.0)
+    table = samplers.step_table("euler_maruyama", process, "velocity", N, options)
     assert len(table.rows) == N
     x, z = noises(table.num_noises)
     agree(walk(table, x, list(z), flipped), sit_sde(path, form, last_step, flipped, x, z, N))
+
+
+def test_sbdm_starts_where_sit_starts() -> None:
+    """On `vp` at the noise itself, else a margin away from it (facts 3.2)."""
+
+    def start(path: str, margin: float) -> float:
+        options = {"form": "sit", "diffusion_form": "sbdm"}
+        return samplers.step_table("euler_maruyama", FlowProcess(path, 0, margin), "velocity", 4, options).rows[0].t
+
+    assert [start(path, 0.0) for path in PATHS] == [pytest.approx(1e-3)] * 2
+    assert start("linear", 0.01) == pytest.approx(0.01)
+    assert start("vp", 1e-5) == 0.0
 
 
 def test_form_names_the_papers_diffusion() -> None:

@@ -70,6 +70,13 @@ def test_loss_against_its_formula(x0: Tensor, path: str, noise_time: int, predic
     assert float(losses["loss"]) == pytest.approx(float(expected), rel=1e-4)
 
 
+def test_vp_is_trained_up_to_its_noise() -> None:
+    """As in SiT, only the data have a margin."""
+    _, network, _ = run(FlowProcess("vp", 0, margin=0.1), torch.zeros(4000, 1, 1, 1))
+    assert 0 <= network.t.min() < 0.002
+    assert 0.898 < network.t.max() <= 0.9
+
+
 @pytest.mark.parametrize("noise_time", [0, 1])
 def test_uniform_times_fill_the_interval_but_for_the_margins(noise_time: int) -> None:
     _, network, _ = run(FlowProcess("linear", noise_time, margin=0.1), torch.zeros(4000, 1, 1, 1))

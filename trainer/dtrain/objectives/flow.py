@@ -75,13 +75,13 @@ class Objective(Denoising):
 
     def times(self, batch: Batch) -> NDArray[np.float64]:
         """(N,) model times within the process's margins."""
-        process, margin = self.process, self.process.margin
+        process = self.process
         if self.law == "logit_normal":
             depth = process.depth(process.time(np.exp(batch.draws.times(normal=True))))
         else:
             depth = batch.draws.times()
         depth = self.time_shift * depth / (1 + (self.time_shift - 1) * depth)
-        depth = margin + (1 - 2 * margin) * depth
+        depth = process.margin + (process.deepest - process.margin) * depth
         return depth if process.noise_time else 1 - depth
 
 

@@ -84,9 +84,9 @@ class FlowProcess:
     Args:
         path: `linear` (alpha = 1 - depth, sigma = depth), `cosine` (SiT's GVP) or `vp`.
         noise_time: the time at which x is noise: 1 as in REPA, 0 as in SiT.
-        margin: times nearer than this to either end are neither trained nor sampled from. A network that predicts
-            noise or score says nothing about the data where alpha = 0 (SiT keeps 1e-3), and the velocity of `vp` is
-            infinite at the data (1e-5).
+        margin: depths nearer than this to either end are neither trained nor sampled from, as in SiT. A network that
+            predicts noise or score says nothing about the data where alpha = 0 (SiT keeps 1e-3), and the velocity of
+            `vp` is infinite at the data (1e-5). At its noise `vp` has no margin: nothing is infinite there.
 
     Raises:
         ConfigError: unknown path, or a value out of range.
@@ -107,7 +107,17 @@ class FlowProcess:
     @property
     def noise_end(self) -> float:
         """The time of the noisiest state that a network is asked about."""
-        return self.at_depth(1 - self.margin)
+        return self.at_depth(self.deepest)
+
+    @property
+    def ends_in_noise(self) -> bool:
+        """Whether alpha = 0 at depth 1; `vp` keeps a share of the data, 0.0066."""
+        return self.path != "vp"
+
+    @property
+    def deepest(self) -> float:
+        """The greatest depth in noise that is trained and sampled from, 0..1."""
+        return 1 - self.margin if self.ends_in_noise else 1.0
 
     def depth(self, t: Times) -> Array:
         """How deep in noise time t is: 0 at the data, 1 at the noise; same shape, float64."""

@@ -18,7 +18,7 @@ CLIP_X0 = False
 #: form -> its own diffusion form
 FORMS = {"repa": "linear", "sit": "sigma"}
 LAST_STEPS = ("mean", "tweedie", "euler", "none")
-#: `sbdm` is infinite where x is pure noise: SiT keeps away from there on paths for which it cares.
+#: `sbdm` is infinite where alpha = 0; from there a flow without a margin keeps this depth away.
 SBDM_MARGIN = 1e-3
 
 
@@ -68,7 +68,9 @@ def steps(
     own = FORMS[_choice("form", form, FORMS)]
     name = _choice("diffusion_form", own if diffusion_form == "auto" else diffusion_form, DIFFUSIONS)
     _choice("last_step", last_step, LAST_STEPS)
-    start = 1 - max(process.margin, SBDM_MARGIN if name == "sbdm" else 0.0)
+    start = process.deepest
+    if start == 1 and name == "sbdm" and process.ends_in_noise:
+        start -= SBDM_MARGIN
     depths = _depths(num_steps, start, 0.0 if last_step == "none" else last_step_size)
     table = []
     for i, (depth, following) in enumerate(pairwise(depths)):

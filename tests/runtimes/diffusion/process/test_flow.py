@@ -62,6 +62,13 @@ def test_ends(noise_time: int) -> None:
     assert FlowProcess("linear", noise_time, margin=0.25).noise_end == abs(noise_time - 0.25)
 
 
+def test_vp_has_no_margin_at_its_noise() -> None:
+    process = FlowProcess("vp", noise_time=0, margin=1e-5)
+    assert (process.noise_end, process.deepest) == (0.0, 1.0)
+    assert float(process.alpha(0.0)) == pytest.approx(math.exp(-5.025))
+    assert math.isfinite(process.ratio(0.0))
+
+
 def test_round_trip() -> None:
     process = FlowProcess("cosine", noise_time=0, margin=1e-3)
     assert from_dict(process.to_dict()) == process
