@@ -37,15 +37,24 @@ def times(process: Process, num_steps: int, grid: str, usual: str = "trailing") 
     return _discrete_times(process, num_steps, usual if grid == "auto" else grid)
 
 
-def _flow_times(process: FlowProcess, num_steps: int, grid: str) -> list[float]:
+def even_times(process: FlowProcess, num_steps: int, end: float = 0.0) -> list[float]:
+    """num_steps + 1 model times at even depths in noise, from the deepest to `end`, both included.
+
+    Raises:
+        ConfigError: no steps.
+    """
     if num_steps < 1:
         raise ConfigError(f"cannot sample in {num_steps} steps: choose at least 1")
+    return [process.at_depth(float(depth)) for depth in np.linspace(process.deepest, end, num_steps + 1)]
+
+
+def _flow_times(process: FlowProcess, num_steps: int, grid: str) -> list[float]:
+    even = even_times(process, num_steps)
     if grid == "karras":
         return _karras(process, num_steps, FLOW_SIGMA_MIN)
     if grid not in ("auto", "trailing"):
         raise ConfigError(f"a flow has no grid '{grid}': choose trailing or karras")
-    depths = np.linspace(process.deepest, 0, num_steps + 1)[:-1]
-    return [process.at_depth(float(depth)) for depth in depths]
+    return even[:-1]
 
 
 def _discrete_times(process: DiscreteProcess, num_steps: int, grid: str) -> list[float]:

@@ -6,6 +6,7 @@ linear system, so each conversion is linear in (x, m) and one solution serves th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -40,18 +41,36 @@ def components(prediction: str, process: Process, t: Times) -> tuple[Array, Arra
     return np.broadcast_to(np.asarray(a, np.float64), shape), np.broadcast_to(np.asarray(b, np.float64), shape)
 
 
-def x0_coefficients(prediction: str, process: Process, t: float) -> tuple[float, float]:
-    """(p, q) such that the clean image is x_0 = p x + q m.
+def conversion(prediction: str, wanted: str, process: Process, t: float) -> tuple[float, float]:
+    """(p, q) such that p x + q m is the `wanted` prediction, from a network whose output m is another.
+
+    Solves w = C x_0 + D eps = p (alpha x_0 + sigma eps) + q (A x_0 + B eps) for p and q.
 
     Raises:
-        ConfigError: at time t the prediction says nothing about the clean image.
+        ConfigError: at time t the network's prediction says nothing about the wanted one.
     """
-    a, b = (float(of) for of in components(prediction, process, t))
-    alpha, sigma = float(process.alpha(t)), float(process.sigma(t))
-    determinant = alpha * b - sigma * a
-    if determinant == 0:
-        raise ConfigError(
-            f"at time {t:g} x is pure noise, and a network that predicts {prediction} says nothing about the image: "
-            "give the process a margin such as 0.001"
-        )
-    return b / determinant, -sigma / determinant
+    if prediction == wanted:
+        return 0.0, 1.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        (a, b), (c, d) = (components(name, process, t) for name in (prediction, wanted))
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        determinant = alpha * b - sigma * a
+        p, q = float((c * b - d * a) / determinant), float((alpha * d - sigma * c) / determinant)
+    if not (math.isfinite(p) and math.isfinite(q)):
+        raise ConfigError(_nothing_said(prediction, wanted, process, t))
+    return p, q
+
+
+def x0_coefficients(prediction: str, process: Process, t: float) -> tuple[float, float]:
+    """(p, q) such that the clean image is x_0 = p x + q m. Raises ConfigError as `conversion` does."""
+    return conversion(prediction, "x0", process, t)
+
+
+def _nothing_said(prediction: str, wanted: str, process: Process, t: float) -> str:
+    state = "the data" if float(process.sigma(t)) == 0 else "pure noise"
+    about = "the velocity" if wanted == "velocity" else "the image"
+    other = ", or set last_step=euler where the sampler has it" if wanted == "velocity" else ""
+    return (
+        f"at time {t:g} x is {state}, and a network that predicts {prediction} says nothing about {about}: "
+        f"give the process a margin such as 0.001{other}"
+    )

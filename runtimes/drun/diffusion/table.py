@@ -1,7 +1,7 @@
 """Step tables: what a sampler is. One row per network call; every update is linear, so a table is the sampler.
 
-A sampler file yields `Step`s, written for the clean-image estimate x0. `assemble` turns them into `Row`s for a
-network with a given prediction:
+A sampler file yields `Step`s, written for an estimate h: the clean image x0, or the velocity. `assemble` turns them
+into `Row`s for a network with a given prediction:
 
     h = p x + q m                                   m: guided network output at model time t
     h = clip(h)                                     only if the table clips
@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from drun.diffusion.prediction import LEARNED_RANGE, x0_coefficients
+from drun.diffusion.prediction import LEARNED_RANGE, conversion
 from drun.diffusion.process import Process
 from drun.errors import ConfigError
 
@@ -27,7 +27,11 @@ LogVariance = tuple[float, float]
 
 @dataclass(frozen=True)
 class Step:
-    """x <- a x + b x0 + sum_k d[k] x0_prev[k] + c z, with x0 estimated at time t from x."""
+    """x <- a x + b h + sum_k d[k] h_prev[k] + c z, with h estimated at time t from x.
+
+    h is the clean image unless `estimate` says `velocity`: at the data x is the clean image, whatever the network
+    says, and only its velocity tells a slope there.
+    """
 
     t: float
     a: float
@@ -36,6 +40,7 @@ class Step:
     d: tuple[float, ...] = ()
     log_variance: LogVariance | None = None  # instead of c
     step_t: float | None = None  # the time at which the sampler's step began, where it takes several calls; None: t
+    estimate: str = "x0"         # or velocity
 
 
 @dataclass(frozen=True)
@@ -95,14 +100,17 @@ def assemble(
     large numbers, and the update should not pass through it in float32.
 
     Raises:
-        ConfigError: the steps need a learned variance, and the network has none; or a coefficient is not finite.
+        ConfigError: the steps need a learned variance, and the network has none; a coefficient is not finite; or they
+            are to be clipped, and speak of the velocity.
     """
     if variance != LEARNED_RANGE and any(step.log_variance for step in steps):
         raise ConfigError(f"this network predicts no variance: choose another than variance={LEARNED_RANGE}")
+    if clip is not None and any(step.estimate == "velocity" for step in steps):
+        raise ConfigError("a step that follows the velocity cannot be clipped: set clip_x0=false or last_step=euler")
     rows = []
     eliminate = clip is None and not any(step.d for step in steps)
     for step in steps:
-        p, q = x0_coefficients(prediction, process, step.t)
+        p, q = conversion(prediction, step.estimate, process, step.t)
         a, b = step.a, step.b
         if eliminate:
             a, b, p, q = a + b * p, b * q, 0.0, 1.0

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
-from papers import dit, repa_sde, sit_sde
+from papers import dit, repa_scales, repa_sde, sit_sde
 
 from drun.diffusion import samplers
 from drun.diffusion.guidance import Guided, with_guidance
 from drun.diffusion.loop import sample
+from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.process.flow import FlowProcess
 from drun.diffusion.table import StepTable
@@ -97,7 +99,7 @@ def test_form_names_the_papers_diffusion() -> None:
 @pytest.mark.parametrize("heun", [False, True])
 @pytest.mark.parametrize("noise_time", [0, 1])
 def test_ode(path: str, heun: bool, noise_time: int) -> None:
-    """REPA's: even times from 1 to 0, Heun's last step is Euler's (facts 3.1)."""
+    """REPA's: even times from 1 to 0, Heun's last step is Euler's (facts 3.1); on request in SiT's convention, too."""
     x, _ = noises(0)
     times = np.linspace(1, 0, N + 1)
     reference = x.copy()
@@ -108,9 +110,74 @@ def test_ode(path: str, heun: bool, noise_time: int) -> None:
             predicted = reference + (following - t) * 0.5 * (v + network(predicted, following))
         reference = predicted
     process = FlowProcess(path, noise_time)
-    table = samplers.step_table("heun" if heun else "euler", process, "velocity", N)
+    options = {"last_step": "euler"} if heun and noise_time == 0 else {}
+    table = samplers.step_table("heun" if heun else "euler", process, "velocity", N, options)
     assert len(table.rows) == (2 * N - 1 if heun else N)
     agree(walk(table, x, [], network if noise_time else flipped), reference)
+
+
+def sit_heun(velocity: Network, x: Array, times: Array) -> Array:
+    """torchdiffeq's fixed Heun on t = linspace(t0, t1, points), as SiT calls it (facts 3.2): every step corrected."""
+    for t, following in pairwise(times.tolist()):
+        v = velocity(x, t)
+        x = x + (following - t) / 2 * (v + velocity(x + (following - t) * v, following))
+    return x
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("num_steps", [1, 2, N])
+def test_sits_heun_corrects_the_last_step(path: str, num_steps: int) -> None:
+    x, _ = noises(0)
+    table = samplers.step_table("heun", FlowProcess(path, noise_time=0), "velocity", num_steps)
+    assert len(table.rows) == 2 * num_steps
+    agree(walk(table, x, [], flipped), sit_heun(flipped, x, np.linspace(0, 1, num_steps + 1)))
+
+
+@pytest.mark.parametrize(
+    ("path", "prediction", "margin", "start"),
+    [("linear", "noise", 1e-3, 1e-3), ("cosine", "score", 1e-3, 1e-3), ("vp", "velocity", 1e-5, 0.0)],
+)
+def test_sits_heun_stays_within_sits_margins(path: str, prediction: str, margin: float, start: float) -> None:
+    """t0 and t1 of SiT's transport; noise and score become the drift of the probability-flow ODE."""
+
+    def drift(x: Array, t: float) -> Array:
+        alpha, sigma, d_alpha, d_sigma = repa_scales(path, 1 - t)
+        m = flipped(x, t)
+        if prediction == "velocity":
+            return m
+        noise = m if prediction == "noise" else -sigma * m
+        return -(d_alpha * (x - sigma * noise) / alpha + d_sigma * noise)
+
+    x, _ = noises(0)
+    table = samplers.step_table("heun", FlowProcess(path, 0, margin), prediction, N)
+    assert len(table.rows) == 2 * N
+    agree(walk(table, x, [], flipped), sit_heun(drift, x, np.linspace(start, 1 - margin, N + 1)))
+
+
+def test_repas_heun_corrects_the_last_step_on_request() -> None:
+    x, _ = noises(0)
+    table = samplers.step_table("heun", FlowProcess(), "velocity", N, {"last_step": "heun"})
+    agree(walk(table, x, [], network), sit_heun(network, x, np.linspace(1, 0, N + 1)))
+
+
+@pytest.mark.parametrize(
+    ("process", "options", "calls"),
+    [
+        (FlowProcess(noise_time=0), {}, 2 * N),
+        (FlowProcess(noise_time=0), {"grid": "karras"}, 2 * N - 1),
+        (FlowProcess(noise_time=0), {"last_step": "euler", "clip_x0": True}, 2 * N - 1),
+        (FlowProcess(noise_time=1), {}, 2 * N - 1),
+        (DiscreteProcess("linear"), {}, 2 * N - 1),
+    ],
+)
+def test_only_sits_heun_corrects_the_last_step_unasked(process: Process, options: dict[str, Any], calls: int) -> None:
+    assert len(samplers.step_table("heun", process, "velocity", N, options).rows) == calls
+
+
+def test_both_calls_of_the_corrected_last_step_are_guided_alike() -> None:
+    """torchdiffeq knows no intervals: the second call at the data itself is guided as the first."""
+    table = samplers.step_table("heun", FlowProcess(noise_time=0), "velocity", 4)
+    assert [row.w for row in with_guidance(table, 2.0, (0.7, 0.8)).rows] == [1.0] * 6 + [2.0] * 2
 
 
 @pytest.mark.parametrize("prediction", ["noise", "x0", "score"])
@@ -247,6 +314,9 @@ def test_three_channel_guidance_leaves_the_fourth_and_the_variance() -> None:
         ("euler_maruyama", {"diffusion_form": "SBDM"}, "diffusion_form got 'SBDM', expected one of constant, sbdm"),
         ("euler_maruyama", {"last_step": "final"}, "last_step got 'final', expected one of mean, tweedie, euler, none"),
         ("euler_maruyama", {"last_step_size": 1.0}, "last_step_size got 1.0, expected above 0 and below 1"),
+        ("heun", {"last_step": "mean"}, "last_step got 'mean', expected one of auto, euler, heun"),
+        ("heun", {"last_step": "heun", "grid": "karras"}, "needs a flow at even times, got .* grid 'karras'"),
+        ("heun", {"last_step": "heun", "clip_x0": True}, "follows the velocity cannot be clipped: set clip_x0=false"),
         ("euler", {"grid": "leading"}, "a flow has no grid 'leading': choose trailing or karras"),
     ],
 )
@@ -255,7 +325,21 @@ def test_wrong_options_are_named(name: str, options: dict[str, object], message:
         samplers.step_table(name, FlowProcess(), "velocity", 10, options)
 
 
-@pytest.mark.parametrize("name", ["euler_maruyama", "euler"])
+@pytest.mark.parametrize("prediction", ["x0", "score"])
+def test_a_last_step_that_the_network_cannot_correct_is_refused(prediction: str) -> None:
+    process = FlowProcess("vp" if prediction == "score" else "linear", noise_time=0)
+    message = f"x is the data, .* predicts {prediction} says nothing about the velocity: .*last_step=euler"
+    with pytest.raises(ConfigError, match=message):
+        samplers.step_table("heun", process, prediction, N)
+    assert samplers.step_table("heun", process, prediction, N, {"last_step": "euler"}).rows
+
+
+def test_a_chain_has_no_call_at_the_data() -> None:
+    with pytest.raises(ConfigError, match="last_step=heun needs a flow at even times, got a discrete process"):
+        samplers.step_table("heun", DiscreteProcess("linear"), "noise", N, {"last_step": "heun"})
+
+
+@pytest.mark.parametrize("name", ["euler_maruyama", "euler", "heun"])
 def test_no_steps(name: str) -> None:
     with pytest.raises(ConfigError, match="cannot sample in 0 steps: choose at least 1"):
         samplers.step_table(name, FlowProcess(), "velocity", 0)
