@@ -293,4 +293,4 @@ def test_the_report_counts_every_call(sit: Denoiser, tmp_path: Path) -> None:
     fixtures.write_golden(tmp_path / "golden.npz", heun, 3, lambda what, done, total: reports.append((done, total)))
     assert reports[-1][0] == reports[-1][1]
     assert [done for done, _ in reports] == list(range(1, len(reports) + 1))
-    assert len(reports) == 5 + 2 * 3 + 2 * 6  # Heun's last step is one call
+    assert len(reports) == 5 + 2 * 3 + 2 * 6  # SiT's Heun corrects every step
