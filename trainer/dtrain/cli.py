@@ -98,16 +98,18 @@ def encode(
     size: Annotated[int, typer.Option(min=1, help="Side of the cropped images, pixels.")] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Images that the VAE sees at a time.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    flip: Annotated[bool, typer.Option("--flip", help="Encode each image mirrored, too, as SiT and DiT do.")] = False,
 ) -> None:
     """Encode images into the latents that latent diffusion trains on; accelerate launch -m dtrain shares the work."""
     from dtrain.data.encode import encode as encode_images
 
     with progress() as report:
-        summary = encode_images(images, out, vae, size, report, device, batch)
+        summary = encode_images(images, out, vae, size, report, device, batch, flip)
     if summary.rank == 0:
         classes = f"{summary.num_classes} classes" if summary.num_classes else "no labels"
         shape = "x".join(map(str, summary.shape))
-        say(f"{summary.num_images} images, {classes}: {shape} latents in {out}, shards: {summary.num_shards}")
+        twice = "each also mirrored, " if flip else ""
+        say(f"{summary.num_images} images, {twice}{classes}: {shape} latents in {out}, shards: {summary.num_shards}")
 
 
 @app.command()

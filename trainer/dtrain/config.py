@@ -19,7 +19,7 @@ from drun.errors import ConfigError
 class Data:
     image_size: int                    # pixels
     source: str = ""                   # `digits`, a folder, zip or .npy stack of images, or latents
-    augment: tuple[str, ...] = ()      # of hflip, vflip, rot90
+    augment: tuple[str, ...] = ()      # of hflip, vflip, rot90; of latents hflip, with dtrain encode --flip
     label_dropout: float = 0.0         # share of labels replaced by "no class", for guidance
     latent: dict[str, Any] = field(default_factory=dict)  # vae, scale, bias; filled in from the data
 

@@ -16,9 +16,13 @@ from drun.console import silent
 from drun.errors import ConfigError, DataError
 from dtrain import config
 from dtrain.config import Recipe
+from dtrain.data.batches import batch_indices
 from dtrain.data.dataset import Dataset, LatentImages, Pixels, open_dataset
 from dtrain.data.digits import digit_labels
+from dtrain.device import Placement
 from dtrain.draws import Draws
+from dtrain.train.loop import read, start
+from dtrain.train.workers import Workers
 
 CPU = torch.device("cpu")
 DIGITS = ["model.size={hidden_size=16,depth=1,num_heads=2}"]
@@ -118,6 +122,53 @@ def test_latents_are_drawn_from_their_posterior(tmp_path: Path) -> None:
     assert len(dataset.all_pictures()) == 6
 
 
+def write_flipped(folder: Path, num: int = 40) -> Path:
+    """As dtrain encode --flip leaves it: constant moments i, of the mirror images 100 + i; pictures that rise."""
+    folder.mkdir()
+    moments = np.zeros((num, 8, 2, 2), np.float32)
+    moments[:, :4] = np.arange(num).reshape(-1, 1, 1, 1)
+    np.save(folder / "moments-00000.npy", moments)
+    moments[:, :4] += 100
+    np.save(folder / "moments-flipped-00000.npy", moments)
+    np.save(folder / "images-00000.npy", np.broadcast_to(np.arange(16, dtype=np.uint8)[:, None], (num, 16, 16, 3)))
+    index = {
+        "format": "dtrain latents", "version": 1, "image_size": 16, "shape": [4, 2, 2], "scale": [1.0] * 4,
+        "bias": [0.0] * 4, "vae": {"name": "none"}, "shard_size": num, "flipped": True, "classes": None,
+        "labels": [0] * num, "names": [f"{i}.png" for i in range(num)],
+    }  # fmt: skip
+    (folder / "index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.mark.parametrize("augment", ["[]", "['hflip']"])
+def test_latents_are_drawn_of_either_version_with_its_picture(tmp_path: Path, augment: str) -> None:
+    given = latent_recipe(write_flipped(tmp_path / "d"), f"data.augment={augment}")
+    dataset, indices = opened(given, tmp_path), np.arange(40)
+    x0, pictures = dataset.states(
+        dataset.read(indices, True, draws(40), given.data.augment), draws(40), given.data.augment
+    )
+    tossed = draws(40).toss() if given.data.augment else torch.zeros(40, dtype=torch.bool)
+    assert x0[:, 0, 0, 0].tolist() == (torch.arange(40) + 100 * tossed).tolist()
+    assert pictures is not None
+    assert (pictures[:, 0, 0, 0] == 15).tolist() == (pictures[:, 0, 15, 0] == 0).tolist() == tossed.tolist()
+    assert not given.data.augment or 10 < int(tossed.sum()) < 30
+
+
+def test_the_training_loop_reads_either_version(tmp_path: Path) -> None:
+    """What a step reads follows from (seed, step), so parts of a batch and a resumed run read the same."""
+    placement = Placement(CPU, precision="fp32", compile=False, reasons=())
+    small = ["train.batch_size=20", "train.steps=2", "data.augment=['hflip']"]
+    both: list[torch.Tensor] = []
+    for name, accumulate in (("whole", 1), ("parts", 2)):
+        given = latent_recipe(write_flipped(tmp_path / name), *small, f"train.accumulate={accumulate}")
+        run = start(given, tmp_path / "out" / name, Workers(placement), False, silent)
+        both.append(torch.cat([arrays.states for _, _, arrays in read(run, 1)])[:, 0, 0, 0])
+    flips = Draws(0, 1, 20, slice(0, 20), CPU).toss()
+    indices = torch.from_numpy(batch_indices(40, 20, 0, 1))
+    assert torch.equal(both[0], both[1])
+    assert both[0].tolist() == (indices + 100 * flips).tolist()
+
+
 def test_the_fingerprint_follows_the_pictures(tmp_path: Path) -> None:
     images = np.zeros((3, 4, 4, 1), np.uint8)
     changed = images.copy()
@@ -139,9 +190,17 @@ def without_images(folder: Path) -> Path:
         ([0, 1, 5, 0, 1, 2], [], "has labels up to 5, the model has 3 classes: set model.num_classes=6"),
         (None, [], "has no labels, the model has 3 classes: sort the images"),
         ([0] * 6, ["model.input_size=4"], r"holds states of shape \(4, 2, 2\), the model takes \(4, 4, 4\)"),
-        ([0] * 6, ["data.augment=['hflip']"], "data.augment got hflip, but latents cannot be turned"),
+        (
+            [0] * 6, ["data.augment=['hflip']"],
+            r"data.augment got hflip, but '.*d' holds no latents of mirrored images: make them by dtrain encode "
+            r"--flip, or train without, by --set data.augment=\[\]",
+        ),
+        (
+            [0] * 6, ["data.augment=['hflip', 'vflip', 'rot90']"],
+            "data.augment got vflip, rot90, but latents cannot be turned, .*set data.augment=.'hflip'.* encode --flip",
+        ),
     ],
-)
+)  # fmt: skip
 def test_latents_that_do_not_fit(tmp_path: Path, labels: Any, assignments: list[str], message: str) -> None:
     source = write_latents(tmp_path / "d", labels)
     with pytest.raises(ConfigError, match=message):
@@ -180,8 +239,10 @@ def test_flat_folders_have_no_classes(tmp_path: Path) -> None:
         opened(recipe(tmp_path / "flat"), tmp_path)
 
 
-def test_cached_features_and_augmentation_exclude_each_other(tmp_path: Path) -> None:
-    cached = recipe("digits", "data.augment=['hflip']")
+@pytest.mark.parametrize("latents", [False, True])
+def test_cached_features_and_augmentation_exclude_each_other(tmp_path: Path, latents: bool) -> None:
+    flip = "data.augment=['hflip']"
+    cached = latent_recipe(write_flipped(tmp_path / "d"), flip) if latents else recipe("digits", flip)
     cached = replace(cached, objective=cached.objective | {"cache": "features"})
     with pytest.raises(ConfigError, match="cached features are of the pictures as they are: choose one"):
         opened(cached, tmp_path)

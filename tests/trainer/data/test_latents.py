@@ -121,6 +121,80 @@ def test_what_encode_writes(pictures: Path, vae: str, tmp_path: Path, monkeypatc
     np.testing.assert_allclose(np.concatenate(moments), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_flip_encodes_the_mirror_images_too(
+    pictures: Path, vae: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SiT's and DiT's scripts crop, mirror half of the images, and encode."""
+    monkeypatch.setattr(encoding, "SHARD_SIZE", 3)
+    out, plain = tmp_path / "both", tmp_path / "plain"
+    assert encode(pictures, out, vae, SIZE, batch_size=2, flip=True) == EncodeSummary(7, 2, 3, (4, 2, 2), 0, 7)
+    encode(pictures, plain, vae, SIZE, batch_size=2)
+    assert [json.loads((folder / "index.json").read_text())["flipped"] for folder in (out, plain)] == [True, False]
+    shards = [f"{number:05d}.npy" for number in range(3)]
+    assert set(contents(out)) - set(contents(plain)) == {f"moments-flipped-{shard}" for shard in shards}
+    same = [f"{kind}-{shard}" for kind in ("moments", "images") for shard in shards]
+    assert all(contents(out)[name] == contents(plain)[name] for name in same)
+
+    mirrored = np.stack([adm_crop(Image.open(pictures / name), SIZE)[:, ::-1] for name in NAMES])
+    expected = vaes.load(vae, "cpu").moments(torch.from_numpy(mirrored)).numpy()
+    flipped = np.concatenate([np.load(out / f"moments-flipped-{shard}") for shard in shards])
+    np.testing.assert_allclose(flipped, expected, rtol=1e-5, atol=1e-6)
+    moments, _ = everything(open_latents(out))
+    assert np.abs(flipped - moments).max() > 1e-3
+    assert np.abs(flipped - moments[..., ::-1]).max() > 1e-3  # of a mirror image, not mirrored
+
+
+def test_each_image_is_read_in_the_version_that_is_asked_for(pictures: Path, vae: str, tmp_path: Path) -> None:
+    out = tmp_path / "both"
+    encode(pictures, out, vae, SIZE, flip=True)
+    latents, indices = open_latents(out), np.array([5, 0, 3])
+    plain, flipped = (np.load(out / f"{kind}-00000.npy")[indices] for kind in ("moments", "moments-flipped"))
+    mixed = latents.moments(indices, np.array([True, False, True]))
+    assert np.array_equal(mixed, np.stack([flipped[0], plain[1], flipped[2]]))
+    assert np.array_equal(latents.moments(indices, np.ones(3, np.bool_)), flipped)
+    assert np.array_equal(latents.moments(indices, np.zeros(3, np.bool_)), plain)
+    broken = np.load(out / "moments-flipped-00000.npy")
+    broken[3] = np.nan
+    np.save(out / "moments-flipped-00000.npy", broken)
+    with pytest.raises(DataError, match=r"Broken latent: row 3 of .*moments-flipped-00000\.npy holds NaN"):
+        open_latents(out).moments(indices, np.array([True, False, True]))
+
+
+def test_only_missing_mirror_images_are_encoded_again(
+    pictures: Path, vae: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "SHARD_SIZE", 3)
+    out = tmp_path / "both"
+    encode(pictures, out, vae, SIZE, flip=True)
+    whole = contents(out)
+    (out / "moments-flipped-00001.npy").unlink()
+    with pytest.raises(DataError, match="moments-flipped-00001"):
+        open_latents(out)
+    assert encode(pictures, out, vae, SIZE, flip=True).num_encoded == 3
+    assert contents(out) == whole
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_flips_are_never_added_or_left_out_half_way(pictures: Path, vae: str, tmp_path: Path, flip: bool) -> None:
+    out = tmp_path / "latents"
+    encode(pictures, out, vae, SIZE, flip=flip)
+    with pytest.raises(DataError, match=rf"begun with another flip \({flip}, now {not flip}\); choose another folder"):
+        encode(pictures, out, vae, SIZE, flip=not flip)
+
+
+def test_a_folder_from_before_flips_goes_on(pictures: Path, vae: str, tmp_path: Path) -> None:
+    out = tmp_path / "latents"
+    encode(pictures, out, vae, SIZE)
+    for name, key in (("origin.json", "flip"), ("index.json", "flipped")):
+        content = json.loads((out / name).read_text())
+        del content[key]
+        (out / name).write_text(json.dumps(content))
+    assert open_latents(out).flipped is None
+    assert encode(pictures, out, vae, SIZE).num_encoded == 0
+    with pytest.raises(DataError, match="begun with another flip"):
+        encode(pictures, out, vae, SIZE, flip=True)
+
+
 def test_labels_of_dataset_json_and_of_none(pictures: Path, vae: str, tmp_path: Path) -> None:
     labels = [[name, number] for number, name in enumerate(reversed(NAMES))] + [["other.png", 99]]
     (pictures / "dataset.json").write_text(json.dumps({"labels": labels}))
@@ -295,6 +369,10 @@ def test_command(
     printed = capsys.readouterr()
     assert printed.out == f"7 images, 2 classes: 4x2x2 latents in {out}, shards: 1\n"
     assert printed.err == "encoding images …\n"
+    words = ("encode", str(pictures), str(tmp_path / "both"), "--vae", vae, "--size", "16", "--flip")
+    assert dtrain(*words) == 0
+    assert capsys.readouterr().out.startswith("7 images, each also mirrored, 2 classes: 4x2x2 latents")
+    assert open_latents(tmp_path / "both").flipped is not None
     assert dtrain("encode", str(pictures), str(out), "--vae", vae, "--size", "24") == 1
     assert capsys.readouterr().err.startswith("error: Cannot go on in ")
 

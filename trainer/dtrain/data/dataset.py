@@ -66,12 +66,22 @@ class Dataset(ABC):
         """Changes when the pictures do."""
 
     @abstractmethod
-    def read(self, indices: Indices, pictures: bool) -> Arrays:
-        """From disk or memory; may run beside the training. pictures: for teachers."""
+    def read(
+        self, indices: Indices, pictures: bool, draws: Draws | None = None, modes: Sequence[str] = ()
+    ) -> Arrays:
+        """From disk or memory; may run beside the training.
+
+        Args:
+            pictures: for teachers.
+            draws, modes: of which version of each image is read, where the disk holds several.
+        """
 
     @abstractmethod
     def states(self, arrays: Arrays, draws: Draws, modes: Sequence[str]) -> tuple[Tensor, Tensor | None]:
-        """x0 (N, C, H, W) float32 on the device of the draws, and the pictures (N, H, W, C) uint8 if they were read."""
+        """x0 (N, C, H, W) float32 on the device of the draws, and the pictures (N, H, W, C) uint8 if they were read.
+
+        modes: what is done to the images here, where `read` could not.
+        """
 
     @abstractmethod
     def all_pictures(self) -> Any:
@@ -97,7 +107,9 @@ class Pixels(Dataset):
             digest.update(self.images[start : start + 4096].tobytes())
         return digest.hexdigest()
 
-    def read(self, indices: Indices, pictures: bool) -> Arrays:
+    def read(
+        self, indices: Indices, pictures: bool, draws: Draws | None = None, modes: Sequence[str] = ()
+    ) -> Arrays:
         chosen = torch.from_numpy(self.images[indices])
         return Arrays(chosen, chosen if pictures else None)
 
@@ -127,9 +139,16 @@ class LatentImages(Dataset):
     def fingerprint(self) -> str:
         return self.source.fingerprint
 
-    def read(self, indices: Indices, pictures: bool) -> Arrays:
-        moments = torch.from_numpy(self.source.moments(indices))
-        return Arrays(moments, torch.from_numpy(self._pictures(indices)) if pictures else None)
+    def read(
+        self, indices: Indices, pictures: bool, draws: Draws | None = None, modes: Sequence[str] = ()
+    ) -> Arrays:
+        mirrored = draws.toss().numpy() if draws is not None and "hflip" in modes else np.zeros(len(indices), np.bool_)
+        moments = torch.from_numpy(self.source.moments(indices, mirrored))
+        if not pictures:
+            return Arrays(moments, None)
+        shown = self._pictures(indices)
+        shown[mirrored] = shown[mirrored, :, ::-1]
+        return Arrays(moments, torch.from_numpy(shown))
 
     def states(self, arrays: Arrays, draws: Draws, modes: Sequence[str]) -> tuple[Tensor, Tensor | None]:
         moments = arrays.states.to(draws.device, non_blocking=True)
@@ -228,8 +247,8 @@ def _check_labels(labels: Indices | None, source: str, num_classes: int) -> None
 
 def _check_shape(dataset: Dataset, recipe: Recipe) -> None:
     augmented = ", ".join(recipe.data.augment)
-    if augmented and dataset.latent:
-        raise ConfigError(f"data.augment got {augmented}, but latents cannot be turned: set it to []")
+    if isinstance(dataset, LatentImages):
+        _check_mirrored(dataset.source, recipe)
     if augmented and recipe.objective.get("cache"):
         raise ConfigError(f"data.augment got {augmented}, cached features are of the pictures as they are: choose one")
     source, side = recipe.data.source, recipe.model.get("input_size", recipe.model.get("image_size"))
@@ -238,4 +257,19 @@ def _check_shape(dataset: Dataset, recipe: Recipe) -> None:
         raise ConfigError(
             f"'{source}' holds states of shape {dataset.shape}, the model takes {(channels, side, side)}: "
             "set model.channels and model.input_size"
+        )
+
+
+def _check_mirrored(source: Latents, recipe: Recipe) -> None:
+    """Latents come in the versions that were encoded, and cannot be turned."""
+    modes = recipe.data.augment
+    if others := [mode for mode in modes if mode != "hflip"]:
+        raise ConfigError(
+            f"data.augment got {', '.join(others)}, but latents cannot be turned, expected hflip or nothing: "
+            "set data.augment=['hflip'] with latents of dtrain encode --flip, or data.augment=[]"
+        )
+    if modes and source.flipped is None:
+        raise ConfigError(
+            f"data.augment got hflip, but '{recipe.data.source}' holds no latents of mirrored images: make them by "
+            "dtrain encode --flip, or train without, by --set data.augment=[]"
         )

@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
@@ -22,7 +23,7 @@ from drun.files import atomic, write_json
 from drun.foreign import read_json
 from dtrain import device as devices
 from dtrain.data.image_files import fit, is_hidden
-from dtrain.data.latents import FORMAT, IMAGES, INDEX, MOMENTS
+from dtrain.data.latents import FLIPPED, FORMAT, IMAGES, INDEX, MOMENTS
 from dtrain.data.shards import is_array, shard_path, shard_rows
 from dtrain.data.sources import Source, find_labels, open_source
 from dtrain.models import vae as vaes
@@ -62,6 +63,7 @@ def encode(
     report: Report = silent,
     device: str = "auto",
     batch_size: int = 8,
+    flip: bool = False,
 ) -> EncodeSummary:
     """Encode all images of `source`: out/moments-*.npy, out/images-*.npy and, last, out/index.json.
 
@@ -71,6 +73,9 @@ def encode(
     out: outside the source. moments: float32 (n, 2C, h, w), see `Vae.moments`; images: uint8 (n, H, W, 3), as
         cropped; n is SHARD_SIZE, less in the last shard.
     vae: see `vae.load`. device: auto, cpu, cuda or mps. batch_size: images that the VAE sees at a time.
+    flip: also encode each cropped image mirrored left to right, as SiT and DiT train (`data.augment` with hflip):
+        out/moments-flipped-*.npy. The latents of a mirrored image are not the mirrored latents; its pixels are the
+        mirrored pixels, so they are not kept twice.
 
     A run that was stopped goes on with the shards that are missing. Processes that were started together, by
     `accelerate launch` or torchrun, take turns in the shards; what they write does not depend on their number.
@@ -87,7 +92,7 @@ def encode(
     if out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"The output {out} is inside the image folder {source}: put it elsewhere.")
     processes, place = _processes(device)
-    job = _Job(images, out, vaes.load(vae, place), image_size, batch_size)
+    job = _Job(images, out, vaes.load(vae, place), image_size, batch_size, flip)
     job.check()
     _claim(out, job.origin())
     shards = range(processes.process_index, len(job.rows), processes.num_processes)
@@ -126,7 +131,7 @@ def _claim(out: Path, origin: dict[str, Any]) -> None:
             raise DataError(f"The output {out} holds {others[0]}, expected an empty folder: choose another.")
         write_json(out / ORIGIN, origin)
     try:
-        found = read_json(out / ORIGIN)
+        found = {"flip": False} | read_json(out / ORIGIN)  # older folders do not say it
     except UserError as error:
         raise DataError(f"Cannot go on in {out}: {error}.") from error
     for key, now in origin.items():
@@ -145,6 +150,7 @@ class _Job:
     vae: vaes.Vae
     image_size: int
     batch_size: int
+    flip: bool
 
     @property
     def rows(self) -> list[int]:
@@ -169,6 +175,7 @@ class _Job:
             "image_size": self.image_size,
             "shard_size": SHARD_SIZE,
             "recipe": _RECIPE,
+            "flip": self.flip,
         }
 
     def index(self, labels: list[int] | None, classes: list[str] | None) -> dict[str, Any]:
@@ -180,18 +187,25 @@ class _Job:
             "bias": self.vae.bias,
             "vae": {"name": self.vae.name, "fingerprint": self.vae.fingerprint},
             "shard_size": SHARD_SIZE,
+            "flipped": self.flip,
             "classes": classes,
             "labels": labels,
             "names": self.images.names,
         }
 
     def files(self, shard: int) -> list[tuple[Path, tuple[int, ...], str]]:
-        """Path, shape and type of the moments and of the images."""
+        """Path, shape and type of the images, of the moments and, if asked for, of those of the mirrored images."""
         rows, (channels, height, width) = self.rows[shard], self.shape
+        moments = (rows, 2 * channels, height, width)
         return [
-            (shard_path(self.out, MOMENTS, shard), (rows, 2 * channels, height, width), "<f4"),
             (shard_path(self.out, IMAGES, shard), (rows, self.image_size, self.image_size, 3), "|u1"),
+            *((shard_path(self.out, kind, shard), moments, "<f4") for kind in self.kinds),
         ]
+
+    @property
+    def kinds(self) -> list[str]:
+        """Of moments."""
+        return [MOMENTS, FLIPPED] if self.flip else [MOMENTS]
 
     def pixels(self, index: int) -> Pixels:
         return fit(self.images.read(index), self.image_size, 3)
@@ -217,25 +231,29 @@ def _write_missing(job: _Job, shards: Sequence[int], report: Report) -> int:
 
 
 def _write_shard(job: _Job, shard: int, pool: ThreadPoolExecutor, advance: Callable[[int], None]) -> None:
-    (moments_path, *moments_array), (images_path, *images_array) = job.files(shard)
     first = shard * SHARD_SIZE
-    with (
-        atomic(moments_path) as moments_part,
-        atomic(images_path) as images_part,
-        moments_part.open("wb") as moments_file,
-        images_part.open("wb") as images_file,
-    ):
-        _write_header(moments_file, *moments_array)
-        _write_header(images_file, *images_array)
+    with ExitStack() as stack:
+        files = []
+        for path, shape, dtype in job.files(shard):
+            files.append(stack.enter_context(stack.enter_context(atomic(path)).open("wb")))
+            _write_header(files[-1], shape, dtype)
         for start, pixels in _batches(job, range(first, first + job.rows[shard]), pool):
-            moments = job.vae.moments(torch.from_numpy(pixels)).cpu()
-            finite = torch.isfinite(moments).flatten(1).all(1)
-            if not finite.all():
-                name = job.images.names[start + int(finite.int().argmin())]
-                raise NotFiniteError(f"The VAE '{job.vae.name}' gave NaN or infinity for {name}: use another VAE.")
-            moments_file.write(moments.numpy().tobytes())
-            images_file.write(pixels.tobytes())
+            versions = [pixels, pixels[:, :, ::-1].copy()] if job.flip else [pixels]
+            arrays: list[NDArray[Any]] = [pixels, *(_moments(job, start, version) for version in versions)]
+            for file, array in zip(files, arrays, strict=True):
+                file.write(array.tobytes())
             advance(len(pixels))
+
+
+def _moments(job: _Job, start: int, pixels: Pixels) -> NDArray[np.float32]:
+    """Of the images from number `start` on: float32 (n, 2C, h, w)."""
+    moments = job.vae.moments(torch.from_numpy(pixels)).cpu()
+    finite = torch.isfinite(moments).flatten(1).all(1)
+    if not finite.all():
+        name = job.images.names[start + int(finite.int().argmin())]
+        raise NotFiniteError(f"The VAE '{job.vae.name}' gave NaN or infinity for {name}: use another VAE.")
+    array: NDArray[np.float32] = moments.numpy()
+    return array
 
 
 def _write_header(file: Any, shape: Any, dtype: Any) -> None:

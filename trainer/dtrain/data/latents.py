@@ -32,11 +32,15 @@ from dtrain.data.shards import (
 )
 
 INDEX, MOMENTS, IMAGES, LABELS = "index.json", "moments", "images", "dataset.json"
+#: Moments of the images mirrored left to right.
+FLIPPED = f"{MOMENTS}-flipped"
 FORMAT = {"format": "dtrain latents", "version": 1}
 # What REPA's preparation is fixed to: the VAE of Stable Diffusion 1.x.
 _REPA_SCALE, _REPA_DOWNSAMPLING = 0.18215, 8
 # Its images are drawn with the averaged decoder; the encoders of both releases are equal.
 _REPA_VAE = "stabilityai/sd-vae-ft-ema"
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -59,21 +63,33 @@ class Latents:
     num_images: int
     files: Items
     pictures: Items | None
+    flipped: Items | None = None  # moments of the mirrored images
 
     def __len__(self) -> int:
         return self.num_images
 
-    def moments(self, indices: Indices) -> NDArray[np.float32]:
+    def moments(self, indices: Indices, mirrored: Mask | None = None) -> NDArray[np.float32]:
         """[mean | standard deviation] of the images `indices`, int64 (n,) in 0..N - 1: float32 (n, 2C, h, w).
+
+        mirrored: bool (n,), of which images those of the mirror image; not one unless `flipped` is there.
 
         Raises:
             DataError: naming a file that is gone, was changed, or holds NaN or infinity.
             IndexError: an index is out of range.
         """
-        values: NDArray[np.float32] = self._read(self.files, indices)
+        if mirrored is None or not mirrored.any():
+            return self._finite(self.files, indices)
+        assert self.flipped is not None
+        values = np.empty((len(indices), 2 * self.shape[0], *self.shape[1:]), np.float32)
+        for items, chosen in ((self.files, ~mirrored), (self.flipped, mirrored)):
+            values[chosen] = self._finite(items, indices[chosen])
+        return values
+
+    def _finite(self, items: Items, indices: Indices) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = self._read(items, indices)
         broken = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2, 3)))
         if len(broken):
-            where = self.files.where(int(indices[broken[0]]))
+            where = items.where(int(indices[broken[0]]))
             raise DataError(f"Broken latent: {where} holds NaN or infinity, expected finite numbers; encode it again.")
         return values
 
@@ -165,7 +181,8 @@ def _open_encoded(folder: Path) -> Latents:
     except (UserError, OSError, KeyError, TypeError, ValueError) as error:
         cause = f"no {error}" if isinstance(error, KeyError) else error
         raise DataError(f"Wrong index {folder / INDEX}: {cause}; run the same dtrain encode again.") from error
-    moments = Shards.open(folder, MOMENTS, size, num_images, (2 * channels, height, width), np.float32)
+    kinds = [MOMENTS, FLIPPED] if index.get("flipped") else [MOMENTS]
+    moments = [Shards.open(folder, kind, size, num_images, (2 * channels, height, width), np.float32) for kind in kinds]
     images = Shards.open(folder, IMAGES, size, num_images, (image_size, image_size, 3), np.uint8)
     return Latents(
         shape=(channels, height, width),
@@ -177,8 +194,9 @@ def _open_encoded(folder: Path) -> Latents:
         bias=bias,
         fingerprint=fingerprint(_own(scan(folder, (".npy", INDEX)))),
         num_images=num_images,
-        files=moments,
+        files=moments[0],
         pictures=images,
+        flipped=moments[1] if len(moments) > 1 else None,
     )
 
 

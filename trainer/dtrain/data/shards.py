@@ -71,7 +71,7 @@ def is_array(path: Path, shape: tuple[int, ...], dtype: str) -> bool:
 
 
 def shard_path(folder: Path, kind: str, shard: int) -> Path:
-    """kind: moments or images."""
+    """kind: moments, moments-flipped or images."""
     return folder / f"{kind}-{shard:05d}.npy"
 
 

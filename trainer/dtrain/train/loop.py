@@ -219,12 +219,15 @@ def read(run: Run, step: int) -> list[Part]:
     train = run.recipe.train
     indices = batch_indices(len(run.dataset), train.batch_size, train.seed, step)
     parts = run.workers.parts(train.batch_size, train.accumulate)
-    return [(part, indices[part], _read(run, indices[part], step)) for part in parts]
+    return [(part, indices[part], _read(run, part, indices[part], step)) for part in parts]
 
 
-def _read(run: Run, indices: Indices, step: int) -> Arrays:
+def _read(run: Run, part: slice, indices: Indices, step: int) -> Arrays:
+    train = run.recipe.train
     features = tuple(torch.from_numpy(each) for each in run.objective.features(indices, step))
-    arrays = replace(run.dataset.read(indices, run.objective.needs_pictures(step)), features=features)
+    draws = Draws(train.seed, step, train.batch_size, part, torch.device("cpu"))
+    read = run.dataset.read(indices, run.objective.needs_pictures(step), draws, run.recipe.data.augment)
+    arrays = replace(read, features=features)
     return arrays.pinned() if run.workers.device.type == "cuda" else arrays
 
 
