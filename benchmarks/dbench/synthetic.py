@@ -67,12 +67,16 @@ def _write_latents(
     moments = np.concatenate([mean, np.full_like(mean, POSTERIOR_STD)], axis=1)
     folder.mkdir()
     np.save(shard_path(folder, latents.MOMENTS, 0), moments)
+    flipped = "hflip" in recipe.data.augment
+    if flipped:
+        np.save(shard_path(folder, latents.FLIPPED, 0), moments[..., ::-1])
     np.save(
         shard_path(folder, latents.IMAGES, 0), rng.integers(256, size=(num_images, side, side, 3), dtype=np.uint8)
     )
     index = latents.FORMAT | {
         "image_size": side, "shape": mean.shape[1:], "scale": [1.0] * channels, "bias": [0.0] * channels,
         "vae": {"name": "none: random latents", "fingerprint": ""}, "shard_size": num_images, "classes": None,
+        "flipped": flipped,
         "labels": None if labels is None else labels.tolist(), "names": [f"{i}.png" for i in range(num_images)],
     }  # fmt: skip
     write_json(folder / latents.INDEX, index)

@@ -44,6 +44,12 @@ def test_repas_recipes_have_the_papers_settings(size: str, depth: int) -> None:
     assert (recipe.ema.decay, recipe.data.label_dropout, recipe.train.batch_size) == (0.9999, 0.1, 256)
 
 
+@pytest.mark.parametrize("name", ["sit-s-2", "sit-b-2", "sit-l-2", "sit-xl-2", "dit-xl-2"])
+def test_sit_and_dit_flip_and_repa_does_not(name: str) -> None:
+    assert config.load(name).data.augment == ("hflip",)
+    assert config.load(f"{name}-repa").data == replace(config.load(name).data, augment=())
+
+
 def test_dit_learns_its_variance_on_the_linear_chain() -> None:
     for name in ("dit-xl-2", "dit-xl-2-repa"):
         recipe = config.load(name)
