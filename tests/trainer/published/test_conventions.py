@@ -132,6 +132,40 @@ def test_sits_args_say_path_and_prediction(path_type: str | None, path: str, pre
     assert samplers.step_table("euler_maruyama", meaning.process, prediction, 4, SIT_SAMPLER.options).rows
 
 
+@pytest.mark.parametrize(
+    ("path_type", "prediction", "eps", "margin", "said"),
+    [
+        ("Linear", "noise", {"sample_eps": 0.01, "train_eps": 0.02}, 0.01, "; margin 0.01: by its sample_eps"),
+        ("GVP", "score", {"train_eps": 0.02}, 0.02, "; margin 0.02: by its train_eps"),
+        ("VP", "velocity", {"sample_eps": 1e-3}, 1e-3, "; margin 0.001: by its sample_eps"),
+        ("Linear", "score", {"sample_eps": 0}, 0.0, "; margin 0: by its sample_eps"),
+        ("Linear", "noise", {}, 1e-3, ""),
+        # SiT takes 0 here, whatever it is told.
+        ("Linear", "velocity", {"sample_eps": 0.01, "train_eps": 0.02}, 0.0, ""),
+        ("GVP", "velocity", {"sample_eps": 0.01}, 0.0, ""),
+    ],
+)
+def test_sits_args_say_how_near_to_the_ends_it_samples(
+    path_type: str, prediction: str, eps: dict[str, float], margin: float, said: str
+) -> None:
+    meaning = decide(evidence(args=SIT_ARGS | {"path_type": path_type, "prediction": prediction} | eps), {})
+    assert isinstance(meaning.process, FlowProcess)
+    assert meaning.process.margin == margin
+    assert meaning.reasons[1].partition("prediction: by its args")[2] == said
+
+
+@pytest.mark.parametrize("value", [0.5, -1e-3, float("nan"), float("inf"), "0.001", True])
+@pytest.mark.parametrize("name", ["sample_eps", "train_eps"])
+def test_a_wrong_margin_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(CheckpointError, match=rf"'model\.pt' was trained with {name} .*, expected a number from 0"):
+        decide(evidence(args=SIT_ARGS | {"prediction": "noise", name: value}), {})
+
+
+def test_another_scripts_margins_say_nothing() -> None:
+    meaning = decide(evidence(args=REPA_ARGS | {"sample_eps": 0.01}), {"process": "sit", "prediction": "noise"})
+    assert meaning.process == FlowProcess("linear", 0, 1e-3)
+
+
 @pytest.mark.parametrize("path", ["linear", "cosine"])
 def test_repas_args_say_the_path(path: str) -> None:
     meaning = decide(evidence(args=REPA_ARGS | {"path_type": path}, doubled=False), {})

@@ -102,11 +102,30 @@ def trainer_of(args: Mapping[str, Any]) -> str | None:
     return "dit" if str(args.get("model", "")).startswith("DiT-") else None
 
 
-def margin(path: str, prediction: str) -> float:
-    """How near to the ends of time SiT trains (its `create_transport`); see `FlowProcess`."""
-    if path == "vp":
-        return 1e-5
-    return 1e-3 if prediction in ("noise", "score") else 0.0
+def margin(path: str, prediction: str, args: Mapping[str, Any], file: Path) -> tuple[float, str]:
+    """How near to the ends of time SiT samples (its `create_transport`), and which argument says so; see `FlowProcess`.
+
+    Its `sample_eps`, else its `train_eps`: a network is not asked where it was not trained. Of velocities on the linear
+    and the cosine path SiT takes neither, but 0.
+
+    Raises:
+        CheckpointError: an argument that is no number in [0, 0.5).
+    """
+    if path != "vp" and prediction not in ("noise", "score"):
+        return 0.0, ""
+    for name in ("sample_eps", "train_eps"):
+        if args.get(name) is not None:
+            return _margin_argument(args[name], name, file), name
+    return (1e-5 if path == "vp" else 1e-3), ""
+
+
+def _margin_argument(value: Any, name: str, file: Path) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 0.5:
+        raise CheckpointError(
+            f"'{file}' was trained with {name} {value!r}, expected a number from 0 up to, not including, 0.5: "
+            "put it right in its args"
+        )
+    return float(value)
 
 
 def default_sampler(process: Process, variance: str | None, clip_x0: bool) -> Sampler:
@@ -163,8 +182,10 @@ def _flow(convention: str, evidence: Evidence, given: Mapping[str, str]) -> tupl
         (choice(given, "prediction", COMPONENTS, ""), "as set") if "prediction" in given
         else _argument(args, "prediction", PREDICTIONS, "velocity", evidence.path)
     )  # fmt: skip
-    process = FlowProcess(path, int(convention == "repa"), margin(path, prediction))
-    return process, prediction, f"{path} path: {how_path}; {prediction} prediction: {how_prediction}"
+    near, argument = margin(path, prediction, args, evidence.path)
+    process = FlowProcess(path, int(convention == "repa"), near)
+    how_near = f"; margin {near:g}: by its {argument}" if argument else ""
+    return process, prediction, f"{path} path: {how_path}; {prediction} prediction: {how_prediction}{how_near}"
 
 
 def _argument(
