@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from drun.diffusion import process as processes
 from drun.diffusion.prediction import COMPONENTS
 from drun.errors import ConfigError
 from dtrain import config, models, objectives
+from dtrain.draws import Draws
+from dtrain.objectives import Batch
 
 
 @pytest.mark.parametrize("name", config.names())
@@ -67,6 +70,23 @@ def test_aerial_128_is_the_articles_run() -> None:
     optimizer = recipe.optimizer
     assert (optimizer.learning_rate, optimizer.betas, optimizer.grad_clip) == (1e-4, (0.9, 0.99), 0)
     assert (recipe.ema.law, recipe.ema.decay, recipe.ema.every) == ("warmup", 0.995, 10)
+
+
+def test_aerial_128_says_how_it_follows_the_article() -> None:
+    text = config._text("aerial-128")
+    settings = re.findall(r"^#.*--set (\S+) --set (\S+)$", text, re.MULTILINE)
+    article = config.load("aerial-128", [setting.replace("'", "") for setting in settings[0]])
+    assert article.data.augment == ("hflip",)
+    x, seen = torch.zeros(16, 3, 4, 4), list[torch.Tensor]()
+
+    def network(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        seen.append(t)
+        return x
+
+    for recipe in (article, config.load("aerial-128")):
+        objective = objectives.build(recipe.objective, processes.from_dict(recipe.process), torch.device("cpu"))
+        objective.loss(network, Batch(x, None, Draws(0, 0, 16, slice(0, 16), torch.device("cpu")), 0))
+    assert len(seen[0].unique()) == 1 < len(seen[1].unique())
 
 
 def test_command_line_beats_recipe_beats_default() -> None:
