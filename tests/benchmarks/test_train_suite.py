@@ -21,7 +21,7 @@ from dbench.trial import GpuScale, Matmuls, Trial, check_divides
 from drun.console import silent
 from drun.errors import ConfigError, UserError
 from dtrain import config, device, models, teachers
-from dtrain.data.dataset import open_dataset
+from dtrain.data.dataset import LatentImages, open_dataset
 from dtrain.teachers import TEACHERS
 
 CPU = device.choose("cpu", "fp32", "off")
@@ -51,6 +51,8 @@ def test_latents_are_those_of_a_folder_that_dtrain_encoded(tmp_path: Path) -> No
     recipe = config.load("sit-s-2", ["model.input_size=8", "data.image_size=64"], str(source))
     dataset = open_dataset(recipe, tmp_path / "cache.npy", silent)
     assert (len(dataset), dataset.shape) == (5, (4, 8, 8))
+    assert isinstance(dataset, LatentImages)
+    assert dataset.source.flipped is not None  # the recipe draws mirror images
     assert dataset.labels is not None
     assert dataset.labels.max() < 1000
     read = dataset.read(np.array([4, 0]), pictures=True)
