@@ -91,17 +91,24 @@ def _lacks_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def door(what: str, kind: type[UserError] = DataError, advice: str = "copy it again") -> Iterator[None]:
+def door(
+    what: str,
+    kind: type[UserError] = DataError,
+    advice: str = "copy it again",
+    passing: type[UserError] | None = None,
+) -> Iterator[None]:
     """Make one sentence of whatever reading or building foreign content raises.
 
     Args:
         what: the beginning of the sentence, such as "cannot read 'labels.json'".
-        kind: the error to raise; one of this kind passes as it is.
+        kind: the error to raise.
         advice: the end of the sentence.
+        passing: errors that pass as they are; those of `kind` if None.
     """
+    spared = passing or kind
     try:
         yield
-    except kind:
+    except spared:
         raise
     except Exception as error:
         raise kind(f"{what}: {reason(error)}; {advice}") from error

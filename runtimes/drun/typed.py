@@ -66,10 +66,10 @@ def _fields(kind: Any, value: Any, name: str) -> Any:
     else:
         required = set(kind.__required_keys__)
     if missing := sorted(required - fields.keys()):
-        raise ValueError(f"{name} lacks {', '.join(missing)}")
+        raise ValueError(f"{name or 'it'} lacks {', '.join(missing)}")
     if unknown := sorted(fields.keys() - kinds.keys()):
-        raise ValueError(f"{name} has an unknown field {unknown[0]!r:.40}, expected {', '.join(kinds)}")
-    return kind(**{key: typed(kinds[key], item, f"{name}.{key}") for key, item in fields.items()})
+        raise ValueError(f"{name or 'it'} has an unknown field {unknown[0]!r:.40}, expected {', '.join(kinds)}")
+    return kind(**{key: typed(kinds[key], item, f"{name}.{key}".lstrip(".")) for key, item in fields.items()})
 
 
 def _tuple(kinds: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:

@@ -111,7 +111,7 @@ def test_a_recipe_file_of_the_user(tmp_path: Path) -> None:
     ("assignment", "message"),
     [
         ("train.steps=0", "train.steps got 0, expected at least 1"),
-        ("train.steps=many", "train.steps got 'many', expected int"),
+        ("train.steps=many", "train.steps got 'many', expected a whole number"),
         ("train.speed=3", "unknown setting 'train.speed': choose from steps, batch_size"),
         ("steps=3", "expected section.key=value"),
         ("engine.steps=3", "unknown section 'engine'"),
@@ -119,6 +119,16 @@ def test_a_recipe_file_of_the_user(tmp_path: Path) -> None:
         ("ema.law=median", "ema.law got 'median', expected one of warmup, constant"),
         ("ema.decay=1.5", "ema.decay got 1.5"),
         ("optimizer.learning_rate=0", "optimizer.learning_rate got 0.0, expected above 0"),
+        ("optimizer.betas=[0.9]", r"optimizer.betas has 1 values, expected 2"),
+        ("optimizer.betas=[0.9, 1.0]", r"optimizer.betas got 1.0, expected 0 up to, not including, 1"),
+        ("optimizer.betas='fast'", r"optimizer.betas got 'fast', expected list"),
+        ("optimizer.weight_decay=inf", r"optimizer.weight_decay got inf, expected a finite number"),
+        ("optimizer.decay_share=2", r"optimizer.decay_share got 2.0, expected at most 1"),
+        ("ema.every=0", r"ema.every got 0, expected at least 1"),
+        ("ema.every=1.5", r"ema.every got 1.5, expected a whole number"),
+        ("train.steps=true", r"train.steps got True, expected a whole number"),
+        ("train.keep_checkpoints=0", r"train.keep_checkpoints got 0, expected at least 1"),
+        ("data.augment=[1]", r"data.augment\[0\] got 1, expected text"),
     ],
 )
 def test_wrong_settings_are_named(assignment: str, message: str) -> None:
@@ -136,7 +146,7 @@ def test_an_unknown_recipe_lists_the_known() -> None:
     [
         ('extends = "mine.toml"\n', "recipe 'mine.toml' extends itself, by mine.toml"),
         ('extends = "digits-unet"\nsteps = 3\n', "has 'steps' outside of a section: put it below one such as .train."),
-        ("[train\n", "recipe 'mine.toml' is no TOML: "),
+        ("[train\n", "recipe 'mine.toml' is not TOML: "),
         ('extends = "cats"\n', "unknown recipe 'cats'"),
     ],
 )

@@ -12,7 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from drun.errors import ConfigError
+from drun.errors import ConfigError, door
+from drun.typed import typed
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class Train:
     keep_checkpoints: int = 3
 
 
+#: Counts and amounts below these make no run.
+LOWEST = {
+    "train.steps": 1, "train.batch_size": 1, "train.accumulate": 1, "train.log_every": 1, "train.save_every": 1,
+    "train.preview_every": 1, "train.num_previews": 1, "train.preview_steps": 1, "train.keep_checkpoints": 1,
+    "train.seed": 0, "ema.every": 1, "data.image_size": 1, "optimizer.weight_decay": 0, "optimizer.warmup_steps": 0,
+    "optimizer.decay_share": 0, "optimizer.grad_clip": 0,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Recipe:
     name: str
@@ -71,19 +81,25 @@ class Recipe:
     ema: Ema = field(default_factory=Ema)
 
     def __post_init__(self) -> None:
-        train = self.train
-        for key in ("steps", "batch_size", "accumulate", "log_every", "save_every", "preview_every"):
-            if getattr(train, key) < 1:
-                raise ConfigError(f"train.{key} got {getattr(train, key)}, expected at least 1")
-        _one_of("train.precision", train.precision, ("auto", "fp32", "bf16", "fp16"))
-        _one_of("train.compile", train.compile, ("auto", "on", "off"))
+        if not self.name or not self.name.isprintable() or "/" in self.name:
+            raise ConfigError(f"a recipe's name got {self.name!r:.40}, expected text without slashes")
+        for key, lowest in LOWEST.items():
+            section, _, field_name = key.partition(".")
+            if (got := getattr(getattr(self, section), field_name)) < lowest:
+                raise ConfigError(f"{key} got {got}, expected at least {lowest}")
+        for key, value, high in (
+            ("ema.decay", self.ema.decay, 1.0), ("data.label_dropout", self.data.label_dropout, 1.0),
+            ("optimizer.betas", min(self.optimizer.betas), 1.0), ("optimizer.betas", max(self.optimizer.betas), 1.0),
+        ):  # fmt: skip
+            if not 0 <= value < high:
+                raise ConfigError(f"{key} got {value}, expected 0 up to, not including, {high:g}")
+        _one_of("train.precision", self.train.precision, ("auto", "fp32", "bf16", "fp16"))
+        _one_of("train.compile", self.train.compile, ("auto", "on", "off"))
         _one_of("ema.law", self.ema.law, ("warmup", "constant"))
-        if not 0 <= self.ema.decay < 1:
-            raise ConfigError(f"ema.decay got {self.ema.decay}, expected 0 up to, not including, 1")
-        if not 0 <= self.data.label_dropout < 1:
-            raise ConfigError(f"data.label_dropout got {self.data.label_dropout}, expected 0 up to, not including, 1")
         if self.optimizer.learning_rate <= 0:
             raise ConfigError(f"optimizer.learning_rate got {self.optimizer.learning_rate}, expected above 0")
+        if self.optimizer.decay_share > 1:
+            raise ConfigError(f"optimizer.decay_share got {self.optimizer.decay_share}, expected at most 1")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings."""
@@ -120,13 +136,19 @@ def load(name: str, assignments: list[str] | None = None, data: str | None = Non
 
 def from_dict(sections: dict[str, Any]) -> Recipe:
     """A recipe from `Recipe.to_dict` or a parsed TOML file. Raises ConfigError naming a wrong section or key."""
-    fields = dict(sections)
-    try:
+    name = sections.get("name")
+    with door(f"recipe {name!r:.80} is wrong", ConfigError, "see dtrain run --dry-run for all settings"):
         for section, kind in _SECTIONS.items():
-            fields[section] = _section(section, kind, fields.get(section, {}))
-        return Recipe(**fields)
-    except TypeError as error:
-        raise ConfigError(f"recipe '{fields.get('name')}' is wrong: {error}") from error
+            if unknown := sorted(sections.get(section, {}).keys() - get_type_hints(kind).keys()):
+                expected = ", ".join(get_type_hints(kind))
+                raise ConfigError(f"unknown setting '{section}.{unknown[0]}': choose from {expected}")
+        recipe: Recipe = typed(Recipe, {key: _listed(value) for key, value in sections.items()}, "")
+        return recipe
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, as a file has them."""
+    return _plain(value) if isinstance(value, dict) else value
 
 
 def _sections(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -136,11 +158,11 @@ def _sections(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """
     if name in above:
         raise ConfigError(f"recipe '{name}' extends itself, by {' and '.join(above)}: take one 'extends' out")
-    try:
+    with door(f"recipe '{name}' is not TOML", ConfigError, "mend it there"):
         sections = tomllib.loads(_text(name))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"recipe '{name}' is no TOML: {error}") from error
     base = sections.pop("extends", None)
+    if "name" in sections:
+        raise ConfigError(f"recipe '{name}' has a section 'name': a recipe has the name of its file")
     if alone := [key for key, values in sections.items() if not isinstance(values, dict)]:
         raise ConfigError(f"recipe '{name}' has '{alone[0]}' outside of a section: put it below one such as [train]")
     if base is None:
@@ -149,21 +171,6 @@ def _sections(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     for section, values in sections.items():
         merged[section] = values if {"name", "kind"} & set(values) else merged.get(section, {}) | values
     return merged
-
-
-def _section(section: str, kind: type, values: dict[str, Any]) -> Any:
-    hints = get_type_hints(kind)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise ConfigError(f"unknown setting '{section}.{unknown[0]}': choose from {', '.join(hints)}")
-    typed = {}
-    for key, value in values.items():
-        value = tuple(value) if isinstance(value, list) else value
-        value = float(value) if hints[key] is float and isinstance(value, int) else value
-        if isinstance(hints[key], type) and not isinstance(value, hints[key]):
-            raise ConfigError(f"{section}.{key} got {value!r}, expected {hints[key].__name__}")
-        typed[key] = value
-    return kind(**typed)
 
 
 def _assign(sections: dict[str, Any], assignment: str) -> None:
@@ -175,17 +182,17 @@ def _assign(sections: dict[str, Any], assignment: str) -> None:
         raise ConfigError(f"--set got '{assignment}': unknown section '{section}'")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError):
         value = text.strip()
     sections.setdefault(section, {})[name] = value
 
 
 def _text(name: str) -> str:
     if name.endswith(".toml") and Path(name).is_file():
-        return Path(name).read_text()
+        return Path(name).read_text(encoding="utf-8")
     if name not in names():
         raise ConfigError(f"unknown recipe '{name}': choose one of {', '.join(names())}, or give a .toml file")
-    return files("dtrain.recipes").joinpath(f"{name}.toml").read_text()
+    return files("dtrain.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8")
 
 
 def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:

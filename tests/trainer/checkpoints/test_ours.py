@@ -1,6 +1,3 @@
-import collections
-import os
-import pickle
 from pathlib import Path
 
 import pytest
@@ -10,16 +7,6 @@ from drun.errors import CheckpointError
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
 from dtrain.config import Recipe
-
-
-class Malicious:
-    """A pickle of this runs a command when it is loaded the ordinary way."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, (f"touch {self.path}",)
 
 
 def make(recipe: Recipe, step: int) -> Checkpoint:
@@ -51,43 +38,77 @@ def test_only_the_newest_are_kept_and_no_partial_file_is_left(tiny_recipe: Recip
     assert checkpoint.newest(tmp_path, "digits") is None
 
 
-@pytest.mark.parametrize("write", ["torch", "pickle"])
-def test_a_pickle_that_asks_for_a_class_is_refused_by_name(tmp_path: Path, write: str) -> None:
-    path, trace = tmp_path / "evil.pt", tmp_path / "executed"
-    content = {"model": {"w": torch.zeros(2)}, "extra": Malicious(trace)}
-    if write == "torch":
-        torch.save(content, path)
-    else:
-        path.write_bytes(pickle.dumps(content["extra"]))
-    with pytest.raises(CheckpointError, match=rf"asks for the class '{os.system.__module__}.system'.*nothing was exec"):
-        checkpoint.read_tensors(path)
-    assert not trace.exists()
+def test_rotation_deletes_files_of_this_run_only(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Ordered by number, whatever its length, and never the one just written."""
+    others = ["digits-unet-best.pt", "digits-unet-0000001.bak.pt", "digits-0000001.pt", "digits-unet-12.pt"]
+    others.append("digits-unet-large-0000005.pt")
+    for name in others:
+        (tmp_path / name).write_text("precious")
+    for step in (9_999_999, 10_000_000, 20):
+        path = checkpoint.save(make(tiny_recipe, step), tmp_path, keep=1)
+        assert path.is_file()
+    kept = {path.name for path in tmp_path.iterdir()} - set(others)
+    assert kept == {"digits-unet-10000000.pt", "digits-unet-0000020.pt"}
+    assert set(others) <= {path.name for path in tmp_path.iterdir()}
+    assert checkpoint.newest(tmp_path, "digits-unet") == tmp_path / "digits-unet-10000000.pt"
 
 
-def test_even_a_harmless_class_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "deque.pt"
-    torch.save({"queue": collections.deque([1])}, path)
-    with pytest.raises(CheckpointError, match=r"asks for the class 'collections\.deque'"):
-        checkpoint.read_tensors(path)
+def test_content_that_was_changed_is_refused(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    path = checkpoint.save(make(tiny_recipe, 5), tmp_path, keep=3)
+    content = torch.load(path)
+    content["model"]["w"][1] += 1
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match="is damaged: its content has another sha256 than it states"):
+        checkpoint.read(path)
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_a_truncated_file_is_named(tmp_path: Path, suffix: str, share: float) -> None:
-    from safetensors.torch import save_file
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": 6}, {"ema": {"w": torch.zeros(3, dtype=torch.float64)}}, {"ema": {"w": torch.zeros(3, 1)}},
+        {"ema": {"v": torch.zeros(3)}}, {"optimizer": {"state": []}}, {"scaler": {"scale": 1}}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_the_digest_is_of_everything(tiny_recipe: Recipe, tmp_path: Path, change: dict[str, object]) -> None:
+    content = torch.load(checkpoint.save(make(tiny_recipe, 5), tmp_path, keep=3))
+    assert checkpoint.content_digest(content) == content["sha256"]
+    assert checkpoint.content_digest(content | change) != content["sha256"]
 
-    path = tmp_path / f"cut{suffix}"
-    tensors = {"w": torch.randn(5000)}
-    torch.save(tensors, path) if suffix == ".pt" else save_file(tensors, path)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(CheckpointError, match=rf"cut{suffix}' is truncated"):
-        checkpoint.read_tensors(path)
+
+def test_a_checkpoint_of_version_1_loads_with_a_warning(
+    tiny_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoint.save(make(tiny_recipe, 5), tmp_path, keep=3)
+    content = torch.load(path)
+    del content["sha256"]
+    torch.save(content | {"version": 1}, path)
+    assert checkpoint.read(path).version == 1
+    assert "was written by an older dtrain and has no digest" in capsys.readouterr().err
 
 
-def test_a_missing_file_and_a_foreign_layout_are_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
-        checkpoint.read_tensors(tmp_path / "none.pt")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 3}, "has version 3, expected 1 or 2: use a newer dtrain"),
+        ({"version": [1]}, r"has version \[1\], expected 1 or 2"),
+        ({"step": "x"}, "step got 'x', expected a whole number"),
+        ({"model": {"w": 1}}, "its model holds int as 'w', expected a tensor"),
+        ({"recipe": {}}, "is damaged: .*lacks .*model"),
+        ({"recipe": {"name": "../../x"}}, "is damaged: "),
+        ({"optimizer": None}, "checkpoint.optimizer got None, expected dict"),
+    ],
+)  # fmt: skip
+def test_a_part_that_is_wrong_is_named(
+    tiny_recipe: Recipe, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = checkpoint.save(make(tiny_recipe, 5), tmp_path, keep=3)
+    content = torch.load(path) | change
+    torch.save(content | {"sha256": checkpoint.content_digest(content)}, path)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.read(path)
+
+
+def test_a_foreign_layout_is_named(tmp_path: Path) -> None:
     path = tmp_path / "foreign.pt"
     torch.save({"w": torch.zeros(1)}, path)
     with pytest.raises(CheckpointError, match="was not written by dtrain"):

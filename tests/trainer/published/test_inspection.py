@@ -18,7 +18,7 @@ from drun.diffusion.process.flow import FlowProcess
 from drun.errors import CheckpointError, ConfigError
 from dtrain import config, models
 from dtrain.checkpoints import ours as checkpoint
-from dtrain.checkpoints.ours import Checkpoint
+from dtrain.checkpoints.ours import Checkpoint, content_digest
 from dtrain.published.inspection import lines, paper_name
 
 SIZE = {"hidden_size": 24, "depth": 2, "num_heads": 3}
@@ -162,7 +162,7 @@ def test_a_teacher_that_is_damaged(tmp_path: Path) -> None:
     path = ours(tmp_path, "digits-teacher", VIT)
     content = torch.load(path)
     content["ema"].pop("head.bias")
-    torch.save(content, path)
+    torch.save(content | {"sha256": content_digest(content)}, path)
     with pytest.raises(CheckpointError, match=r"a ViT, does not fit its network: 'head\.bias' got nothing"):
         lines(path)
 

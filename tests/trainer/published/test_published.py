@@ -11,7 +11,7 @@ from drun.diffusion.process.flow import FlowProcess
 from drun.errors import CheckpointError, ConfigError
 from dtrain import config, models, published
 from dtrain.checkpoints import ours as checkpoint
-from dtrain.checkpoints.ours import Checkpoint
+from dtrain.checkpoints.ours import Checkpoint, content_digest
 
 SIZE = {"image_size": "16"}
 T = torch.tensor([3.0])
@@ -235,14 +235,14 @@ def test_our_checkpoints_say_all_but_an_image_size(tmp_path: Path) -> None:
     assert "image_size=16 ignored" in published.load(path, settings={"image_size": "16"}).reasons[-1]
     assert published.load(path, settings={"image_size": "32"}).reasons == published.load(path).reasons
     damaged = torch.load(path) | {"ema": [1]}
-    torch.save(damaged, path)
-    with pytest.raises(CheckpointError, match="holds list as its ema weights, expected tensors by name: it is damaged"):
+    torch.save(damaged | {"sha256": content_digest(damaged)}, path)
+    with pytest.raises(CheckpointError, match=r"is damaged: checkpoint.ema got \[1\], expected dict; copy it again"):
         published.load(path)
 
 
 def test_a_latent_that_is_not_whole(tmp_path: Path) -> None:
     path = ours(tmp_path, transformer(), process=FLOW, objective={"name": "flow"}, data={"latent": {"vae": "a-vae"}})
-    with pytest.raises(ConfigError, match=r"data\.latent lacks 'bias', expected vae, scale and bias"):
+    with pytest.raises(CheckpointError, match=r"cannot be built: data\.latent lacks bias, scale; copy it again"):
         published.load(path)
 
 

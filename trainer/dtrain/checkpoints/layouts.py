@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from drun.errors import CheckpointError
 from dtrain import models
-from dtrain.checkpoints import ours as checkpoint
+from dtrain.checkpoints import ours
+from dtrain.checkpoints.fit import check_state
+from dtrain.checkpoints.tensors import read_tensors
 
 #: Prefixes that wrappers put before every key.
 PREFIXES = ("module.", "_orig_mod.", "ema_model.", "online_model.", "model.")
@@ -46,9 +48,12 @@ def read(path: Path) -> Any:
     """The content of a checkpoint, of which nothing but tensors, numbers, strings and a Namespace is built.
 
     Raises:
-        CheckpointError: unreadable, or asking for another class.
+        CheckpointError: unreadable, damaged, or asking for another class.
     """
-    return checkpoint.read_tensors(path, allowed=(argparse.Namespace,))
+    content = read_tensors(path, allowed=(argparse.Namespace,))
+    if ours.is_ours(content):
+        ours.check_digest(content, path)
+    return content
 
 
 def unpack(content: Any, path: Path) -> Held:
@@ -109,17 +114,9 @@ def network_of(config: Mapping[str, Any], state: Mapping[str, Any], name: str) -
     # All of its tensors are overwritten: to initialise them first takes a large network three times as long.
     with torch.device("meta"):
         network = models.build(config)
-    expected = network.state_dict()
-    for key in [*expected, *state]:
-        got, wanted = _shape(state.get(key)), _shape(expected.get(key))
-        if got != wanted:
-            raise CheckpointError(f"{name} does not fit its network: '{key}' got {got}, expected {wanted}")
+    check_state(state, network.state_dict(), name)
     network.to_empty(device="cpu").load_state_dict(state)
     return network.eval()
-
-
-def _shape(value: Any) -> tuple[int, ...] | str:
-    return tuple(value.shape) if isinstance(value, Tensor) else "nothing"
 
 
 def _averaged(state: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -7,23 +7,24 @@ in the data.
 from __future__ import annotations
 
 import errno
-import pickletools
+import hashlib
 import re
-import warnings
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
-from drun.errors import CheckpointError
+from drun.console import warn
+from drun.errors import CheckpointError, door
 from drun.files import atomic
+from drun.typed import typed
 from dtrain import config
+from dtrain.checkpoints.tensors import read_tensors
 from dtrain.config import Recipe
 
 FORMAT = "dexport-checkpoint"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -42,66 +43,50 @@ def path_at(folder: Path, recipe: Recipe, step: int) -> Path:
     return folder / f"{recipe.name}-{step:07d}.pt"
 
 
+def all_of(folder: Path, recipe_name: str) -> list[Path]:
+    """The checkpoints of one recipe in a folder, the lowest step first; no other file of a similar name."""
+    pattern = re.compile(rf"{re.escape(recipe_name)}-(\d{{7,}})\.pt")
+    found = [(int(match[1]), path) for path in folder.glob("*.pt") if (match := pattern.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
 def newest(folder: Path, recipe_name: str) -> Path | None:
     """The checkpoint with the highest step, or None."""
-    paths = sorted(path for path in folder.glob("*.pt") if re.fullmatch(rf"{re.escape(recipe_name)}-\d+", path.stem))
+    paths = all_of(folder, recipe_name)
     return paths[-1] if paths else None
 
 
 def save(checkpoint: Checkpoint, folder: Path, keep: int) -> Path:
-    """Write under a temporary name, rename, then delete all but the `keep` newest."""
+    """Write under a temporary name, rename, then delete all but the `keep` newest of this recipe, never this one."""
     path = path_at(folder, checkpoint.recipe, checkpoint.step)
     content = {
         "format": FORMAT, "version": VERSION, "recipe": checkpoint.recipe.to_dict(), "step": checkpoint.step,
         "model": checkpoint.model, "ema": checkpoint.ema, "optimizer": checkpoint.optimizer,
         "objective": checkpoint.objective, "scaler": checkpoint.scaler,
     }  # fmt: skip
+    content["sha256"] = content_digest(content)
     # To an open file: of a path, torch writes the name, here a temporary one, into the archive.
     with atomic(path) as temporary, temporary.open("wb") as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:  # what torch's archive makes of a write that failed
             raise OSError(errno.ENOSPC, "writing failed, most likely the disk is full") from error
-    older = sorted(folder.glob(f"{checkpoint.recipe.name}-*.pt"))
-    for outdated in older[: -max(keep, 1)]:
-        outdated.unlink()
+    for outdated in all_of(folder, checkpoint.recipe.name)[: -max(keep, 1)]:
+        if outdated != path:
+            outdated.unlink()
     return path
-
-
-def read_tensors(path: Path, allowed: tuple[type, ...] = ()) -> Any:
-    """The content of any PyTorch or safetensors file, on the CPU; no class but `allowed` is ever built.
-
-    Raises:
-        CheckpointError: no such file, truncated or not a checkpoint, or a pickle that asks for a class.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"no such checkpoint: '{path}'")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    try:
-        with torch.serialization.safe_globals(list(allowed)), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols; what cannot be read is refused below
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # torch raises many classes for a damaged file
-        asked_for = re.search(r"GLOBAL ([\w.]+)", str(error))
-        name = asked_for[1] if asked_for else _first_global(path)
-        if name is None:
-            raise CheckpointError(f"'{path}' is truncated or no PyTorch checkpoint: copy it again") from error
-        raise CheckpointError(
-            f"'{path}' asks for the class '{name}', expected tensors, numbers and strings only: refused, nothing "
-            "was executed; save its state dict alone"
-        ) from error
 
 
 def read(path: Path) -> Checkpoint:
     """Read a checkpoint of ours.
 
     Raises:
-        CheckpointError: it cannot be read, or is of another layout or version.
+        CheckpointError: it cannot be read, is damaged, or is of another layout or version.
     """
     content = read_tensors(path)
     if not is_ours(content):
         raise CheckpointError(f"'{path}' was not written by dtrain: only its own checkpoints can be resumed")
+    check_digest(content, path)
     return parse(content, path)
 
 
@@ -109,37 +94,60 @@ def is_ours(content: Any) -> bool:
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
+def check_digest(content: dict[str, Any], path: Path) -> None:
+    """Raises CheckpointError if a checkpoint of ours holds other content than was written; version 1 cannot tell."""
+    if content.get("version") == 1:
+        warn(f"'{path}' was written by an older dtrain and has no digest: nothing tells whether it was changed")
+    elif content.get("sha256") != content_digest(content):
+        raise CheckpointError(f"'{path}' is damaged: its content has another sha256 than it states; copy it again")
+
+
 def parse(content: dict[str, Any], path: Path) -> Checkpoint:
-    if content["version"] != VERSION:
-        raise CheckpointError(f"'{path}' has version {content['version']}, expected {VERSION}: use a newer dtrain")
-    try:
-        fields = {key: content[key] for key in ("step", "model", "ema", "optimizer", "objective", "scaler")}
-        return Checkpoint(config.from_dict(content["recipe"]), **fields, version=content["version"])
-    except KeyError as error:
-        raise CheckpointError(f"'{path}' lacks {error}: it is damaged") from error
+    """The content of a checkpoint of ours as a dataclass, each part of the right type.
+
+    Raises:
+        CheckpointError: another version, or a part that is missing or wrong.
+    """
+    if (version := content.get("version")) not in (1, VERSION):
+        raise CheckpointError(f"'{path}' has version {version!r:.40}, expected 1 or {VERSION}: use a newer dtrain")
+    with door(f"'{path}' is damaged", CheckpointError):
+        parts: dict[str, Any] = typed(_Parts, {key: content[key] for key in _Parts.__annotations__}, "checkpoint")
+        for key in ("model", "ema", "objective"):
+            for name, tensor in parts[key].items():
+                if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+                    raise ValueError(f"its {key} holds {type(tensor).__name__} as {name!r:.40}, expected a tensor")
+        return Checkpoint(config.from_dict(parts.pop("recipe")), **parts, version=version)
 
 
-def _read_safetensors(path: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+class _Parts(TypedDict):
+    recipe: dict[str, Any]
+    step: int
+    model: dict[str, Any]
+    ema: dict[str, Any]
+    optimizer: dict[str, Any]
+    objective: dict[str, Any]
+    scaler: dict[str, Any]
 
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"'{path}' is truncated or no safetensors file: copy it again") from error
+
+def content_digest(content: dict[str, Any]) -> str:
+    """sha256 of all parts but the digest itself: names, numbers, text, and the tensors' types, shapes and bytes."""
+    digest = hashlib.sha256()
+    _digest({key: value for key, value in content.items() if key != "sha256"}, digest)
+    return digest.hexdigest()
 
 
-def _first_global(path: Path) -> str | None:
-    """The first class that a bare pickle asks for, found by reading its opcodes, which executes nothing."""
-    strings: list[str] = []
-    try:
-        for opcode, argument, _ in pickletools.genops(path.read_bytes()):
-            if opcode.name == "GLOBAL":
-                return str(argument).replace(" ", ".")
-            if opcode.name == "STACK_GLOBAL":
-                return ".".join(strings[-2:])
-            if isinstance(argument, str):
-                strings.append(argument)
-    except (ValueError, UnicodeDecodeError):
-        pass
-    return None
+def _digest(value: Any, digest: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        digest.update(f"{value.dtype} {tuple(value.shape)}:".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(value, dict):
+        digest.update(f"dict {len(value)}:".encode())
+        for key in sorted(value, key=repr):
+            _digest(key, digest)
+            _digest(value[key], digest)
+    elif isinstance(value, list | tuple):
+        digest.update(f"list {len(value)}:".encode())
+        for item in value:
+            _digest(item, digest)
+    else:
+        digest.update(f"{type(value).__name__} {value!r};".encode())

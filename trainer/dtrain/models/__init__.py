@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from drun.errors import ConfigError
+from drun.errors import ConfigError, door
 
 
 def available() -> dict[str, type[nn.Module]]:
@@ -26,15 +26,16 @@ def build(config: Mapping[str, Any]) -> nn.Module:
         {"name": "TwoResUNet", "dim": 64, "dim_mults": [1, 2, 4, 8], "channels": 3}.
         Every model keeps such a mapping as its `config`.
 
-    Raises ConfigError for an unknown name, an unknown keyword or a missing one.
+    Raises ConfigError for an unknown name, for keywords that are unknown, missing or wrong, and for too little memory.
     """
     keywords = dict(config)
     name = keywords.pop("name", None)
     models = available()
-    if name not in models:
+    if not isinstance(name, str) or name not in models:
         raise ConfigError(f"Unknown model name: got {name!r}, expected one of {', '.join(sorted(models))}.")
     _check_keywords(name, keywords, inspect.signature(models[name]))
-    return models[name](**keywords)
+    with door(f"model {name} cannot be built", ConfigError, "change its settings"):
+        return models[name](**keywords)
 
 
 def _check_keywords(name: str, keywords: dict[str, Any], signature: inspect.Signature) -> None:

@@ -22,6 +22,10 @@ TIME_DIM = 256
 MAX_PERIOD = 10000
 
 
+#: Numbers in the table of positions, and blocks: no published network comes near, and a damaged file may.
+MAX_POSITIONS, MAX_DEPTH = 1 << 27, 1000
+
+
 @dataclass(frozen=True)
 class Size:
     """Width, number of blocks and attention heads (DiT, table 1)."""
@@ -312,6 +316,8 @@ def check_sizes(input_size: int, patch_size: int, size: Size) -> None:
     for key, number in asdict(size).items():
         if not isinstance(number, int) or number < 1:
             raise ConfigError(f"{key} is wrong: got {number}, expected a whole number above 0; set it in size.")
+    if (input_size // patch_size) ** 2 * size.hidden_size > MAX_POSITIONS or size.depth > MAX_DEPTH:
+        raise ConfigError(f"the network is too large: got side {input_size}, patches of {patch_size} and {size}")
     if size.hidden_size % size.num_heads or size.hidden_size % 4:
         raise ConfigError(
             f"hidden_size does not divide: got {size.hidden_size} with {size.num_heads} heads, expected a multiple "

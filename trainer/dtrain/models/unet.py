@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from drun.errors import ConfigError
 
+#: Each halves the image.
+MAX_LEVELS = 12
+
 
 class Sinusoid(nn.Module):
     """Time as sines, then cosines: frequency i is theta^(-i / (dim/2 - 1)), i = 0 .. dim/2 - 1.
@@ -267,6 +270,8 @@ class AttentionUNet(TwoResUNet):
 def _check_sizes(dim: int, dim_mults: Sequence[int]) -> None:
     if dim < 4 or dim % 2:
         raise ConfigError(f"dim does not fit the time sinusoid: got {dim}, expected an even number >= 4.")
+    if len(dim_mults) > MAX_LEVELS:
+        raise ConfigError(f"dim_mults has {len(dim_mults)} levels, expected at most {MAX_LEVELS}")
     if not dim_mults:
         raise ConfigError("dim_mults is empty: expected one width per level, such as 1, 2, 4, 8.")
 

@@ -13,7 +13,8 @@ from drun.bundle.manifest import Classes, Latent, Sampler
 from drun.diffusion import process as processes
 from drun.diffusion.prediction import LEARNED_RANGE
 from drun.diffusion.process import Process
-from drun.errors import CheckpointError, ConfigError
+from drun.errors import CheckpointError, ConfigError, UserError, door
+from drun.typed import typed
 from dtrain import models, objectives
 from dtrain.checkpoints import layouts
 from dtrain.checkpoints import ours as checkpoint
@@ -69,25 +70,13 @@ def recognised(content: Any, path: Path, weights: str, given: Mapping[str, str])
     if weights not in WEIGHTS:
         raise ConfigError(f"--weights got '{weights}', expected ema or online")
     check(given)
-    if checkpoint.is_ours(content):
-        return _ours(checkpoint.parse(content, path), path, weights, given)
-    held = layouts.unpack(content, path)
-    taken, state, reasons = layouts.select(held, weights)
-    if config := recognise.unet_config(state):
-        return _unet(held, taken, state, config, given, reasons)
-    raw = state
-    state, notes = recognise.sampling_keys(raw)
-    if config := recognise.known_transformer(state, given, path):
-        return _transformer(held, taken, raw, state, config, given, reasons + notes)
-    raise CheckpointError(
-        f"'{path}' holds no network that is known here: its keys start with '{next(iter(state), 'nothing')}'; "
-        "expected a checkpoint of dtrain, a DiT, SiT or REPA, or a One-, Two- or AttentionUNet"
-    )
+    with door(f"'{path}' holds a network that cannot be built", CheckpointError, passing=UserError):
+        if checkpoint.is_ours(content):
+            return _ours(checkpoint.parse(content, path), path, weights, given)
+        return _others(content, path, weights, given)
 
 
 # ---- ours ---------------------------------------------------------------------------------------------------
-
-
 def _ours(saved: checkpoint.Checkpoint, path: Path, weights: str, given: Mapping[str, str]) -> Denoiser:
     recipe = saved.recipe
     if is_teacher(recipe.model):
@@ -96,7 +85,7 @@ def _ours(saved: checkpoint.Checkpoint, path: Path, weights: str, given: Mapping
             "see dtrain inspect"
         )
     refuse_others(given, ("image_size",), f"'{path}', whose recipe says all else")
-    state = own_state(saved, weights, path)
+    state = own_state(saved, weights)
     network = layouts.network_of(recipe.model, state, f"a checkpoint of recipe {recipe.name}")
     process, latent = processes.from_dict(recipe.process), _latent(recipe.data.latent)
     name = f"a checkpoint of dtrain, recipe {recipe.name}"
@@ -107,6 +96,8 @@ def _ours(saved: checkpoint.Checkpoint, path: Path, weights: str, given: Mapping
     else:
         size = whole_number(given, "image_size", recipe.data.image_size)
         shape, notes, variance = (int(recipe.model.get("channels", 3)), size, size), (), None
+    if latent is not None and {len(latent["scale"]), len(latent["bias"])} != {shape[0]}:
+        raise CheckpointError(f"'{path}' has not one scale and bias for each of its {shape[0]} channels: it is damaged")
     return Denoiser(
         network, dict(recipe.model), process, objectives.prediction(recipe.objective), shape, saved.step, weights,
         reasons + notes, variance, _own_classes(network, recipe.data.label_dropout), None, latent,
@@ -119,25 +110,33 @@ def is_teacher(config: Mapping[str, Any]) -> bool:
     return getattr(models.available().get(config.get("name", "")), "predicts", "image") == "class"
 
 
-def own_state(saved: checkpoint.Checkpoint, weights: str, path: Path) -> State:
-    """The network's weights in a checkpoint of ours. Raises CheckpointError where there are none."""
-    state = saved.ema if weights == "ema" else saved.model
-    if not isinstance(state, dict):
-        got = type(state).__name__
-        raise CheckpointError(f"'{path}' holds {got} as its {weights} weights, expected tensors by name: it is damaged")
-    return state
+def own_state(saved: checkpoint.Checkpoint, weights: str) -> State:
+    """The network's weights in a checkpoint of ours."""
+    return saved.ema if weights == "ema" else saved.model
 
 
 def _latent(fields: Mapping[str, Any]) -> Latent | None:
-    if not fields:
-        return None
-    if missing := sorted({"vae", "scale", "bias"} - set(fields)):
-        raise ConfigError(f"the recipe's data.latent lacks '{missing[0]}', expected vae, scale and bias")
-    scale, bias = (tuple(float(number) for number in fields[key]) for key in ("scale", "bias"))
-    return Latent(vae=str(fields["vae"]), scale=scale, bias=bias)
+    """The recipe's data.latent. Raises ValueError where it is wrong."""
+    latent: Latent | None = typed(Latent, dict(fields), "data.latent") if fields else None
+    return latent
 
 
 # ---- others' ------------------------------------------------------------------------------------------------
+
+
+def _others(content: Any, path: Path, weights: str, given: Mapping[str, str]) -> Denoiser:
+    held = layouts.unpack(content, path)
+    taken, state, reasons = layouts.select(held, weights)
+    if config := recognise.unet_config(state):
+        return _unet(held, taken, state, config, given, reasons)
+    raw = state
+    state, notes = recognise.sampling_keys(raw)
+    if config := recognise.known_transformer(state, given, path):
+        return _transformer(held, taken, raw, state, config, given, reasons + notes)
+    raise CheckpointError(
+        f"'{path}' holds no network that is known here: its keys start with '{next(iter(state), 'nothing')}'; "
+        "expected a checkpoint of dtrain, a DiT, SiT or REPA, or a One-, Two- or AttentionUNet"
+    )
 
 
 def _unet(

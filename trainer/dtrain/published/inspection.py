@@ -99,7 +99,7 @@ def _next_commands(denoiser: Denoiser, path: Path, given: Mapping[str, str]) -> 
 
 def _of_teacher(saved: checkpoint.Checkpoint, path: Path) -> list[str]:
     config = saved.recipe.model
-    state = published.own_state(saved, "ema", path)
+    state = published.own_state(saved, "ema")
     network = layouts.network_of(config, state, f"'{path}', a {config['name']},")
     side = config["image_size"]
     assignment = shlex.quote(f'objective.teachers=["{path}"]')

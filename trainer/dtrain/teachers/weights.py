@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from drun.errors import CheckpointError, ConfigError
-from dtrain.checkpoints.ours import read_tensors
+from dtrain.checkpoints.tensors import read_tensors
 from dtrain.teachers.families import Variant
 from dtrain.teachers.official import State, convert
 
