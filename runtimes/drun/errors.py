@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+#: What the system lacks, whatever the content of a file.
+NOT_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
 #: Longest reason that is shown, characters.
 REASON_LENGTH = 300
 
@@ -110,6 +113,10 @@ def door(
         yield
     except spared:
         raise
+    except OSError as error:
+        if error.errno in NOT_OF_THE_FILE:
+            raise
+        raise kind(f"{what}: {reason(error)}; {advice}") from error
     except Exception as error:
         raise kind(f"{what}: {reason(error)}; {advice}") from error
 

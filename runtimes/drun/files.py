@@ -22,7 +22,6 @@ try:
 except ImportError:  # Windows: nothing is locked and nothing swept there
     fcntl = None  # type: ignore[assignment]
 
-LOCK = ".lock"
 #: Looking for leftovers may take this share of the time: a folder of a million images is long.
 SWEEP_SHARE = 0.02
 #: renameat2's constants, from Linux's fcntl.h and fs.h
@@ -70,14 +69,18 @@ def locked(folder: Path) -> Iterator[None]:
         UserError: another process holds it, or it cannot be written.
     """
     with _written(folder, "choose another folder"):
+        is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        handle = os.open(folder, os.O_RDONLY)
     try:
         if not _lock(handle):
             raise UserError(f"another run is writing to '{folder}': wait for it, or choose another folder")
         yield
     finally:
         os.close(handle)
+        if is_new:
+            with suppress(OSError):  # unless something was written there
+                folder.rmdir()
 
 
 @contextmanager

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from drun.console import progress, run_app, say
+from drun.errors import Interrupted
 
 app = typer.Typer(
     help="Train diffusion models. Add --debug to any command for a traceback.",
@@ -49,17 +52,35 @@ def run(
         return
     from dtrain import device as devices
     from dtrain.train.loop import train
+    from dtrain.train.stop import Stopped
 
     placement = devices.choose(device, resolved.train.precision, resolved.train.compile)
     for reason in placement.reasons:
         _tell(reason)
     folder = out or Path("runs", resolved.name)
-    with progress() as report:
-        last = train(resolved, folder, placement, resume, report)
+    try:
+        with progress() as report:
+            last = train(resolved, folder, placement, resume, report)
+    except (Stopped, KeyboardInterrupt) as stop:
+        raise _how_to_go_on(stop, folder, resolved.name) from stop
     if resolved.objective.get("name") == "classify":
         _tell(f"{last}\nalign to it: --set objective.teachers='[\"{folder}\"]'")
     else:
         _tell(f"{last}\nexport it: dexport onnx {last}")
+
+
+def _how_to_go_on(stop: BaseException, folder: Path, name: str) -> BaseException:
+    """The same end, with the command that goes on, if there is a checkpoint to go on from."""
+    from dtrain.checkpoints import ours
+
+    newest = ours.newest(folder, name)
+    if newest is None:
+        return stop
+    command = shlex.join(["dtrain", *(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
+    said = f"{stop}" or f"interrupted: the newest checkpoint is '{newest}'"
+    interrupted = Interrupted(f"{said}; go on with: {command}")
+    interrupted.exit_code = stop.exit_code if isinstance(stop, Interrupted) else interrupted.exit_code
+    return interrupted
 
 
 def _tell(message: str) -> None:

@@ -1,8 +1,11 @@
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +13,8 @@ import torch
 from PIL import Image
 
 from drun.console import silent
-from drun.errors import ConfigError, DataError, UserError
+from drun.errors import CheckpointError, ConfigError, DataError, OutOfMemory, UserError
+from drun.files import locked
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.config import Optimizer, Recipe
 from dtrain.device import Placement
@@ -69,7 +73,9 @@ def test_a_resumed_average_of_an_older_law_is_said(
         "goes on with that of ema-pytorch, at 1, 11, 21, ...: start a new run if the average must be the article's "
         "from its first step\n"
     )
-    assert capsys.readouterr().err == (said if law == "warmup" else "")
+    lines = capsys.readouterr().err.splitlines(keepends=True)
+    assert "was written by an older dtrain and has no digest" in lines[0]
+    assert lines[1:] == ([said] if law == "warmup" else [])
 
 
 def test_training_learns_and_leaves_its_records(tiny_recipe: Recipe, tmp_path: Path) -> None:
@@ -159,3 +165,70 @@ def test_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert rates[75] == pytest.approx(0.5)
     assert rates[99] == pytest.approx(0.0, abs=2e-3)
     assert learning_rate(Optimizer(learning_rate=0.1), 99, 100) == 0.1
+
+
+# ---- nothing is lost ------------------------------------------------------------------------------------
+
+
+def test_two_runs_do_not_share_a_folder(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(UserError, match="another run is writing to"):
+        train(tiny_recipe, tmp_path, CPU, False, silent)
+    assert train(tiny_recipe, tmp_path, CPU, False, silent).is_file()
+
+
+def test_a_folder_that_is_deleted_meanwhile(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+
+    def report(what: str, done: int, total: int, note: str = "") -> None:
+        if done == 15:
+            shutil.rmtree(out)
+
+    with pytest.raises(UserError, match="was deleted while the run wrote to it: start the run again"):
+        train(tiny_recipe, out, CPU, False, report)
+
+
+def test_too_little_memory_says_what_to_lower(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    def report(what: str, done: int, total: int, note: str = "") -> None:
+        if done == 10:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with pytest.raises(OutOfMemory, match=r"^training ran out of memory: lower train.batch_size, raise train.accum"):
+        train(tiny_recipe, tmp_path, CPU, False, report)
+
+
+def changed_optimizer(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """A checkpoint with another optimizer state, as if it were meant so."""
+    content = torch.load(path, weights_only=True)
+    change(content["optimizer"]["state"]["init_conv.weight"])
+    torch.save(content | {"sha256": checkpoint.content_digest(content)}, path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda moments: moments.update(exp_avg=torch.zeros(3)),
+        lambda moments: moments.update(exp_avg_sq=torch.full_like(moments["exp_avg_sq"], torch.nan)),
+        lambda moments: moments.update(step=torch.ones(5)),
+    ],
+)
+def test_an_optimizer_state_that_does_not_fit_is_not_loaded(
+    tiny_recipe: Recipe, tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    """torch's fused AdamW would write past the moment's end."""
+    short = replace(tiny_recipe, train=replace(tiny_recipe.train, steps=10))
+    changed_optimizer(train(short, tmp_path, CPU, False, silent), change)
+    with pytest.raises(CheckpointError, match=r"of 'init_conv.weight' in '.*0000010.pt' .*: it is damaged"):
+        train(tiny_recipe, tmp_path, CPU, True, silent)
+
+
+def test_a_resumed_run_takes_its_settings_from_the_recipe(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Not from the optimizer's groups in a file."""
+    with pytest.raises(Stop):
+        train(tiny_recipe, tmp_path, CPU, False, stop_at(10))
+    first = checkpoint.path_at(tmp_path, tiny_recipe, 10)
+    content = torch.load(first, weights_only=True)
+    content["optimizer"]["param_groups"][0].update(weight_decay=1e9, amsgrad=True)
+    torch.save(content | {"sha256": checkpoint.content_digest(content)}, first)
+    changed = checkpoint.read(train(tiny_recipe, tmp_path, CPU, True, silent))
+    whole = checkpoint.read(train(tiny_recipe, tmp_path / "whole", CPU, False, silent))
+    assert all(torch.equal(changed.model[name], tensor) for name, tensor in whole.model.items())

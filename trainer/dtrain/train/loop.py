@@ -8,9 +8,11 @@ what one process trains on.
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -21,11 +23,12 @@ from torch import Tensor, nn
 
 from drun.console import Report, silent, warn
 from drun.diffusion import process as processes
-from drun.errors import ConfigError, UserError
-from drun.files import write_json
+from drun.errors import ConfigError, UserError, door, memory_for
+from drun.files import locked, write_json
 from drun.foreign import read_json
-from dtrain import models, objectives
+from dtrain import config, models, objectives
 from dtrain.checkpoints import ours as checkpoint
+from dtrain.checkpoints.fit import check_state
 from dtrain.checkpoints.ours import Checkpoint
 from dtrain.config import Optimizer, Recipe
 from dtrain.data.batches import batch_indices
@@ -36,6 +39,7 @@ from dtrain.objectives import Batch, Losses, Objective
 from dtrain.train.ema import Ema, followed_old_law
 from dtrain.train.log import Log
 from dtrain.train.preview import write_preview
+from dtrain.train.stop import Stop, Stopped
 from dtrain.train.workers import Workers
 
 #: Which images of a batch, their numbers in the data set, and what was read of them.
@@ -69,23 +73,33 @@ def train(recipe: Recipe, out: Path, placement: Placement, resume: bool, report:
 
     Raises:
         ConfigError: `out` holds another run, or nothing to resume, or settings that do not fit. DataError: broken
-        images. UserError: the loss is not finite; the last checkpoint is from before that.
+        images. UserError: the loss is not finite, the last checkpoint is from before that; or another run has the
+        folder. Stopped: by Ctrl-C or SIGTERM, after a checkpoint was saved. OutOfMemory.
     """
     if not recipe.data.source:
         raise ConfigError(f"recipe '{recipe.name}' brings no images: add --data with a folder, .zip or latents")
     workers = Workers(placement)
     report = report if workers.is_first else silent
-    _check_recipe(recipe, out, resume)
-    run = start(recipe, out, workers, resume, report)
-    if workers.is_first:
-        write_json(out / "recipe.json", run.recipe.to_dict())
-    workers.wait()
-    last, train = checkpoint.path_at(out, recipe, run.step), recipe.train
+    advice = "lower train.batch_size, raise train.accumulate, or train in bf16"
+    with locked(out) if workers.is_first else nullcontext(), memory_for("training", advice):
+        _check_recipe(recipe, out, resume)
+        run = start(recipe, out, workers, resume, report)
+        if workers.is_first:
+            write_json(out / "recipe.json", run.recipe.to_dict())
+        workers.wait()
+        return _train(run, out, report)
 
-    with Log(out, run.step) if workers.is_first else workers.no_log() as log:
+
+def _train(run: Run, out: Path, report: Report) -> Path:
+    workers, train = run.workers, run.recipe.train
+    last = checkpoint.path_at(out, run.recipe, run.step)
+    with Log(out, run.step) if workers.is_first else workers.no_log() as log, Stop() as stop:
         start_s = time.monotonic()
         for parts in read_ahead(run):
-            if not update(run, parts):
+            advanced = update(run, parts)
+            if _is_asked_to_stop(run, stop, advanced):
+                raise Stopped(stop.number or signal.SIGTERM, run.step, _save(run, out))
+            if not advanced:
                 continue
             save, preview = (_due(run.step, every, train.steps) for every in (train.save_every, train.preview_every))
             if not (save or preview or _due(run.step, train.log_every, train.steps)):
@@ -103,6 +117,14 @@ def train(recipe: Recipe, out: Path, placement: Placement, resume: bool, report:
     return last
 
 
+def _is_asked_to_stop(run: Run, stop: Stop, advanced: bool) -> bool:
+    """Whether some process is; many of them agree where they wait for each other anyhow."""
+    if run.workers.count == 1:
+        return stop.asked
+    looks = advanced and _due(run.step, run.recipe.train.log_every, run.recipe.train.steps)
+    return looks and run.workers.agree(stop.asked)
+
+
 # ---- the start ------------------------------------------------------------------------------------------
 
 
@@ -115,7 +137,9 @@ def _check_recipe(recipe: Recipe, out: Path, resume: bool) -> None:
         raise ConfigError(f"'{out}' already holds a run of '{recipe.name}': add --resume, or choose another --out")
     path = out / "recipe.json"
     if resume and path.is_file():
-        _check_same(recipe.to_dict(), read_json(path), out)
+        with door(f"'{path}' is not a recipe of dtrain", ConfigError, "choose another folder"):
+            saved = config.from_dict(read_json(path))
+        _check_same(recipe.to_dict(), saved.to_dict(), out)
 
 
 def _check_same(recipe: dict[str, Any], saved: dict[str, Any], out: Path) -> None:
@@ -151,8 +175,11 @@ def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Rep
     if saved is not None:
         if workers.is_first and followed_old_law(recipe.ema, saved.version):
             _warn_of_old_law(path, recipe.ema.every)
+        extra = _extra(wrapped, network)
+        for part, module in ((saved.model, network), (saved.ema, network), (saved.objective, extra)):
+            check_state(part, module.state_dict(), f"'{path}'")
         network.load_state_dict(saved.model)
-        _extra(wrapped, network).load_state_dict(saved.objective)
+        extra.load_state_dict(saved.objective)
     if workers.compile:
         wrapped.compile()
     settings = recipe.optimizer
@@ -165,7 +192,7 @@ def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Rep
     run = Run(recipe, workers, objective, dataset, network, module, prepared, Ema(network, recipe.ema))
     if saved is not None:
         run.ema.load(saved.ema)
-        workers.load_optimizer(module, prepared, saved.optimizer, saved.scaler)
+        workers.load_optimizer(module, prepared, saved.optimizer, saved.scaler, f"'{path}'")
         run.step = saved.step
     return run
 

@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from drun.errors import ConfigError, UserError
+from dtrain.checkpoints.fit import check_optimizer, check_scaler
 from dtrain.device import Placement
 from dtrain.train.ema import whole
 
@@ -150,10 +151,27 @@ class Workers:
         return {} if self.accelerator.scaler is None else dict(self.accelerator.scaler.state_dict())
 
     def load_optimizer(
-        self, module: nn.Module, optimizer: Any, state: dict[str, Any], scaler: dict[str, Any]
+        self, module: nn.Module, optimizer: Any, state: dict[str, Any], scaler: dict[str, Any], name: str
     ) -> None:
-        """What `optimizer_state` and `scaler_state` gave."""
+        """What `optimizer_state` and `scaler_state` gave. Settings such as betas stay those of `optimizer`.
+
+        Args:
+            name: of the file, for messages.
+
+        Raises:
+            CheckpointError: they do not fit.
+        """
         options = StateDictOptions(full_state_dict=True)
-        set_optimizer_state_dict(module, optimizer.optimizer, state, options=options)
+        fresh = get_optimizer_state_dict(module, optimizer.optimizer, options=options)
+        check_optimizer(state, fresh, name)
+        fitting = {"state": state["state"], "param_groups": fresh["param_groups"]}
+        set_optimizer_state_dict(module, optimizer.optimizer, fitting, options=options)
         if scaler and self.accelerator.scaler is not None:
+            check_scaler(scaler, name)
             self.accelerator.scaler.load_state_dict(scaler)
+
+    def agree(self, asked: bool) -> bool:
+        """Whether any process says so; all of them must ask at the same place."""
+        if self.count == 1:
+            return asked
+        return bool(self.accelerator.reduce(torch.tensor(float(asked), device=self.device), "sum") > 0)
