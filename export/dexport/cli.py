@@ -36,11 +36,12 @@ def onnx(
             help="Decoder of a latent model; auto: of the VAE that the checkpoint names, if it can be loaded.",
         ),
     ] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle of something else.")] = False,
 ) -> None:
     """Export the denoiser to ONNX, prove that it computes what eager PyTorch computes, and write a bundle."""
     from dexport import commands
 
-    commands.export("onnx", checkpoint, out, batch, weights, set_, trajectory_steps, vae)
+    commands.export("onnx", checkpoint, out, batch, weights, set_, trajectory_steps, vae, force)
 
 
 @app.command()

@@ -8,10 +8,11 @@ from dexport.latents import find_decoder
 from dexport.writer import write_bundle
 from drun import backends
 from drun.bundle import reading as bundles
+from drun.bundle.manifest import MAX_BATCH
 from drun.commands import check, parity_table, parse_assignments
 from drun.console import progress, say
 from drun.diffusion.process.discrete import DiscreteProcess
-from drun.errors import BackendUnavailable, ConfigError
+from drun.errors import BackendUnavailable, ConfigError, memory_for
 from dtrain import published
 
 
@@ -24,6 +25,7 @@ def export(
     settings: list[str],
     trajectory_steps: int,
     vae: str,
+    force: bool = False,
 ) -> None:
     sizes = parse_batch(batch)
     denoiser = published.load(checkpoint, weights, parse_assignments(settings))
@@ -33,9 +35,11 @@ def export(
     if isinstance(process, DiscreteProcess) and trajectory_steps > process.num_timesteps:
         raise ConfigError(f"--trajectory-steps got {trajectory_steps}, the model has {process.num_timesteps}")
     decoder = find_decoder(denoiser, vae)
-    with progress() as report:
-        results = write_bundle(denoiser, checkpoint, target, folder, sizes, trajectory_steps, report, decoder)
-    say(parity_table(results))
+    with progress() as report, memory_for("exporting", "close other programs, or export on a larger machine"):
+        written = write_bundle(denoiser, checkpoint, target, folder, sizes, trajectory_steps, report, decoder, force)
+    say(parity_table(written.results))
+    if written.replaced:
+        say(f"replaced {written.replaced}")
     guidance = " --cfg 1.5" if denoiser.classes and denoiser.classes.null_label is not None else ""
     say(f"{folder}\nsample from it: drun --backend ort --steps 250{guidance} --bundle {folder}")
 
@@ -51,8 +55,8 @@ def parse_batch(text: str) -> tuple[int, int]:
         sizes = int(low), int(high if dots else low)
     except ValueError:
         raise ConfigError(f"--batch got '{text}', expected a size such as 8 or a range such as 1..64") from None
-    if not 1 <= sizes[0] <= sizes[1]:
-        raise ConfigError(f"--batch got '{text}', expected sizes from 1 up, the smaller one first")
+    if not 1 <= sizes[0] <= sizes[1] <= MAX_BATCH:
+        raise ConfigError(f"--batch got '{text}', expected sizes from 1 to {MAX_BATCH:,}, the smaller one first")
     return sizes
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dexport import describe, targets
@@ -21,11 +21,21 @@ from drun.run import parity
 from dtrain.published import Denoiser
 
 GOLDEN = "golden.npz"
+#: What makes a bundle this one and not another.
+IDENTITY = ("sha256", "weights", "settings")
 DENOISER_TOLERANCE = Tolerance(call=1e-5, trajectory=1e-3)
 #: ONNX Runtime is 1.3e-6 away at Stable Diffusion's size and 256 pixels (random weights); an 8-bit level is 4e-3.
 DECODER_TOLERANCE = Tolerance(call=5e-5, trajectory=5e-5)
 #: `drun` opens a decoder by ONNX Runtime whatever runs the denoiser, a few latents at a time.
 DECODER_TARGET, DECODER_BATCH = "onnx", (1, 8)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `write_bundle` did."""
+
+    results: list[parity.Comparison]   # every comparison made
+    replaced: str | None               # the bundle that was there before, in words, if it was of something else
 
 
 def write_bundle(
@@ -37,32 +47,31 @@ def write_bundle(
     trajectory_steps: int,
     report: Report,
     decoder: ImageDecoder | None = None,
-) -> list[parity.Comparison]:
+    force: bool = False,
+) -> Written:
     """Export a denoiser to `out`, verified against eager PyTorch.
 
     Args:
+        checkpoint: the file that the denoiser was loaded from.
         target: a name of `dexport.targets`.
         batch: smallest and largest batch of the graph.
         trajectory_steps: steps of the same-noise trajectory in the proof.
         decoder: of a latent model; without it only latents can be drawn.
-
-    Returns:
-        Every comparison made.
+        force: replace a bundle of something else.
 
     Raises:
-        ParityError: the target does not compute what eager PyTorch computes; nothing is left at `out`.
-        BundleError: `out` is no bundle, or one of another checkpoint.
+        ParityError: the target does not compute what eager PyTorch computes; what was at `out` is left alone.
+        BundleError: `out` is not a bundle, or one of something else.
     """
-    digest = sha256(checkpoint)
-    check_replaceable(out, digest)
+    source = Checkpoint(
+        file=checkpoint.name, sha256=denoiser.sha256, weights=denoiser.weights, step=denoiser.step,
+        settings=denoiser.settings,
+    )  # fmt: skip
+    replaced = check_replaceable(out, source, force)
     with atomic_folder(out) as folder:
         report("tracing the graph", 0, 1)
         network = deployable(denoiser.network)
         num_parameters = sum(parameter.numel() for parameter in network.parameters())
-        source = Checkpoint(
-            file=checkpoint.name, sha256=digest, weights=denoiser.weights, step=denoiser.step,
-            settings=denoiser.settings,
-        )  # fmt: skip
         manifest = describe.manifest(denoiser, num_parameters, source)
         part = Part("denoiser.fp32", network, describe.io_of(denoiser), batch, DENOISER_TOLERANCE)
         artifact = targets.load(target).export(part, folder)
@@ -72,20 +81,37 @@ def write_bundle(
         golden = FileEntry(GOLDEN, sha256(folder / GOLDEN))
         draft = Bundle(folder, replace(manifest, golden=golden, artifacts=(artifact,)))
         results = _prove(draft, artifact, report)
-        (folder / MANIFEST).write_text(_proven(draft.manifest, results).to_json())
+        (folder / MANIFEST).write_text(_proven(draft.manifest, results).to_json(), encoding="utf-8")
         bundles.read(folder)
-    return results
+    return Written(results, replaced)
 
 
-def check_replaceable(out: Path, checkpoint_sha256: str) -> None:
-    """Raises BundleError unless `out` is free, or a bundle of the same checkpoint that may be made anew."""
+def check_replaceable(out: Path, source: Checkpoint, force: bool = False) -> str | None:
+    """What an export to `out` would replace, in words; None for nothing, or a bundle of the same source made anew.
+
+    Raises:
+        BundleError: `out` is something else; without `force`, a bundle of another checkpoint, weights or settings.
+    """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
+        return None
     if not (out / MANIFEST).is_file():
-        raise BundleError(f"'{out}' exists and is no bundle: choose another -o")
-    held = bundles.read(out).manifest.model.checkpoint
-    if held["sha256"] != checkpoint_sha256:
-        raise BundleError(f"'{out}' is the bundle of another checkpoint, {held['file']}: delete it, or use another -o")
+        raise BundleError(f"'{out}' exists and is not a bundle: choose another -o")
+    held = _held(out, source)
+    if held and not force:
+        raise BundleError(f"'{out}' is {held}: add --force to replace it, or use another -o")
+    return held
+
+
+def _held(out: Path, source: Checkpoint) -> str | None:
+    """What another bundle is of; None if it is of the same source."""
+    try:
+        held = bundles.read(out).manifest.model.checkpoint
+    except BundleError as error:
+        return f"a bundle that cannot be read ({error})"
+    if all(held[key] == source[key] for key in IDENTITY):  # type: ignore[literal-required]
+        return None
+    settings = "".join(f", {key}={value}" for key, value in held["settings"].items())
+    return f"a bundle of {held['file']} ({held['sha256'][:12]}…), {held['weights']} weights{settings}"
 
 
 def _export_decoder(decoder: ImageDecoder, manifest: Manifest, folder: Path) -> Decoder:

@@ -24,6 +24,11 @@ def test_bare_export_then_bare_run(tiny_checkpoint: Path, tmp_path: Path) -> Non
     folder = tmp_path / "out" / tiny_checkpoint.stem / "ort-ddpm-3-seed0"
     names = {path.name for path in folder.iterdir()}
     assert names == {"000000.png", "000001.png", "grid.png", "run.json", "samples.npz"}
+    again = ["onnx", str(tiny_checkpoint), "--trajectory-steps", "2", "--weights", "online", "--batch", "2"]
+    refused = run("dexport", *again, cwd=tmp_path)
+    assert (refused.returncode, "ema weights: add --force to replace it" in refused.stderr) == (1, True)
+    done = run("dexport", *again, "--force", cwd=tmp_path)
+    assert f"replaced a bundle of {tiny_checkpoint.name} (" in done.stdout
     done = run("dexport", "verify", f"bundles/{tiny_checkpoint.stem}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "parity with eager PyTorch holds on ONNX Runtime on CPU" in done.stdout
@@ -60,7 +65,7 @@ def test_batch_sizes(text: str, sizes: tuple[int, int]) -> None:
     assert parse_batch(text) == sizes
 
 
-@pytest.mark.parametrize("text", ["", "0", "8..2", "a..b", "1..", "-1"])
+@pytest.mark.parametrize("text", ["", "0", "8..2", "a..b", "1..", "-1", "1..10000000000"])
 def test_wrong_batch_sizes(text: str) -> None:
     with pytest.raises(ConfigError, match="--batch got"):
         parse_batch(text)

@@ -155,17 +155,32 @@ def test_a_wrong_target_fails_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_existing_folder_is_replaced_only_by_the_same_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_an_existing_bundle_is_replaced_only_by_its_own_kind(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """Which is the same checkpoint, the same weights and the same settings."""
     out = tmp_path / "bundle"
     write(tiny_checkpoint, out, batch=(3, 3))
-    write(tiny_checkpoint, out, batch=(2, 2))
-    assert bundles.read(out).manifest.artifacts[0].batch == (2, 2)
-    other = tmp_path / "other.pt"
-    other.write_bytes(tiny_checkpoint.read_bytes() + b"\0")
-    with pytest.raises(BundleError, match="is the bundle of another checkpoint"):
-        writer.check_replaceable(out, hashlib.sha256(other.read_bytes()).hexdigest())
+    held = write(tiny_checkpoint, out, batch=(2, 2))
+    assert held.manifest.artifacts[0].batch == (2, 2)
+    source = held.manifest.model.checkpoint
+    assert writer.check_replaceable(out, source) is None
+    for change, words in (
+        ({"sha256": "f" * 64}, rf"a bundle of {source['file']} \({source['sha256'][:12]}…\), ema weights"),
+        ({"weights": "online"}, r"ema weights"), ({"settings": {"image_size": "32"}}, r"ema weights"),
+    ):  # fmt: skip
+        other: manifests.Checkpoint = source | change  # type: ignore[assignment, operator]
+        with pytest.raises(BundleError, match=rf"is .*{words}: add --force to replace it, or use another -o"):
+            writer.check_replaceable(out, other)
+        assert writer.check_replaceable(out, other, force=True) is not None
+    (out / "manifest.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"is a bundle that cannot be read .*: add --force to replace it"):
+        writer.check_replaceable(out, source)
+    assert writer.check_replaceable(out, source, force=True) is not None
+
+
+def test_a_folder_that_is_not_a_bundle_is_never_replaced(tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "photo.jpg").touch()
-    with pytest.raises(BundleError, match="exists and is no bundle"):
-        write(tiny_checkpoint, tmp_path / "holiday")
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    denoiser = published.load(tiny_checkpoint)
+    with pytest.raises(BundleError, match="exists and is not a bundle"):
+        writer.write_bundle(denoiser, tiny_checkpoint, "onnx", tmp_path / "holiday", STATIC, 3, silent, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday"]

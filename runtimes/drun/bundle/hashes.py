@@ -35,18 +35,23 @@ def is_sealed(content: bytes, stated: str) -> bool:
     return blank != content and hashlib.sha256(blank).hexdigest() == stated
 
 
+def hashed(path: Path) -> tuple[str, Stamp]:
+    """The sha256 of a file, and what tells later whether it is still the same. Raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        return sha256(file), _stamp(os.fstat(file.fileno()))
+
+
 def checked(path: Path, expected: str) -> Stamp:
-    """Hash a file by one open handle; what tells later whether it is still the same.
+    """Hash a file; what tells later whether it is still the same.
 
     Raises:
         BundleError: its sha256 is another. OSError: it cannot be read.
     """
-    with path.open("rb") as file:
-        stamp = _stamp(os.fstat(file.fileno()))
-        if (digest := sha256(file)) != expected:
-            raise BundleError(
-                f"'{path}' is damaged: sha256 got {digest[:12]}…, expected {expected[:12]}…; copy it or export again"
-            )
+    digest, stamp = hashed(path)
+    if digest != expected:
+        raise BundleError(
+            f"'{path}' is damaged: sha256 got {digest[:12]}…, expected {expected[:12]}…; copy it or export again"
+        )
     return stamp
 
 

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from drun.console import warn
 from drun.errors import CheckpointError, door
-from drun.foreign import regular
 from dtrain.checkpoints.pickled import Pickled, scan
 
 #: Tied weights appear twice; what appears more often was made to fill the memory.
@@ -39,9 +38,7 @@ def read_tensors(path: Path, allowed: tuple[type, ...] = ()) -> Any:
     Raises:
         CheckpointError: no such file, damaged, not a checkpoint, or a pickle that asks for a class.
     """
-    if not path.is_file():
-        raise CheckpointError(f"no such checkpoint: '{path}'")
-    with door(f"'{path}' is damaged or not a checkpoint", CheckpointError), regular(path).open("rb") as file:
+    with door(f"'{path}' is damaged or not a checkpoint", CheckpointError), existing(path).open("rb") as file:
         if path.suffix == ".safetensors":
             content = _read_safetensors(path)
         elif zipfile.is_zipfile(file):
@@ -50,6 +47,13 @@ def read_tensors(path: Path, allowed: tuple[type, ...] = ()) -> Any:
             content = _read_older(path, file, allowed)
         check_tensors(content, os.fstat(file.fileno()).st_size)
         return content
+
+
+def existing(path: Path) -> Path:
+    """The path of a file that is there. Raises CheckpointError for another."""
+    if not path.is_file():
+        raise CheckpointError(f"no such checkpoint: '{path}'")
+    return path
 
 
 def check_tensors(content: Any, num_bytes: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from drun.bundle.hashes import check_same, hashed
 from drun.bundle.manifest import Classes, Latent, Sampler
 from drun.diffusion import process as processes
 from drun.diffusion.prediction import LEARNED_RANGE
@@ -19,6 +20,7 @@ from dtrain import models, objectives
 from dtrain.checkpoints import layouts
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.layouts import Held, State
+from dtrain.checkpoints.tensors import existing
 from dtrain.models.transformer import SiT
 from dtrain.published import conventions, recognise
 from dtrain.published.settings import check, refuse_others, whole_number
@@ -48,6 +50,7 @@ class Denoiser:
     latent: Latent | None = None        # None: the states are pixels
     sampler: Sampler = field(default_factory=lambda: Sampler("ddpm", {"clip_x0": True}))
     settings: dict[str, str] = field(default_factory=dict)  # what was said to `load`
+    sha256: str = ""                    # of the file, if `load` read it
 
 
 def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = None) -> Denoiser:
@@ -62,7 +65,10 @@ def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = 
         CheckpointError: unreadable, unsafe or not recognised. ConfigError: a missing or wrong setting.
     """
     given = dict(settings or {})
-    return replace(recognised(layouts.read(path), path, weights, given), settings=given)
+    digest, stamp = hashed(existing(path))
+    denoiser = recognised(layouts.read(path), path, weights, given)
+    check_same(path, stamp)
+    return replace(denoiser, settings=given, sha256=digest)
 
 
 def recognised(content: Any, path: Path, weights: str, given: Mapping[str, str]) -> Denoiser:
