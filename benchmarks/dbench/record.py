@@ -13,9 +13,10 @@ from typing import Any
 from dbench.machine import Machine
 from dbench.timing import Spread
 from drun.bundle.reading import Bundle
-from drun.errors import UserError
+from drun.errors import UserError, door
 from drun.files import atomic, write_json
 from drun.foreign import read_json
+from drun.typed import typed
 
 SCHEMA_VERSION = 1
 UNKNOWN = "–"
@@ -105,16 +106,14 @@ def read(path: Path) -> Result:
     """Read what `write` wrote.
 
     Raises:
-        UserError: it is not JSON, or not such a result.
+        DataError: it is not JSON, or not such a result.
     """
-    fields = read_json(path)
-    try:
+    with door(f"'{path}' is not a result of this dbench", advice="measure again"):
+        fields = read_json(path)
         if fields.pop("schema_version") != SCHEMA_VERSION or not fields["rows"]:
-            raise ValueError("another schema version, or no rows")
-        rows = tuple(Row(**row) for row in fields.pop("rows"))
-        return Result(rows=rows, machine=Machine(**fields.pop("machine")), **fields)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"'{path}' is no result of this dbench ({error}): measure again") from error
+            raise ValueError("it has another schema version, or no rows")
+        result: Result = typed(Result, fields, "result")
+        return result
 
 
 def to_markdown(result: Result) -> str:

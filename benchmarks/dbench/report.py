@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,9 +20,9 @@ from drun import backends
 from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
 from drun.console import Report
-from drun.errors import DataError
+from drun.errors import DataError, UserError, door
 from drun.files import atomic
-from drun.foreign import read_json
+from drun.foreign import parse_json, read_json
 from drun.run import images, parity
 from drun.run.folder import GRID_IMAGES
 from drun.run.images import UInt8
@@ -57,6 +56,22 @@ def write_report(out: Path, sources: Sources, report: Report) -> list[tuple[str,
     bundle, results = bundles.read(sources.bundle), read_results(sources.results)
     proofs = prove(bundle, report)
     figures = [*_key_rows(results), *_key_proofs(proofs)]
+    with door("the report's sources are not what dtrain, drun and dbench write", passing=UserError):
+        markup = _document(sources, recipe, sampled, bundle, results, proofs, figures)
+    with atomic(out) as temporary:
+        temporary.write_text(markup, encoding="utf-8")
+    return figures
+
+
+def _document(
+    sources: Sources,
+    recipe: dict[str, Any],
+    sampled: dict[str, Any],
+    bundle: Bundle,
+    results: list[Result],
+    proofs: dict[str, list[parity.Comparison]],
+    figures: list[tuple[str, str]],
+) -> str:
     title = f"{recipe['name']}: from training to {_formats(bundle)}, measured"
     parts = [
         page.header(
@@ -71,9 +86,7 @@ def write_report(out: Path, sources: Sources, report: Report) -> list[tuple[str,
         *(_measured(result) for result in results if result.suite != quality.SUITE),
         _conditions(bundle, results, sampled),
     ]
-    with atomic(out) as temporary:
-        temporary.write_text(page.document(title, "\n".join(parts)), encoding="utf-8")
-    return figures
+    return page.document(title, "\n".join(parts))
 
 
 # ---- reading --------------------------------------------------------------------------------------------
@@ -104,11 +117,9 @@ def read_losses(path: Path) -> tuple[list[int], list[float]]:
     Raises:
         DataError: it is missing, empty or broken.
     """
-    try:
-        lines = [json.loads(line) for line in _present(path).read_text().splitlines()]
+    with door(f"'{path}' is not a training log", advice="give the folder of 'dtrain run'"):
+        lines = [parse_json(line) for line in _present(path).read_bytes().splitlines()]
         steps, losses = [int(line["step"]) for line in lines], [float(line["loss"]) for line in lines]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"'{path}' is no training log ({error!r}): give the folder of 'dtrain run'") from error
     if not steps or not (np.isfinite(losses).all() and min(losses) > 0):
         raise DataError(f"'{path}' holds no losses that can be drawn: expected finite ones above 0")
     return steps, losses

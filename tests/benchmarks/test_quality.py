@@ -96,13 +96,13 @@ def test_samples_that_do_not_fit(images: np.ndarray, message: str, tmp_path: Pat
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive"])
 def test_broken_samples(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "samples.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"no samples\.npz"):
+    with pytest.raises(DataError, match=r"(cannot read the arrays of|is not a samples.npz)"):
         measure(Settings(tmp_path / "samples.npz"), silent)
 
 
 def test_another_archive(tmp_path: Path) -> None:
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
-    with pytest.raises(DataError, match=r"no samples\.npz"):
+    with pytest.raises(DataError, match=r"(cannot read the arrays of|is not a samples.npz)"):
         measure(Settings(tmp_path / "other.npz"), silent)
 
 

@@ -58,7 +58,7 @@ def test_markdown_is_a_table_with_its_conditions(result: Result) -> None:
 def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "latency.json"
     path.write_text(text)
-    with pytest.raises(UserError, match="no result of this dbench"):
+    with pytest.raises(UserError, match="not a result of this dbench"):
         record.read(path)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from drun.errors import door
 from drun.files import sha256, write_json
 from drun.foreign import read_json
 
@@ -28,7 +29,8 @@ def remember(
     path = checkpoint.with_suffix(f".{what}.json")
     key = {"version": VERSION, "checkpoint_sha256": sha256(checkpoint), **settings}
     if path.is_file() and (held := read_json(path)).get("key") == key:
-        return dict(held["measured"])
+        with door(f"'{path}' is not a record of dbench", advice="delete it and run again"):
+            return dict(held["measured"])
     measured = measure()
     write_json(path, {"key": key, "measured": measured})
     return measured

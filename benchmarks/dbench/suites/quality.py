@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from dbench.quality.neighbours import share_nearer_than_real
 from dbench.record import Result, Row, spread_row, this_command
 from dbench.timing import Spread
 from drun.console import Report
-from drun.errors import ConfigError, DataError
-from drun.foreign import read_json
+from drun.errors import ConfigError, DataError, door
+from drun.foreign import read_json, read_npz
 
 SUITE = "quality"
 SEED = 0
@@ -106,11 +105,8 @@ def read_samples(path: Path) -> NDArray[np.uint8]:
     file = path / "samples.npz" if path.is_dir() else path
     if not file.is_file():
         raise DataError(f"no samples at '{file}': draw them with 'drun --bundle BUNDLE -n 512 --out DIR'")
-    try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            images: NDArray[np.uint8] = np.asarray(arrays["arr_0"])
-    except (KeyError, ValueError, TypeError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"'{file}' is no samples.npz of drun ({error}): draw the samples again") from error
+    with door(f"'{file}' is not a samples.npz of drun", advice="draw the samples again"):
+        images: NDArray[np.uint8] = read_npz(file)["arr_0"]
     if images.dtype != np.uint8 or images.ndim != 4:
         raise DataError(f"'{file}' holds {images.dtype} {images.shape}, expected uint8 (N, H, W, C)")
     return images
@@ -119,4 +115,5 @@ def read_samples(path: Path) -> NDArray[np.uint8]:
 def _run_settings(samples: Path) -> dict[str, Any]:
     """How the samples were drawn, if their folder says so."""
     path = (samples if samples.is_dir() else samples.parent) / "run.json"
-    return dict(read_json(path).get("settings", {})) if path.is_file() else {}
+    settings = read_json(path).get("settings") if path.is_file() else None
+    return settings if isinstance(settings, dict) else {}
