@@ -146,14 +146,14 @@ def test_no_images(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as file:
         file.writestr("notes.txt", "hello")
     cache = tmp_path / "cache.npy"
-    refuses(tmp_path / "empty", cache, "No images in folder .*empty: expected names in .png")
+    refuses(tmp_path / "empty", cache, "no images in folder '.*empty': expected names in .png")
     refuses(tmp_path / "missing", cache, "no such file or folder .*missing")
     refuses(tmp_path / "missing.npy", cache, "no such file or folder .*missing.npy")
-    refuses(tmp_path / "missing.zip", cache, "Cannot read zip file .*missing.zip")
-    refuses(tmp_path / "notes.txt", cache, "got the file .*notes.txt, expected a folder, a .zip")
+    refuses(tmp_path / "missing.zip", cache, "cannot read the zip file .*missing.zip': there is no such file")
+    refuses(tmp_path / "notes.txt", cache, "got the file '.*notes.txt', expected a folder, a .zip")
     refuses(tmp_path / "one.png", cache, "cut one large image with dtrain tiles")
-    refuses(tmp_path / "bad.zip", cache, "Cannot read zip file .*bad.zip: File is not a zip file")
-    refuses(tmp_path / "none.zip", cache, "No images in zip file .*none.zip")
+    refuses(tmp_path / "bad.zip", cache, "cannot read the zip file .*bad.zip': File is not a zip file")
+    refuses(tmp_path / "none.zip", cache, "no images in the zip file .*none.zip")
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.jpg"])
@@ -161,12 +161,12 @@ def test_truncated_file_is_named(folder: Path, tmp_path: Path, name: str) -> Non
     path = folder / name
     Image.fromarray(noise(64, 64, 3)).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    refuses(folder, tmp_path / "cache.npy", f"Cannot decode image .*{name}: .*truncated.*repair or remove it")
+    refuses(folder, tmp_path / "cache.npy", f"cannot decode image .*{name}': .*truncated.*repair or remove it")
 
 
 def test_file_that_is_no_image_is_named(folder: Path, tmp_path: Path) -> None:
     (folder / "fake.png").write_text("hello")
-    refuses(folder, tmp_path / "cache.npy", "Cannot decode image .*fake.png: unknown format")
+    refuses(folder, tmp_path / "cache.npy", "cannot decode image .*fake.png': unknown format, expected PNG")
 
 
 def test_broken_zip_entry_is_named(tmp_path: Path) -> None:
@@ -177,19 +177,21 @@ def test_broken_zip_entry_is_named(tmp_path: Path) -> None:
     content = bytearray(archive.read_bytes())
     content[1000] ^= 0xFF
     archive.write_bytes(content)
-    refuses(archive, tmp_path / "cache.npy", r"Cannot decode image inner/x.png in .*x.zip")
+    refuses(archive, tmp_path / "cache.npy", r"cannot decode image 'inner/x.png' in '.*x.zip': Bad CRC-32")
 
 
 def test_32_bit_image_is_refused(folder: Path, tmp_path: Path) -> None:
     Image.fromarray(np.ones((8, 8), np.float32)).save(folder / "float.tif")
-    refuses(folder, tmp_path / "cache.npy", "float.tif: got 32-bit values .* expected 8 or 16 bits")
+    refuses(folder, tmp_path / "cache.npy", "float.tif': got 32-bit values .* expected 8 or 16 bits")
 
 
 def test_oversized_image_is_sent_to_tiles(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    refuses(folder, tmp_path / "cache.npy", "too many pixels .* cut it with dtrain tiles")
+    assert len(load_images(folder, 8, 3, tmp_path / "cache.npy")) == 4
+    Image.new("1", (20_000, 20_000)).save(folder / "large.png")
+    refuses(folder, tmp_path / "new.npy", "has 20000x20000 pixels, expected at most .*: cut it with dtrain tiles")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_oversized_image_is_sent_to_tiles(
         (np.zeros((8, 8), np.uint8), r"got uint8 \(8, 8\), expected uint8 \(N, H, W\)"),
         (np.zeros((2, 8, 8, 4), np.uint8), r"got uint8 \(2, 8, 8, 4\)"),
         (np.zeros((0, 8, 8, 3), np.uint8), r"got uint8 \(0, 8, 8, 3\)"),
-        (np.array([{"a": 1}], dtype=object), "Cannot read image stack"),
+        (np.array([{"a": 1}], dtype=object), "it holds object, expected numbers"),
     ],
 )
 def test_wrong_stack(tmp_path: Path, array: np.ndarray, message: str) -> None:
@@ -215,10 +217,10 @@ def test_damaged_stack(tmp_path: Path) -> None:
     content = (tmp_path / "x.npy").read_bytes()
     for cut in (0, 5, 100, len(content) - 1):
         (tmp_path / "x.npy").write_bytes(content[:cut])
-        refuses(tmp_path / "x.npy", tmp_path / "cache.npy", "Cannot read image stack .*x.npy")
+        refuses(tmp_path / "x.npy", tmp_path / "cache.npy", "cannot read the array .*x.npy")
     np.savez(tmp_path / "x.npz", noise(4, 8, 8, 3))
     (tmp_path / "x.npz").rename(tmp_path / "x.npy")
-    refuses(tmp_path / "x.npy", tmp_path / "cache.npy", "Wrong image stack .*x.npy")
+    refuses(tmp_path / "x.npy", tmp_path / "cache.npy", "cannot read the array .*x.npy")
 
 
 @pytest.mark.parametrize(("image_size", "channels"), [(8, 2), (0, 3)])

@@ -27,7 +27,7 @@ def digit_labels() -> NDArray[np.int64]:
 def enlarged_digits(image_size: int, channels: int) -> NDArray[np.uint8]:
     """The digits at 16x16: uint8 (1797, 16, 16, channels). Raises ConfigError for another size."""
     if image_size != DIGITS_SIZE:
-        raise ConfigError(f"The digits have one size: got image_size {image_size}, expected {DIGITS_SIZE}.")
+        raise ConfigError(f"the digits have one size: got image_size {image_size}, expected {DIGITS_SIZE}")
     pixels = np.rint(_enlarge(digits_8x8() * 255)).astype(np.uint8)
     return np.repeat(pixels[..., None], channels, axis=-1)
 

@@ -22,8 +22,9 @@ from drun.errors import ConfigError, DataError, NotFiniteError, UserError
 from drun.files import atomic, write_json
 from drun.foreign import read_json
 from dtrain import device as devices
-from dtrain.data.image_files import fit, is_hidden
-from dtrain.data.latents import FLIPPED, FORMAT, IMAGES, INDEX, MOMENTS
+from dtrain.data.image_files import MAX_PIXELS, fit, is_hidden, pixel_limit
+from dtrain.data.latent_index import FORMAT
+from dtrain.data.latents import FLIPPED, IMAGES, INDEX, MOMENTS
 from dtrain.data.shards import is_array, shard_path, shard_rows
 from dtrain.data.sources import Source, find_labels, open_source
 from dtrain.models import vae as vaes
@@ -96,7 +97,8 @@ def encode(
     job.check()
     _claim(out, job.origin())
     shards = range(processes.process_index, len(job.rows), processes.num_processes)
-    num_encoded = _write_missing(job, shards, report if processes.is_main_process else silent)
+    with pixel_limit(MAX_PIXELS):
+        num_encoded = _write_missing(job, shards, report if processes.is_main_process else silent)
     processes.wait_for_everyone()
     if processes.is_main_process:
         write_json(out / INDEX, job.index(labels, classes))

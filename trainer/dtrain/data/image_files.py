@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import BmpImagePlugin, Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL.ImageFile import ImageFile
 
-from drun.errors import DataError
+from drun.errors import DataError, door
+from drun.foreign import map_npy, regular
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+#: Most pixels of a picture to train on, about those of the largest telephone camera, and of one to cut into tiles. A
+#: small file may decode to any number; in memory a pixel takes four bytes, and for a moment twice as many.
+MAX_PIXELS, MAX_PIXELS_TO_CUT = 200_000_000, 1 << 30
+#: Above this ratio of the sides only the centre is resized, for the whole would be far larger than what is kept.
+EXTREME_RATIO = 4
+#: Pixels around a part that bicubic resizing to more than half the size looks at.
+_REACH = 4
+
+#: How files begin, and who reads them. No other plugin of Pillow is ever tried: some of them start programs.
+_FORMATS: tuple[tuple[bytes, Callable[[Any], ImageFile]], ...] = (
+    (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
+    (b"\xff\xd8\xff", JpegImagePlugin.jpeg_factory),
+    (b"II*\0", TiffImagePlugin.TiffImageFile),
+    (b"MM\0*", TiffImagePlugin.TiffImageFile),
+    (b"II+\0", TiffImagePlugin.TiffImageFile),
+    (b"MM\0+", TiffImagePlugin.TiffImageFile),
+    (b"RIFF", WebPImagePlugin.WebPImageFile),
+    (b"BM", BmpImagePlugin.BmpImageFile),
+)
 
 
 def find_files(source: Path) -> list[Path]:
@@ -28,44 +49,87 @@ def find_files(source: Path) -> list[Path]:
     if not source.is_dir():
         kind = "unsupported file" if source.exists() else "no such file or folder"
         expected = f"a folder, or one of {', '.join(suffixes)}"
-        raise DataError(f"Cannot read images: {kind} {source}; expected {expected}.")
+        raise DataError(f"cannot read images: {kind} '{source}'; expected {expected}")
     files = [path for path in source.rglob("*") if path.suffix.lower() in suffixes and path.is_file()]
     visible = [path for path in files if not is_hidden(path.relative_to(source))]
     if not visible:
-        raise DataError(f"No images in folder {source}: expected names in {', '.join(suffixes)}.")
+        raise DataError(f"no images in folder '{source}': expected names in {', '.join(suffixes)}")
+    for path in visible:
+        check_name(path.relative_to(source).as_posix(), source)
     return sorted(visible, key=lambda path: path.relative_to(source).as_posix())
+
+
+def check_name(name: str, folder: Path) -> None:
+    """Raises DataError for the name of a file that no JSON and no fingerprint can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"the name of '{name}' in '{folder}' is not UTF-8: rename it") from error
 
 
 def is_hidden(path: Path) -> bool:
     return any(part.startswith((".", "__MACOSX")) and part != ".." for part in path.parts)
 
 
-def read_images(path: Path) -> Iterator[Image.Image]:
-    """The one image of an image file (upright, 8-bit, mode L or RGB), or all images of a .npy stack.
+def read_images(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """The one image of an image file, or all images of a .npy stack.
 
-    Raises DataError naming the file if it cannot be decoded.
+    Args, images and errors: as `decode` and `open_stack`.
     """
     if path.suffix.lower() == ".npy":
         yield from (Image.fromarray(image) for image in open_stack(path))
     else:
-        yield decode(partial(path.open, "rb"), str(path))
+        yield decode(partial(regular(path).open, "rb"), str(path), max_pixels)
 
 
-def decode(opened: Callable[[], Any], name: str) -> Image.Image:
-    """One image, upright, 8-bit, mode L or RGB. Raises DataError with `name` and the cause."""
+def decode(opened: Callable[[], Any], name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """One image, the first of a file, upright, 8-bit, mode L or RGB.
+
+    Args:
+        opened: opens the file, whose content may be anybody's.
+        name: of the file, for messages.
+        max_pixels: of the image; nothing is decoded above.
+
+    Raises:
+        DataError: too many pixels, another format than PNG, JPEG, TIFF, WebP or BMP, 32-bit values, or damage.
+    """
+    with door(f"cannot decode image '{name}'", DataError, "repair or remove it"), opened() as file:
+        image = _open(file, name, max_pixels)
+        if min(image.size) < 1:
+            raise ValueError(f"it has {image.width}x{image.height} pixels")
+        ImageOps.exif_transpose(image, in_place=True)
+        return _to_8bit(image)
+
+
+def _open(file: Any, name: str, max_pixels: int) -> ImageFile:
+    """As Image.open, which also asks plugins that start programs."""
+    start = file.read(16)
+    plugin = next((plugin for magic, plugin in _FORMATS if start.startswith(magic)), None)
+    if plugin is None:
+        raise ValueError("unknown format, expected PNG, JPEG, TIFF, WebP or BMP")
+    file.seek(0)
     try:
-        with opened() as file, Image.open(file) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return _to_8bit(image)
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise DataError(f"Cannot decode image {name}: {_advice(error)}.") from error
+        image = plugin(file)
+    except Image.DecompressionBombError:
+        raise _too_large(name, "too many", max_pixels) from None
+    if image.width * image.height > max_pixels:
+        raise _too_large(name, f"{image.width}x{image.height}", max_pixels)
+    return image
 
 
-def _advice(error: Exception) -> str:
-    if isinstance(error, Image.DecompressionBombError):
-        return "too many pixels for one training image; cut it with dtrain tiles"
-    cause = "unknown format" if isinstance(error, UnidentifiedImageError) else error
-    return f"{cause}; repair or remove it"
+def _too_large(name: str, got: str, max_pixels: int) -> DataError:
+    advice = "cut it with dtrain tiles, or into smaller files"
+    return DataError(f"image '{name}' has {got} pixels, expected at most {max_pixels:,}: {advice}")
+
+
+@contextmanager
+def pixel_limit(max_pixels: int) -> Iterator[None]:
+    """While many images are decoded Pillow's limit is this one: its own is lower, and it prints warnings from there."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _to_8bit(image: Image.Image) -> Image.Image:
@@ -73,22 +137,27 @@ def _to_8bit(image: Image.Image) -> Image.Image:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise ValueError(f"got 32-bit values (mode {image.mode}) of unknown range, expected 8 or 16 bits")
-    return image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+    image.load()
+    image.info.pop("transparency", None)  # it changes no colour, but Pillow warns of some kinds
+    return _in_mode(image, "L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Converted unless it is in this mode: Pillow would copy it."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def open_stack(path: Path) -> NDArray[np.uint8]:
     """A .npy file of images as a read-only memory map, uint8 (N, H, W) or (N, H, W, 3).
 
-    Raises DataError if it holds anything else; pickled objects are never loaded.
+    Raises:
+        DataError: it is missing, damaged, or holds anything else.
     """
-    try:
-        stack: NDArray[np.uint8] = np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"Cannot read image stack {path}: {error}.") from error
+    stack: NDArray[np.uint8] = map_npy(path)
     is_image = stack.ndim == 3 or (stack.ndim == 4 and stack.shape[-1] in (1, 3))
     if stack.dtype != np.uint8 or not is_image or 0 in stack.shape:
         got = f"{stack.dtype} {stack.shape}"
-        raise DataError(f"Wrong image stack {path}: got {got}, expected uint8 (N, H, W) or (N, H, W, 3).")
+        raise DataError(f"wrong image stack '{path}': got {got}, expected uint8 (N, H, W) or (N, H, W, 3)")
     return stack[..., 0] if stack.shape[3:] == (1,) else stack
 
 
@@ -97,12 +166,31 @@ def fit(image: Image.Image, image_size: int, channels: int) -> NDArray[np.uint8]
 
     Box-halved while its short side is at least twice too large, then bicubic: Dhariwal & Nichol 2021 (ADM).
     """
-    image = image.convert("L" if channels == 1 else "RGB")
+    image = _in_mode(image, "L" if channels == 1 else "RGB")
     while min(image.size) >= 2 * image_size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = image_size / min(image.size)
     size = (round(image.width * scale), round(image.height * scale))
-    image = image.resize(size, Image.Resampling.BICUBIC)
     left, top = (size[0] - image_size) // 2, (size[1] - image_size) // 2
-    image = image.crop((left, top, left + image_size, top + image_size))
+    if max(image.size) > EXTREME_RATIO * min(image.size):
+        image = _resize_part(image, size, (left, top), image_size)
+    else:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+        image = image.crop((left, top, left + image_size, top + image_size))
     return np.asarray(image).reshape(image_size, image_size, channels)
+
+
+def _resize_part(image: Image.Image, size: tuple[int, int], corner: tuple[int, int], side: int) -> Image.Image:
+    """The square at `corner` of the image as it would be at `size`, up to roundings: a line would take gigabytes there.
+
+    Only its surroundings are resized, cut out first, because Pillow takes the box in float32.
+    """
+    box, surroundings = [0.0] * 4, [0] * 4
+    for axis in (0, 1):
+        ratio = image.size[axis] / size[axis]
+        low, high = corner[axis] * ratio, min((corner[axis] + side) * ratio, image.size[axis])
+        first = max(0, int(low) - _REACH)
+        surroundings[axis], surroundings[axis + 2] = first, min(image.size[axis], int(high) + 1 + _REACH)
+        box[axis], box[axis + 2] = low - first, high - first
+    part = image.crop((surroundings[0], surroundings[1], surroundings[2], surroundings[3]))
+    return part.resize((side, side), Image.Resampling.BICUBIC, box=(box[0], box[1], box[2], box[3]))

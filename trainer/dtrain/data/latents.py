@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drun.errors import DataError, UserError
-from drun.foreign import read_json
+from drun.errors import DataError, door
+from drun.foreign import read_json, regular
 from dtrain.data.image_files import IMAGE_SUFFIXES
+from dtrain.data.labels import LABELS, read_labels
+from dtrain.data.latent_index import check_index
 from dtrain.data.shards import (
     Arrays,
     Header,
@@ -31,10 +32,9 @@ from dtrain.data.shards import (
     scan,
 )
 
-INDEX, MOMENTS, IMAGES, LABELS = "index.json", "moments", "images", "dataset.json"
+INDEX, MOMENTS, IMAGES = "index.json", "moments", "images"
 #: Moments of the images mirrored left to right.
 FLIPPED = f"{MOMENTS}-flipped"
-FORMAT = {"format": "dtrain latents", "version": 1}
 # What REPA's preparation is fixed to: the VAE of Stable Diffusion 1.x.
 _REPA_SCALE, _REPA_DOWNSAMPLING = 0.18215, 8
 # Its images are drawn with the averaged decoder; the encoders of both releases are equal.
@@ -74,23 +74,24 @@ class Latents:
         mirrored: bool (n,), of which images those of the mirror image; not one unless `flipped` is there.
 
         Raises:
-            DataError: naming a file that is gone, was changed, or holds NaN or infinity.
+            DataError: naming a file that is gone, was changed, or holds NaN, infinity or a deviation below 0.
             IndexError: an index is out of range.
         """
         if mirrored is None or not mirrored.any():
-            return self._finite(self.files, indices)
+            return self._right(self.files, indices)
         assert self.flipped is not None
         values = np.empty((len(indices), 2 * self.shape[0], *self.shape[1:]), np.float32)
         for items, chosen in ((self.files, ~mirrored), (self.flipped, mirrored)):
-            values[chosen] = self._finite(items, indices[chosen])
+            values[chosen] = self._right(items, indices[chosen])
         return values
 
-    def _finite(self, items: Items, indices: Indices) -> NDArray[np.float32]:
+    def _right(self, items: Items, indices: Indices) -> NDArray[np.float32]:
         values: NDArray[np.float32] = self._read(items, indices)
-        broken = np.flatnonzero(~np.isfinite(values).all(axis=(1, 2, 3)))
-        if len(broken):
-            where = items.where(int(indices[broken[0]]))
-            raise DataError(f"Broken latent: {where} holds NaN or infinity, expected finite numbers; encode it again.")
+        right = np.isfinite(values).all(axis=(1, 2, 3)) & (values[:, self.shape[0] :] >= 0).all(axis=(1, 2, 3))
+        if not right.all():
+            where = items.where(int(indices[right.argmin()]))
+            expected = "expected finite numbers, and standard deviations from 0 on"
+            raise DataError(f"broken latent: {where} holds others, {expected}; encode it again")
         return values
 
     @property
@@ -135,52 +136,21 @@ def open_latents(folder: Path) -> Latents:
     if (folder / "vae-sd").is_dir():
         return _open_repa(folder / "vae-sd", folder / "images")
     if any(folder.glob(f"{MOMENTS}-*.npy")):
-        raise DataError(f"The latents in {folder} are not complete: run the same dtrain encode again.")
-    raise DataError(f"No latents in {folder}: expected {INDEX}, which dtrain encode writes, or REPA's folder vae-sd.")
-
-
-def read_labels(content: str | bytes, names: Sequence[str], where: str) -> list[int] | None:
-    """The label of each name in a dataset.json, {"labels": [[name, class], ...]}; None if its labels are null.
-
-    Raises:
-        DataError: it is something else, lacks a name, or has a label that is no whole number from 0 on.
-    """
-    try:
-        pairs = json.loads(content)["labels"]
-        labels = None if pairs is None else dict(pairs)
-    except (ValueError, KeyError, TypeError) as error:
-        expected = '{"labels": [[name, class], ...]}'
-        raise DataError(f"Wrong labels {where}: expected {expected}, got {type(error).__name__}: {error}.") from error
-    return None if labels is None else [_label(labels, name, where) for name in names]
-
-
-def _label(labels: dict[str, Any], name: str, where: str) -> int:
-    if name not in labels:
-        raise DataError(f"No label for {name} in {where}: add it there, or remove the file.")
-    label = labels[name]
-    if type(label) is not int or label < 0:
-        raise DataError(f"Wrong label in {where}: got {label!r} for {name}, expected a whole number from 0 on.")
-    return label
+        raise DataError(f"the latents in '{folder}' are not complete: run the same dtrain encode again")
+    raise DataError(f"no latents in '{folder}': expected {INDEX}, which dtrain encode writes, or REPA's folder vae-sd")
 
 
 # ---- the two layouts ------------------------------------------------------------------------------------
 
 
 def _open_encoded(folder: Path) -> Latents:
-    try:
-        index = read_json(folder / INDEX)
-        if {key: index[key] for key in FORMAT} != FORMAT:
-            raise ValueError(f"expected {FORMAT}")
-        num_images, size, image_size = len(index["names"]), int(index["shard_size"]), int(index["image_size"])
-        channels, height, width = map(int, index["shape"])
-        scale, bias = (tuple(map(float, index[key])) for key in ("scale", "bias"))
-        vae = str(index["vae"]["name"])
-        labels = None if index["labels"] is None else np.array(index["labels"], np.int64)
-        if not num_images or (labels is not None and (labels.shape != (num_images,) or labels.min() < 0)):
-            raise ValueError("it has no images, or not a label from 0 on for each")
-    except (UserError, OSError, KeyError, TypeError, ValueError) as error:
-        cause = f"no {error}" if isinstance(error, KeyError) else error
-        raise DataError(f"Wrong index {folder / INDEX}: {cause}; run the same dtrain encode again.") from error
+    with door(f"wrong index '{folder / INDEX}'", DataError, "run the same dtrain encode again"):
+        index = read_json(folder / INDEX, advice="run the same dtrain encode again")
+        check_index(index)
+    num_images, size, image_size = len(index["names"]), index["shard_size"], index["image_size"]
+    channels, height, width = index["shape"]
+    scale, bias = (tuple(map(float, index[key])) for key in ("scale", "bias"))
+    labels = None if index["labels"] is None else np.array(index["labels"], np.int64)
     kinds = [MOMENTS, FLIPPED] if index.get("flipped") else [MOMENTS]
     moments = [Shards.open(folder, kind, size, num_images, (2 * channels, height, width), np.float32) for kind in kinds]
     images = Shards.open(folder, IMAGES, size, num_images, (image_size, image_size, 3), np.uint8)
@@ -189,7 +159,7 @@ def _open_encoded(folder: Path) -> Latents:
         image_size=image_size,
         labels=labels,
         num_classes=len(index.get("classes") or ()) or _num_classes(labels),
-        vae=vae,
+        vae=index["vae"]["name"],
         scale=scale,
         bias=bias,
         fingerprint=fingerprint(_own(scan(folder, (".npy", INDEX)))),
@@ -214,7 +184,7 @@ def _open_repa(features: Path, pictures: Path) -> Latents:
     listing = scan(features, (".npy",))
     names = sorted(listing)
     if not names:
-        raise DataError(f"No latents in {features}: expected files such as 00000/img-mean-std-00000000.npy.")
+        raise DataError(f"no latents in '{features}': expected files such as 00000/img-mean-std-00000000.npy")
     header = _check_sizes(features, names, listing)
     channels, height, width = header.shape[0] // 2, *header.shape[1:]
     labels = _repa_labels(features / LABELS, names)
@@ -243,17 +213,21 @@ def _check_sizes(folder: Path, names: list[str], listing: Listing) -> Header:
     first = folder / names[0]
     header = read_header(first)
     if header.dtype != np.float32 or len(header.shape) != 3 or header.shape[0] % 2 or 0 in header.shape:
-        raise DataError(f"Wrong latent {first}: got {header}, expected float32 (2C, h, w), the mean and std of each.")
+        raise DataError(f"wrong latent '{first}': got {header}, expected float32 (2C, h, w), mean and deviation")
     num_bytes = header.offset + 4 * int(np.prod(header.shape))
     odd = next((name for name in names if listing[name][0] != num_bytes), None)
     if odd is not None:
         got = f"{listing[odd][0]} bytes, expected {num_bytes} as in {names[0]}"
-        raise DataError(f"Wrong latent {folder / odd}: got {got}; encode it again.")
+        raise DataError(f"wrong latent '{folder / odd}': got {got}; encode it again")
     return header
 
 
 def _repa_labels(path: Path, names: list[str]) -> Indices | None:
-    labels = read_labels(path.read_bytes(), names, str(path)) if path.is_file() else None
+    if not path.exists():
+        return None
+    with door(f"cannot read '{path}'"):
+        content = regular(path).read_bytes()
+    labels = read_labels(content, names, f"'{path}'")
     return None if labels is None else np.array(labels, np.int64)
 
 
@@ -262,13 +236,13 @@ def _paired(features: Path, names: list[str], pictures: Path, kept: Listing) -> 
     by_key = {_key(name): name for name in sorted(kept)}
     if len(by_key) < len(kept):
         twice = next(name for name in kept if by_key[_key(name)] != name)
-        raise DataError(f"Two images for one latent: {pictures / twice} and {by_key[_key(twice)]}; remove one.")
+        raise DataError(f"two images for one latent: '{pictures / twice}' and '{by_key[_key(twice)]}'; remove one")
     for name in names:
         if _key(name) not in by_key:
-            raise DataError(f"No image in {pictures} for the latent {features / name}: add it, or move images/ away.")
+            raise DataError(f"no image in '{pictures}' for latent '{features / name}': add it, or move images/ away")
     extra = sorted(set(by_key) - {_key(name) for name in names})
     if extra:
-        raise DataError(f"No latent in {features} for the image {pictures / by_key[extra[0]]}: encode or remove it.")
+        raise DataError(f"no latent in '{features}' for image '{pictures / by_key[extra[0]]}': encode or remove it")
     return [by_key[_key(name)] for name in names]
 
 

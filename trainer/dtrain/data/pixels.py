@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,11 @@ from PIL import Image
 
 from drun.console import Report, silent
 from drun.errors import ConfigError, DataError
-from drun.files import atomic
+from drun.files import atomic, sha256, write_json
+from drun.foreign import read_json
 from dtrain.data.digits import enlarged_digits
-from dtrain.data.image_files import IMAGE_SUFFIXES, decode, find_files, fit, is_hidden, open_stack, read_images
+from dtrain.data.image_files import MAX_PIXELS, find_files, fit, is_hidden, open_stack, pixel_limit, read_images
+from dtrain.data.zips import open_zip
 
 _RECIPE = 1  # part of a cache's fingerprint: raise it when decoding or resizing gives other pixels
 
@@ -43,7 +43,7 @@ def load_images(
     """
     if channels not in (1, 3) or image_size < 1:
         got = f"image_size {image_size}, channels {channels}"
-        raise ConfigError(f"Unsupported images: got {got}, expected a positive size and 3 or 1 channels.")
+        raise ConfigError(f"unsupported images: got {got}, expected a positive size and 3 or 1 channels")
     if source == "digits":
         return enlarged_digits(image_size, channels)
     path = Path(source)
@@ -59,8 +59,8 @@ def load_images(
 def _check_outside(cache: Path, source: Path) -> None:
     inner, folder = cache.resolve(), source.resolve()
     if inner.is_relative_to(folder) and not is_hidden(inner.relative_to(folder)):
-        message = f"The image folder {source} would take in the cache {cache}, which the next run would read"
-        raise DataError(f"{message} as images: put the output elsewhere.")
+        message = f"the image folder '{source}' would take in the cache '{cache}', which the next run would read"
+        raise DataError(f"{message} as images: put the output elsewhere")
 
 
 def _decoded(source: Path, image_size: int, channels: int, cache: Path, report: Report) -> NDArray[np.uint8]:
@@ -69,28 +69,33 @@ def _decoded(source: Path, image_size: int, channels: int, cache: Path, report: 
     listing = json.dumps([_RECIPE, shape, [asdict(member) for member in members]])
     fingerprint = hashlib.sha256(listing.encode()).hexdigest()
     record = cache.with_name(cache.name + ".json")
-    if not _is_current(cache, record, fingerprint):
+    if not _is_current(cache, record, fingerprint, shape):
         record.unlink(missing_ok=True)  # first: no old record may ever stand beside a new array
-        _write_stack(cache, (fit(image, image_size, channels) for image in read()), shape, report)
-        record.write_text(json.dumps({"fingerprint": fingerprint, "shape": shape}, indent=2) + "\n")
+        digest = _write_stack(cache, (fit(image, image_size, channels) for image in read()), shape, report)
+        write_json(record, {"fingerprint": fingerprint, "shape": shape, "sha256": digest})
     return open_stack(cache) if channels == 3 else open_stack(cache)[..., None]
 
 
-def _is_current(cache: Path, record: Path, fingerprint: str) -> bool:
+def _is_current(cache: Path, record: Path, fingerprint: str, shape: tuple[int, ...]) -> bool:
+    """Whether its record says the same and every byte is as it was written: about a second a gigabyte."""
     try:
-        open_stack(cache)
-        return bool(json.loads(record.read_text())["fingerprint"] == fingerprint)
-    except (DataError, OSError, ValueError, KeyError, TypeError):  # absent, cut short or not ours
+        said, stack = read_json(record), open_stack(cache)
+    except DataError:  # absent, cut short or not ours
         return False
+    stated = said.get("fingerprint") == fingerprint and (*stack.shape, 1)[:4] == shape
+    return stated and said.get("sha256") == sha256(cache)
 
 
-def _write_stack(path: Path, images: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], report: Report) -> None:
+def _write_stack(path: Path, images: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], report: Report) -> str:
+    """Its sha256."""
     npy: Any = np.lib.format  # its functions carry no types
-    with atomic(path) as unfinished, unfinished.open("wb") as file:
-        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for done, image in enumerate(images, 1):
-            file.write(image.tobytes())
-            report("decoding images", done, shape[0])
+    with atomic(path) as unfinished, pixel_limit(MAX_PIXELS):
+        with unfinished.open("wb") as file:
+            npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for done, image in enumerate(images, 1):
+                file.write(image.tobytes())
+                report("decoding images", done, shape[0])
+        return sha256(unfinished)
 
 
 # ---- where the images are -------------------------------------------------------------------------------
@@ -111,7 +116,7 @@ Reader = Callable[[], Iterator[Image.Image]]
 def _folder_members(source: Path) -> tuple[list[_Member], Reader]:
     if source.is_file() and source.suffix.lower() != ".npy":
         expected = "a folder, a .zip of images or a .npy stack; cut one large image with dtrain tiles"
-        raise DataError(f"Unsupported image source: got the file {source}, expected {expected}.")
+        raise DataError(f"unsupported image source: got the file '{source}', expected {expected}")
     files = find_files(source)
     root = source if source.is_dir() else source.parent
     members = [_file_member(path, root) for path in files]
@@ -125,23 +130,6 @@ def _file_member(path: Path, root: Path) -> _Member:
 
 
 def _zip_members(source: Path) -> tuple[list[_Member], Reader]:
-    try:
-        with zipfile.ZipFile(source) as archive:
-            entries = sorted(archive.infolist(), key=lambda entry: entry.filename)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"Cannot read zip file {source}: {error}.") from error
-    images = [entry for entry in entries if _is_image(Path(entry.filename))]
-    if not images:
-        raise DataError(f"No images in zip file {source}: expected names in {', '.join(IMAGE_SUFFIXES)}.")
-    members = [_Member(entry.filename, 1, (entry.file_size, entry.CRC)) for entry in images]
-    return members, lambda: _read_zip(source, images)
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path)
-
-
-def _read_zip(source: Path, entries: Sequence[zipfile.ZipInfo]) -> Iterator[Image.Image]:
-    with zipfile.ZipFile(source) as archive:
-        for entry in entries:
-            yield decode(partial(archive.open, entry), f"{entry.filename} in {source}")
+    found = open_zip(source)
+    members = [_Member(name, 1, stamp) for name, stamp in zip(found.names, found.stamps, strict=True)]
+    return members, lambda: map(found.read, range(len(members)))

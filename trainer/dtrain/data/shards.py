@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.errors import DataError
-from dtrain.data.image_files import decode, is_hidden
+from drun.errors import DataError, door
+from drun.foreign import map_npy, regular
+from dtrain.data.image_files import check_name, is_hidden, read_images
 
 Indices = NDArray[np.int64]
 
@@ -48,13 +47,14 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """Raises DataError if the file is missing, cut short, holds objects, or is not in C order."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(array, np.memmap) or not array.flags.c_contiguous:
-            raise ValueError("expected one array in C order")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"Cannot read the array {path}: {error}.") from error
+    """The file is not kept open.
+
+    Raises:
+        DataError: it is missing, empty, cut short, too long, holds objects, or is not in C order.
+    """
+    array = map_npy(path)
+    if not array.flags.c_contiguous:
+        raise DataError(f"cannot read the array '{path}': it is in Fortran order, expected C order; encode it again")
     return Header(array.shape, array.dtype, array.offset)
 
 
@@ -100,7 +100,7 @@ class Shards:
             header = read_header(path)
             expected = Header((rows, *shape), np.dtype(dtype), header.offset)
             if header != expected:
-                raise DataError(f"Wrong shard {path}: got {header}, expected {expected}; delete it and encode again.")
+                raise DataError(f"wrong shard '{path}': got {header}, expected {expected}; delete it and encode again")
             offsets.append(header.offset)
         return Shards(folder, kind, size, shape, np.dtype(dtype), tuple(offsets))
 
@@ -109,22 +109,20 @@ class Shards:
         shards, rows = np.divmod(indices, self.size)
         for shard in np.unique(shards).tolist():
             path = shard_path(self.folder, self.kind, shard)
-            try:
-                with path.open("rb") as file:
-                    for place in np.flatnonzero(shards == shard).tolist():
-                        _read_into(items[place], file, self.offsets[shard], int(rows[place]))
-            except OSError as error:
-                raise DataError(f"Cannot read shard {path}: {error}; delete it and encode again.") from error
+            advice = "delete it and encode again"
+            with door(f"cannot read the shard '{path}'", DataError, advice), regular(path).open("rb") as file:
+                for place in np.flatnonzero(shards == shard).tolist():
+                    _read_into(items[place], file, self.offsets[shard], int(rows[place]))
         return items
 
     def where(self, index: int) -> str:
-        return f"row {index % self.size} of {shard_path(self.folder, self.kind, index // self.size)}"
+        return f"row {index % self.size} of '{shard_path(self.folder, self.kind, index // self.size)}'"
 
 
 def _read_into(item: NDArray[Any], file: BinaryIO, offset: int, row: int) -> None:
     file.seek(offset + row * item.nbytes)
     if file.readinto(item) != item.nbytes:  # type: ignore[attr-defined]
-        raise OSError("it is cut short")
+        raise ValueError("it is cut short")
 
 
 # ---- one item a file ------------------------------------------------------------------------------------
@@ -157,20 +155,19 @@ class Arrays:
         head = self._head(0)
         for place, index in enumerate(indices.tolist()):
             path = self.names.path(index)
-            try:
-                content = path.read_bytes()
-            except OSError as error:
-                raise DataError(f"Cannot read {path}: {error.strerror or error}.") from error
+            with door(f"cannot read the array '{path}'"):
+                content = regular(path).read_bytes()
             if content[: len(head)] != head or len(content) != len(head) + items[place].nbytes:
-                raise DataError(f"Wrong array {path}: expected {self.header}, as in {self.names.path(0)}.")
+                raise DataError(f"wrong array '{path}': expected {self.header}, as in '{self.names.path(0)}'")
             items[place] = np.frombuffer(content, self.header.dtype, offset=len(head)).reshape(self.header.shape)
         return items
 
     def where(self, index: int) -> str:
-        return str(self.names.path(index))
+        return f"'{self.names.path(index)}'"
 
     def _head(self, index: int) -> bytes:
-        with self.names.path(index).open("rb") as file:
+        path = self.names.path(index)
+        with door(f"cannot read the array '{path}'"), regular(path).open("rb") as file:
             return file.read(self.header.offset)
 
 
@@ -185,15 +182,15 @@ class Pictures:
         items = np.empty((len(indices), self.image_size, self.image_size, 3), np.uint8)
         for place, index in enumerate(indices.tolist()):
             path = self.names.path(index)
-            image = decode(partial(path.open, "rb"), str(path))
+            image = next(read_images(path))
             if image.size != (self.image_size, self.image_size):
                 got, expected = f"{image.width}x{image.height}", f"{self.image_size}x{self.image_size}"
-                raise DataError(f"Wrong image {path}: got {got} pixels, expected {expected}, as its latent has.")
+                raise DataError(f"wrong image '{path}': got {got} pixels, expected {expected}, as its latent has")
             items[place] = np.asarray(image.convert("RGB"))
         return items
 
     def where(self, index: int) -> str:
-        return str(self.names.path(index))
+        return f"'{self.names.path(index)}'"
 
 
 # ---- what is in a folder --------------------------------------------------------------------------------
@@ -202,18 +199,23 @@ Listing = dict[str, tuple[int, int]]
 
 
 def scan(folder: Path, suffixes: tuple[str, ...]) -> Listing:
-    """Files below `folder` by their relative path, with size (bytes) and time (ns); no hidden ones. One pass."""
+    """Files below `folder` by their relative path, with size (bytes) and time (ns); no hidden ones. One pass.
+
+    Raises:
+        DataError: a folder or file that cannot be looked at, or whose name is not UTF-8.
+    """
     found: Listing = {}
     pending = [(folder, "")]
     while pending:
         place, prefix = pending.pop()
-        with os.scandir(place) as entries:
+        with door(f"cannot look through '{place}'", DataError, "repair or remove it"), os.scandir(place) as entries:
             for entry in entries:
                 if is_hidden(Path(entry.name)):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     pending.append((Path(entry.path), f"{prefix}{entry.name}/"))
                 elif entry.name.lower().endswith(suffixes):
+                    check_name(prefix + entry.name, folder)
                     stat = entry.stat()
                     found[prefix + entry.name] = (stat.st_size, stat.st_mtime_ns)
     return found

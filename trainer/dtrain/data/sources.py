@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from PIL import Image
 
-from drun.errors import DataError
-from dtrain.data.image_files import IMAGE_SUFFIXES, decode, find_files, is_hidden
-from dtrain.data.latents import LABELS, read_labels
+from drun.errors import DataError, door
+from drun.foreign import regular
+from dtrain.data.image_files import find_files, read_images
+from dtrain.data.labels import LABELS, read_labels
 from dtrain.data.shards import fingerprint
+from dtrain.data.zips import open_zip
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def open_source(path: Path) -> Source:
     if path.suffix.lower() == ".zip":
         return _open_zip(path)
     if path.is_file():
-        raise DataError(f"Cannot encode the file {path}: expected a folder or a .zip of images.")
+        raise DataError(f"cannot encode the file '{path}': expected a folder or a .zip of images")
     return _open_folder(path)
 
 
@@ -48,39 +48,25 @@ def _open_folder(root: Path) -> Source:
     files = find_files(root)
     stacks = [file for file in files if file.suffix.lower() == ".npy"]
     if stacks:
-        raise DataError(f"Cannot encode the stack {stacks[0]}: expected image files, which have names; save it as PNG.")
-    stats = {file.relative_to(root).as_posix(): file.stat() for file in files}
-    names, labels = list(stats), root / LABELS
+        expected = "expected image files, which have names; save it as PNG"
+        raise DataError(f"cannot encode the stack '{stacks[0]}': {expected}")
+    names, labels = [file.relative_to(root).as_posix() for file in files], root / LABELS
+    with door(f"cannot look at the images in '{root}'"):
+        stats = {name: (root / name).stat() for name in names}
+        label_file = regular(labels).read_bytes() if labels.exists() else None
     return Source(
         path=root,
         names=names,
         fingerprint=fingerprint({name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}),
-        label_file=labels.read_bytes() if labels.is_file() else None,
-        read=lambda i: decode(partial((root / names[i]).open, "rb"), str(root / names[i])),
+        label_file=label_file,
+        read=lambda i: next(read_images(root / names[i])),
     )
 
 
 def _open_zip(path: Path) -> Source:
-    try:
-        archive = zipfile.ZipFile(path)  # stays open: its directory is long, and threads may share it
-        label_file = archive.read(LABELS) if LABELS in archive.namelist() else None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"Cannot read zip file {path}: {error}.") from error
-    entries = [entry for entry in archive.infolist() if _is_image(Path(entry.filename))]
-    if not entries:
-        raise DataError(f"No images in zip file {path}: expected names in {', '.join(IMAGE_SUFFIXES)}.")
-    entries.sort(key=lambda entry: entry.filename)
-    return Source(
-        path=path,
-        names=[entry.filename for entry in entries],
-        fingerprint=fingerprint({entry.filename: (entry.file_size, entry.CRC) for entry in entries}),
-        label_file=label_file,
-        read=lambda i: decode(partial(archive.open, entries[i]), f"{entries[i].filename} in {path}"),
-    )
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path)
+    found = open_zip(path)
+    stamps = dict(zip(found.names, found.stamps, strict=True))
+    return Source(path, found.names, fingerprint(stamps), found.label_file, found.read)
 
 
 def find_labels(source: Source) -> tuple[list[int] | None, list[str] | None]:
@@ -90,7 +76,7 @@ def find_labels(source: Source) -> tuple[list[int] | None, list[str] | None]:
     sorted order, if every image is in one. Raises DataError as `read_labels` does.
     """
     if source.label_file is not None:
-        return read_labels(source.label_file, source.names, f"{LABELS} of {source.path}"), None
+        return read_labels(source.label_file, source.names, f"{LABELS} of '{source.path}'"), None
     if not all("/" in name for name in source.names):
         return None, None
     tops = [name.partition("/")[0] for name in source.names]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
@@ -14,8 +12,8 @@ from PIL import Image
 
 from drun.console import Report, silent
 from drun.errors import ConfigError, DataError
-from drun.files import atomic_folder
-from dtrain.data.image_files import find_files, read_images
+from drun.files import atomic_folder, write_json
+from dtrain.data.image_files import MAX_PIXELS_TO_CUT, find_files, pixel_limit, read_images
 
 TRAIN, HOLDOUT = "train", "holdout"
 
@@ -56,7 +54,7 @@ def cut_tiles(
     """Cut images into PNG tiles: out/train/*.png, out/holdout/*.png and the record out/tiles.json.
 
     source: a folder (searched recursively), an image file, or a uint8 .npy stack (N, H, W) or (N, H, W, 3).
-        Images of any size, one of them at a time in memory.
+        Images of up to MAX_PIXELS_TO_CUT pixels, one of them at a time in memory: at most 4 GB, for a moment 8.
     out: the folder to make; it appears only when everything is written.
     size: side of a tile, pixels.
     overlap: pixels that neighbouring tiles share. Tiles start at the top left; what is left over at the
@@ -75,7 +73,7 @@ def cut_tiles(
     _check_settings(size, overlap, holdout, min_std)
     source, out = Path(source), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"Output {out} exists and is not an empty folder: choose a new one or remove it.")
+        raise DataError(f"the output '{out}' exists and is not an empty folder: choose a new one or remove it")
     sources = [_Source(path) for path in find_files(source)]
     with atomic_folder(out) as folder:
         (folder / TRAIN).mkdir()
@@ -88,18 +86,18 @@ def cut_tiles(
         root = source if source.is_dir() else source.parent
         rows = [_row(source, root) for source in sources]
         record = {"settings": settings, "counts": asdict(summary), "sources": rows}
-        (folder / "tiles.json").write_text(json.dumps(record, indent=2) + "\n")
+        write_json(folder / "tiles.json", record)
     return summary
 
 
 def _check_settings(size: int, overlap: int, holdout: float, min_std: float) -> None:
     if size < 1 or not 0 <= overlap < size:
         got = f"size {size}, overlap {overlap}"
-        raise ConfigError(f"Tiles do not advance: got {got}, expected 0 <= overlap < size.")
+        raise ConfigError(f"tiles do not advance: got {got}, expected 0 <= overlap < size")
     if not 0 <= holdout < 1:
-        raise ConfigError(f"holdout is a share of the files: got {holdout}, expected 0 <= holdout < 1.")
-    if min_std < 0:
-        raise ConfigError(f"min_std is a standard deviation: got {min_std}, expected at least 0 grey levels.")
+        raise ConfigError(f"holdout is a share of the files: got {holdout}, expected 0 <= holdout < 1")
+    if not min_std >= 0:  # NaN is not
+        raise ConfigError(f"min_std is a standard deviation: got {min_std}, expected at least 0 grey levels")
 
 
 # ---- cutting --------------------------------------------------------------------------------------------
@@ -107,7 +105,7 @@ def _check_settings(size: int, overlap: int, holdout: float, min_std: float) -> 
 
 def _cut_all(sources: list[_Source], folder: Path, size: int, stride: int, min_std: float, report: Report) -> None:
     labels: set[str] = set()
-    with _no_pixel_limit():
+    with pixel_limit(MAX_PIXELS_TO_CUT):
         for done, source in enumerate(sources, 1):
             for name, image in _named_images(source.path):
                 _cut(image, _unique(name, labels), source, folder, size, stride, min_std)
@@ -116,18 +114,8 @@ def _cut_all(sources: list[_Source], folder: Path, size: int, stride: int, min_s
 
 def _named_images(path: Path) -> Iterator[tuple[str, Image.Image]]:
     is_stack = path.suffix.lower() == ".npy"
-    for frame, image in enumerate(read_images(path)):
+    for frame, image in enumerate(read_images(path, MAX_PIXELS_TO_CUT)):
         yield (f"{path.stem}-{frame:06d}" if is_stack else path.stem), image
-
-
-@contextmanager
-def _no_pixel_limit() -> Iterator[None]:
-    """Pillow's guard against tiny files that decode to huge images is for strangers' files, not one's own."""
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _unique(name: str, taken: set[str]) -> str:
@@ -160,8 +148,8 @@ def _check_any_tiles(path: Path, sources: list[_Source], size: int, min_std: flo
         return
     num_small, num_blank = sum(s.num_too_small for s in sources), sum(s.num_blank for s in sources)
     raise DataError(
-        f"No tile left of {path}: images smaller than {size}x{size} pixels: {num_small}, blank tiles "
-        f"(standard deviation below {min_std} grey levels): {num_blank}; lower the size or min_std."
+        f"no tile left of '{path}': images smaller than {size}x{size} pixels: {num_small}, blank tiles "
+        f"(standard deviation below {min_std} grey levels): {num_blank}; lower the size or min_std"
     )
 
 

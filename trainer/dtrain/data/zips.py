@@ -1,0 +1,66 @@
+"""The images in a .zip, read where they are: nothing is unpacked to the disk."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from drun.errors import DataError, door
+from drun.foreign import FREE_EXPANSION_BYTES, MAX_EXPANSION, regular
+from dtrain.data.image_files import IMAGE_SUFFIXES, check_name, decode, is_hidden
+from dtrain.data.labels import LABELS
+
+
+@dataclass(frozen=True)
+class Zip:
+    """names: of the images, sorted. stamps: size in bytes and CRC-32 of each. label_file: content of its dataset.json.
+
+    read: image number i, as `decode` gives it; any thread may call it. It raises DataError naming the image.
+    """
+
+    names: list[str]
+    stamps: list[tuple[int, int]]
+    label_file: bytes | None
+    read: Callable[[int], Image.Image]
+
+
+def open_zip(path: Path) -> Zip:
+    """The directory of a .zip of images, which stays open.
+
+    Raises:
+        DataError: it is missing, damaged, holds no images, or two of one name.
+    """
+    with door(f"cannot read the zip file '{path}'"):
+        archive = zipfile.ZipFile(regular(path))  # stays open: its directory is long, and threads may share it
+        members = [member for member in archive.infolist() if member.filename == LABELS or _is_image(member)]
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("two of its members have one name")
+        images = sorted((m for m in members if m.filename != LABELS), key=lambda member: member.filename)
+        labels = [_content(archive, member).getvalue() for member in members if member.filename == LABELS]
+    if not images:
+        raise DataError(f"no images in the zip file '{path}': expected names in {', '.join(IMAGE_SUFFIXES)}")
+    for member in images:
+        check_name(member.filename, path)
+    return Zip(
+        names=[member.filename for member in images],
+        stamps=[(member.file_size, member.CRC) for member in images],
+        label_file=labels[0] if labels else None,
+        read=lambda i: decode(lambda: _content(archive, images[i]), f"{images[i].filename}' in '{path}"),
+    )
+
+
+def _is_image(member: zipfile.ZipInfo) -> bool:
+    path = Path(member.filename)
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path) and not member.is_dir()
+
+
+def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BytesIO:
+    """All of a member, in memory: only at its end the checksum is compared, and going back in it would start anew."""
+    if member.file_size > max(FREE_EXPANSION_BYTES, MAX_EXPANSION * member.compress_size):
+        raise ValueError(f"its {member.compress_size:,} bytes expand to {member.file_size:,}")
+    return BytesIO(archive.read(member))
