@@ -9,7 +9,7 @@ import numpy as np
 from drun.console import say
 from drun.errors import ConfigError
 from dtrain.models import vae
-from dtrain.published import Denoiser
+from dtrain.published import LATENT, Denoiser
 
 #: By how much a VAE's scale and bias may differ from the checkpoint's: written decimals are rounded.
 SCALE_TOLERANCE = 1e-6
@@ -26,7 +26,8 @@ def find_decoder(denoiser: Denoiser, choice: str) -> ImageDecoder | None:
 
     Args:
         choice: `auto` (the VAE that the checkpoint names; if it cannot be loaded, this is said), `none`, or a name or
-            folder as `dtrain.models.vae.load` takes it.
+            folder as `dtrain.models.vae.load` takes it. With `auto` only the VAE of the published checkpoints is
+            fetched from the hub: another name is whatever somebody wrote into a file.
 
     Raises:
         ConfigError: a VAE that cannot be loaded though asked for, that does not fit the model, or for a pixel model.
@@ -39,11 +40,11 @@ def find_decoder(denoiser: Denoiser, choice: str) -> ImageDecoder | None:
         return None
     name = denoiser.latent["vae"] if choice == "auto" else choice
     try:
-        loaded = vae.load(name)
+        loaded = vae.load(name, fetch=choice != "auto" or name == LATENT["vae"])
     except ConfigError as error:
         if choice != "auto":
             raise
-        say(f"no decoder, so drun will write latents only; to add it, export again with --vae DIR ({error})")
+        say(f"no decoder, so drun will write latents only; to add it, export again with --vae NAME_OR_DIR ({error})")
         return None
     _check(denoiser, loaded)
     height, width = (side * loaded.downsampling for side in denoiser.image_shape[1:])

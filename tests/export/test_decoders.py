@@ -197,8 +197,28 @@ def test_auto_goes_on_without_it_and_says_why(sit: Denoiser, capsys: pytest.Capt
     assert find_decoder(describe_latents(sit, "nowhere"), "auto") is None
     (line,) = capsys.readouterr().out.splitlines()
     assert "drun will write latents only" in line
-    assert "Unknown VAE 'nowhere'" in line
-    assert "--vae DIR" in line
+    assert "unknown VAE 'nowhere'" in line
+    assert "--vae NAME_OR_DIR" in line
+
+
+def test_a_hub_name_in_a_checkpoint_is_fetched_only_when_the_user_repeats_it(
+    sit: Denoiser, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[str]()
+
+    def reach() -> None:
+        asked.append("")
+        raise OSError("no network")
+
+    monkeypatch.setattr("dtrain.hub.reach", reach)
+    assert find_decoder(describe_latents(sit, "owner/name"), "auto") is None
+    assert "and what a file names is not fetched unasked: repeat it by --vae owner/name" in capsys.readouterr().out
+    assert not asked
+    with pytest.raises(ConfigError, match="cannot get 'owner/name' from the Hugging Face hub: no network; check the"):
+        find_decoder(describe_latents(sit, "owner/name"), "owner/name")
+    assert len(asked) == 1
+    assert find_decoder(describe_latents(sit, published.LATENT["vae"]), "auto") is None  # as published: ours to ask for
+    assert len(asked) == 2
 
 
 def test_auto_goes_on_without_diffusers(
@@ -247,6 +267,6 @@ def test_rounding_of_the_scale_is_forgiven(sit: Denoiser, tiny_vae: Path) -> Non
 
 
 def test_a_vae_that_was_asked_for_must_load(sit_checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="Unknown VAE 'nowhere'"):
+    with pytest.raises(ConfigError, match="unknown VAE 'nowhere'"):
         commands.export("onnx", sit_checkpoint, tmp_path / "b", "1..8", "ema", ["num_heads=2"], 2, "nowhere")
     assert not list(tmp_path.iterdir())

@@ -220,12 +220,12 @@ def refuses(name: str | Path, message: str) -> None:
 def test_no_such_vae(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
-    refuses(tmp_path / "missing", "Unknown VAE .*missing': no such folder, and not a name such as owner/name")
-    refuses("vae", "Unknown VAE 'vae'")
+    refuses(tmp_path / "missing", "unknown VAE .*missing': no such folder, and not a name such as owner/name")
+    refuses("vae", "unknown VAE 'vae'")
     (tmp_path / "empty").mkdir()
-    refuses(tmp_path / "empty", "Cannot load the VAE .*config.json.*; give a folder that holds its config.json")
+    refuses(tmp_path / "empty", "cannot read .*config.json.*; give a folder that holds its config.json")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    refuses("nobody/no-such-vae", "'nobody/no-such-vae': .*; check the name and the connection, or give a folder")
+    refuses("nobody/no-such-vae", "'nobody/no-such-vae' .*; check the name and the connection, or give a folder")
 
 
 def test_damaged_vae(edited: Callable[..., Path]) -> None:
@@ -233,12 +233,24 @@ def test_damaged_vae(edited: Callable[..., Path]) -> None:
     extra = {"stray": torch.zeros(1)}
     refuses(edited(lambda tensors: tensors.update(extra)), "got unexpected weights stray; expected an AutoencoderKL")
     other = {"stray": torch.zeros(1), "quant_conv.bias": torch.zeros(5)}
-    refuses(edited(lambda tensors: tensors.update(other)), "Cannot load the VAE .*quant_conv.bias expected shape")
+    refuses(edited(lambda tensors: tensors.update(other)), "cannot load the VAE .*quant_conv.bias expected shape")
     path = edited()
     (path / WEIGHTS).write_bytes((path / WEIGHTS).read_bytes()[:5000])
-    refuses(path, "Cannot load the VAE .*; give a folder")
+    refuses(path, "cannot load the VAE .*; give a folder")
     (path / "config.json").write_text("{")
-    refuses(path, "Cannot load the VAE .*not a valid JSON file; give a folder")
+    refuses(path, "cannot read .*config.json.*; give a folder")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"latents_std": [0.0] * 4}, {"latents_std": [1.0] * 3}, {"latents_mean": [1.0, 2.0]}, {"scaling_factor": "x"},
+        {"scaling_factor": None}, {"latent_channels": 60_000}, {"layers_per_block": 10**6}, {"norm_num_groups": 0},
+        {"block_out_channels": []}, {"scaling_factor": 10**400}, {"act_fn": "evil"}, {"shift_factor": 1e308},
+    ],
+)  # fmt: skip
+def test_wrong_configurations(edited: Callable[..., Path], change: dict[str, Any]) -> None:
+    refuses(edited(**change), "VAE '.*edited'")
 
 
 def test_vae_of_other_channels(tmp_path: Path) -> None:
@@ -257,7 +269,7 @@ class Trap:
 def test_pickled_code_is_not_run(folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "config.json", tmp_path)
     torch.save({"quant_conv.bias": Trap(tmp_path / "sprung")}, tmp_path / "diffusion_pytorch_model.bin")
-    refuses(tmp_path, "Cannot load the VAE")
+    refuses(tmp_path, "cannot load the VAE")
     assert not (tmp_path / "sprung").exists()
     pickle.loads(pickle.dumps(Trap(tmp_path / "sprung")))
     assert (tmp_path / "sprung").exists()  # it would have

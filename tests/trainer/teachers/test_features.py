@@ -12,7 +12,7 @@ from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
 from dtrain.models.vit import ViT
 from dtrain.teachers import Teacher
-from dtrain.teachers.cache import ensure_features, open_features, write_features
+from dtrain.teachers.cache import Features, ensure_features, open_features, write_features
 
 CPU = torch.device("cpu")
 TINY = {
@@ -39,6 +39,10 @@ def make_teacher(folder: Path, seed: int = 0, brightest: float = 0.0, gain: floa
     return teachers.load(str(checkpoint.save(Checkpoint(recipe, 1, state, state, {}), folder, 1)), 16, CPU)
 
 
+def everything(features: Features) -> NDArray[np.float16]:
+    return features.read(np.arange(len(features)))
+
+
 @pytest.fixture
 def teacher(tmp_path: Path) -> Teacher:
     return make_teacher(tmp_path / "teacher")
@@ -56,11 +60,12 @@ def test_the_file_holds_the_features_of_every_image(
     stack = np.load(tmp_path / "images.npy", mmap_mode="r")  # read-only, as the training data is
     reports: list[tuple[str, int, int]] = []
     write_features(stack, teacher, tmp_path / "f.npy", "data", 4, lambda *args: reports.append(args))
-    features = open_features(tmp_path / "f.npy", teacher, "data")
-    assert isinstance(features, np.memmap)
+    opened = open_features(tmp_path / "f.npy", teacher, "data")
+    assert opened is not None
+    assert isinstance(opened.array, np.memmap)
+    features = opened.read(np.arange(11))
     assert features.dtype == np.float16
     assert features.shape == (11, 16, 16)
-    assert not features.flags.writeable
     np.testing.assert_allclose(features, teacher(torch.from_numpy(images)).numpy(), atol=4e-3)
     assert np.abs(features).max() > 0.5
     assert reports == [("teacher features", done, 11) for done in (4, 8, 11)]
@@ -69,9 +74,9 @@ def test_the_file_holds_the_features_of_every_image(
 
 def test_current_features_are_used_again(tmp_path: Path, teacher: Teacher, images: NDArray[np.uint8]) -> None:
     path, reports = tmp_path / "f.npy", list[object]()
-    first = np.array(ensure_features(images, teacher, path, "data", 4, lambda *args: reports.append(args)))
+    first = everything(ensure_features(images, teacher, path, "data", 4, lambda *args: reports.append(args)))
     written = path.stat().st_mtime_ns
-    again = ensure_features(images, teacher, path, "data", 3, lambda *args: reports.append(args))
+    again = everything(ensure_features(images, teacher, path, "data", 3, lambda *args: reports.append(args)))
     assert path.stat().st_mtime_ns == written
     assert len(reports) == 3
     np.testing.assert_array_equal(again, first)
@@ -82,33 +87,54 @@ def test_features_of_another_teacher_or_other_data_are_not_used(
 ) -> None:
     path, other = tmp_path / "f.npy", make_teacher(tmp_path / "other", seed=1)
     assert open_features(path, teacher, "data") is None
-    first = np.array(ensure_features(images, teacher, path, "data", 4))
+    first = everything(ensure_features(images, teacher, path, "data", 4))
     assert open_features(path, other, "data") is None
     assert open_features(path, teacher, "other data") is None
-    second = ensure_features(images, other, path, "data", 4)
+    second = everything(ensure_features(images, other, path, "data", 4))
     np.testing.assert_allclose(second, other(torch.from_numpy(images)).numpy(), atol=4e-3)
     assert np.abs(second - first).max() > 0.1
     assert open_features(path, teacher, "data") is None
     assert len(ensure_features(images[:5], other, path, "data", 4)) == 5  # a fingerprint that the caller forgot
 
 
-@pytest.mark.parametrize("damage", ["array", "record", "type", "no record", "no array"])
+@pytest.mark.parametrize("damage", ["array", "record", "type", "no record", "no array", "nested", "half", "negative"])
 def test_damaged_features_are_computed_again(
     tmp_path: Path, teacher: Teacher, images: NDArray[np.uint8], damage: str
 ) -> None:
     path, record = tmp_path / "f.npy", tmp_path / "f.npy.json"
-    expected = np.array(ensure_features(images, teacher, path, "data", 4))
+    expected = everything(ensure_features(images, teacher, path, "data", 4))
     if damage == "array":
         path.write_bytes(path.read_bytes()[:-100])
     elif damage == "type":
         np.save(path, np.zeros((11, 16, 16), np.float32))
     elif damage == "record":
         record.write_text(record.read_text()[:20])
+    elif damage == "nested":
+        record.write_text("[" * 100_000)
+    elif damage in ("half", "negative"):
+        told = json.loads(record.read_text())
+        told["crc32"] = told["crc32"][:5] if damage == "half" else [-1] * 11
+        record.write_text(json.dumps(told))
     else:
         (record if damage == "no record" else path).unlink()
     assert open_features(path, teacher, "data") is None
-    np.testing.assert_array_equal(ensure_features(images, teacher, path, "data", 4), expected)
+    np.testing.assert_array_equal(everything(ensure_features(images, teacher, path, "data", 4)), expected)
     assert json.loads(record.read_text())["shape"] == [11, 16, 16]
+
+
+@pytest.mark.parametrize("value", [b"\x00\x7e", b"\x01\x00"])
+def test_damaged_bytes_are_not_believed(
+    tmp_path: Path, teacher: Teacher, images: NDArray[np.uint8], value: bytes
+) -> None:
+    path = tmp_path / "f.npy"
+    ensure_features(images, teacher, path, "data", 4)
+    with path.open("r+b") as file:  # a NaN, or a number that is nearly 0
+        file.seek(-(16 * 16 * 2 * 3 + 64), 2)
+        file.write(value)
+    features = ensure_features(images, teacher, path, "data", 4)
+    assert np.isfinite(features.read(np.array([0, 1, 8, 10, 0]))).all()
+    with pytest.raises(DataError, match=r"features of image 7 in '.*f\.npy' are damaged: delete it and run again"):
+        features.read(np.array([1, 7]))
 
 
 def test_features_that_are_not_finite_name_the_first_image(tmp_path: Path) -> None:

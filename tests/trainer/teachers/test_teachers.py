@@ -545,11 +545,26 @@ def test_folders_of_another_class_or_damaged_are_refused(tmp_path: Path) -> None
     with pytest.raises(CheckpointError, match=r"do not fit: .*model\.safetensors"):
         teachers.load(spec, 256, CPU)
     (folder / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"config\.json' is not JSON"):
+    with pytest.raises(CheckpointError, match=r"cannot read .*config\.json'"):
         teachers.load(spec, 256, CPU)
     (folder / "config.json").unlink()
     with pytest.raises(CheckpointError, match="was not written by save_pretrained"):
         teachers.load(spec, 256, CPU)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"hidden_size": 60_000}, {"num_hidden_layers": 5000}, {"mlp_ratio": 1_000_000}, {"image_size": 10**9},
+        {"hidden_size": "x"}, {"hidden_act": "evil"}, {"patch_size": 0}, {"hidden_size": 10**30},
+    ],
+)  # fmt: skip
+def test_a_configuration_that_no_machine_holds_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    save(perturb(dinov2()), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(CheckpointError, match=r"the weights in '.*' do not fit: .+; copy it again"):
+        teachers.load(f"dinov2-vit-s={tmp_path}", 256, CPU)
 
 
 def test_networks_of_another_patch_or_unresampled_image_size_are_refused(tmp_path: Path) -> None:
@@ -598,10 +613,16 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_cannot_be_downloaded_asks_for_a_local_copy(offline: Path) -> None:
-    for spec, repository in (("dinov2-vit-b", "facebook/dinov2-base"), ("clip-vit-l=some/mirror", "some/mirror")):
-        name = spec.partition("=")[0]
-        with pytest.raises(CheckpointError, match=rf"cannot download '{repository}' .*local copy by {name}=FOLDER"):
-            teachers.load(spec, 256, CPU)
+    message = "cannot get 'facebook/dinov2-base' .*: HF_HUB_OFFLINE .*; give a local copy by dinov2-vit-b=FOLDER"
+    with pytest.raises(CheckpointError, match=message):
+        teachers.load("dinov2-vit-b", 256, CPU)
+
+
+def test_a_repository_that_a_recipe_names_is_not_fetched(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dtrain.hub.reach", lambda: pytest.fail("the network was asked"))
+    message = "not fetched unasked: fetch it by hf download some/mirror, or give a local copy by clip-vit-l=FOLDER"
+    with pytest.raises(CheckpointError, match=message):
+        teachers.load("clip-vit-l=some/mirror", 256, CPU)
 
 
 @pytest.mark.parametrize("name", ["dinov2-vit-b", "mocov3-vit-b"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,20 +13,30 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drun.errors import ConfigError
+from drun.errors import ConfigError, door
+from drun.foreign import read_json
+from dtrain import hub
 
 INSTALL = "install it with: pip install 'dexport[latents]'"
+#: The file of weights, best first: safetensors hold no code.
+WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
+_FOLDER = f"a folder that holds its config.json and {WEIGHTS[0]}"
+#: Of the numbers and the lists in a config.json, far above those of any VAE.
+_LARGEST, _LONGEST, _LIMITS = 1 << 16, 256, {"layers_per_block": 16, "latent_channels": 1024}
 
 
-def load(name_or_dir: str, device: torch.device | str = "cpu") -> Vae:
+def load(name_or_dir: str, device: torch.device | str = "cpu", fetch: bool = True) -> Vae:
     """A pretrained `AutoencoderKL` of diffusers, frozen, in eval mode and float32.
 
-    name_or_dir: a folder with config.json and diffusion_pytorch_model.safetensors (or .bin, of which only tensors are
-        read), or `owner/name` on the Hugging Face Hub, such as stabilityai/sd-vae-ft-ema, which is downloaded once.
-        Code that comes with a model is never run.
+    Args:
+        name_or_dir: a folder with config.json and diffusion_pytorch_model.safetensors (or .bin, of which only tensors
+            are read), or `owner/name` on the Hugging Face Hub, such as stabilityai/sd-vae-ft-ema. Code that comes with
+            a model is never run.
+        fetch: whether such a name is downloaded, once. Not where a file of anybody gave it.
 
     Raises:
         ConfigError: diffusers is not installed, the model cannot be read or reached, or is no VAE of RGB images.
@@ -35,27 +44,49 @@ def load(name_or_dir: str, device: torch.device | str = "cpu") -> Vae:
     try:
         autoencoder = import_module("diffusers").AutoencoderKL
     except ImportError as error:
-        raise ConfigError(f"The VAE needs diffusers, which cannot be imported ({error}): {INSTALL}.") from error
-    is_folder = Path(name_or_dir).is_dir()
-    if not is_folder and not re.fullmatch(r"[\w.-]*\w[\w.-]*/[\w.-]+", name_or_dir):
-        raise ConfigError(f"Unknown VAE '{name_or_dir}': no such folder, and not a name such as owner/name.")
+        raise ConfigError(f"the VAE needs diffusers, which cannot be imported ({error}): {INSTALL}") from error
+    with door(f"cannot load the VAE '{name_or_dir}'", ConfigError, f"give {_FOLDER}"):
+        folder = _folder(name_or_dir, fetch)
+        _check_config(folder)
+        with _quiet():
+            model, info = autoencoder.from_pretrained(
+                folder, torch_dtype=torch.float32, local_files_only=True, output_loading_info=True
+            )
+        _check(model, info, name_or_dir)
+        return Vae(model.requires_grad_(False).eval().to(device), name_or_dir)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """diffusers calls its own dependencies in outdated ways, and prints what it raises."""
+    log = import_module("diffusers").utils.logging
+    verbosity = log.get_verbosity()
+    log.set_verbosity(log.CRITICAL)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # diffusers calls its own dependencies in outdated ways
-            model, info = autoencoder.from_pretrained(
-                name_or_dir, torch_dtype=torch.float32, local_files_only=is_folder, output_loading_info=True
-            )
-    except Exception as error:  # OSError, ValueError, RuntimeError, TypeError, ...: whatever the files make it raise
-        advice = "give a folder that holds its config.json and diffusion_pytorch_model.safetensors"
-        if not is_folder:
-            advice = f"check the name and the connection, or {advice}"
-        raise ConfigError(f"Cannot load the VAE '{name_or_dir}': {_one_line(error)}; {advice}.") from error
-    _check(model, info, name_or_dir)
-    return Vae(model.requires_grad_(False).eval().to(device), name_or_dir)
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(verbosity)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300].rstrip(" .") or type(error).__name__
+def _folder(name_or_dir: str, fetch: bool) -> Path:
+    if Path(name_or_dir).is_dir():
+        return Path(name_or_dir)
+    if not hub.is_name(name_or_dir):
+        raise ConfigError(f"unknown VAE '{name_or_dir}': no such folder, and not a name such as owner/name")
+    advice = f"check the name and the connection, or give {_FOLDER}" if fetch else f"repeat it by --vae {name_or_dir}"
+    return hub.folder(name_or_dir, WEIGHTS, fetch, ConfigError, advice)
+
+
+def _check_config(folder: Path) -> None:
+    """Refuse numbers that would build a network which no machine holds, before its weights could contradict."""
+    config = read_json(folder / "config.json", ConfigError, f"give {_FOLDER}")
+    for key, value in config.items():
+        numbers = value if isinstance(value, list) else [value]
+        limit = _LIMITS.get(key, _LARGEST)
+        if len(numbers) > _LONGEST or any(isinstance(number, int) and abs(number) > limit for number in numbers):
+            raise ValueError(f"its {key} {value!r} is out of range")
 
 
 def _check(model: Any, info: dict[str, Any], name: str) -> None:
@@ -64,10 +95,10 @@ def _check(model: Any, info: dict[str, Any], name: str) -> None:
     if wrong:
         kind, keys = next(iter(wrong.items()))
         got = f"{kind.removesuffix('_keys')} weights {', '.join(map(str, sorted(keys)[:3]))}"
-        raise ConfigError(f"The VAE '{name}' does not fit its config.json: got {got}; expected an AutoencoderKL.")
+        raise ConfigError(f"the VAE '{name}' does not fit its config.json: got {got}; expected an AutoencoderKL")
     channels = (model.config.in_channels, model.config.out_channels)
     if channels != (3, 3):
-        raise ConfigError(f"The VAE '{name}' has {channels} image channels, expected 3 in and 3 out.")
+        raise ConfigError(f"the VAE '{name}' has {channels} image channels, expected 3 in and 3 out")
 
 
 class Vae:
@@ -88,6 +119,9 @@ class Vae:
         shift = config.shift_factor or 0.0
         self.scale = tuple(float(config.scaling_factor / std) for std in stds)
         self.bias = tuple((0.0 - shift - mean) * scale for mean, scale in zip(means, self.scale, strict=True))
+        right = min(self.scale) > 0 and np.abs([self.scale, self.bias]).max() <= np.finfo(np.float32).max  # NaN is not
+        if len(means) != self.latent_channels or not right:
+            raise ValueError(f"got scale {self.scale} and bias {self.bias}, expected {self.latent_channels} numbers")
 
     @cached_property
     def fingerprint(self) -> str:

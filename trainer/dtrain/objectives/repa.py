@@ -90,7 +90,7 @@ class Objective(Plain):
         self.distance, self.temperature = SIMILARITIES[similarity], temperature
         self.projector, self.projector_width, self.spatial_norm = projector, projector_width, spatial_norm
         self.cache = Path(cache) if cache else None
-        self.cached: list[NDArray[Any]] = []
+        self.cached: list[feature_cache.Features] = []
         self.checked = False
 
     def aligns(self, step: int) -> bool:
@@ -156,7 +156,7 @@ class Objective(Plain):
             return torch.stack([self.distance(tokens.float(), each, self.temperature) for tokens, each in pairs]).mean()
 
     def features(self, indices: NDArray[np.int64], step: int) -> list[NDArray[Any]]:
-        return [cached[indices] for cached in self.cached] if self.aligns(step) else []
+        return [cached.read(indices) for cached in self.cached] if self.aligns(step) else []
 
     def seen(self, batch: Batch) -> list[Tensor]:
         """What each teacher sees: (N, T, D).

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,40 @@ from torch import Tensor
 from drun.console import Report, silent
 from drun.errors import DataError
 from drun.files import atomic, write_json
+from drun.foreign import map_npy, read_json
 from dtrain.teachers import Teacher
 
-_RECIPE = 1  # part of a cache's fingerprint: raise it when features are kept in another way
+_RECIPE = 2  # part of a cache's fingerprint: raise it when features are kept in another way
 _LARGEST = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a teacher saw in N images: read from disk when asked for, and every image's checksum is compared then.
+
+    That takes half a second a gigabyte and no time at the start, when a whole check would read hundreds of gigabytes.
+
+    path: of the array float16 (N, num_tokens, dim). checksums: CRC-32 of each image, uint32 (N,).
+    """
+
+    path: Path
+    array: NDArray[np.float16]
+    checksums: NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Of the images `indices`, int64 (n,) in 0..N - 1: float16 (n, num_tokens, dim), in memory.
+
+        Raises:
+            DataError: they are not what was written.
+        """
+        chosen = np.ascontiguousarray(self.array[indices])
+        for index, features in zip(indices.tolist(), chosen, strict=True):
+            if zlib.crc32(features) != self.checksums[index]:
+                raise DataError(f"the features of image {index} in '{self.path}' are damaged: delete it and run again")
+        return chosen
 
 
 def ensure_features(
@@ -29,7 +61,7 @@ def ensure_features(
     data_fingerprint: str,
     batch_size: int,
     report: Report = silent,
-) -> NDArray[np.float16]:
+) -> Features:
     """The features at `path`, computed and written first unless they are there and current.
 
     Returns, args and errors: as `open_features` and `write_features`.
@@ -43,21 +75,28 @@ def ensure_features(
     return found
 
 
-def open_features(path: Path, teacher: Teacher, data_fingerprint: str) -> NDArray[np.float16] | None:
-    """A read-only memory map float16 (N, num_tokens, dim), or None: absent, cut short, or of another teacher or data.
+def open_features(path: Path, teacher: Teacher, data_fingerprint: str) -> Features | None:
+    """The features at `path`, or None: absent, cut short, damaged, or of another teacher or data.
 
     Args:
         path: the .npy file; its record lies beside it as .npy.json.
         data_fingerprint: of the images; another string for other images.
     """
     try:
-        if json.loads(_record(path).read_text())["fingerprint"] != _fingerprint(teacher, data_fingerprint):
-            return None
-        features: NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, EOFError, ValueError, KeyError, TypeError):  # absent, cut short or not ours
+        record, array = read_json(_record(path)), map_npy(path)
+    except DataError:
         return None
-    fits = features.dtype == np.float16 and features.shape[1:] == (teacher.num_tokens, teacher.dim)
-    return features if fits else None
+    checksums = record.get("crc32")
+    fits = array.dtype == np.float16 and array.shape[1:] == (teacher.num_tokens, teacher.dim)
+    if not fits or record.get("fingerprint") != _fingerprint(teacher, data_fingerprint):
+        return None
+    if not isinstance(checksums, list) or len(checksums) != len(array) or not all(map(_is_crc, checksums)):
+        return None
+    return Features(path, array, np.array(checksums, np.uint32))
+
+
+def _is_crc(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 32
 
 
 def write_features(
@@ -85,13 +124,17 @@ def write_features(
         raise DataError("there are no images to compute teacher features of")
     shape = (len(images), teacher.num_tokens, teacher.dim)
     _record(path).unlink(missing_ok=True)  # first: no old record may ever stand beside a new array
+    checksums: list[int] = []
     npy: Any = np.lib.format  # its functions carry no types
     with atomic(path) as unfinished, unfinished.open("wb") as file:
         npy.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
         for done, features in _batches(images, teacher, batch_size):
-            file.write(features.cpu().numpy().astype("<f2", copy=False).tobytes())
+            values = features.cpu().numpy().astype("<f2", copy=False)
+            checksums += [zlib.crc32(image.tobytes()) for image in values]
+            file.write(values.tobytes())
             report("teacher features", done, len(images))
-    write_json(_record(path), {"fingerprint": _fingerprint(teacher, data_fingerprint), "shape": shape})
+    fingerprint = _fingerprint(teacher, data_fingerprint)
+    write_json(_record(path), {"fingerprint": fingerprint, "shape": shape, "crc32": checksums})
 
 
 def _batches(images: NDArray[np.uint8], teacher: Teacher, batch_size: int) -> Iterator[tuple[int, Tensor]]:

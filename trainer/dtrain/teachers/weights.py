@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drun.errors import CheckpointError, ConfigError
+from drun.errors import CheckpointError, ConfigError, door
+from drun.foreign import read_json
+from dtrain import hub
 from dtrain.checkpoints.tensors import read_tensors
 from dtrain.teachers.families import Variant
 from dtrain.teachers.official import State, convert
 
 #: Weight files of a folder, best first: safetensors hold no code.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+#: Of the numbers in a config.json, far above those of any teacher.
+_LARGEST, _MOST_LAYERS = 1 << 16, 256
 
 
 def load_network(name: str, variant: Variant, location: str, image_size: int) -> Any:
@@ -88,12 +90,13 @@ def _build(library: Any, variant: Variant, path: Path) -> Any:
     family = variant.family
     kind = getattr(library, family.model)
     folder = path if path.is_dir() and _model_type(path, variant) else None
-    with _quiet(library), _errors_of(path):
+    with _quiet(library), door(f"the weights in '{path}' do not fit", CheckpointError):
         if folder:
             state, config = None, kind.config_class.from_pretrained(folder, layer_norm_eps=family.epsilon)
         else:
             fields, state = _official(variant, path)
             config = kind.config_class(**fields, layer_norm_eps=family.epsilon)
+        _check_size(kind, config, path)
         options = {"add_pooling_layer": False} if family.model == "ViTModel" else {}
         network, found = kind.from_pretrained(
             folder, config=config, state_dict=state, dtype=torch.float32, attn_implementation="sdpa",
@@ -107,14 +110,24 @@ def _build(library: Any, variant: Variant, path: Path) -> Any:
     return network
 
 
+def _check_size(kind: Any, config: Any, path: Path) -> None:
+    """Raises ValueError for a network that its own weights could not fill: the library would take memory for it."""
+    for key, value in config.to_dict().items():
+        if isinstance(value, int) and abs(value) > (_MOST_LAYERS if key == "num_hidden_layers" else _LARGEST):
+            raise ValueError(f"its {key} {value} is out of range")
+    files = [path] if path.is_file() else [file for file in path.iterdir() if file.suffix in (".safetensors", ".bin")]
+    with torch.device("meta"):
+        num_weights = sum(parameter.numel() for parameter in kind(config).parameters())
+    num_bytes = sum(file.stat().st_size for file in files)
+    if files and num_weights > num_bytes:
+        raise ValueError(f"its configuration needs {num_weights:,} weights, its files have {num_bytes:,} bytes")
+
+
 def _model_type(folder: Path, variant: Variant) -> str:
     """The kind of network that config.json names, one of the family's; empty: it names none."""
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text()) if path.exists() else {}
-    except ValueError as error:
-        raise CheckpointError(f"'{path}' is not JSON ({error}): copy the folder again") from error
-    got = config.get("model_type", "") if isinstance(config, dict) else ""
+    config = read_json(path, CheckpointError, "copy the folder again") if path.exists() else {}
+    got = config.get("model_type", "")
     if got and got not in variant.family.model_types:
         raise CheckpointError(f"'{folder}' holds a '{got}', expected a '{variant.family.model_types[0]}'")
     return str(got)
@@ -129,30 +142,18 @@ def _official(variant: Variant, path: Path) -> tuple[dict[str, Any], State]:
 
 
 @contextmanager
-def _errors_of(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (CheckpointError, MemoryError):
-        raise
-    except Exception as error:  # transformers raises many classes for what it cannot read
-        raise CheckpointError(f"the weights in '{path}' do not fit: {_sentence(error)}") from error
-
-
-@contextmanager
 def _quiet(library: Any) -> Iterator[None]:
-    """No progress bars, no retries on the terminal, no table of the keys that a teacher has no use for."""
-    logs = (library.logging, import_module("huggingface_hub.utils.logging"))
-    verbosities, bars = [log.get_verbosity() for log in logs], library.logging.is_progress_bar_enabled()
-    for log in logs:
-        log.set_verbosity(log.CRITICAL)
-    library.logging.disable_progress_bar()
+    """No progress bars, no table of the keys that a teacher has no use for."""
+    log = library.logging
+    verbosity, had_bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity(log.CRITICAL)
+    log.disable_progress_bar()
     try:
         yield
     finally:
-        for log, verbosity in zip(logs, verbosities, strict=True):
-            log.set_verbosity(verbosity)
-        if bars:
-            library.logging.enable_progress_bar()
+        log.set_verbosity(verbosity)
+        if had_bars:
+            log.enable_progress_bar()
 
 
 def load_transformers() -> Any:
@@ -170,39 +171,13 @@ def load_transformers() -> Any:
 def _find(name: str, variant: Variant, location: str) -> Path:
     if not location and not variant.hub:
         raise ConfigError(f"teacher '{name}' is on no hub: give its official checkpoint by {name}=FILE")
-    path = Path(location or variant.hub)
-    if location and path.exists():
-        return path
-    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(?<!\.pth|\.tar)(?<!\.pt)(?<!\.safetensors)", str(path)):
+    if location and Path(location).exists():
+        return Path(location)
+    repository = location or variant.hub
+    if not hub.is_name(repository):
         raise CheckpointError(f"no such file or folder: '{location}', given as the weights of teacher '{name}'")
-    return _download(name, str(path))
-
-
-def _download(name: str, repository: str) -> Path:
-    """The folder of the local cache that holds a repository's weights and configuration, if it has one."""
-    library, hub = load_transformers(), import_module("huggingface_hub")
-    try:
-        with _quiet(library):
-            weights = Path(_fetch(hub, repository, WEIGHTS, None))
-            with suppress(hub.errors.EntryNotFoundError):  # a copy of an official checkpoint needs none
-                _fetch(hub, repository, ("config.json",), weights.parent.name)
-    except (OSError, ValueError, hub.errors.EntryNotFoundError) as error:
-        failed = f"cannot download '{repository}' from the Hugging Face hub ({_sentence(error)})"
-        raise CheckpointError(f"{failed}: give a local copy by {name}=FOLDER") from error
-    return weights.parent
-
-
-def _fetch(hub: Any, repository: str, names: tuple[str, ...], revision: str | None) -> str:
-    """The first of the files that is in the local cache, else that the repository has."""
-    for file in names:
-        with suppress(hub.errors.LocalEntryNotFoundError):
-            return str(hub.hf_hub_download(repository, file, revision=revision, local_files_only=True))
-    for file in names[:-1]:
-        with suppress(hub.errors.RemoteEntryNotFoundError):  # unlike other errors: the repository is there
-            return str(hub.hf_hub_download(repository, file, revision=revision))
-    return str(hub.hf_hub_download(repository, names[-1], revision=revision))
-
-
-def _sentence(error: Exception) -> str:
-    """The first line of a message, without the full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip().rstrip(".")
+    load_transformers()  # without it a download would be in vain
+    advice = f"give a local copy by {name}=FOLDER"
+    if location:  # a recipe may be anybody's, and the table of teachers is ours
+        advice = f"fetch it by hf download {location}, or {advice}"
+    return hub.folder(repository, WEIGHTS, fetch=not location, kind=CheckpointError, advice=advice)
