@@ -25,6 +25,7 @@ from drun.errors import ConfigError, DataError, NotFiniteError
 from dtrain.data import encode as encoding
 from dtrain.data.encode import EncodeSummary, encode
 from dtrain.data.latents import Latents, open_latents, sample_moments
+from dtrain.data.sources import open_source
 from dtrain.models import vae as vaes
 
 SIZE = 16
@@ -526,6 +527,13 @@ def test_damage_after_opening(encoded: Path) -> None:
     assert np.isfinite(latents.moments(np.array([0, 3, 4, 6]))).all()
     with pytest.raises(DataError, match=r"row 2 of '.*moments-00001\.npy' holds others, expected finite"):
         latents.moments(np.array([0, 5, 4]))
+    moments[2, 7, 1, 1] = -0.5
+    np.save(encoded / "moments-00001.npy", moments)
+    with pytest.raises(DataError, match=r"row 2 of .* holds others, .* and standard deviations from 0 on; encode it"):
+        latents.moments(np.array([5]))
+    moments[2, 7, 1, 1], moments[2, 3, 1, 1] = 0.0, -0.5  # a mean may be
+    np.save(encoded / "moments-00001.npy", moments)
+    assert latents.moments(np.array([5]))[0, 3, 1, 1] == -0.5
     cut("moments-00002.npy")(encoded)
     with pytest.raises(DataError, match=r"cannot read the shard .*moments-00002\.npy': it is cut short"):
         latents.moments(np.array([6]))
@@ -533,6 +541,22 @@ def test_damage_after_opening(encoded: Path) -> None:
     assert latents.images is not None
     with pytest.raises(DataError, match=r"cannot read the shard .*images-00000\.npy"):
         latents.images(np.array([1]))
+
+
+def test_names_that_are_not_utf8(repa: Path, pictures: Path) -> None:
+    odd = os.fsdecode(b"\xff.npy")
+    shutil.copy(repa / FIRST, repa / "vae-sd" / odd)
+    with pytest.raises(DataError, match=r"the name of '.*' in '.*vae-sd' is not UTF-8: rename it"):
+        open_latents(repa)
+    shutil.copy(pictures / "cat" / "a.png", pictures / os.fsdecode(b"\xff.png"))
+    with pytest.raises(DataError, match="is not UTF-8: rename it"):
+        open_source(pictures)
+
+
+def test_what_cannot_be_looked_at(repa: Path) -> None:
+    (repa / "vae-sd" / "gone.npy").symlink_to(repa / "nowhere")
+    with pytest.raises(DataError, match=r"cannot look through '.*vae-sd': No such file or directory; repair or remove"):
+        open_latents(repa)
 
 
 def test_no_latents(tmp_path: Path) -> None:

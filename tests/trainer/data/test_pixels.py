@@ -269,12 +269,18 @@ def test_cache_notices_a_new_time_stamp(folder: Path, tmp_path: Path) -> None:
     assert written_at(cache) != before
 
 
-@pytest.mark.parametrize("damage", ["array", "record", "no record"])
+@pytest.mark.parametrize("damage", ["array", "byte", "shape", "record", "nested", "no record"])
 def test_damaged_cache_is_made_again(folder: Path, tmp_path: Path, damage: str) -> None:
     cache = tmp_path / "cache.npy"
     first = np.array(load_images(folder, 8, 3, cache))
     if damage == "array":
         cache.write_bytes(cache.read_bytes()[:-1])
+    elif damage == "byte":
+        cache.write_bytes(cache.read_bytes()[:-1] + bytes([cache.read_bytes()[-1] ^ 1]))
+    elif damage == "shape":
+        np.save(cache, noise(3, 8, 8, 3))
+    elif damage == "nested":
+        (tmp_path / "cache.npy.json").write_text("[" * 100_000)
     elif damage == "record":
         (tmp_path / "cache.npy.json").write_text("[")
     else:

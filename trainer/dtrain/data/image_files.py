@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +78,7 @@ def read_images(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Imag
     if path.suffix.lower() == ".npy":
         yield from (Image.fromarray(image) for image in open_stack(path))
     else:
-        yield decode(partial(regular(path).open, "rb"), str(path), max_pixels)
+        yield decode(lambda: regular(path).open("rb"), str(path), max_pixels)
 
 
 def decode(opened: Callable[[], Any], name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:

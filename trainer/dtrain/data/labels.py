@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from reprlib import repr as brief
 from typing import Any
 
 from drun.errors import DataError, door
@@ -38,7 +39,7 @@ def _by_name(pairs: Any) -> dict[str, Any]:
     labels: dict[str, Any] = {}
     for pair in pairs:
         if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
-            raise ValueError(f"got {pair!r}")
+            raise ValueError(f"got {brief(pair)}")
         if labels.setdefault(pair[0], pair[1]) != pair[1]:
             raise ValueError(f"it has two labels for '{pair[0]}'")
     return labels
@@ -50,5 +51,5 @@ def _label(labels: dict[str, Any], name: str, where: str) -> int:
     label = labels[name]
     if not is_label(label):
         expected = f"expected a whole number from 0 up to {MAX_CLASSES - 1}"
-        raise DataError(f"wrong label in {where}: got {label!r} for '{name}', {expected}")
+        raise DataError(f"wrong label in {where}: got {brief(label)} for '{name}', {expected}")
     return int(label)

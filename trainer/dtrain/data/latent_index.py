@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from reprlib import repr as brief
 from typing import Any
 
 import numpy as np
@@ -28,31 +28,31 @@ def check_index(index: Mapping[str, Any]) -> None:
     for key in ("shard_size", "image_size"):
         _whole(index[key], key)
     if not isinstance(index["shape"], list) or len(index["shape"]) != 3:
-        raise ValueError(f"shape got {index['shape']!r}, expected 3 sides")
+        raise ValueError(f"shape got {brief(index['shape'])}, expected 3 sides")
     for side in index["shape"]:
         _whole(side, "shape")
     _constants(index["scale"], index["bias"], index["shape"][0])
     _texts(index["names"], "names")
     if not isinstance(index["vae"], dict) or not isinstance(index["vae"]["name"], str):
-        raise ValueError(f"vae got {index['vae']!r}, expected an object with a name")
+        raise ValueError(f"vae got {brief(index['vae'])}, expected an object with a name")
     _labels(index["labels"], index.get("classes"), len(index["names"]))
 
 
 def _whole(value: Any, key: str) -> None:
     if type(value) is not int or not 1 <= value <= MAX_SIDE:
-        raise ValueError(f"{key} got {value!r}, expected whole numbers in 1..{MAX_SIDE}")
+        raise ValueError(f"{key} got {brief(value)}, expected whole numbers in 1..{MAX_SIDE}")
 
 
 def _constants(scale: Any, bias: Any, channels: int) -> None:
     for key, values in (("scale", scale), ("bias", bias)):
         if not isinstance(values, list) or len(values) != channels or not all(map(_is_float32, values)):
-            raise ValueError(f"{key} got {values!r}, expected {channels} finite numbers")
+            raise ValueError(f"{key} got {brief(values)}, expected {channels} finite numbers")
     if min(scale) < _SMALLEST:
-        raise ValueError(f"scale got {scale!r}, expected numbers above 0")
+        raise ValueError(f"scale got {brief(scale)}, expected numbers above 0")
 
 
 def _is_float32(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) <= _LARGEST
+    return type(value) in (int, float) and abs(value) <= _LARGEST  # NaN is not
 
 
 def _texts(values: Any, key: str) -> None:
