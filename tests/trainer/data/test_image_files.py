@@ -152,7 +152,8 @@ KINDS = {
     "many frames webp": encoded(RED, "WEBP", save_all=True, append_images=[flat(9, 7, (0, 0, 0))] * 3, lossless=True),
     "mpo": encoded(RED, "MPO", save_all=True, append_images=[RED], quality=100), "upright": exif(1), "turned": exif(6),
     "lzw tiff": encoded(RED, "TIFF", compression="tiff_lzw"), "jpeg tiff": encoded(RED, "TIFF", compression="jpeg"),
-    "bmp": encoded(RED, "BMP"), "ycbcr": encoded(RED.convert("YCbCr"), "TIFF"), "big tiff": encoded(RED, "TIFF", big_tiff=True),
+    "bmp": encoded(RED, "BMP"), "ycbcr": encoded(RED.convert("YCbCr"), "TIFF"),
+    "big tiff": encoded(RED, "TIFF", big_tiff=True),
 }  # fmt: skip
 
 
@@ -208,9 +209,16 @@ def test_sizes_that_lie(width: int, height: int) -> None:
         decoded(with_size(encoded(RED, "PNG"), width, height))
 
 
+def test_a_small_file_does_not_become_a_large_picture() -> None:
+    content = encoded(Image.new("1", (5000, 5000)), "TIFF", compression="group4")
+    with pytest.raises(DataError, match=r"its [\d,]+ bytes would decode to 5000x5000 pixels; repair or remove it"):
+        decoded(content)
+    assert decoded(encoded(Image.new("L", (5000, 5000)), "PNG")).size == (5000, 5000)
+
+
 def test_a_bomb_is_sent_to_tiles() -> None:
     for kind in ("PNG", "TIFF", "WEBP", "BMP", "JPEG"):
-        with pytest.raises(DataError, match="^image 'x' has 9x9 pixels, expected at most 80: cut it with dtrain tiles"):
+        with pytest.raises(DataError, match=r"^image 'x' has 9x9 pixels, expected at most 80: cut it with"):
             decoded(encoded(flat(9, 9, (1, 2, 3)), kind), max_pixels=80)
 
 

@@ -99,6 +99,12 @@ def test_images_are_turned_upright(tmp_path: Path) -> None:
     assert np.array_equal(images[0], pixels[::-1])
 
 
+def test_odd_metadata_are_no_warnings(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    flat(8, 8, (9, 9, 9)).save(tmp_path / "pictures" / "x.jpg", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09")
+    assert np.abs(load_images(tmp_path / "pictures", 8, 3, tmp_path / "cache.npy").astype(int) - 9).max() <= 2
+
+
 def test_zip_is_read_in_place(folder: Path, tmp_path: Path) -> None:
     archive = tmp_path / "pictures.zip"
     flat(9, 9, (1, 2, 3)).save(tmp_path / "z.tif")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 #: Most pixels of a picture to train on, about those of the largest telephone camera, and of one to cut into tiles. A
 #: small file may decode to any number; in memory a pixel takes four bytes, and for a moment twice as many.
 MAX_PIXELS, MAX_PIXELS_TO_CUT = 200_000_000, 1 << 30
+#: What a file may decode to in any case, and for each of its bytes: twice what a blank 8-bit PNG does.
+FREE_PIXELS, PIXELS_A_BYTE = 1 << 24, 2000
 #: Above this ratio of the sides only the centre is resized, for the whole would be far larger than what is kept.
 EXTREME_RATIO = 4
 #: Pixels around a part that bicubic resizing to more than half the size looks at.
@@ -102,7 +106,7 @@ def decode(opened: Callable[[], Any], name: str, max_pixels: int = MAX_PIXELS) -
 
 def _open(file: Any, name: str, max_pixels: int) -> ImageFile:
     """As Image.open, which also asks plugins that start programs."""
-    start = file.read(16)
+    start, num_bytes = file.read(16), file.seek(0, os.SEEK_END)
     plugin = next((plugin for magic, plugin in _FORMATS if start.startswith(magic)), None)
     if plugin is None:
         raise ValueError("unknown format, expected PNG, JPEG, TIFF, WebP or BMP")
@@ -113,6 +117,8 @@ def _open(file: Any, name: str, max_pixels: int) -> ImageFile:
         raise _too_large(name, "too many", max_pixels) from None
     if image.width * image.height > max_pixels:
         raise _too_large(name, f"{image.width}x{image.height}", max_pixels)
+    if image.width * image.height > max(FREE_PIXELS, PIXELS_A_BYTE * num_bytes):
+        raise ValueError(f"its {num_bytes:,} bytes would decode to {image.width}x{image.height} pixels")
     return image
 
 
@@ -123,10 +129,15 @@ def _too_large(name: str, got: str, max_pixels: int) -> DataError:
 
 @contextmanager
 def pixel_limit(max_pixels: int) -> Iterator[None]:
-    """While many images are decoded Pillow's limit is this one: its own is lower, and it prints warnings from there."""
+    """While many images are decoded Pillow's limit is this one, for its own is lower, and it prints no warnings.
+
+    Both hold for the whole process, so this is for who decodes, not for each image: threads share it.
+    """
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")  # of odd metadata, which no pixel follows from
+            yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
