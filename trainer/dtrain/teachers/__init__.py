@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from drun.errors import CheckpointError, ConfigError, DataError
+from drun.errors import CheckpointError, ConfigError, DataError, door
 from dtrain import models
+from dtrain.checkpoints import layouts
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.models.vit import ViT
 from dtrain.teachers.families import TEACHERS, Family
@@ -86,8 +87,8 @@ def load(spec: str, image_size: int, device: torch.device) -> Teacher:
 
     Args:
         spec: a name in TEACHERS, whose weights come from the Hugging Face hub; `name=LOCATION` for weights from a
-            folder in the layout of save_pretrained, another hub id, or (DINO, MAE, MoCo-v3) an official
-            checkpoint file; or a checkpoint of our own ViT, or a folder with some, of which the newest is taken.
+            folder in the layout of save_pretrained, another hub id that was fetched before (a recipe may be anybody's,
+            so what it names is not), or (DINO, MAE, MoCo-v3) an official checkpoint file; or a checkpoint of our own ViT, or a folder with some, of which the newest is taken.
 
     Raises:
         ConfigError: an unknown teacher, an image size it cannot take, or transformers is not installed.
@@ -166,14 +167,13 @@ def _newest(path: Path) -> Path:
 
 
 def _own(path: Path, image_size: int, device: torch.device) -> Teacher:
-    saved = checkpoint.read(path)
-    network = models.build(saved.recipe.model)
-    if not isinstance(network, ViT):
-        raise CheckpointError(f"'{path}' holds a {type(network).__name__}, expected a ViT as the teacher")
-    try:
-        network.load_state_dict(saved.ema)
-    except RuntimeError as error:
-        raise CheckpointError(f"the weights in '{path}' do not fit its ViT: it is damaged") from error
+    with door(f"cannot take '{path}' as a teacher", CheckpointError):
+        saved = checkpoint.read(path)
+        kind = saved.recipe.model.get("name")
+        if models.available().get(kind) is not ViT:
+            raise CheckpointError(f"'{path}' holds a {kind}, expected a ViT as the teacher")
+        network = layouts.network_of(saved.recipe.model, saved.ema, f"'{path}'")
+    assert isinstance(network, ViT)
     if network.image_size != image_size:
         got = f"the teacher in '{path}' takes images of {network.image_size} pixels"
         raise ConfigError(f"{got}, the data has {image_size}: choose another teacher")

@@ -30,8 +30,8 @@ def load_network(name: str, variant: Variant, location: str, image_size: int) ->
     """The network of teacher `name`, float32 on the CPU, whose position embedding fits the grid.
 
     Args:
-        location: a folder in the layout of save_pretrained, an official checkpoint file, a hub id, or empty for
-            the published weights.
+        location: a folder in the layout of save_pretrained, an official checkpoint file, a hub id that was fetched
+            before, or empty for the published weights, which are fetched.
         image_size: side of the images in pixels.
 
     Returns:
