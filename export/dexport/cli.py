@@ -33,7 +33,7 @@ def onnx(
         str,
         typer.Option(
             metavar="auto|none|NAME_OR_DIR",
-            help="Decoder of a latent model; auto: of the VAE that the checkpoint names, if it can be loaded.",
+            help="Decoder of a latent model; auto: of the VAE that the checkpoint names, if it is here or published.",
         ),
     ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle of something else.")] = False,

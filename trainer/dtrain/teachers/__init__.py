@@ -87,8 +87,9 @@ def load(spec: str, image_size: int, device: torch.device) -> Teacher:
 
     Args:
         spec: a name in TEACHERS, whose weights come from the Hugging Face hub; `name=LOCATION` for weights from a
-            folder in the layout of save_pretrained, another hub id that was fetched before (a recipe may be anybody's,
-            so what it names is not), or (DINO, MAE, MoCo-v3) an official checkpoint file; or a checkpoint of our own ViT, or a folder with some, of which the newest is taken.
+            folder in the layout of save_pretrained, another hub id, or (DINO, MAE, MoCo-v3) an official checkpoint
+            file; or a checkpoint of our own ViT, or a folder with some, of which the newest is taken. Such a hub id
+            must have been fetched before: it may come from anybody's recipe.
 
     Raises:
         ConfigError: an unknown teacher, an image size it cannot take, or transformers is not installed.
@@ -169,7 +170,7 @@ def _newest(path: Path) -> Path:
 def _own(path: Path, image_size: int, device: torch.device) -> Teacher:
     with door(f"cannot take '{path}' as a teacher", CheckpointError):
         saved = checkpoint.read(path)
-        kind = saved.recipe.model.get("name")
+        kind = saved.recipe.model.get("name", "")
         if models.available().get(kind) is not ViT:
             raise CheckpointError(f"'{path}' holds a {kind}, expected a ViT as the teacher")
         network = layouts.network_of(saved.recipe.model, saved.ema, f"'{path}'")
