@@ -19,7 +19,7 @@ from dtrain import config, models
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
 from dtrain.config import Recipe
-from dtrain.data import latents
+from dtrain.data import latent_index, latents
 from dtrain.data.shards import shard_path
 from dtrain.teachers.families import TEACHERS, Variant
 from dtrain.teachers.weights import load_transformers
@@ -73,7 +73,7 @@ def _write_latents(
     np.save(
         shard_path(folder, latents.IMAGES, 0), rng.integers(256, size=(num_images, side, side, 3), dtype=np.uint8)
     )
-    index = latents.FORMAT | {
+    index = latent_index.FORMAT | {
         "image_size": side, "shape": mean.shape[1:], "scale": [1.0] * channels, "bias": [0.0] * channels,
         "vae": {"name": "none: random latents", "fingerprint": ""}, "shard_size": num_images, "classes": None,
         "flipped": flipped,
