@@ -20,7 +20,7 @@ from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
 from dtrain.config import Recipe
 from dtrain.data import latent_index, latents
-from dtrain.data.shards import shard_path
+from dtrain.data.shards import save_shard
 from dtrain.teachers.families import TEACHERS, Variant
 from dtrain.teachers.weights import load_transformers
 
@@ -66,13 +66,11 @@ def _write_latents(
     mean = rng.standard_normal((num_images, channels, latent_side, latent_side), dtype=np.float32)
     moments = np.concatenate([mean, np.full_like(mean, POSTERIOR_STD)], axis=1)
     folder.mkdir()
-    np.save(shard_path(folder, latents.MOMENTS, 0), moments)
+    save_shard(folder, latents.MOMENTS, 0, moments)
     flipped = "hflip" in recipe.data.augment
     if flipped:
-        np.save(shard_path(folder, latents.FLIPPED, 0), moments[..., ::-1])
-    np.save(
-        shard_path(folder, latents.IMAGES, 0), rng.integers(256, size=(num_images, side, side, 3), dtype=np.uint8)
-    )
+        save_shard(folder, latents.FLIPPED, 0, moments[..., ::-1])
+    save_shard(folder, latents.IMAGES, 0, rng.integers(256, size=(num_images, side, side, 3), dtype=np.uint8))
     index = latent_index.FORMAT | {
         "image_size": side, "shape": mean.shape[1:], "scale": [1.0] * channels, "bias": [0.0] * channels,
         "vae": {"name": "none: random latents", "fingerprint": ""}, "shard_size": num_images, "classes": None,

@@ -25,6 +25,7 @@ from drun.errors import ConfigError, DataError, NotFiniteError
 from dtrain.data import encode as encoding
 from dtrain.data.encode import EncodeSummary, encode
 from dtrain.data.latents import Latents, open_latents, sample_moments
+from dtrain.data.shards import save_shard
 from dtrain.data.sources import open_source
 from dtrain.models import vae as vaes
 
@@ -108,7 +109,7 @@ def test_what_encode_writes(pictures: Path, vae: str, tmp_path: Path, monkeypatc
     assert index["scale"] == [0.18215] * 4
     assert index["bias"] == [0.0] * 4
     shards = ["00000.npy", "00001.npy", "00002.npy"]
-    files = {f"{kind}-{shard}" for kind in ("moments", "images") for shard in shards}
+    files = {f"{sums}{kind}-{shard}" for sums in ("", "crc32-") for kind in ("moments", "images") for shard in shards}
     assert set(contents(out)) == {"index.json", "origin.json", *files}
 
     crops = np.stack([adm_crop(Image.open(pictures / name), SIZE) for name in NAMES])
@@ -132,7 +133,9 @@ def test_flip_encodes_the_mirror_images_too(
     encode(pictures, plain, vae, SIZE, batch_size=2)
     assert [json.loads((folder / "index.json").read_text())["flipped"] for folder in (out, plain)] == [True, False]
     shards = [f"{number:05d}.npy" for number in range(3)]
-    assert set(contents(out)) - set(contents(plain)) == {f"moments-flipped-{shard}" for shard in shards}
+    assert set(contents(out)) - set(contents(plain)) == {
+        f"{sums}moments-flipped-{shard}" for sums in ("", "crc32-") for shard in shards
+    }
     same = [f"{kind}-{shard}" for kind in ("moments", "images") for shard in shards]
     assert all(contents(out)[name] == contents(plain)[name] for name in same)
 
@@ -156,7 +159,7 @@ def test_each_image_is_read_in_the_version_that_is_asked_for(pictures: Path, vae
     assert np.array_equal(latents.moments(indices, np.zeros(3, np.bool_)), plain)
     broken = np.load(out / "moments-flipped-00000.npy")
     broken[3] = np.nan
-    np.save(out / "moments-flipped-00000.npy", broken)
+    save_shard(out, "moments-flipped", 0, broken)
     with pytest.raises(DataError, match=r"broken latent: row 3 of '.*moments-flipped-00000\.npy' holds others"):
         open_latents(out).moments(indices, np.array([True, False, True]))
 
@@ -249,8 +252,8 @@ def test_only_what_is_missing_is_encoded_again(
         open_latents(out)
     assert encode(pictures, out, vae, SIZE).num_encoded == (0 if damage == "no index" else 3)
     assert contents(out) == whole
-    again = {} if damage == "no index" else {"images-00001.npy", "moments-00001.npy"}
-    assert all((out / name).stat().st_ino == inode for name, inode in inodes.items() if name not in again)
+    kept = {name: inode for name, inode in inodes.items() if damage == "no index" or "00001" not in name}
+    assert {name: (out / name).stat().st_ino for name in kept} == kept
 
 
 def test_a_run_that_fails_half_way_keeps_what_was_finished(
@@ -263,7 +266,8 @@ def test_a_run_that_fails_half_way_keeps_what_was_finished(
     os.utime(broken, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     with pytest.raises(DataError, match=r"cannot decode image .*dog/c\.png\': unknown format.*; repair or remove it"):
         encode(pictures, out, vae, SIZE)
-    assert set(contents(out)) == {"origin.json", "moments-00000.npy", "images-00000.npy"}
+    first = {f"{sums}{kind}-00000.npy" for sums in ("", "crc32-") for kind in ("moments", "images")}
+    assert set(contents(out)) == {"origin.json", *first}
     broken.write_bytes(whole)
     os.utime(broken, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert encode(pictures, out, vae, SIZE).num_encoded == 4
@@ -519,9 +523,17 @@ def test_damaged_folder(encoded: Path, damage: Callable[[Path], Any], message: s
         open_latents(encoded)
 
 
-def test_damage_after_opening(encoded: Path) -> None:
+def test_damage_after_opening(encoded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     latents = open_latents(encoded)
     moments = np.load(encoded / "moments-00001.npy")
+    moments[2, 7, 1, 1] += 1e-3
+    np.save(encoded / "moments-00001.npy", moments)
+    with pytest.raises(DataError, match=r"moments-00001\.npy': the checksum of row 2 is wrong; delete it and encode"):
+        latents.moments(np.array([0, 5, 4]))
+    for path in encoded.glob("crc32-moments-*"):  # as in folders of older versions
+        path.unlink()
+    latents = open_latents(encoded)
+    assert "the moments in " in capsys.readouterr().err
     moments[2, 7, 1, 1] = np.nan
     np.save(encoded / "moments-00001.npy", moments)
     assert np.isfinite(latents.moments(np.array([0, 3, 4, 6]))).all()

@@ -25,7 +25,7 @@ from dtrain import device as devices
 from dtrain.data.image_files import MAX_PIXELS, fit, is_hidden, pixel_limit
 from dtrain.data.latent_index import FORMAT
 from dtrain.data.latents import FLIPPED, IMAGES, INDEX, MOMENTS
-from dtrain.data.shards import is_array, shard_path, shard_rows
+from dtrain.data.shards import checksum, is_array, shard_path, shard_rows, sums_path
 from dtrain.data.sources import Source, find_labels, open_source
 from dtrain.models import vae as vaes
 
@@ -196,18 +196,18 @@ class _Job:
         }
 
     def files(self, shard: int) -> list[tuple[Path, tuple[int, ...], str]]:
-        """Path, shape and type of the images, of the moments and, if asked for, of those of the mirrored images."""
+        """Path, shape and type of the images, the moments and those of the mirrored images; then of their checksums."""
         rows, (channels, height, width) = self.rows[shard], self.shape
         moments = (rows, 2 * channels, height, width)
         return [
             (shard_path(self.out, IMAGES, shard), (rows, self.image_size, self.image_size, 3), "|u1"),
-            *((shard_path(self.out, kind, shard), moments, "<f4") for kind in self.kinds),
+            *((shard_path(self.out, kind, shard), moments, "<f4") for kind in self.kinds[1:]),
+            *((sums_path(self.out, kind, shard), (rows,), "<u4") for kind in self.kinds),
         ]
 
     @property
     def kinds(self) -> list[str]:
-        """Of moments."""
-        return [MOMENTS, FLIPPED] if self.flip else [MOMENTS]
+        return [IMAGES, MOMENTS, FLIPPED] if self.flip else [IMAGES, MOMENTS]
 
     def pixels(self, index: int) -> Pixels:
         return fit(self.images.read(index), self.image_size, 3)
@@ -242,7 +242,8 @@ def _write_shard(job: _Job, shard: int, pool: ThreadPoolExecutor, advance: Calla
         for start, pixels in _batches(job, range(first, first + job.rows[shard]), pool):
             versions = [pixels, pixels[:, :, ::-1].copy()] if job.flip else [pixels]
             arrays: list[NDArray[Any]] = [pixels, *(_moments(job, start, version) for version in versions)]
-            for file, array in zip(files, arrays, strict=True):
+            sums = [np.array([checksum(item) for item in array], "<u4") for array in arrays]
+            for file, array in zip(files, [*arrays, *sums], strict=True):
                 file.write(array.tobytes())
             advance(len(pixels))
 

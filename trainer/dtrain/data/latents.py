@@ -172,7 +172,7 @@ def _open_encoded(folder: Path) -> Latents:
 
 def _own(listing: Listing) -> Listing:
     """Without what others may keep in the folder, such as a teacher's features."""
-    prefixes = (INDEX, f"{MOMENTS}-", f"{IMAGES}-")
+    prefixes = (INDEX, f"{MOMENTS}-", f"{IMAGES}-", "crc32-")
     return {name: stat for name, stat in listing.items() if name.startswith(prefixes) and "/" not in name}
 
 
