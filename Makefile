@@ -1,4 +1,5 @@
 # Two commands: `make demo` trains, exports, samples and reports; `make test` checks the project.
+# `make fuzz` is the long form of the tests of damaged files and kills.
 # Needs Python 3.11 or newer, pip and make. Everything goes to .venv/ and out/.
 
 PYTHON ?= python3
@@ -6,7 +7,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 DEMO   := out/demo
 
-.PHONY: demo test clean
+.PHONY: demo test fuzz clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -35,6 +36,9 @@ test: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -n 2
+
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz --out out/fuzz
 
 clean:
 	rm -rf .venv out

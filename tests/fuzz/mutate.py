@@ -1,0 +1,92 @@
+"""Ways to damage bytes and plain values, all drawn from one generator."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from typing import Any
+
+#: What a careless or hostile writer may put in the place of a value.
+HOSTILE: tuple[Any, ...] = (
+    None, True, False, -1, 0, 1, 2, 2**31, 2**63, 10**30, -(10**30), 0.5, -0.0, 1e-300, 1e308, "", "x", "a\0b", "../x",
+    "/etc/passwd", "\x1b[2J", "nan", "9" * 5000, "ä" * 300, [], {}, [1] * 5, [[]], {"x": 1}, [[[[[[[[[[1]]]]]]]]]],
+)  # fmt: skip
+
+
+def damage(content: bytes, draw: random.Random) -> bytes:
+    """One to three changes of bytes."""
+    for _ in range(draw.randint(1, 3)):
+        content = draw.choice(CHANGES)(content, draw)
+    return content
+
+
+def flip(content: bytes, draw: random.Random) -> bytes:
+    """One bit."""
+    if not content:
+        return content
+    place = draw.randrange(len(content))
+    return content[:place] + bytes([content[place] ^ 1 << draw.randrange(8)]) + content[place + 1 :]
+
+
+def _replace(content: bytes, draw: random.Random) -> bytes:
+    place = draw.randint(0, len(content))
+    return content[:place] + draw.randbytes(draw.randint(1, 8)) + content[place + draw.randint(0, 8) :]
+
+
+def _cut(content: bytes, draw: random.Random) -> bytes:
+    return content[: draw.randint(0, len(content))]
+
+
+def _repeat(content: bytes, draw: random.Random) -> bytes:
+    start, size = draw.randint(0, len(content)), draw.randint(1, 200)
+    return content[: start + size] + content[start:]
+
+
+def _remove(content: bytes, draw: random.Random) -> bytes:
+    start = draw.randint(0, len(content))
+    return content[:start] + content[start + draw.randint(1, 200) :]
+
+
+def _blank(content: bytes, draw: random.Random) -> bytes:
+    start, size = draw.randint(0, len(content)), draw.randint(1, 64)
+    return content[:start] + bytes(min(size, len(content) - start)) + content[start + size :]
+
+
+def _move(content: bytes, draw: random.Random) -> bytes:
+    first, second = sorted(draw.randint(0, len(content)) for _ in range(2))
+    return content[:first] + content[second:] + content[first:second]
+
+
+CHANGES: tuple[Callable[[bytes, random.Random], bytes], ...] = (
+    flip, flip, flip, _replace, _replace, _cut, _repeat, _remove, _blank, _move,
+)  # fmt: skip
+
+
+def change_value(value: Any, draw: random.Random) -> Any:
+    """A copy of dictionaries and lists in which one to three values are others, gone, or new."""
+    value = copy.deepcopy(value)
+    for _ in range(draw.randint(1, 3)):
+        container = _container(value, draw)
+        keys = list(container) if isinstance(container, dict) else list(range(len(container)))
+        if not keys or draw.random() < 0.1:
+            _add(container, draw)
+        elif draw.random() < 0.2:
+            del container[draw.choice(keys)]
+        else:
+            container[draw.choice(keys)] = copy.deepcopy(draw.choice(HOSTILE))
+    return value
+
+
+def _container(value: Any, draw: random.Random) -> Any:
+    """Some dictionary or list within."""
+    inner = list(value.values() if isinstance(value, dict) else value)
+    inner = [item for item in inner if isinstance(item, dict | list) and item]
+    return _container(draw.choice(inner), draw) if inner and draw.random() < 0.7 else value
+
+
+def _add(container: Any, draw: random.Random) -> None:
+    if isinstance(container, dict):
+        container[str(draw.choice(HOSTILE))] = draw.choice(HOSTILE)
+    else:
+        container.append(draw.choice(HOSTILE))

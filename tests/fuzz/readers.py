@@ -1,0 +1,505 @@
+"""Every reader of foreign content: how to make a file that is right, how to damage it, and how to read it.
+
+`read` returns what was read where the format has checksums: damage that changes it was accepted. Else it returns None.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import pickle
+import random
+import shutil
+import sys
+import zipfile
+from abc import ABC, abstractmethod
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from mutate import change_value, damage
+from PIL import Image
+
+from drun import commands
+from drun.backends import open_backend
+from drun.bundle import reading as bundles
+from drun.bundle.hashes import seal
+from drun.console import silent
+from drun.files import sha256
+from drun.foreign import read_npz
+from drun.run import parity
+from drun.run.folder import Output, run
+from drun.run.sampling import Settings, open_sampling
+
+TESTS = Path(__file__).parents[1]
+SMALL_UNET = [
+    "model.dim=8", "model.dim_mults=[1,2]", "train.batch_size=4", "train.log_every=1", "train.num_previews=1",
+    "train.preview_steps=2", "train.preview_every=1000",
+]  # fmt: skip
+
+
+class Reader(ABC):
+    """A kind of foreign content."""
+
+    @abstractmethod
+    def make(self, folder: Path) -> None:
+        """Write what is right into an empty folder."""
+
+    @abstractmethod
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        """Damage a copy of it."""
+
+    @abstractmethod
+    def read(self, folder: Path) -> Any:
+        """Read it as the commands do."""
+
+
+class Bytes(Reader):
+    """One of its files has other bytes."""
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        file = draw.choice(sorted(path for path in folder.rglob("*") if path.is_file()))
+        file.write_bytes(damage(file.read_bytes(), draw))
+
+
+# ---- bundles --------------------------------------------------------------------------------------------
+
+
+@cache
+def helpers() -> ModuleType:
+    """The small bundles of the tests."""
+    spec = importlib.util.spec_from_file_location("bundles_of_tests", TESTS / "runtimes" / "conftest.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Bundle(Bytes):
+    """Any byte of a bundle: every flip is found."""
+
+    def make(self, folder: Path) -> None:
+        helpers().write_bundle(folder / "b", conditional=True)
+
+    def read(self, folder: Path) -> Any:
+        bundle = bundles.read(folder / "b")
+        bundle.check_files()
+        return repr(bundle.manifest)
+
+
+class Manifest(Bundle):
+    """Other values, sealed as if they were meant so."""
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        path = folder / "b" / "manifest.json"
+        fields = json.loads(path.read_text())
+        del fields["sha256"]
+        path.write_text(seal(change_value(fields, draw)))
+
+    def read(self, folder: Path) -> Any:
+        bundle = bundles.read(folder / "b")
+        with contextlib.redirect_stdout(io.StringIO()):
+            commands.info(folder / "b")
+        draw_images(bundle, folder / "out")
+
+
+def draw_images(bundle: bundles.Bundle, out: Path, settings: Settings | None = None) -> None:
+    default = bundle.manifest.sampler
+    settings = settings or Settings(default.name, default.options, 3)
+    with contextlib.closing(open_backend("ort", bundle)) as backend:
+        sampling = open_sampling(bundle, backend, settings)
+        run(sampling, Output(out, 3, 2, save_raw=True), {"backend": "ort", "precision": "fp32"}, silent)
+
+
+def listed_anew(bundle: Path, name: str) -> None:
+    """Let the manifest say that a changed file is right."""
+    path = bundle / "manifest.json"
+    fields = json.loads(path.read_text())
+    del fields["sha256"]
+    for entry in (fields["golden"], *fields["artifacts"][0]["files"]):
+        entry["sha256"] = sha256(bundle / entry["path"])
+    path.write_text(seal(fields))
+
+
+class Golden(Bundle):
+    """A golden file of other arrays and another specification."""
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        path = folder / "b" / "golden.npz"
+        if draw.random() < 0.3:
+            path.write_bytes(damage(path.read_bytes(), draw))
+        else:
+            arrays = dict(read_npz(path))
+            name = draw.choice(sorted(arrays))
+            changed = json.dumps(change_value(json.loads(str(arrays["spec"])), draw))
+            arrays |= {"spec": np.array(changed)} if draw.random() < 0.6 else {name: other_array(arrays[name], draw)}
+            np.savez(path, allow_pickle=True, **arrays)
+        listed_anew(folder / "b", "golden.npz")
+
+    def read(self, folder: Path) -> Any:
+        bundle = bundles.read(folder / "b")
+        with contextlib.closing(open_backend("ort", bundle)) as backend:
+            parity.check(bundle, backend, bundle.manifest.artifacts[0], silent)
+
+
+def other_array(array: np.ndarray, draw: random.Random) -> Any:
+    return draw.choice([
+        array.reshape(-1)[:0], array.reshape(-1), np.array(3.0), np.array("x"), np.zeros((2, 2)), np.array([None]),
+        array.astype(str), np.full(array.shape, np.nan), np.zeros(array.shape, complex), np.zeros((3, 3), "i1,f4"),
+    ])  # fmt: skip
+
+
+class Graph(Bundle):
+    """An ONNX file of other bytes, which the manifest says are right."""
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        path = folder / "b" / "denoiser.fp32.onnx"
+        path.write_bytes(damage(path.read_bytes(), draw))
+        listed_anew(folder / "b", path.name)
+
+    def read(self, folder: Path) -> Any:
+        open_backend("ort", bundles.read(folder / "b")).close()
+
+
+class Samples(Reader):
+    """A folder of images, some of them damaged: what is drawn is right all the same."""
+
+    def make(self, folder: Path) -> None:
+        helpers().write_bundle(folder / "b", conditional=True)
+        draw_images(bundles.read(folder / "b"), folder / "out")
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        file = draw.choice(sorted(path for path in (folder / "out").rglob("*") if path.is_file()))
+        file.write_bytes(damage(file.read_bytes(), draw))
+        for name in ("samples.npz", "raw.npz", "grid.png"):
+            (folder / "out" / name).unlink(missing_ok=True)
+
+    def read(self, folder: Path) -> Any:
+        draw_images(bundles.read(folder / "b"), folder / "out")
+        return [(folder / "out" / name).read_bytes() for name in ("samples.npz", "raw.npz", "grid.png")]
+
+
+class Noise(Bytes):
+    """An .npz file of arrays."""
+
+    def make(self, folder: Path) -> None:
+        draw = np.random.default_rng(0)
+        arrays = {"x": draw.standard_normal((2, 3)), "z": np.arange(4), "text": np.array("x")}
+        np.savez(folder / "a.npz", **arrays)
+        np.savez_compressed(folder / "b.npz", **arrays)
+
+    def read(self, folder: Path) -> Any:
+        both = [read_npz(folder / name) for name in ("a.npz", "b.npz")]
+        # A member's name has no checksum: what has another one is another array.
+        return [{name: array.tobytes() for name, array in arrays.items() if len(name) < 5} for arrays in both]
+
+
+# ---- checkpoints ----------------------------------------------------------------------------------------
+
+
+def small_unet(folder: Path, steps: int = 1) -> Path:
+    from dtrain import config
+    from dtrain.device import Placement
+    from dtrain.train.loop import train
+
+    recipe = config.load("digits-unet", [*SMALL_UNET, f"train.steps={steps}"])
+    return train(recipe, folder, Placement(torch.device("cpu"), "fp32", False, ()), False, silent)
+
+
+def content_of(path: Path) -> Any:
+    """What the commands make of a checkpoint: its weights' bytes."""
+    from dtrain import published
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        state = published.load(path, settings={"image_size": "16"}).network.state_dict()
+    return [(name, tensor.numpy().tobytes()) for name, tensor in state.items()]
+
+
+class Checkpoint(Bytes):
+    """Any byte of a checkpoint of ours."""
+
+    def make(self, folder: Path) -> None:
+        shutil.copy(small_unet(folder / "run"), folder / "a.pt")
+        shutil.rmtree(folder / "run")
+
+    def read(self, folder: Path) -> Any:
+        return content_of(folder / "a.pt")
+
+
+class Signed(Checkpoint):
+    """Other content in a checkpoint of ours, signed as if it were meant so."""
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        from dtrain.checkpoints.ours import content_digest
+
+        content = change_tensors(torch.load(folder / "a.pt", weights_only=True), draw)
+        with contextlib.suppress(NotImplementedError, RuntimeError):  # of what our writer could not sign
+            content["sha256"] = content_digest(content)
+        torch.save(content, folder / "a.pt")
+
+    def read(self, folder: Path) -> Any:
+        content_of(folder / "a.pt")
+
+
+def change_tensors(content: dict[str, Any], draw: random.Random) -> dict[str, Any]:
+    content = change_value(content, draw) if draw.random() < 0.6 else content
+    states = [content.get(key) for key in ("model", "ema")]
+    state = draw.choice([state for state in states if isinstance(state, dict) and state] or [{"x": torch.zeros(1)}])
+    name = draw.choice(sorted(map(str, state)))
+    tensor = state.get(name)
+    if isinstance(tensor, torch.Tensor):
+        state[name] = draw.choice([
+            lambda: tensor.flatten(), lambda: tensor.double(), lambda: tensor.to(torch.complex64),
+            lambda: torch.full_like(tensor, torch.nan), lambda: tensor[:0], lambda: tensor.int(),
+            lambda: torch.zeros(1).expand(10**6), lambda: tensor.to_sparse(), lambda: "text", lambda: tensor,
+        ])()  # fmt: skip
+    return content
+
+
+class Older(Checkpoint):
+    """Files without checksums: PyTorch's older format and safetensors."""
+
+    def make(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        super().make(folder)
+        content = torch.load(folder / "a.pt", weights_only=True)
+        torch.save(content["ema"], folder / "b.pt", _use_new_zipfile_serialization=False)
+        save_file({name: tensor.contiguous() for name, tensor in content["ema"].items()}, folder / "c.safetensors")
+        (folder / "a.pt").unlink()
+
+    def read(self, folder: Path) -> Any:
+        for name in ("b.pt", "c.safetensors"):
+            content_of(folder / name)
+
+
+class Pickled(Checkpoint):
+    """An archive of right checksums with another pickle in it."""
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        path = folder / "a.pt"
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w", draw.choice([zipfile.ZIP_STORED] * 9 + [zipfile.ZIP_DEFLATED])) as archive:
+            for name, content in members.items():
+                if name.endswith("data.pkl"):
+                    content = damage(content, draw) if draw.random() < 0.9 else pickle.dumps([Exception, print])
+                elif draw.random() < 0.05:
+                    content = damage(content, draw)
+                archive.writestr(name, content)
+
+    def read(self, folder: Path) -> Any:
+        content_of(folder / "a.pt")
+
+
+class Published(Older):
+    """A training checkpoint of SiT's layout."""
+
+    def make(self, folder: Path) -> None:
+        import argparse
+
+        from dtrain.models.transformer import SiT
+
+        size = {"hidden_size": 8, "depth": 2, "num_heads": 2}
+        state = SiT(input_size=4, size=size, patch_size=2, channels=4, num_classes=3).state_dict()
+        args = argparse.Namespace(model="SiT-XS/2", path_type="Linear", prediction="velocity", sample_eps=None)
+        torch.save({"ema": state, "model": state, "args": args, "opt": {}}, folder / "a.pt")
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        if draw.random() < 0.3:
+            super().attack(folder, draw)
+            return
+        content = torch.load(folder / "a.pt", weights_only=False)
+        content["args"].__dict__.update(change_value(vars(content["args"]), draw))
+        torch.save(change_tensors(content, draw), folder / "a.pt")
+
+    def read(self, folder: Path) -> Any:
+        from dtrain import published
+
+        published.load(folder / "a.pt", settings={"num_heads": "2"})
+
+
+class Resumed(Reader):
+    """An optimizer state and a run's records, from which training goes on."""
+
+    def make(self, folder: Path) -> None:
+        small_unet(folder / "run")
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        from dtrain.checkpoints.ours import content_digest
+
+        path = next((folder / "run").glob("*.pt"))
+        if draw.random() < 0.3:
+            for name in ("recipe.json", "log.jsonl"):
+                (folder / "run" / name).write_bytes(damage((folder / "run" / name).read_bytes(), draw))
+            return
+        content = torch.load(path, weights_only=True)
+        moments = draw.choice(list(content["optimizer"]["state"].values()))
+        name = draw.choice(sorted(moments))
+        moments[name] = draw.choice([moments[name][..., :1], torch.zeros(3), torch.tensor(torch.nan), 3, None])
+        if draw.random() < 0.3:
+            content["optimizer"] = change_value(content["optimizer"], draw)
+        torch.save(content | {"sha256": content_digest(content)}, path)
+
+    def read(self, folder: Path) -> Any:
+        from dtrain import config
+        from dtrain.device import Placement
+        from dtrain.train.loop import train
+
+        recipe = config.load("digits-unet", [*SMALL_UNET, "train.steps=2"])
+        train(recipe, folder / "run", Placement(torch.device("cpu"), "fp32", False, ()), True, silent)
+
+
+class Recipe(Bytes):
+    """A recipe in a .toml file."""
+
+    def make(self, folder: Path) -> None:
+        shutil.copy(TESTS.parent / "trainer" / "dtrain" / "recipes" / "digits-unet.toml", folder / "a.toml")
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        path = folder / "a.toml"
+        if draw.random() < 0.5:
+            super().attack(folder, draw)
+            return
+        lines = path.read_text().splitlines()
+        place = draw.choice([i for i, line in enumerate(lines) if "=" in line])
+        values = ["nan", "-1", "1e400", "[]", "[[1]]", "true", "'x'", "9" * 40, "{}", "{a=1}", "1979-05-27", "[" * 500]
+        lines[place] = f"{lines[place].partition('=')[0]} = {draw.choice(values)}"
+        if draw.random() < 0.2:
+            lines.append(draw.choice(["[name]", "[extends]", "x = 1", "[model.more]", "[ema]", "[[train]]"]))
+        path.write_text("\n".join(lines))
+
+    def read(self, folder: Path) -> Any:
+        from drun.diffusion import process
+        from dtrain import config, models, objectives
+
+        recipe = config.load(str(folder / "a.toml"))
+        process_ = process.from_dict(recipe.process)
+        objectives.build(recipe.objective, process_, torch.device("cpu"))
+        with torch.device("meta"):
+            models.build(recipe.model)
+
+
+# ---- data -----------------------------------------------------------------------------------------------
+
+
+class Pictures(Bytes):
+    """A folder of pictures of every format."""
+
+    def make(self, folder: Path) -> None:
+        draw = np.random.default_rng(0)
+        (folder / "in").mkdir()
+        for suffix in ("png", "jpg", "tif", "webp", "bmp"):
+            Image.fromarray(draw.integers(256, size=(9, 12, 3), dtype=np.uint8)).save(folder / "in" / f"a.{suffix}")
+        np.save(folder / "in" / "stack.npy", draw.integers(256, size=(2, 9, 9, 3), dtype=np.uint8))
+
+    def read(self, folder: Path) -> Any:
+        from dtrain.data.pixels import load_images
+
+        load_images(folder / "in", 8, 3, folder / "cache.npy")
+
+
+class Archive(Pictures):
+    """A zip of pictures with labels."""
+
+    def make(self, folder: Path) -> None:
+        super().make(folder)
+        (folder / "in" / "stack.npy").unlink()
+        names = sorted(path.name for path in (folder / "in").iterdir())
+        with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.write(folder / "in" / name, name)
+            archive.writestr("dataset.json", json.dumps({"labels": [[name, i] for i, name in enumerate(names)]}))
+        shutil.rmtree(folder / "in")
+
+    def read(self, folder: Path) -> Any:
+        from dtrain.data.pixels import load_images
+        from dtrain.data.sources import find_labels, open_source
+
+        find_labels(open_source(folder / "a.zip"))
+        load_images(folder / "a.zip", 8, 3, folder / "cache.npy")
+
+
+class Latents(Reader):
+    """What `dtrain encode` wrote: every changed number of a shard is found."""
+
+    def make(self, folder: Path) -> None:
+        from drun.files import write_json
+        from dtrain.data.latent_index import FORMAT
+        from dtrain.data.shards import save_shard
+
+        draw = np.random.default_rng(0)
+        save_shard(folder, "moments", 0, np.abs(draw.standard_normal((3, 8, 2, 2), np.float32)))
+        save_shard(folder, "images", 0, draw.integers(256, size=(3, 16, 16, 3), dtype=np.uint8))
+        write_json(folder / "index.json", FORMAT | {
+            "image_size": 16, "shape": [4, 2, 2], "scale": [0.2] * 4, "bias": [0.0] * 4, "flipped": False,
+            "vae": {"name": "x/y", "fingerprint": ""}, "shard_size": 3, "classes": ["a", "b"], "labels": [0, 1, 1],
+            "names": ["a.png", "b.png", "c.png"],
+        })  # fmt: skip
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        file = draw.choice(sorted(folder.glob("*.npy")))
+        file.write_bytes(damage(file.read_bytes(), draw))
+
+    def read(self, folder: Path) -> Any:
+        from dtrain.data.latents import open_latents
+
+        latents = open_latents(folder)
+        assert latents.images is not None
+        return latents.moments(np.arange(3)).tobytes(), latents.images(np.arange(3)).tobytes()
+
+
+class Index(Latents):
+    """The index of latents, which has no checksum."""
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        path = folder / "index.json"
+        if draw.random() < 0.5:
+            path.write_bytes(damage(path.read_bytes(), draw))
+        else:
+            path.write_text(json.dumps(change_value(json.loads(path.read_text()), draw)))
+
+    def read(self, folder: Path) -> Any:
+        super().read(folder)
+
+
+class Measured(Reader):
+    """A result of dbench and a training log."""
+
+    def make(self, folder: Path) -> None:
+        from dbench import machine, record
+
+        rows = tuple(record.Row("latency", name, 1.5, "ms", 1.0, 2.0) for name in ("a", "b"))
+        record.write(record.Result(rows, {"bundle": "x"}, {"batch": 1}, machine.fingerprint(1), "dbench"), folder)
+        (folder / "log.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n')
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        path = folder / draw.choice(["latency.json", "log.jsonl"])
+        if path.suffix == ".json" and draw.random() < 0.5:
+            path.write_text(json.dumps(change_value(json.loads(path.read_text()), draw)))
+        else:
+            path.write_bytes(damage(path.read_bytes(), draw))
+
+    def read(self, folder: Path) -> Any:
+        from dbench import record, report
+
+        record.to_markdown(record.read(folder / "latency.json"))
+        report.read_losses(folder / "log.jsonl")
+
+
+#: name -> (reader, share of the mutants)
+READERS: dict[str, tuple[Reader, float]] = {
+    kind.__name__.lower(): (kind(), share)
+    for kind, share in (
+        (Bundle, 2), (Manifest, 2), (Golden, 1), (Graph, 1), (Samples, 1), (Noise, 2), (Checkpoint, 2), (Signed, 1),
+        (Older, 1), (Pickled, 1), (Published, 1), (Resumed, 0.3), (Recipe, 1), (Pictures, 1), (Archive, 1),
+        (Latents, 1), (Index, 1), (Measured, 1),
+    )
+}  # fmt: skip
