@@ -94,6 +94,8 @@ def read_npz(path: Path, file: IO[bytes] | None = None) -> dict[str, NDArray[Any
         size = regular(path).stat().st_size
         with zipfile.ZipFile(file or path) as archive:
             members = archive.infolist()
+            if not members:  # as of an archive whose end was damaged
+                raise ValueError("it holds no arrays")
             total = sum(member.file_size for member in members)
             if total > max(FREE_EXPANSION_BYTES, MAX_EXPANSION * size):
                 raise ValueError(f"its {size:,} bytes expand to {total:,}")

@@ -343,7 +343,7 @@ class Resumed(Reader):
         content = torch.load(path, weights_only=True)
         moments = draw.choice(list(content["optimizer"]["state"].values()))
         name = draw.choice(sorted(moments))
-        moments[name] = draw.choice([moments[name][..., :1], torch.zeros(3), torch.tensor(torch.nan), 3, None])
+        moments[name] = draw.choice([moments[name].reshape(-1)[:1], torch.zeros(3), torch.tensor(torch.nan), 3, None])
         if draw.random() < 0.3:
             content["optimizer"] = change_value(content["optimizer"], draw)
         torch.save(content | {"sha256": content_digest(content)}, path)

@@ -58,6 +58,7 @@ def moment(name: str, change: Callable[[torch.Tensor], Any]) -> Callable[[dict[s
         (lambda s: s["param_groups"][0].update(params=["0.weight"]), "has other parameters"),
         (lambda s: s.update(param_groups=None), "has other parameters"),
         (lambda s: s.update(param_groups=[3]), "has other parameters"),
+        (lambda s: s.update(param_groups=1.5), "has other parameters"),
         (lambda s: s.update(state=[1]), "has other parameters"),
         (lambda s: s.clear(), "has other parameters"),
     ],

@@ -78,7 +78,8 @@ def _moments(state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _groups(state: Mapping[str, Any]) -> list[Any]:
     groups = state.get("param_groups")
-    return [group.get("params") if isinstance(group, Mapping) else None for group in groups or ()]
+    groups = groups if isinstance(groups, list | tuple) else []
+    return [group.get("params") if isinstance(group, Mapping) else None for group in groups]
 
 
 def _shape(value: Any) -> tuple[int, ...] | str:
