@@ -24,7 +24,7 @@ from drun.errors import DataError, UserError, door
 from drun.files import atomic
 from drun.foreign import parse_json, read_json
 from drun.run import images, parity
-from drun.run.folder import GRID_IMAGES
+from drun.run.assembly import GRID_IMAGES
 from drun.run.images import UInt8
 
 #: How far from real to noise the samples may lie, percent of the way by Fréchet distance.

@@ -16,8 +16,9 @@ from drun.diffusion import samplers as sampler_registry
 from drun.errors import ConfigError, ParityError
 from drun.run import parity
 from drun.run.decoder import has_pixels
-from drun.run.folder import Output, run
+from drun.run.folder import run
 from drun.run.noise_file import noise_digest
+from drun.run.output import Output
 from drun.run.sampling import Settings, open_sampling
 
 

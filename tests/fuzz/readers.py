@@ -33,7 +33,8 @@ from drun.console import silent
 from drun.files import sha256
 from drun.foreign import read_npz
 from drun.run import parity
-from drun.run.folder import Output, run
+from drun.run.folder import run
+from drun.run.output import Output
 from drun.run.sampling import Settings, open_sampling
 
 TESTS = Path(__file__).parents[1]

@@ -6,46 +6,24 @@ images that are missing, and whoever finds all of them there writes `samples.npz
 
 from __future__ import annotations
 
-import json
-import platform
-import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
-from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from drun.console import Report, warn
 from drun.diffusion.arrays import Array
-from drun.errors import ConfigError, DataError, UserError, memory_for
-from drun.files import write_json
-from drun.foreign import read_json, read_npz
+from drun.errors import UserError, memory_for
 from drun.run import images
+from drun.run.assembly import Damaged, assemble
 from drun.run.decoder import Pixels, has_pixels
+from drun.run.output import Output, raw_path
+from drun.run.record import claim
 from drun.run.sampling import Sampling
 from drun.run.trajectory import TrajectoryWriter
-
-GRID_IMAGES = 64
-
-
-@dataclass(frozen=True)
-class Output:
-    """What to compute and where to write it."""
-
-    folder: Path
-    num_images: int
-    batch: int = 8
-    shard: tuple[int, int] = (0, 1)
-    save_raw: bool = False        # also keep the final float states
-    save_images: bool = True
-    trajectory: Path | None = None
-    options: dict[str, Any] = field(default_factory=dict)  # of the decoder's runtime, as of a backend
 
 
 def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Report) -> int:
@@ -113,79 +91,11 @@ def missing(output: Output) -> list[int]:
     """The samples of this shard that the folder lacks, in order; a trajectory shows the whole first batch."""
     shard, num_shards = output.shard
     mine = range(shard, output.num_images, num_shards)
-    todo = [i for i in mine if not all(path.is_file() for path in _paths(output, i))]
+    todo = [i for i in mine if not all(path.is_file() for path in output.paths(i))]
     if output.trajectory and (not output.trajectory.exists() or todo[:1] == [shard]):
         first = list(mine)[: output.batch]
         todo = first + [i for i in todo if i not in first]
     return todo
-
-
-def _paths(output: Output, index: int) -> list[Path]:
-    """The files of a finished sample."""
-    image = [images.image_path(output.folder, index)] if output.save_images else []
-    return image + ([_raw_path(output.folder, index)] if output.save_raw else [])
-
-
-class Damaged(UserError):
-    """Files of finished samples that are broken, or of another shape than the run's."""
-
-    def __init__(self, indices: list[int]) -> None:
-        super().__init__(f"files of the samples {indices} stay damaged: is the disk in order?")
-        self.indices = indices
-
-
-def assemble(sampling: Sampling, output: Output, image_shape: tuple[int, int, int] | None) -> None:
-    """Write `samples.npz` (the ADM evaluator's layout), `grid.png` and `raw.npz` from the finished samples.
-
-    image_shape: (C, H, W) of the images; None if there are only states.
-
-    Raises:
-        Damaged: naming all samples whose file is broken, or of another shape or type.
-    """
-    folder, n = output.folder, output.num_images
-    classes = sampling.labels(range(n))
-    label_rows: dict[str, images.Rows] = {} if classes is None else {"labels": ((n,), np.int64, [classes])}
-    if image_shape is not None:
-        channels, height, width = image_shape
-        shape = (height, width, channels)
-        rows = _Rows(lambda i: images.read_png(images.image_path(folder, i)), n, shape, np.uint8)
-        pixels: dict[str, images.Rows] = {"arr_0": ((n, *shape), np.uint8, rows)}
-        if label_rows:
-            pixels["arr_1"] = label_rows["labels"]
-        images.write_npz(folder / "samples.npz", pixels)
-        images.write_png(folder / "grid.png", images.grid(np.stack(list(islice(rows, GRID_IMAGES)))))
-    if output.save_raw:
-        shape, dtype = sampling.bundle.manifest.data.shape, np.dtype(sampling.settings.state_dtype)
-        states = _Rows(lambda i: read_npz(_raw_path(folder, i))["x"], n, shape, dtype)
-        raw: dict[str, images.Rows] = {"x": ((n, *shape), dtype, states)}
-        images.write_npz(folder / "raw.npz", raw | label_rows)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """The rows 0..count-1, each of one shape and type. At the end of a loop, Damaged names those that are not."""
-
-    read: Callable[[int], NDArray[Any]]
-    count: int
-    shape: tuple[int, ...]
-    dtype: DTypeLike
-
-    def __iter__(self) -> Iterator[NDArray[Any]]:
-        damaged = []
-        for i in range(self.count):
-            if (row := self._row(i)) is not None:
-                yield row
-            else:
-                damaged.append(i)
-        if damaged:
-            raise Damaged(damaged)
-
-    def _row(self, index: int) -> NDArray[Any] | None:
-        try:
-            row = self.read(index)
-        except (DataError, KeyError):
-            return None
-        return row if row.shape == self.shape and row.dtype == self.dtype else None
 
 
 def _draw(
@@ -211,80 +121,7 @@ def _draw(
 def _save(output: Output, indices: Sequence[int], x: NDArray[Any], pixels: Pixels | None) -> None:
     if output.save_raw:
         for i, state in zip(indices, x, strict=True):
-            images.write_npz(_raw_path(output.folder, i), {"x": (state.shape, state.dtype, [state])})
+            images.write_npz(raw_path(output.folder, i), {"x": (state.shape, state.dtype, [state])})
     if pixels is not None:
         for i, image in zip(indices, pixels(x), strict=True):
             images.write_png(images.image_path(output.folder, i), image)
-
-
-def _raw_path(folder: Path, index: int) -> Path:
-    return folder / "raw" / f"{index:06d}.npz"
-
-
-def claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
-    """Write `run.json`, or refuse a folder that holds images made otherwise, or nobody knows how.
-
-    Raises:
-        ConfigError: naming the first setting that differs.
-    """
-    folder, path = output.folder, output.folder / "run.json"
-    identity = json.loads(json.dumps(_identity(sampling, record)))  # as it is read back
-    if path.exists():
-        previous = read_json(path, ConfigError, "delete the folder, or choose another --out")
-        held = previous.get("settings")
-        held = held if isinstance(held, dict) else {}
-        for key, value in identity.items():
-            if key not in held or held[key] != value:
-                raise ConfigError(
-                    f"'{folder}' holds images made with {key} = {held.get(key)}, this run has {value}: "
-                    "choose another --out, or delete the folder"
-                )
-        if (batch := previous.get("batch")) != output.batch:
-            warn(
-                f"'{folder}' holds images computed {batch} at a time, this run takes {output.batch}: they agree within "
-                "the tolerance, not byte for byte"
-            )
-    elif found := _left_images(folder):
-        raise ConfigError(
-            f"'{folder}' holds '{found}', and no run.json says how it was made: choose another --out, or move it away"
-        )
-    write_json(
-        path, {"settings": identity, "num_images": output.num_images, "batch": output.batch} | record | environment()
-    )
-
-
-def _identity(sampling: Sampling, record: dict[str, Any]) -> dict[str, Any]:
-    """All that an image depends on, but for the libraries and the machine."""
-    manifest = sampling.bundle.manifest
-    source = [entry.sha256 for entry in sampling.artifact.files] if sampling.artifact else None
-    decoder = [entry.sha256 for entry in manifest.decoder.artifacts[0].files] if manifest.decoder else None
-    model = {key: getattr(manifest, key) for key in ("process", "prediction", "variance", "guidance")}
-    classes = None if manifest.classes is None else asdict(manifest.classes)
-    described = {"data": asdict(manifest.data), "classes": classes}
-    return {
-        "checkpoint_sha256": manifest.model.checkpoint["sha256"],
-        "weights": manifest.model.checkpoint["weights"],
-        "graph_sha256": source,
-        "decoder_sha256": decoder,
-        "backend": record["backend"],
-        "precision": record["precision"],
-    } | model | described | asdict(sampling.settings)  # fmt: skip
-
-
-def _left_images(folder: Path) -> str | None:
-    """A file that looks like one of a run's samples."""
-    for place, suffix in ((folder, ".png"), (folder / "raw", ".npz")):
-        if place.is_dir():
-            for path in place.iterdir():
-                if re.fullmatch(r"\d{6,}", path.stem) and path.suffix == suffix:
-                    return path.name
-    return None
-
-
-def environment() -> dict[str, Any]:
-    """The machine and library versions, for run.json."""
-    return {
-        "versions": {"dexport": version("dexport"), "numpy": np.__version__, "python": platform.python_version()},
-        "machine": f"{platform.system()} {platform.machine()}",
-        "command": sys.argv,
-    }

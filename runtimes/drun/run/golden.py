@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Call:
+class GoldenCall:
     """One network call: x (N, C, H, W), out (N, C or 2 C, H, W), labels (N,) int64 or None."""
 
     x: Floats
@@ -28,7 +28,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class GoldenTrajectory:
     """The final states (N, C, H, W) of the samples `indices`."""
 
     settings: Settings
@@ -38,8 +38,8 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Golden:
-    calls: tuple[Call, ...]
-    trajectories: tuple[Trajectory, ...]
+    calls: tuple[GoldenCall, ...]
+    trajectories: tuple[GoldenTrajectory, ...]
     decoded: tuple[Floats, Floats] | None   # latents (N, C, h, w) and their images (N, 3, H, W)
 
 
@@ -80,7 +80,7 @@ def read_golden(bundle: Bundle) -> Golden:
         )
 
 
-def _call(bundle: Bundle, arrays: dict[str, NDArray[Any]], i: int) -> Call:
+def _call(bundle: Bundle, arrays: dict[str, NDArray[Any]], i: int) -> GoldenCall:
     manifest, count = bundle.manifest, len(arrays[f"call{i}.x"])
     time = float(_array(arrays, f"call{i}.t", np.float32, ()))
     labels = None
@@ -89,14 +89,14 @@ def _call(bundle: Bundle, arrays: dict[str, NDArray[Any]], i: int) -> Call:
         if labels.min() < 0 or labels.max() > manifest.classes.count:
             raise ValueError(f"call{i}.y has labels from {labels.min()} to {labels.max()}")
     x = _array(arrays, f"call{i}.x", np.float32, (count, *manifest.data.shape))
-    return Call(x, time, labels, _array(arrays, f"call{i}.out", np.float32, (count, *manifest.output_shape)))
+    return GoldenCall(x, time, labels, _array(arrays, f"call{i}.out", np.float32, (count, *manifest.output_shape)))
 
 
-def _trajectory(bundle: Bundle, arrays: dict[str, NDArray[Any]], i: int, run: _Run) -> Trajectory:
+def _trajectory(bundle: Bundle, arrays: dict[str, NDArray[Any]], i: int, run: _Run) -> GoldenTrajectory:
     shape = (len(run.indices), *bundle.manifest.data.shape)
     if not run.indices or min(run.indices) < 0:
         raise ValueError(f"trajectory {i} has the indices {run.indices}")
-    return Trajectory(run.settings, run.indices, _array(arrays, f"trajectory{i}.out", np.float32, shape))
+    return GoldenTrajectory(run.settings, run.indices, _array(arrays, f"trajectory{i}.out", np.float32, shape))
 
 
 def _decoded(bundle: Bundle, arrays: dict[str, NDArray[Any]]) -> tuple[Floats, Floats]:

@@ -16,7 +16,7 @@ from drun.console import Report
 from drun.errors import NotFiniteError
 from drun.run.decoder import Decoder
 from drun.run.denoiser import Denoiser
-from drun.run.golden import Call, Floats, Trajectory, read_golden
+from drun.run.golden import Floats, GoldenCall, GoldenTrajectory, read_golden
 from drun.run.sampling import Sampling
 
 
@@ -90,12 +90,12 @@ def _check_decoder(z: Floats, image: Floats, bundle: Bundle) -> Comparison:
     return compare(f"decoder, batch {len(z)}", image, Decoder(bundle)(z), tolerance)
 
 
-def _check_call(call: Call, denoiser: Denoiser, tolerance: Tolerance) -> Comparison:
+def _check_call(call: GoldenCall, denoiser: Denoiser, tolerance: Tolerance) -> Comparison:
     name = f"call, batch {len(call.x)}, t = {call.t:g}"
     return compare(name, call.out, denoiser(call.x, call.t, call.labels), tolerance.call)
 
 
-def _check_trajectory(trajectory: Trajectory, sampling: Sampling, tolerance: Tolerance) -> Comparison:
+def _check_trajectory(trajectory: GoldenTrajectory, sampling: Sampling, tolerance: Tolerance) -> Comparison:
     settings, indices, reference = trajectory.settings, trajectory.indices, trajectory.out
     name = f"{settings.num_steps}-step {settings.sampler} trajectory, batch {len(indices)}"
     try:

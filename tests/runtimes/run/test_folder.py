@@ -24,8 +24,10 @@ from drun.diffusion import samplers
 from drun.diffusion.noise import PhiloxNoise
 from drun.errors import ConfigError, NotFiniteError, OutOfMemory, UserError
 from drun.run import images
-from drun.run.folder import Output, claim, run
+from drun.run.folder import run
 from drun.run.noise_file import noise_digest
+from drun.run.output import Output
+from drun.run.record import claim
 from drun.run.sampling import Settings, open_sampling
 from drun.run.trajectory import FRAME_MS, LAST_FRAME_MS
 
@@ -679,7 +681,9 @@ from drun.bundle import manifest as manifests
 from drun.bundle import reading as bundles
 from drun.diffusion import samplers
 from drun.backends import null
-from drun.run.folder import Output, claim, run
+from drun.run.folder import run
+from drun.run.output import Output
+from drun.run.record import claim
 from drun.run.sampling import Settings, open_sampling
 
 def report(what, done, total):

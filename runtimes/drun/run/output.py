@@ -1,0 +1,33 @@
+"""What a run writes, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drun.run.images import image_path
+
+
+@dataclass(frozen=True)
+class Output:
+    """What to compute and where to write it."""
+
+    folder: Path
+    num_images: int
+    batch: int = 8
+    shard: tuple[int, int] = (0, 1)
+    save_raw: bool = False        # also keep the final float states
+    save_images: bool = True
+    trajectory: Path | None = None
+    options: dict[str, Any] = field(default_factory=dict)  # of the decoder's runtime, as of a backend
+
+    def paths(self, index: int) -> list[Path]:
+        """The files of a finished sample."""
+        image = [image_path(self.folder, index)] if self.save_images else []
+        return image + ([raw_path(self.folder, index)] if self.save_raw else [])
+
+
+def raw_path(folder: Path, index: int) -> Path:
+    """The final state of a sample."""
+    return folder / "raw" / f"{index:06d}.npz"

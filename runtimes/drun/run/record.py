@@ -1,0 +1,90 @@
+"""`run.json`: what the images of a folder depend on, so that no others are taken for them."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drun.console import warn
+from drun.errors import ConfigError
+from drun.files import write_json
+from drun.foreign import read_json
+from drun.run.output import Output
+from drun.run.sampling import Sampling
+
+
+def claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
+    """Write `run.json`, or refuse a folder that holds images made otherwise, or nobody knows how.
+
+    Raises:
+        ConfigError: naming the first setting that differs.
+    """
+    folder, path = output.folder, output.folder / "run.json"
+    identity = json.loads(json.dumps(_identity(sampling, record)))  # as it is read back
+    if path.exists():
+        previous = read_json(path, ConfigError, "delete the folder, or choose another --out")
+        held = previous.get("settings")
+        held = held if isinstance(held, dict) else {}
+        for key, value in identity.items():
+            if key not in held or held[key] != value:
+                raise ConfigError(
+                    f"'{folder}' holds images made with {key} = {held.get(key)}, this run has {value}: "
+                    "choose another --out, or delete the folder"
+                )
+        if (batch := previous.get("batch")) != output.batch:
+            warn(
+                f"'{folder}' holds images computed {batch} at a time, this run takes {output.batch}: they agree within "
+                "the tolerance, not byte for byte"
+            )
+    elif found := _left_images(folder):
+        raise ConfigError(
+            f"'{folder}' holds '{found}', and no run.json says how it was made: choose another --out, or move it away"
+        )
+    write_json(
+        path, {"settings": identity, "num_images": output.num_images, "batch": output.batch} | record | environment()
+    )
+
+
+def _identity(sampling: Sampling, record: dict[str, Any]) -> dict[str, Any]:
+    """All that an image depends on, but for the libraries and the machine."""
+    manifest = sampling.bundle.manifest
+    source = [entry.sha256 for entry in sampling.artifact.files] if sampling.artifact else None
+    decoder = [entry.sha256 for entry in manifest.decoder.artifacts[0].files] if manifest.decoder else None
+    model = {key: getattr(manifest, key) for key in ("process", "prediction", "variance", "guidance")}
+    classes = None if manifest.classes is None else asdict(manifest.classes)
+    described = {"data": asdict(manifest.data), "classes": classes}
+    return {
+        "checkpoint_sha256": manifest.model.checkpoint["sha256"],
+        "weights": manifest.model.checkpoint["weights"],
+        "graph_sha256": source,
+        "decoder_sha256": decoder,
+        "backend": record["backend"],
+        "precision": record["precision"],
+    } | model | described | asdict(sampling.settings)  # fmt: skip
+
+
+def _left_images(folder: Path) -> str | None:
+    """A file that looks like one of a run's samples."""
+    for place, suffix in ((folder, ".png"), (folder / "raw", ".npz")):
+        if place.is_dir():
+            for path in place.iterdir():
+                if re.fullmatch(r"\d{6,}", path.stem) and path.suffix == suffix:
+                    return path.name
+    return None
+
+
+def environment() -> dict[str, Any]:
+    """The machine and library versions, for run.json."""
+    return {
+        "versions": {"dexport": version("dexport"), "numpy": np.__version__, "python": platform.python_version()},
+        "machine": f"{platform.system()} {platform.machine()}",
+        "command": sys.argv,
+    }
