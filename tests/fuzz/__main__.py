@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import select
 import shutil
@@ -49,9 +50,9 @@ def main() -> int:
 
 
 def shares(weights: dict[str, float], total: int) -> dict[str, int]:
-    """`total` divided by weight."""
+    """`total` divided by weight, each rounded up."""
     whole = sum(weights.values())
-    return {name: round(total * weight / whole) for name, weight in weights.items()}
+    return {name: math.ceil(total * weight / whole) for name, weight in weights.items()}
 
 
 class Records:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from drun.console import Report, silent
-from drun.errors import ConfigError, DataError, NotFiniteError, UserError
+from drun.errors import ConfigError, DataError, NotFiniteError, UserError, memory_for
 from drun.files import atomic, write_json
 from drun.foreign import read_json
 from dtrain import device as devices
@@ -97,7 +97,7 @@ def encode(
     job.check()
     _claim(out, job.origin())
     shards = range(processes.process_index, len(job.rows), processes.num_processes)
-    with pixel_limit(MAX_PIXELS):
+    with pixel_limit(MAX_PIXELS), memory_for("encoding", f"lower --batch, which is {batch_size}"):
         num_encoded = _write_missing(job, shards, report if processes.is_main_process else silent)
     processes.wait_for_everyone()
     if processes.is_main_process:
