@@ -90,11 +90,12 @@ def check_replaceable(out: Path, source: Checkpoint, force: bool = False) -> str
     """What an export to `out` would replace, in words; None for nothing, or a bundle of the same source made anew.
 
     Raises:
-        BundleError: `out` is something else; without `force`, a bundle of another checkpoint, weights or settings.
+        BundleError: `out` is something else, or holds files that no bundle lists; without `force`, a bundle of another
+        checkpoint, weights or settings.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    if not (out / MANIFEST).is_file():
+    if not _looks_like_a_bundle(out):
         raise BundleError(f"'{out}' exists and is not a bundle: choose another -o")
     held = _held(out, source)
     if held and not force:
@@ -102,12 +103,25 @@ def check_replaceable(out: Path, source: Checkpoint, force: bool = False) -> str
     return held
 
 
+def _looks_like_a_bundle(out: Path) -> bool:
+    """Whether there is a manifest of ours, be it damaged or of another version."""
+    path = out / MANIFEST
+    return path.is_file() and all(key in path.read_bytes() for key in (b'"schema_version"', b'"golden"'))
+
+
 def _held(out: Path, source: Checkpoint) -> str | None:
-    """What another bundle is of; None if it is of the same source."""
+    """What another bundle is of; None if it is of the same source.
+
+    Raises:
+        BundleError: there are files in it that would be lost.
+    """
     try:
-        held = bundles.read(out).manifest.model.checkpoint
+        bundle = bundles.read(out)
     except BundleError as error:
         return f"a bundle that cannot be read ({error})"
+    if unlisted := bundle.unlisted():
+        raise BundleError(f"'{out}' holds '{unlisted[0]}', which is not of the bundle: move it away, or use another -o")
+    held = bundle.manifest.model.checkpoint
     if all(held[key] == source[key] for key in IDENTITY):  # type: ignore[literal-required]
         return None
     settings = "".join(f", {key}={value}" for key, value in held["settings"].items())

@@ -17,7 +17,7 @@ app = typer.Typer(
 
 BackendId = Annotated[str, typer.Option(help="Runtime to compute with: see 'drun backends'.")]
 Precision = Annotated[str | None, typer.Option(help="Artifact to use, such as fp32 (default: the bundle's first).")]
-Threads = Annotated[int, typer.Option(min=0, max=1024, help="Processor threads; 0: the runtime's choice.")]
+Threads = Annotated[int, typer.Option(min=0, max=256, help="Processor threads; 0: the runtime's choice.")]
 
 
 @app.callback(invoke_without_command=True)

@@ -26,6 +26,7 @@ OS_ADVICE = {
     errno.EDQUOT: "free some of your quota; what was finished before is kept",
     errno.ENOENT: "was it deleted while the command ran? what was finished before is kept",
     errno.ENOMEM: "lower the batch size",
+    errno.ENAMETOOLONG: "choose a shorter name",
 }
 
 
@@ -47,7 +48,7 @@ def run_app(app: Callable[[], Any]) -> None:
             raise
         code = TERMINATED if isinstance(stop, SystemExit) and stop.code == TERMINATED else INTERRUPTED
         _fail("interrupted: what was finished is kept, the same command goes on from there", code)
-    except (UserError, OSError, MemoryError) as error:
+    except (UserError, OSError, MemoryError, ImportError) as error:
         if debug:
             raise
         _fail(_message(error), error.exit_code if isinstance(error, UserError) else 1)
@@ -63,6 +64,8 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in OS_ADVICE:
         name = f" at '{error.filename}'" if error.filename else ""
         return f"{error.strerror}{name}: {OS_ADVICE[error.errno]}"
+    if isinstance(error, ImportError):
+        return f"a library cannot be loaded ({error}): install it again, or give the command more memory"
     return str(error) or "out of memory: lower the batch size"
 
 

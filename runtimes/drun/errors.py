@@ -65,7 +65,10 @@ class OutOfMemory(UserError):
 # ---- memory ---------------------------------------------------------------------------------------------
 
 #: What torch, ONNX Runtime and C++ say, in lower case.
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "failed to allocate", "bad_alloc", "bad allocation")
+_OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "failed to allocate", "bad_alloc", "bad allocation",
+    "could not create a primitive",
+)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ except ImportError:  # Windows: nothing is locked and nothing swept there
 
 #: Looking for leftovers may take this share of the time: a folder of a million images is long.
 SWEEP_SHARE = 0.02
+#: A temporary file or folder of this module.
+LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part", re.DOTALL)
 #: renameat2's constants, from Linux's fcntl.h and fs.h
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
@@ -62,8 +64,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     """Hold a folder for this process alone; a kill lets go of it.
+
+    Args:
+        wait: until another process lets go of it.
 
     Raises:
         UserError: another process holds it, or it cannot be written.
@@ -73,7 +78,7 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
     try:
-        if not _lock(handle):
+        if not _lock(handle, wait):
             raise UserError(f"another run is writing to '{folder}': wait for it, or choose another folder")
         yield
     finally:
@@ -95,42 +100,52 @@ def _written(path: Path, consolation: str) -> Iterator[None]:
 def _scratch(path: Path, is_folder: bool) -> Iterator[Path]:
     """A new file or folder beside `path` whose name nobody can foresee, locked as long as this process needs it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
-    handle = None
+    _sweep(path.parent)
+    scratch, handle = path, None
     try:
-        if is_folder:
-            scratch.mkdir()
-        handle = os.open(scratch, os.O_RDONLY if is_folder else os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        if not _lock(handle):  # in the moment before it was locked
-            raise BlockingIOError(None, "another process is sweeping there: run the command again")
+        while handle is None:
+            scratch = path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
+            handle = _create(scratch, is_folder)
         yield scratch
     finally:
-        _remove(scratch)
+        if scratch != path:
+            _remove(scratch)
         if handle is not None:
             os.close(handle)
 
 
-def _sweep(path: Path) -> None:
-    """Remove what killed processes left of earlier attempts at `path`: nobody holds the lock of these."""
-    swept_at, took = _swept.get(path.parent, (0.0, 0.0))
+def _create(scratch: Path, is_folder: bool) -> int | None:
+    """A handle of a new file or folder that is locked; None if another process swept it before it was."""
+    if is_folder:
+        scratch.mkdir()
+    handle = os.open(scratch, os.O_RDONLY if is_folder else os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+    if _lock(handle):
+        return handle
+    os.close(handle)
+    return None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder: nobody holds the lock of these."""
+    swept_at, took = _swept.get(folder, (0.0, 0.0))
     start = time.monotonic()
     if fcntl is None or (start - swept_at) * SWEEP_SHARE < took:
         return
-    leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}\.part")
-    with os.scandir(path.parent) as entries:
-        found = [Path(entry.path) for entry in entries if leftover.fullmatch(entry.name)]
+    with os.scandir(folder) as entries:
+        found = [Path(entry.path) for entry in entries if LEFTOVER.fullmatch(entry.name)]
     for scratch in found:
-        _sweep_one(scratch, path)
+        _sweep_one(scratch)
     end = time.monotonic()
-    _swept[path.parent] = end, end - start
+    _swept[folder] = end, end - start
 
 
-def _sweep_one(scratch: Path, path: Path) -> None:
+def _sweep_one(scratch: Path) -> None:
     with suppress(OSError):
         handle = os.open(scratch, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             if _lock(handle):
+                match = LEFTOVER.fullmatch(scratch.name)
+                path = scratch.with_name(match[1]) if match else scratch
                 if (scratch / "old").is_dir() and not path.exists():  # killed between two renames
                     os.replace(scratch / "old", path)
                 _remove(scratch)
@@ -146,12 +161,12 @@ def _remove(scratch: Path) -> None:
             scratch.unlink()
 
 
-def _lock(handle: int) -> bool:
+def _lock(handle: int, wait: bool = False) -> bool:
     """Lock an open file until it is closed; False if another process has."""
     if fcntl is None:
         return True
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:  # file systems without locks

@@ -171,7 +171,12 @@ def test_an_existing_bundle_is_replaced_only_by_its_own_kind(tiny_checkpoint: Pa
         with pytest.raises(BundleError, match=rf"is .*{words}: add --force to replace it, or use another -o"):
             writer.check_replaceable(out, other)
         assert writer.check_replaceable(out, other, force=True) is not None
-    (out / "manifest.json").write_text("{}")
+    (out / "notes.txt").touch()
+    for force in (False, True):
+        with pytest.raises(BundleError, match=r"holds 'notes.txt', which is not of the bundle: move it away"):
+            writer.check_replaceable(out, source, force)
+    (out / "notes.txt").unlink()
+    (out / "manifest.json").write_bytes((out / "manifest.json").read_bytes()[:-9])
     with pytest.raises(BundleError, match=r"is a bundle that cannot be read .*: add --force to replace it"):
         writer.check_replaceable(out, source)
     assert writer.check_replaceable(out, source, force=True) is not None
@@ -180,6 +185,7 @@ def test_an_existing_bundle_is_replaced_only_by_its_own_kind(tiny_checkpoint: Pa
 def test_a_folder_that_is_not_a_bundle_is_never_replaced(tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "photo.jpg").touch()
+    (tmp_path / "holiday" / "manifest.json").write_text('{"name": "an application of the web"}')
     denoiser = published.load(tiny_checkpoint)
     with pytest.raises(BundleError, match="exists and is not a bundle"):
         writer.write_bundle(denoiser, tiny_checkpoint, "onnx", tmp_path / "holiday", STATIC, 3, silent, force=True)

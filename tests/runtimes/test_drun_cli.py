@@ -330,7 +330,7 @@ def test_a_trajectory_of_another_type(make_bundle: MakeBundle, drun: Drun) -> No
 def test_a_folder_that_cannot_be_written(make_bundle: MakeBundle, drun: Drun, tmp_path: Path) -> None:
     make_bundle()
     (tmp_path / "file").write_text("")
-    message = "cannot write 'file/out/run.json': Not a directory; what was finished before is kept"
+    message = "cannot write 'file/out': Not a directory; choose another folder"
     fails(drun("--steps", 3, "--out", "file/out"), message)
 
 

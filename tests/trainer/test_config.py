@@ -128,6 +128,10 @@ def test_a_recipe_file_of_the_user(tmp_path: Path) -> None:
         ("ema.every=1.5", r"ema.every got 1.5, expected a whole number"),
         ("train.steps=true", r"train.steps got True, expected a whole number"),
         ("train.keep_checkpoints=0", r"train.keep_checkpoints got 0, expected at least 1"),
+        ("model.channels=2026-01-01", r"model.channels got 2026-01-01, expected text, a number, true or false"),
+        ("process.more=[{a=1979-05-27}]", r"process.more.0.a got 1979-05-27, expected text"),
+        ('data.source="a\\u0000b"', r"data.source holds a NUL character"),
+        ("train.num_previews=100000", r"train.num_previews got 100000, expected at most 1024"),
         ("data.augment=[1]", r"data.augment\[0\] got 1, expected text"),
     ],
 )

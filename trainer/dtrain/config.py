@@ -60,6 +60,8 @@ class Train:
     keep_checkpoints: int = 3
 
 
+#: Images of a preview: they are drawn in one batch.
+MAX_PREVIEWS = 1024
 #: Counts and amounts below these make no run.
 LOWEST = {
     "train.steps": 1, "train.batch_size": 1, "train.accumulate": 1, "train.log_every": 1, "train.save_every": 1,
@@ -81,6 +83,13 @@ class Recipe:
     ema: Ema = field(default_factory=Ema)
 
     def __post_init__(self) -> None:
+        for section in ("model", "process", "objective"):
+            _check_plain(section, getattr(self, section))
+        _check_plain("data.latent", self.data.latent)
+        if "\0" in self.data.source:
+            raise ConfigError("data.source holds a NUL character, expected the path of a file or folder")
+        if self.train.num_previews > MAX_PREVIEWS:
+            raise ConfigError(f"train.num_previews got {self.train.num_previews}, expected at most {MAX_PREVIEWS}")
         if not self.name or not self.name.isprintable() or "/" in self.name:
             raise ConfigError(f"a recipe's name got {self.name!r:.40}, expected text without slashes")
         for key, lowest in LOWEST.items():
@@ -193,6 +202,15 @@ def _text(name: str) -> str:
     if name not in names():
         raise ConfigError(f"unknown recipe '{name}': choose one of {', '.join(names())}, or give a .toml file")
     return files("dtrain.recipes").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+
+
+def _check_plain(name: str, value: Any) -> None:
+    """Raises ConfigError for what JSON does not know, such as TOML's dates."""
+    if isinstance(value, dict | list | tuple):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_plain(f"{name}.{key}", item)
+    elif value is not None and not isinstance(value, bool | int | float | str):
+        raise ConfigError(f"{name} got {value}, expected text, a number, true or false")
 
 
 def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:

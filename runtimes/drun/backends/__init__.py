@@ -128,4 +128,5 @@ def _fits(tensor: Tensor, found: tuple[str, tuple[int | str | None, ...]], batch
 def _fits_side(side: int | str | None, expected: int | str, batch: tuple[int, int]) -> bool:
     if expected != "N":
         return side == expected
-    return not isinstance(side, int) or batch == (side, side)
+    low, high = batch
+    return batch == (side, side) if isinstance(side, int) else low < high

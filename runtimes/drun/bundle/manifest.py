@@ -14,6 +14,8 @@ from drun.errors import BundleError
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 
+#: Fewer images are filled up to the smallest batch.
+MAX_SMALLEST_BATCH = 4096
 #: Counts above these are damage, not models.
 MAX_STATE_SIZE, MAX_BATCH, MAX_CLASSES = 1 << 28, 1 << 16, 10_000_000
 SPACES = ("pixel", "latent")
@@ -130,6 +132,10 @@ class Parity(TypedDict):
     worst: dict[str, str | int | float | None]
 
 
+#: name -> (dtype, shape behind the batch)
+Io = dict[str, tuple[str, tuple[int, ...]]]
+
+
 @dataclass(frozen=True)
 class Artifact:
     format: str                   # onnx, ...
@@ -144,12 +150,22 @@ class Artifact:
 
     def __post_init__(self) -> None:
         low, high = self.batch
-        if not 1 <= low <= high <= MAX_BATCH:
+        if not 1 <= low <= high <= MAX_BATCH or low > MAX_SMALLEST_BATCH:
             raise BundleError(f"batch {low} to {high} is not a range of sizes from 1 to {MAX_BATCH:,}")
         if not self.files:
             raise BundleError(f"the {self.format} artifact has no files, expected one at least")
         if self.precision not in CEILINGS:
-            raise BundleError(f"precision got '{self.precision}', expected {' or '.join(CEILINGS)}")
+            raise BundleError(f"precision got '{self.precision}', expected one of {', '.join(CEILINGS)}")
+
+    def check_io(self, expected: Io) -> None:
+        """Raises BundleError unless these are the inputs and the output."""
+        got = {tensor.name: (tensor.dtype, tensor.shape) for tensor in self.io}
+        wanted = {name: (dtype, ("N", *sides)) for name, (dtype, sides) in expected.items()}
+        for name in wanted.keys() | got.keys():
+            if got.get(name) != wanted.get(name):
+                raise BundleError(
+                    f"the {self.format} artifact has '{name}' as {got.get(name)}, the model {wanted.get(name)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -199,10 +215,21 @@ class Manifest:
             raise BundleError(f"variance got '{self.variance}', expected {LEARNED_RANGE} or null")
         if self.prediction not in COMPONENTS:
             raise BundleError(f"prediction got '{self.prediction}', expected one of {', '.join(COMPONENTS)}")
+        if self.model.parameters < 0:
+            raise BundleError(f"the number of parameters got {self.model.parameters}, expected 0 or more")
+        if not 1 <= (self.guidance["channels"] or 1) <= self.data.shape[0]:
+            raise BundleError(f"guided channels got {self.guidance['channels']}, expected 1 to {self.data.shape[0]}")
         for artifact in self.artifacts:
             artifact.tolerance.check_ceiling(CEILINGS[artifact.precision])
+            artifact.check_io(self._denoiser_io())
         for artifact in self.decoder.artifacts if self.decoder else ():
             artifact.tolerance.check_ceiling(DECODER_CEILINGS[artifact.precision])
+            assert self.decoder is not None
+            artifact.check_io({"z": ("float32", self.data.shape), "image": ("float32", self.decoder.shape)})
+
+    def _denoiser_io(self) -> Io:
+        images: Io = {"x": ("float32", self.data.shape), "out": ("float32", self.output_shape)}
+        return images | {"t": ("float32", ())} | ({"y": ("int64", ())} if self.classes else {})
 
     @property
     def all_artifacts(self) -> tuple[Artifact, ...]:

@@ -107,7 +107,7 @@ def read(path: Path) -> Bundle:
         content = file.read_bytes()
         fields = parse_json(content)
         version = fields.pop("schema_version")
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or version != SCHEMA_VERSION:
         newer = type(version) is int and version > SCHEMA_VERSION
         raise BundleError(
             f"'{path}' has schema version {version!r:.40}, this drun reads {SCHEMA_VERSION}: "

@@ -78,4 +78,5 @@ class _Rows:
             row = self.read(index)
         except (DataError, KeyError):
             return None
-        return row if row.shape == self.shape and row.dtype == self.dtype else None
+        fits = row.shape == self.shape and row.dtype == self.dtype
+        return row if fits and np.isfinite(row).all() else None

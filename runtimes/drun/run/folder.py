@@ -21,7 +21,7 @@ from drun.run import images
 from drun.run.assembly import Damaged, assemble
 from drun.run.decoder import Pixels, has_pixels
 from drun.run.output import Output, raw_path
-from drun.run.record import claim
+from drun.run.record import claim, is_animated, note_animation
 from drun.run.sampling import Sampling
 from drun.run.trajectory import TrajectoryWriter
 
@@ -49,6 +49,8 @@ def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Repo
     else:
         output = replace(output, save_images=False, save_raw=True, trajectory=None)
     claim(sampling, output, record)
+    if is_animated(output):
+        output = replace(output, trajectory=None)
     todo = missing(output)
     _compute(sampling, output, todo, pixels, report)
     if lost := missing(replace(output, trajectory=None)):
@@ -72,6 +74,8 @@ def _compute(sampling: Sampling, output: Output, todo: list[int], pixels: Pixels
         with memory_for("sampling", f"lower --batch, which is {output.batch}"):
             x = _draw(sampling, output, indices, animated, pixels, on_row)
             _save(output, indices, x, pixels)
+        if animated:
+            note_animation(output)
 
 
 def _assemble(sampling: Sampling, output: Output, pixels: Pixels | None, report: Report) -> list[int]:
@@ -92,7 +96,7 @@ def missing(output: Output) -> list[int]:
     shard, num_shards = output.shard
     mine = range(shard, output.num_images, num_shards)
     todo = [i for i in mine if not all(path.is_file() for path in output.paths(i))]
-    if output.trajectory and (not output.trajectory.exists() or todo[:1] == [shard]):
+    if output.trajectory:
         first = list(mine)[: output.batch]
         todo = first + [i for i in todo if i not in first]
     return todo

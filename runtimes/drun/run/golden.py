@@ -67,6 +67,8 @@ def read_golden(bundle: Bundle) -> Golden:
         arrays = read_npz(path)
     with door(f"the golden file of '{bundle.path}' is wrong", BundleError, "export again"):
         spec: _Spec = typed(_Spec, parse_json(str(arrays["spec"])), "spec")
+        if spec.decoded < 0:
+            raise ValueError(f"spec.decoded got {spec.decoded}, expected 0 or more")
         if not spec.calls or not spec.trajectories:
             raise BundleError(f"the golden file of '{bundle.path}' compares nothing: export again")
         if (spec.decoded > 0) != (bundle.manifest.decoder is not None):
@@ -108,7 +110,9 @@ def _decoded(bundle: Bundle, arrays: dict[str, NDArray[Any]]) -> tuple[Floats, F
 
 def _array(arrays: dict[str, NDArray[Any]], name: str, dtype: Any, shape: tuple[int, ...]) -> Any:
     array = arrays[name]
-    if array.dtype != dtype or array.shape != shape or not array.size:
+    if not array.size:
+        raise ValueError(f"{name} is empty")
+    if array.dtype != dtype or array.shape != shape:
         raise ValueError(f"{name} got {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds NaN or infinity")

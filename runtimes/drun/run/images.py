@@ -21,6 +21,8 @@ GRID_TILE_PIXELS = 64
 GRID_GAP_PIXELS = 2
 
 UInt8 = NDArray[np.uint8]
+#: The last chunk of a PNG, with its checksum.
+PNG_END = b"IEND\xaeB`\x82"
 
 
 #: How [-1, 1] becomes 0..255, as x -> level before it is cut to the range.
@@ -56,6 +58,8 @@ def read_png(path: Path) -> UInt8:
     with door(f"image '{path}' is broken", advice="delete it and run again"), warnings.catch_warnings():
         warnings.simplefilter("error")  # of pictures that are too large
         content = BytesIO(path.read_bytes())
+        if not content.getvalue().endswith(PNG_END):
+            raise ValueError("its end is missing, or bytes follow it")
         with Image.open(content, formats=["PNG"]) as image:
             image.verify()  # the checksums, which loading skips
         with Image.open(content, formats=["PNG"]) as image:

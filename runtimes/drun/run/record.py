@@ -15,10 +15,13 @@ import numpy as np
 
 from drun.console import warn
 from drun.errors import ConfigError
-from drun.files import write_json
+from drun.files import locked, sha256, write_json
 from drun.foreign import read_json
 from drun.run.output import Output
 from drun.run.sampling import Sampling
+
+#: The sha256 of a run's animation, whose file may lie anywhere.
+ANIMATIONS = "animation_sha256"
 
 
 def claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
@@ -27,7 +30,13 @@ def claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
     Raises:
         ConfigError: naming the first setting that differs.
     """
+    with locked(output.folder, wait=True):  # shards may begin at once
+        _claim(sampling, output, record)
+
+
+def _claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
     folder, path = output.folder, output.folder / "run.json"
+    previous: dict[str, Any] = {}
     identity = json.loads(json.dumps(_identity(sampling, record)))  # as it is read back
     if path.exists():
         previous = read_json(path, ConfigError, "delete the folder, or choose another --out")
@@ -48,9 +57,24 @@ def claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
         raise ConfigError(
             f"'{folder}' holds '{found}', and no run.json says how it was made: choose another --out, or move it away"
         )
-    write_json(
-        path, {"settings": identity, "num_images": output.num_images, "batch": output.batch} | record | environment()
-    )
+    kept = {key: previous[key] for key in (ANIMATIONS,) if key in previous}
+    own = {"settings": identity, "num_images": output.num_images, "batch": output.batch}
+    write_json(path, own | record | environment() | kept)
+
+
+def is_animated(output: Output) -> bool:
+    """Whether the animation is there, and is this run's."""
+    path, animations = output.trajectory, read_json(output.folder / "run.json").get(ANIMATIONS)
+    known = animations if isinstance(animations, list) else []
+    return path is not None and path.is_file() and sha256(path) in known
+
+
+def note_animation(output: Output) -> None:
+    """Remember that the animation is this run's."""
+    if output.trajectory is not None:
+        with locked(output.folder, wait=True):
+            record = read_json(output.folder / "run.json")
+            write_json(output.folder / "run.json", record | {ANIMATIONS: [sha256(output.trajectory)]})
 
 
 def _identity(sampling: Sampling, record: dict[str, Any]) -> dict[str, Any]:

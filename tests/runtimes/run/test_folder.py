@@ -495,9 +495,19 @@ def test_a_first_batch_with_a_gap_is_animated_whole(bundle: Bundle, tmp_path: Pa
         (tmp_path / "out" / f"{i:06d}.png").unlink()
     backend = Counted(bundle)
     draw(bundle, tmp_path / "out", backend=backend, trajectory=tmp_path / "t.webp")
-    assert backend.batches == [3] * 10  # the last batch is filled up
+    assert backend.batches == [3] * 5  # both in one batch, filled up: the animation is there
+    (tmp_path / "t.webp").unlink()
+    draw(bundle, tmp_path / "out", backend=backend, trajectory=tmp_path / "t.webp")
     assert (tmp_path / "t.webp").read_bytes() == animation
     assert results(tmp_path / "out") == finished
+
+
+def test_an_animation_of_another_run_is_not_taken_for_ones_own(bundle: Bundle, tmp_path: Path) -> None:
+    for name, settings in (("one", ANCESTRAL), ("two", replace(ANCESTRAL, seed=4))):
+        draw(bundle, tmp_path / name, settings)
+        draw(bundle, tmp_path / name, settings, trajectory=tmp_path / "way.webp")
+    draw(bundle, tmp_path / "fresh", replace(ANCESTRAL, seed=4), trajectory=tmp_path / "fresh.webp")
+    assert (tmp_path / "way.webp").read_bytes() == (tmp_path / "fresh.webp").read_bytes()
 
 
 # --- what can go wrong
@@ -530,7 +540,7 @@ def test_images_that_are_not_finite(bundle: Bundle, tmp_path: Path, value: float
 def test_a_folder_that_cannot_be_written(bundle: Bundle, tmp_path: Path) -> None:
     """Below a regular file, where root may not write either."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write '.*file/out/run.json': Not a directory"):
+    with pytest.raises(UserError, match=r"cannot write '.*file/out': Not a directory"):
         draw(bundle, tmp_path / "file" / "out")
 
 
@@ -559,8 +569,9 @@ def test_a_damaged_state_is_computed_again(bundle: Bundle, tmp_path: Path) -> No
     np.savez(tmp_path / "raw" / "000003.npz", x=np.zeros((3, 8, 9), np.float32))
     np.savez(tmp_path / "raw" / "000004.npz", y=np.zeros((3, 8, 8), np.float32))
     np.savez(tmp_path / "raw" / "000005.npz", x=np.zeros((3, 8, 8)))
+    np.savez(tmp_path / "raw" / "000006.npz", x=np.full((3, 8, 8), np.nan, np.float32))
     (tmp_path / "raw.npz").unlink()
-    assert draw(bundle, tmp_path, save_raw=True) == 4
+    assert draw(bundle, tmp_path, save_raw=True) == 5
     assert results(tmp_path) == before
 
 
@@ -760,7 +771,7 @@ finally:
 def peak_bytes(make_bundle: MakeBundle, tmp_path: Path, python: Python) -> Callable[..., int]:
     """`peak_bytes(*options)`: the memory of a run of 64 x 64 images on the null backend."""
     process = {"kind": "discrete", "schedule": "linear", "num_timesteps": 1000}
-    path = make_bundle(process=process, data=manifests.Data("pixel", (3, 64, 64)))
+    path = make_bundle(process=process, data=manifests.Data("pixel", (3, 64, 64)), artifacts=())
 
     def measure(*options: object) -> int:
         shutil.rmtree(tmp_path / "out", ignore_errors=True)

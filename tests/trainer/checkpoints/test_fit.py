@@ -80,6 +80,7 @@ def test_an_optimizer_that_does_not_fit(
         ({"w": torch.zeros(2, 3, dtype=torch.complex64)}, "'w' is torch.complex64, expected plain real numbers"),
         ({"w": torch.zeros(2, 3, dtype=torch.int32)}, "'w' holds torch.int32, expected torch.float32"),
         ({"w": "text"}, "'w' got nothing"),
+        ({"w": torch.zeros(2, 3).to(torch.float8_e4m3fn)}, "'w' is torch.float8_e4m3fn, expected 16 bits a number"),
         ({"v": torch.zeros(1)}, r"'v' got \(1,\), expected nothing"),
     ],
 )  # fmt: skip

@@ -92,6 +92,8 @@ def test_a_checkpoint_of_version_1_loads_with_a_warning(
         ({"version": 3}, "has version 3, expected 1 or 2: use a newer dtrain"),
         ({"version": [1]}, r"has version \[1\], expected 1 or 2"),
         ({"step": "x"}, "step got 'x', expected a whole number"),
+        ({"step": -1}, "its step got -1, expected 0 or more"),
+        ({"version": True}, "has version True, expected 1 or 2"),
         ({"model": {"w": 1}}, "its model holds int as 'w', expected a tensor"),
         ({"recipe": {}}, "is damaged: .*lacks .*model"),
         ({"recipe": {"name": "../../x"}}, "is damaged: "),

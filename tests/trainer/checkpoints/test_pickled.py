@@ -11,6 +11,7 @@ import zipfile
 import pytest
 import torch
 
+from dtrain.checkpoints import pickled
 from dtrain.checkpoints.pickled import Pickled, scan
 
 
@@ -26,8 +27,8 @@ def test_storages_are_measured() -> None:
     file = io.BytesIO()
     shared = torch.zeros(7)
     torch.save({"a": shared, "b": shared[2:], "c": torch.zeros(3, dtype=torch.complex128)}, file)
-    with zipfile.ZipFile(file) as archive, archive.open("archive/data.pkl") as pickled:
-        assert scan(pickled).storages == {"0": 28, "1": 48}
+    with zipfile.ZipFile(file) as archive, archive.open("archive/data.pkl") as inner:
+        assert scan(inner).storages == {"0": 28, "1": 48}
 
 
 def test_one_pickle_is_read_after_another() -> None:
@@ -46,6 +47,28 @@ def test_one_pickle_is_read_after_another() -> None:
 def test_what_is_no_pickle_of_torch_raises(code: bytes) -> None:
     with pytest.raises((ValueError, IndexError, KeyError, UnicodeDecodeError)):
         scan(io.BytesIO(code))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        b"\x80\x04N" + b"2\x86" * 30 + b"\x8c\x01a\x93.", b"\x80\x02(X\x07\0\0\0storageN" + b"2\x86" * 30 + b"NNNtQ.",
+    ],
+)  # fmt: skip
+def test_parts_that_are_shared_a_billion_times_are_never_written_out(code: bytes) -> None:
+    with pytest.raises(ValueError, match="it names"):
+        scan(io.BytesIO(code))
+
+
+@pytest.mark.parametrize("code", [b"N" * 500_000 + b"(t" * 50_000 + b".", b"(" * 200_000 + b"t" * 200_000 + b"."])
+def test_many_marks_take_no_long_time(code: bytes) -> None:
+    assert scan(io.BytesIO(code)).classes == frozenset()
+
+
+def test_a_pickle_without_an_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pickled, "MAX_OPERATIONS", 100)
+    with pytest.raises(ValueError, match="has more than 100 operations"):
+        scan(io.BytesIO(b"N0" * 100 + b"N."))
 
 
 def test_a_huge_memo_takes_no_memory() -> None:

@@ -225,6 +225,16 @@ def test_a_storage_that_is_used_a_thousand_times_is_refused() -> None:
         check_tensors(content, 1 << 20)
 
 
+@pytest.mark.parametrize("kind", [list, dict])
+def test_parts_that_are_shared_a_billion_times_are_refused(tmp_path: Path, kind: type) -> None:
+    """A few kilobytes that take forever to walk through."""
+    part: Any = [1.0]
+    for _ in range(13):
+        part = [part] * 50 if kind is list else {f"k{i}": part for i in range(40)}
+    torch.save({"a": part}, tmp_path / "a.pt")
+    damaged(tmp_path / "a.pt", "it repeats its parts until they are")
+
+
 def test_dictionaries_in_dictionaries_end(tmp_path: Path) -> None:
     content: dict[str, Any] = {}
     for _ in range(100):

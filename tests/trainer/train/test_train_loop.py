@@ -232,3 +232,40 @@ def test_a_resumed_run_takes_its_settings_from_the_recipe(tiny_recipe: Recipe, t
     changed = checkpoint.read(train(tiny_recipe, tmp_path, CPU, True, silent))
     whole = checkpoint.read(train(tiny_recipe, tmp_path / "whole", CPU, False, silent))
     assert all(torch.equal(changed.model[name], tensor) for name, tensor in whole.model.items())
+
+
+def test_a_folder_of_another_recipe_is_refused(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Its log and its record would be lost."""
+    train(tiny_recipe, tmp_path, CPU, False, silent)
+    log = (tmp_path / "log.jsonl").read_text()
+    with pytest.raises(ConfigError, match="already holds a run of 'digits-unet': choose another --out"):
+        train(replace(tiny_recipe, name="digits"), tmp_path, CPU, False, silent)
+    assert (tmp_path / "log.jsonl").read_text() == log
+
+
+def test_a_resumed_run_is_compared_with_its_checkpoint(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    """Whatever became of its recipe.json."""
+    train(tiny_recipe, tmp_path, CPU, False, silent)
+    (tmp_path / "recipe.json").unlink()
+    other = replace(tiny_recipe, process=tiny_recipe.process | {"schedule": "linear"})
+    with pytest.raises(ConfigError, match=r"was trained with process = .*cosine"):
+        train(other, tmp_path, CPU, True, silent)
+
+
+def test_a_step_that_is_not_the_names_is_refused(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    last = train(tiny_recipe, tmp_path, CPU, False, silent)
+    last.rename(checkpoint.path_at(tmp_path, tiny_recipe, 99))
+    with pytest.raises(CheckpointError, match="is of step 20, its name says another: it is damaged"):
+        train(tiny_recipe, tmp_path, CPU, True, silent)
+
+
+def test_a_damaged_newest_checkpoint_names_the_one_before(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    train(tiny_recipe, tmp_path, CPU, False, silent).write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"to go on from '.*digits-unet-0000010.pt', delete the damaged one"):
+        train(tiny_recipe, tmp_path, CPU, True, silent)
+
+
+def test_a_preview_that_cannot_be_drawn_is_refused_at_once(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    many = replace(tiny_recipe, train=replace(tiny_recipe.train, preview_steps=1001))
+    with pytest.raises(ConfigError, match=r"train.preview_steps got 1001, the process has 1000"):
+        train(many, tmp_path, CPU, False, silent)

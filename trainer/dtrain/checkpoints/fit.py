@@ -92,6 +92,8 @@ def _fault(tensor: Tensor, expected: Tensor) -> str:
         return f"is {tensor.dtype}, expected plain real numbers"
     if expected.is_floating_point() and not tensor.is_floating_point():
         return f"holds {tensor.dtype}, expected {expected.dtype}"
+    if tensor.is_floating_point() and tensor.element_size() < 2:
+        return f"is {tensor.dtype}, expected 16 bits a number or more"
     if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
         return "holds NaN or infinity"
     return ""

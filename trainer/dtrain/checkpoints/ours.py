@@ -96,7 +96,7 @@ def is_ours(content: Any) -> bool:
 
 def check_digest(content: dict[str, Any], path: Path) -> None:
     """Raises CheckpointError if a checkpoint of ours holds other content than was written; version 1 cannot tell."""
-    if content.get("version") == 1:
+    if type(version := content.get("version")) is int and version == 1:
         warn(f"'{path}' was written by an older dtrain and has no digest: nothing tells whether it was changed")
     elif content.get("sha256") != content_digest(content):
         raise CheckpointError(f"'{path}' is damaged: its content has another sha256 than it states; copy it again")
@@ -108,10 +108,13 @@ def parse(content: dict[str, Any], path: Path) -> Checkpoint:
     Raises:
         CheckpointError: another version, or a part that is missing or wrong.
     """
-    if (version := content.get("version")) not in (1, VERSION):
+    version = content.get("version")
+    if type(version) is not int or version not in (1, VERSION):
         raise CheckpointError(f"'{path}' has version {version!r:.40}, expected 1 or {VERSION}: use a newer dtrain")
     with door(f"'{path}' is damaged", CheckpointError):
         parts: dict[str, Any] = typed(_Parts, {key: content[key] for key in _Parts.__annotations__}, "checkpoint")
+        if parts["step"] < 0:
+            raise ValueError(f"its step got {parts['step']}, expected 0 or more")
         for key in ("model", "ema", "objective"):
             for name, tensor in parts[key].items():
                 if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):

@@ -13,6 +13,8 @@ ITEM_BYTES = {
     "ComplexFloatStorage": 8, "UntypedStorage": 1,
 }  # fmt: skip
 PUTS, GETS = ("PUT", "BINPUT", "LONG_BINPUT"), ("GET", "BINGET", "LONG_BINGET")
+#: A network of a thousand tensors takes fifty thousand.
+MAX_OPERATIONS = 5_000_000
 #: An object that is of no interest.
 OTHER = object()
 
@@ -27,11 +29,13 @@ def scan(file: IO[bytes]) -> Pickled:
     """What the next pickle of a file asks for; the file then stands behind it.
 
     Raises:
-        ValueError: it is not a pickle, or names a storage in a way that torch never writes. Other classes, too, for a
-        damaged one: to be called behind a door.
+        ValueError: it is not a pickle, is far too long, or names a class or a storage in a way that torch never does.
+        Other classes, too, for a damaged one: to be called behind a door.
     """
     machine = _Machine()
-    for opcode, argument, _ in pickletools.genops(file):
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+        if count > MAX_OPERATIONS:
+            raise ValueError(f"its pickle has more than {MAX_OPERATIONS:,} operations")
         machine.step(opcode, argument)
     return Pickled(frozenset(machine.classes), machine.storages)
 
@@ -41,59 +45,68 @@ class _Machine:
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
+        self.marks: list[int] = []        # heights of the stack
         self.memo: dict[Any, Any] = {}
         self.classes: set[str] = set()
         self.storages: dict[str, int] = {}
 
     def step(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
         name = opcode.name
-        if name in PUTS:
+        if name == "MARK":
+            self.marks.append(len(self.stack))
+        elif name in PUTS:
             self.memo[argument] = self.stack[-1]
-            return
-        if name in GETS:
+        elif name in GETS:
             self.stack.append(self.memo[argument])
-            return
-        taken = self._take(opcode)
-        if name == "MEMOIZE":
-            self.memo[len(self.memo)] = taken[0]
-        if name == "PERSID":
+        elif name == "PERSID":
             raise ValueError("it names a storage as torch never does")
-        if name in ("GLOBAL", "STACK_GLOBAL", "INST"):
-            self.classes.add(argument.replace(" ", ".") if argument else ".".join(map(str, taken)))
-        if name == "BINPERSID":
-            self._remember(taken[0])
-        self.stack += self._given(opcode, argument, taken)
+        else:
+            self._change(opcode, argument, self._take(opcode))
 
     def _take(self, opcode: pickletools.OpcodeInfo) -> list[Any]:
         """What an operation takes from the stack; of what lies behind a mark, all."""
         before = opcode.stack_before
-        count = len(before)
+        start = len(self.stack) - len(before)
         if pickletools.markobject in before:
-            mark = len(self.stack) - 1 - self.stack[::-1].index(pickletools.markobject)
-            count = len(self.stack) - mark + before.index(pickletools.markobject)
-        if count > len(self.stack):
+            start = self.marks.pop() - before.index(pickletools.markobject)
+        if start < 0:
             raise ValueError("it is not a pickle: its stack is too short")
-        taken = self.stack[len(self.stack) - count :]
-        del self.stack[len(self.stack) - count :]
-        return [item for item in taken if item is not pickletools.markobject]
+        taken = self.stack[start:]
+        del self.stack[start:]
+        return taken
 
-    def _given(self, opcode: pickletools.OpcodeInfo, argument: Any, taken: list[Any]) -> list[Any]:
-        """What it leaves there."""
-        if opcode.name == "MARK":
-            return [pickletools.markobject]
-        if opcode.name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE"):
-            return [tuple(taken)]
-        if opcode.name in ("DUP", "MEMOIZE"):
-            return taken * len(opcode.stack_after)
-        if opcode.name == "STACK_GLOBAL":
-            return [" ".join(map(str, taken))]
-        return [OTHER if argument is None else argument] * len(opcode.stack_after)
+    def _change(self, opcode: pickletools.OpcodeInfo, argument: Any, taken: list[Any]) -> None:
+        """Leave what an operation gives, and remember what it asks for."""
+        name = opcode.name
+        given = [OTHER if argument is None else argument] * len(opcode.stack_after)
+        if name in ("GLOBAL", "INST"):
+            self.classes.add(argument.replace(" ", "."))
+        elif name == "STACK_GLOBAL":
+            given = [self._named(taken)]
+        elif name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_TUPLE"):
+            given = [tuple(taken)]
+        elif name in ("DUP", "MEMOIZE"):
+            given = taken * len(opcode.stack_after)
+        if name == "MEMOIZE":
+            self.memo[len(self.memo)] = taken[0]
+        elif name == "BINPERSID":
+            self._remember(taken[0])
+        self.stack += given
+
+    def _named(self, taken: list[Any]) -> str:
+        module, name = taken
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError("it names a class by something else than text")
+        self.classes.add(f"{module}.{name}")
+        return f"{module} {name}"
 
     def _remember(self, identity: Any) -> None:
         """torch's ("storage", class, name, device, numbers), and in older files a view."""
         if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
             raise ValueError("it names a storage as torch never does")
-        kind, name, numbers = str(identity[1]).split(" ")[-1].split(".")[-1], identity[2], identity[4]
-        if kind not in ITEM_BYTES or not isinstance(name, str) or type(numbers) is not int or numbers < 0:
-            raise ValueError(f"it has the storage {identity[1:]!r:.80}, expected one of torch's")
-        self.storages[name] = max(self.storages.get(name, 0), numbers * ITEM_BYTES[kind])
+        _, kind, name, _, numbers = identity[:5]
+        if not isinstance(kind, str) or not isinstance(name, str) or type(numbers) is not int or numbers < 0:
+            raise ValueError("it names a storage as torch never does")
+        if (short := kind.split(" ")[-1].split(".")[-1]) not in ITEM_BYTES:
+            raise ValueError(f"it has a storage of {short!r:.40}, expected one of torch's")
+        self.storages[name] = max(self.storages.get(name, 0), numbers * ITEM_BYTES[short])

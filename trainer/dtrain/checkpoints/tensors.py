@@ -11,7 +11,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -24,6 +24,8 @@ from dtrain.checkpoints.pickled import Pickled, scan
 
 #: Tied weights appear twice; what appears more often was made to fill the memory.
 MAX_SHARING, FREE_BYTES = 4, 1 << 20
+#: Tensors, numbers and texts of a checkpoint.
+MAX_PARTS = 5_000_000
 #: Dictionaries in dictionaries of our checkpoints are below five.
 MAX_DEPTH = 16
 #: An older file begins with these pickles: a number, the protocol, the system, the content, the storages' names.
@@ -58,6 +60,8 @@ def existing(path: Path) -> Path:
 
 def check_tensors(content: Any, num_bytes: int) -> None:
     """Raises ValueError for tensors that are not plain, or need much more memory than their file, bytes."""
+    if (parts := _count(content, {}, MAX_DEPTH)) > MAX_PARTS:
+        raise ValueError(f"it repeats its parts until they are {parts:,}")
     total = 0
     for tensor in tensors_of(content):
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
@@ -69,16 +73,26 @@ def check_tensors(content: Any, num_bytes: int) -> None:
         raise ValueError(f"its {num_bytes:,} bytes make tensors of {total:,}")
 
 
-def tensors_of(content: Any, depth: int = MAX_DEPTH) -> Iterator[Tensor]:
+def tensors_of(content: Any) -> Iterator[Tensor]:
     """All tensors in dictionaries, lists and namespaces."""
     if isinstance(content, Tensor):
         yield content
+    for item in _parts(content):
+        yield from tensors_of(item)
+
+
+def _parts(content: Any) -> Iterable[Any]:
     items = vars(content) if isinstance(content, argparse.Namespace) else content
-    inner = items.values() if isinstance(items, Mapping) else items if isinstance(items, list | tuple) else ()
-    for item in inner:
-        if depth == 0:
-            raise RecursionError
-        yield from tensors_of(item, depth - 1)
+    return items.values() if isinstance(items, Mapping) else items if isinstance(items, list | tuple) else ()
+
+
+def _count(content: Any, known: dict[int, int], depth: int) -> int:
+    """How many parts there are where a shared one counts each time; it is visited once."""
+    if depth < 0:
+        raise RecursionError
+    if id(content) not in known:
+        known[id(content)] = 1 + sum(_count(item, known, depth - 1) for item in _parts(content))
+    return known[id(content)]
 
 
 def _overlaps(tensor: Tensor) -> bool:

@@ -113,7 +113,8 @@ def _ours(saved: checkpoint.Checkpoint, path: Path, weights: str, given: Mapping
 
 def is_teacher(config: Mapping[str, Any]) -> bool:
     """Whether a model's configuration is of a classifier, whose features others learn from."""
-    return getattr(models.available().get(config.get("name", "")), "predicts", "image") == "class"
+    name = config.get("name")
+    return isinstance(name, str) and getattr(models.available().get(name), "predicts", "image") == "class"
 
 
 def own_state(saved: checkpoint.Checkpoint, weights: str) -> State:

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from drun.console import Report, silent, warn
 from drun.diffusion import process as processes
-from drun.errors import ConfigError, UserError, door, memory_for
+from drun.errors import CheckpointError, ConfigError, DataError, UserError, memory_for
 from drun.files import locked, write_json
 from drun.foreign import read_json
-from dtrain import config, models, objectives
+from dtrain import models, objectives
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.fit import check_state
 from dtrain.checkpoints.ours import Checkpoint
@@ -82,7 +82,7 @@ def train(recipe: Recipe, out: Path, placement: Placement, resume: bool, report:
     report = report if workers.is_first else silent
     advice = "lower train.batch_size, raise train.accumulate, or train in bf16"
     with locked(out) if workers.is_first else nullcontext(), memory_for("training", advice):
-        _check_recipe(recipe, out, resume)
+        _check_folder(recipe, out, resume)
         run = start(recipe, out, workers, resume, report)
         if workers.is_first:
             write_json(out / "recipe.json", run.recipe.to_dict())
@@ -128,18 +128,41 @@ def _is_asked_to_stop(run: Run, stop: Stop, advanced: bool) -> bool:
 # ---- the start ------------------------------------------------------------------------------------------
 
 
-def _check_recipe(recipe: Recipe, out: Path, resume: bool) -> None:
+def _check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
     """Refuse a folder that holds something else."""
     held = checkpoint.newest(out, recipe.name)
     if resume and held is None:
         raise ConfigError(f"nothing to resume: '{out}' has no checkpoint of '{recipe.name}'; leave out --resume")
     if not resume and held is not None:
         raise ConfigError(f"'{out}' already holds a run of '{recipe.name}': add --resume, or choose another --out")
-    path = out / "recipe.json"
-    if resume and path.is_file():
-        with door(f"'{path}' is not a recipe of dtrain", ConfigError, "choose another folder"):
-            saved = config.from_dict(read_json(path))
-        _check_same(recipe.to_dict(), saved.to_dict(), out)
+    if (other := _recorded_name(out)) not in (None, recipe.name) and checkpoint.newest(out, str(other)) is not None:
+        raise ConfigError(f"'{out}' already holds a run of '{other}': choose another --out")
+
+
+def _recorded_name(out: Path) -> str | None:
+    """Which recipe `recipe.json` is of, if it says so."""
+    try:
+        return str(read_json(out / "recipe.json").get("name"))
+    except DataError:
+        return None
+
+
+def _saved(recipe: Recipe, out: Path) -> tuple[Checkpoint, Path]:
+    """The newest checkpoint, if it is of this recipe.
+
+    Raises:
+        CheckpointError: it is damaged. ConfigError: it was trained with other settings.
+    """
+    *older, path = checkpoint.all_of(out, recipe.name)
+    try:
+        saved = checkpoint.read(path)
+        if path != checkpoint.path_at(out, recipe, saved.step):
+            raise CheckpointError(f"'{path}' is of step {saved.step}, its name says another: it is damaged")
+    except CheckpointError as error:
+        advice = f"; to go on from '{older[-1]}', delete the damaged one" if older else ""
+        raise CheckpointError(f"{error}{advice}") from error
+    _check_same(recipe.to_dict(), saved.recipe.to_dict(), out)
+    return saved, path
 
 
 def _check_same(recipe: dict[str, Any], saved: dict[str, Any], out: Path) -> None:
@@ -160,6 +183,7 @@ def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Rep
     """A fresh run, or the newest checkpoint's, checked before any time is spent."""
     train = recipe.train
     workers.parts(train.batch_size, train.accumulate)
+    saved, path = _saved(recipe, out) if resume else (None, None)
     objective = objectives.build(_objective(recipe), processes.from_dict(recipe.process), workers.device)
     torch.manual_seed(train.seed)
     network = models.build(recipe.model).to(workers.device)
@@ -170,8 +194,6 @@ def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Rep
     recipe = replace(recipe, data=replace(recipe.data, latent=dataset.latent))
     workers.first_then_others(lambda: objective.attend(dataset, report))
 
-    path = checkpoint.newest(out, recipe.name) if resume else None
-    saved = checkpoint.read(path) if path else None
     if saved is not None:
         if workers.is_first and followed_old_law(recipe.ema, saved.version):
             _warn_of_old_law(path, recipe.ema.every)
@@ -215,6 +237,9 @@ def _check_model(network: nn.Module, objective: Objective, recipe: Recipe) -> No
     if network.predicts != wanted:
         name = recipe.objective.get("name")
         raise ConfigError(f"model {recipe.model['name']} predicts a {network.predicts}, objective '{name}' a {wanted}")
+    num_timesteps = recipe.process.get("num_timesteps")
+    if isinstance(num_timesteps, int) and recipe.train.preview_steps > num_timesteps:
+        raise ConfigError(f"train.preview_steps got {recipe.train.preview_steps}, the process has {num_timesteps}")
     if recipe.data.label_dropout and getattr(network, "null_label", None) is None:
         raise ConfigError("data.label_dropout needs a model with classes and a null label: set it to 0")
 
