@@ -52,6 +52,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the directory cannot be written, or the disk is full.
     """
+    path = path.resolve()  # the folder behind a link is replaced, not the link
     with _written(path, "nothing was left there"), _scratch(path, is_folder=True) as scratch:
         folder = scratch / "new"
         folder.mkdir()

@@ -122,6 +122,15 @@ def test_a_folder_takes_the_place_of_another_in_one_step(tmp_path: Path) -> None
     assert names(tmp_path) == ["bundle"]
 
 
+def test_a_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with atomic_folder(tmp_path / "link") as folder:
+        (folder / "file").write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "file").read_text() == "new"
+
+
 def test_without_an_exchange_a_kill_between_two_renames_is_mended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,7 +88,11 @@ class Bundle:
         """The files in the directory that the manifest does not list; nothing ever opens them."""
         listed = {entry.path for artifact in self.manifest.all_artifacts for entry in artifact.files}
         listed |= {MANIFEST, self.manifest.golden.path}
-        found = (Path(place, name).relative_to(self.path) for place, _, names in os.walk(self.path) for name in names)
+        found = (
+            Path(place, name).relative_to(self.path)
+            for place, folders, names in os.walk(self.path)
+            for name in [*names, *(folder for folder in folders if Path(place, folder).is_symlink())]
+        )
         return sorted(path.as_posix() for path in found if path.as_posix() not in listed)
 
 

@@ -96,7 +96,10 @@ def _identity(sampling: Sampling, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _left_images(folder: Path) -> str | None:
-    """A file that looks like one of a run's samples."""
+    """A file that looks like a run's, and would be taken for one or overwritten."""
+    for name in ("samples.npz", "grid.png", "raw.npz"):
+        if (folder / name).exists():
+            return name
     for place, suffix in ((folder, ".png"), (folder / "raw", ".npz")):
         if place.is_dir():
             for path in place.iterdir():

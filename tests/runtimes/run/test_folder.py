@@ -575,9 +575,17 @@ def test_a_damaged_state_is_computed_again(bundle: Bundle, tmp_path: Path) -> No
     assert results(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["grid.png", "samples.npz", "raw.npz"])
+def test_files_of_somebody_else_are_not_overwritten(bundle: Bundle, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(ConfigError, match=f"holds '{name}', and no run.json says how it was made"):
+        draw(bundle, tmp_path)
+    assert (tmp_path / name).read_text() == "precious"
+
+
 def test_images_without_a_record_are_not_adopted(bundle: Bundle, tmp_path: Path, whole: dict[str, bytes]) -> None:
     (tmp_path / "whole" / "run.json").unlink()
-    with pytest.raises(ConfigError, match=r"holds '0\d+.png', and no run.json says how it was made: choose another"):
+    with pytest.raises(ConfigError, match=r"holds '.*', and no run.json says how it was made: choose another"):
         draw(bundle, tmp_path / "whole")
     assert results(tmp_path / "whole") == whole
 
