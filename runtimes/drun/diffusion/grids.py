@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -67,10 +68,10 @@ def _discrete_times(process: DiscreteProcess, num_steps: int, grid: str) -> list
         return [float(t) for t in _GRIDS[grid](num_timesteps, num_steps)][::-1]
     if grid.startswith("ddim"):
         return [float(t) for t in _ddim(num_timesteps, num_steps, grid)][::-1]
-    if set(grid) <= set("0123456789,"):
+    if re.fullmatch(r"([0-9]{0,6},)*[0-9]{0,6}", grid):
         return [float(t) for t in _sections(num_timesteps, num_steps, grid)][::-1]
     raise ConfigError(
-        f"unknown grid '{grid}': choose one of {', '.join(_GRIDS)}, karras, ddimN, or section counts like 10,15,25"
+        f"unknown grid '{grid:.40}': choose one of {', '.join(_GRIDS)}, karras, ddimN, or section counts like 10,15,25"
     )
 
 

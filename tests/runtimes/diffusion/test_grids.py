@@ -147,6 +147,7 @@ def test_karras_in_one_step_starts_at_the_top() -> None:
         (-3, "karras", "cannot sample in -3 steps"),
         (1001, "trailing", "cannot sample in 1001 steps: this model has 1000"),
         (10, "zigzag", "unknown grid 'zigzag': choose one of leading, linspace, trailing, respaced, karras, ddimN"),
+        (10, "9" * 5000, "unknown grid '9{40}': choose one of"),
         (10, "10,15,25", "grid '10,15,25' holds 50 steps, expected 10"),
         (10, "", "holds 0 steps, expected 10"),
         (501, "501,0", "asks for 501 steps of a section of 500: choose 1 to that"),
