@@ -1,10 +1,13 @@
 import json
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from drun.diffusion import process as processes
 from drun.diffusion.prediction import COMPONENTS
@@ -159,3 +162,39 @@ def test_wrong_recipe_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tex
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         config.load("mine.toml")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.dates()
+    | st.sampled_from(["fp32", "warmup", "digits", 10**30, 1e308, "a\0b", "../x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=5,
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_a_recipe_of_anything_is_read_or_refused(data: st.DataObject) -> None:
+    """And what is read can be written down."""
+    sections = config.load("digits-sit").to_dict()
+    for _ in range(data.draw(st.integers(1, 3))):
+        section = data.draw(st.sampled_from(sorted(sections)))
+        values = sections[section]
+        if isinstance(values, dict) and values and data.draw(st.booleans()):
+            values[data.draw(st.sampled_from(sorted(values)))] = data.draw(VALUES)
+        else:
+            sections[section] = data.draw(VALUES)
+    with suppress(ConfigError):
+        recipe = config.from_dict(sections)
+        json.dumps(recipe.to_dict())
+        processes.from_dict(recipe.process)
+        with torch.device("meta"):
+            models.build(recipe.model)
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(max_size=60) | st.sampled_from(["[[[[" * 99, "a = " + "[" * 2000, "x" * 9999]))
+def test_a_recipe_file_of_anything_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(ConfigError):  # none of these is a whole recipe
+        config.load(str(path))
