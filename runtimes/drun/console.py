@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import signal
 import sys
 import time
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from drun.errors import Interrupted, UserError, printable
+from drun.errors import OS_ADVICE, Interrupted, UserError, printable
 
 #: Between two plain progress lines, when the output is no terminal.
 PLAIN_INTERVAL_S = 15.0
@@ -18,16 +17,6 @@ PLAIN_INTERVAL_S = 15.0
 INTERRUPTED = 130
 #: Exit code of a command stopped by SIGTERM, as shells count it.
 TERMINATED = 143
-#: What to do about what the system refuses.
-OS_ADVICE = {
-    errno.EMFILE: "raise the limit of open files, such as by ulimit -n 4096",
-    errno.ENFILE: "the whole machine has too many files open: close some programs",
-    errno.ENOSPC: "free some space; what was finished before is kept",
-    errno.EDQUOT: "free some of your quota; what was finished before is kept",
-    errno.ENOENT: "was it deleted while the command ran? what was finished before is kept",
-    errno.ENOMEM: "lower the batch size",
-    errno.ENAMETOOLONG: "choose a shorter name",
-}
 
 
 def run_app(app: Callable[[], Any]) -> None:

@@ -8,6 +8,16 @@ from contextlib import contextmanager
 
 #: What the system lacks, whatever the content of a file.
 NOT_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
+#: What to do about what the system refuses.
+OS_ADVICE = {
+    errno.EMFILE: "raise the limit of open files, such as by ulimit -n 4096",
+    errno.ENFILE: "the whole machine has too many files open: close some programs",
+    errno.ENOSPC: "free some space; what was finished before is kept",
+    errno.EDQUOT: "free some of your quota; what was finished before is kept",
+    errno.ENOENT: "was it deleted while the command ran? what was finished before is kept",
+    errno.ENOMEM: "lower the batch size",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 #: Longest reason that is shown, characters.
 REASON_LENGTH = 300
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from drun.errors import UserError
+from drun.errors import OS_ADVICE, UserError
 
 try:
     import fcntl
@@ -94,7 +95,8 @@ def _written(path: Path, consolation: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write '{path}': {error.strerror or error}; {consolation}") from error
+        advice = OS_ADVICE[error.errno] if error.errno in (errno.EMFILE, errno.ENFILE) else consolation
+        raise UserError(f"cannot write '{path}': {error.strerror or error}; {advice}") from error
 
 
 @contextmanager

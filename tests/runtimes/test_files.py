@@ -54,6 +54,11 @@ def test_a_full_disk_is_a_user_error(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+def test_too_few_file_handles_say_what_to_raise(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Too many open files; raise the limit of open files, such as by ulimit -n"):
+        write_half(tmp_path / "b.txt", OSError(errno.EMFILE, "Too many open files"))
+
+
 def test_a_folder_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     """Also for root, who may write anywhere else."""
     (tmp_path / "file").write_text("")
