@@ -21,7 +21,7 @@ from drun.run.output import Output
 from drun.run.sampling import Sampling
 
 #: The sha256 of a run's animation, whose file may lie anywhere.
-ANIMATIONS = "animation_sha256"
+ANIMATION = "animation_sha256"
 
 
 def claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
@@ -57,16 +57,17 @@ def _claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
         raise ConfigError(
             f"'{folder}' holds '{found}', and no run.json says how it was made: choose another --out, or move it away"
         )
-    kept = {key: previous[key] for key in (ANIMATIONS,) if key in previous}
+    kept = {key: previous[key] for key in (ANIMATION,) if key in previous}
     own = {"settings": identity, "num_images": output.num_images, "batch": output.batch}
     write_json(path, own | record | environment() | kept)
 
 
 def is_animated(output: Output) -> bool:
     """Whether the animation is there, and is this run's."""
-    path, animations = output.trajectory, read_json(output.folder / "run.json").get(ANIMATIONS)
-    known = animations if isinstance(animations, list) else []
-    return path is not None and path.is_file() and sha256(path) in known
+    path = output.trajectory
+    if path is None or not path.is_file():
+        return False
+    return bool(read_json(output.folder / "run.json").get(ANIMATION) == sha256(path))
 
 
 def note_animation(output: Output) -> None:
@@ -74,7 +75,7 @@ def note_animation(output: Output) -> None:
     if output.trajectory is not None:
         with locked(output.folder, wait=True):
             record = read_json(output.folder / "run.json")
-            write_json(output.folder / "run.json", record | {ANIMATIONS: [sha256(output.trajectory)]})
+            write_json(output.folder / "run.json", record | {ANIMATION: sha256(output.trajectory)})
 
 
 def _identity(sampling: Sampling, record: dict[str, Any]) -> dict[str, Any]:
