@@ -48,18 +48,25 @@ def _claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
                     f"'{folder}' holds images made with {key} = {held.get(key)}, this run has {value}: "
                     "choose another --out, or delete the folder"
                 )
-        if (batch := previous.get("batch")) != output.batch:
+        if others := [batch for batch in _batches(previous) if batch != output.batch]:
             warn(
-                f"'{folder}' holds images computed {batch} at a time, this run takes {output.batch}: they agree within "
-                "the tolerance, not byte for byte"
+                f"'{folder}' holds images computed {' and '.join(map(str, others))} at a time, this run takes "
+                f"{output.batch}: they agree within the tolerance, not byte for byte"
             )
     elif found := _left_images(folder):
         raise ConfigError(
             f"'{folder}' holds '{found}', and no run.json says how it was made: choose another --out, or move it away"
         )
     kept = {key: previous[key] for key in (ANIMATION,) if key in previous}
-    own = {"settings": identity, "num_images": output.num_images, "batch": output.batch}
+    batches = sorted({*_batches(previous), output.batch})
+    own = {"settings": identity, "num_images": output.num_images, "batches": batches}
     write_json(path, own | record | environment() | kept)
+
+
+def _batches(record: dict[str, Any]) -> list[int]:
+    """The batches in which the images of a folder were computed."""
+    batches = record.get("batches")
+    return [batch for batch in batches if type(batch) is int] if isinstance(batches, list) else []
 
 
 def is_animated(output: Output) -> bool:

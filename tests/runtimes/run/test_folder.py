@@ -168,7 +168,8 @@ def test_the_record_is_enough_to_repeat_the_run(make_bundle: MakeBundle, tmp_pat
     settings = Settings("ddim", {"eta": 0.5}, 6, 4, "random", 2.5, (10, 60), 2, "float64")
     draw(bundle, tmp_path / "first", settings)
     record = json.loads((tmp_path / "first" / "run.json").read_text())
-    assert {"settings", "num_images", "batch", "backend", "precision", "versions", "machine", "command"} == set(record)
+    expected = {"settings", "num_images", "batches", "backend", "precision", "versions", "machine", "command"}
+    assert set(record) == expected
     own = {key: value for key, value in record["settings"].items() if key in Settings.__dataclass_fields__}
     draw(bundle, tmp_path / "second", Settings(**own), num_images=record["num_images"])
     assert results(tmp_path / "second") == results(tmp_path / "first")
@@ -626,8 +627,9 @@ class Ort(null.Runtime):
 
 def test_another_batch_is_said(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw(bundle, tmp_path, num_images=2)
-    draw(bundle, tmp_path)
-    assert "holds images computed 2 at a time, this run takes 3: they agree within the" in capsys.readouterr().err
+    for _ in range(2):  # as long as they are there
+        draw(bundle, tmp_path)
+        assert "holds images computed 2 at a time, this run takes 3: they agree within the" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_deleted_meanwhile(bundle: Bundle, tmp_path: Path) -> None:
