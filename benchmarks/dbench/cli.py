@@ -95,7 +95,7 @@ def repa(
 ) -> None:
     """Train digits-sit with and without representation alignment: steps to the same Fréchet distance, and plots."""
     from dbench import commands
-    from dbench.repa.plan import parse_seeds
+    from dbench.suites.repa.plan import parse_seeds
 
     commands.measure(
         "repa", out, steps=steps, seeds=parse_seeds(seeds), every=every, samples=samples,

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dbench import record, suites
-from dbench.record import Result
+from dbench import suites
+from dbench.core import record
+from dbench.core.record import Result
 from drun.console import progress, say
 from drun.files import atomic
 

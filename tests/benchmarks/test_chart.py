@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbench import chart
+from dbench.html import chart
 
 
 @pytest.mark.parametrize(

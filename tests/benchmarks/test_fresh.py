@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dbench import fresh
+from dbench.core import fresh
 from drun.errors import UserError
 
 

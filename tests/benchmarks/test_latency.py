@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from dbench import inputs, timing
-from dbench.record import Result
+from dbench.core import inputs, timing
+from dbench.core.record import Result
 from dbench.suites import latency
 from dbench.suites.latency import Settings
 from drun import backends

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dbench import machine, record
+from dbench.core import machine, record
 
 CPUINFO = """processor	: 0
 model name	: Some Processor @ 3.80GHz

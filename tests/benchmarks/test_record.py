@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dbench import machine, record
-from dbench.record import Result, Row
-from dbench.timing import Spread
+from dbench.core import machine, record
+from dbench.core.record import Result, Row
+from dbench.core.timing import Spread
 from drun.errors import UserError
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from dbench.record import Result
-from dbench.repa import drawing, layers, plan, training
-from dbench.repa.cached import remember
-from dbench.repa.plan import PLAIN, REPA, Settings
+from dbench.core.record import Result
 from dbench.suites import repa
+from dbench.suites.repa import drawing, layers, plan, training
+from dbench.suites.repa.cached import remember
+from dbench.suites.repa.plan import PLAIN, REPA, Settings
 from drun.console import silent
 from drun.errors import ConfigError, NotFiniteError, UserError
 from dtrain import config, device, published

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbench.repa.crossing import Curve, final_ratios, median_curve, speedup, steps_to
+from dbench.suites.repa.crossing import Curve, final_ratios, median_curve, speedup, steps_to
 
 DISTANCES = st.lists(st.floats(0.01, 100), min_size=4, max_size=4)
 STEPS = (100, 200, 300, 400)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dbench.repa import plan
-from dbench.repa.plan import PLAIN, REPA, Settings
+from dbench.suites.repa import plan
+from dbench.suites.repa.plan import PLAIN, REPA, Settings
 from drun.errors import ConfigError
 
 

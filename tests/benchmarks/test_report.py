@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dbench import machine, page, record, report
-from dbench.record import Result, Row
+from dbench import report
+from dbench.core import machine, record
+from dbench.core.record import Result, Row
+from dbench.html import page
 from dbench.report import Sources, write_report
 from dbench.suites import quality
 from drun.console import silent

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from dbench import timing
-from dbench.timing import Spread, Timing
+from dbench.core import timing
+from dbench.core.timing import Spread, Timing
 
 
 def recorder(calls: list[str]) -> dict[str, Callable[[], object]]:

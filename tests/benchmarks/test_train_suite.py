@@ -13,11 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from dbench import synthetic, trial
-from dbench.record import Row
+from dbench.core.record import Row
 from dbench.suites import train
-from dbench.suites.train import Candidate, Settings
-from dbench.trial import GpuScale, Matmuls, Trial, check_divides
+from dbench.suites.train import Candidate, Settings, synthetic, trial
+from dbench.suites.train.trial import GpuScale, Matmuls, Trial, check_divides
 from drun.console import silent
 from drun.errors import ConfigError, UserError
 from dtrain import config, device, models, teachers

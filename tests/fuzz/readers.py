@@ -473,7 +473,7 @@ class Measured(Reader):
     """A result of dbench and a training log."""
 
     def make(self, folder: Path) -> None:
-        from dbench import machine, record
+        from dbench.core import machine, record
 
         rows = tuple(record.Row("latency", name, 1.5, "ms", 1.0, 2.0) for name in ("a", "b"))
         record.write(record.Result(rows, {"bundle": "x"}, {"batch": 1}, machine.fingerprint(1), "dbench"), folder)
@@ -487,7 +487,8 @@ class Measured(Reader):
             path.write_bytes(damage(path.read_bytes(), draw))
 
     def read(self, folder: Path) -> Any:
-        from dbench import record, report
+        from dbench import report
+        from dbench.core import record
 
         record.to_markdown(record.read(folder / "latency.json"))
         report.read_losses(folder / "log.jsonl")

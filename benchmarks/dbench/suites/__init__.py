@@ -1,6 +1,6 @@
-"""The measurements: one question a file, and the file name is the suite's name and its `dbench` command.
+"""The measurements: one question a file or folder, whose name is the suite's and that of its `dbench` command.
 
-A file holds a frozen dataclass `Settings` and `measure(settings, report) -> Result`, and, if the suite
+A suite holds a frozen dataclass `Settings` and `measure(settings, report) -> Result`, and, if the suite
 draws, `figures(result) -> {file name without suffix: Chart}`.
 """
 

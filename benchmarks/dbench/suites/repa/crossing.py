@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dbench import timing
-from dbench.timing import Spread
+from dbench.core import timing
+from dbench.core.timing import Spread
 
 
 @dataclass(frozen=True)

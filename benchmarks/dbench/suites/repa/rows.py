@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from dbench import timing
-from dbench.record import Row, spread_row
-from dbench.repa.crossing import Curve, Speedup, final_ratios, speedup
-from dbench.repa.plan import DEPTHS, LABELS, PLAIN, REPA
+from dbench.core import timing
+from dbench.core.record import Row, spread_row
+from dbench.core.timing import Spread
 from dbench.suites.quality import HALVES
-from dbench.timing import Spread
+from dbench.suites.repa.crossing import Curve, Speedup, final_ratios, speedup
+from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, REPA
 
 SUITE = "repa"
 DISTANCE_UNIT = "squared pixel values"

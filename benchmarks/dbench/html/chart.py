@@ -192,7 +192,7 @@ def spread_apart(wanted: Sequence[float], gap: float) -> list[float]:
 
 def style() -> str:
     """The style sheet of charts, with the colours of the page."""
-    return files("dbench").joinpath("chart.css").read_text(encoding="utf-8")
+    return files("dbench.html").joinpath("chart.css").read_text(encoding="utf-8")
 
 
 def text(at: Point, words: str, anchor: str = "middle", kind: str = "") -> str:

@@ -9,14 +9,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dbench import machine, record
-from dbench.record import Result
-from dbench.repa import figures, rows
-from dbench.repa.crossing import Curve
-from dbench.repa.rows import Found, to_rows
-from dbench.repa.section import section
+from dbench.core import machine, record
+from dbench.core.record import Result
+from dbench.core.timing import Spread
 from dbench.report import Sources, write_report
-from dbench.timing import Spread
+from dbench.suites.repa import plots, rows
+from dbench.suites.repa.crossing import Curve
+from dbench.suites.repa.rows import Found, to_rows
+from dbench.suites.repa.section import section
 from drun.console import silent
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -68,15 +68,15 @@ def test_who_is_slower_is_called_so(slow: Result) -> None:
     assert row.value == pytest.approx(0.5)
     assert "REPA needs more steps" in row.headline
     assert slow.row("seed 0, steps of REPA to the plain model's final distance").value is None
-    assert figures.verdict(slow) == "2.00× more steps with REPA"
-    assert figures.describe(slow).endswith("REPA reaches the plain model's final distance in 0 of 3.")
-    assert figures.verdict(result_of(PLAIN, FAST)) == "2.00× fewer steps with REPA"
-    assert figures.verdict(result_of(PLAIN, PLAIN)) == "As many steps with REPA"
+    assert plots.verdict(slow) == "2.00× more steps with REPA"
+    assert plots.describe(slow).endswith("REPA reaches the plain model's final distance in 0 of 3.")
+    assert plots.verdict(result_of(PLAIN, FAST)) == "2.00× fewer steps with REPA"
+    assert plots.verdict(result_of(PLAIN, PLAIN)) == "As many steps with REPA"
 
 
 @pytest.mark.parametrize("curves", [(PLAIN, FAST), (FAST, PLAIN), (PLAIN, PLAIN)])
 def test_the_plots_are_svg_files_that_stand_alone(curves: tuple[tuple[tuple[float, ...], ...], ...]) -> None:
-    charts = figures.draw(result_of(*curves))
+    charts = plots.draw(result_of(*curves))
     assert set(charts) == {"repa", "repa-layers"}
     for chart in charts.values():
         svg = ElementTree.fromstring(chart.standalone())
@@ -91,7 +91,7 @@ def test_the_plots_are_svg_files_that_stand_alone(curves: tuple[tuple[tuple[floa
 
 
 def test_what_the_plots_say(fast: Result) -> None:
-    charts = {name: ElementTree.fromstring(chart.standalone()) for name, chart in figures.draw(fast).items()}
+    charts = {name: ElementTree.fromstring(chart.standalone()) for name, chart in plots.draw(fast).items()}
     said = {name: {text.text for text in svg.iter(f"{SVG}text")} for name, svg in charts.items()}
     assert {"plain SiT", "with REPA", "2.00×", "two halves of the real digits", "training step"} <= said["repa"]
     assert {"teacher", "pixels", "plain, t = 0.25", "REPA, t = 0.5", "aligned"} <= said["repa-layers"]
@@ -100,7 +100,7 @@ def test_what_the_plots_say(fast: Result) -> None:
 
 
 def test_the_gain_is_drawn_where_it_was_measured(fast: Result) -> None:
-    svg = ElementTree.fromstring(figures.distances(fast).inline())
+    svg = ElementTree.fromstring(plots.distances(fast).inline())
     gain = next(path.get("d") or "" for path in svg.iter("path") if path.get("class") == "gain")
     (left, level), (right, other) = (map(float, point.split()) for point in gain[1:].split("L"))
     assert level == other
@@ -110,7 +110,7 @@ def test_the_gain_is_drawn_where_it_was_measured(fast: Result) -> None:
 
 def test_the_json_is_enough_to_draw_them_anew(fast: Result, tmp_path: Path) -> None:
     as_json, _ = record.write(fast, tmp_path)
-    assert figures.draw(record.read(as_json)) == figures.draw(fast)
+    assert plots.draw(record.read(as_json)) == plots.draw(fast)
 
 
 def test_the_section_of_a_report(slow: Result) -> None:
@@ -128,6 +128,6 @@ def test_a_report_has_the_section_where_there_are_results(fast: Result, model: A
     text = out.read_text(encoding="utf-8")
     assert ("2.00×", fast.row(rows.SPEEDUP).headline) in figures_of_page
     assert "What does REPA gain?" in text
-    assert figures.distances(fast).inline() in text
-    assert figures.layers(fast).inline() in text
+    assert plots.distances(fast).inline() in text
+    assert plots.layers(fast).inline() in text
     assert not re.search(r"https?:|@import|url\(", re.sub(r"data:image/\w+;base64,[\w+/=]+", "", text))

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dbench.quality.frechet import frechet_distance
-from dbench.repa.cached import remember
 from dbench.suites.quality import Features, pixels_8x8
+from dbench.suites.repa.cached import remember
 from drun.diffusion.loop import sample
 from drun.diffusion.noise import PhiloxNoise
 from drun.diffusion.samplers import step_table

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dbench import page
-from dbench.record import Result, number
-from dbench.repa import figures, rows
-from dbench.repa.plan import PLAIN, REPA
+from dbench.core.record import Result, number
+from dbench.html import page
+from dbench.suites.repa import plots, rows
+from dbench.suites.repa.plan import PLAIN, REPA
 
 
 def section(result: Result) -> str:
     """HTML of a result of `dbench repa`."""
-    charts = figures.draw(result)
+    charts = plots.draw(result)
     images, steps = result.settings["samples"], result.settings["sampling_steps"]
     distances = (
         f"Fréchet distance of {images} images, drawn in {steps} Euler steps with the averaged weights, to the real "
@@ -33,6 +33,6 @@ def section(result: Result) -> str:
 def _answer(result: Result) -> str:
     plain, repa = (number(result.row(rows.final_name(arm)).value) for arm in (PLAIN, REPA))
     return (
-        f"{figures.verdict(result)} to the same Fréchet distance. {figures.describe(result)} At the end of training "
+        f"{plots.verdict(result)} to the same Fréchet distance. {plots.describe(result)} At the end of training "
         f"the plain model is {plain} from the real digits, REPA's {repa} (medians). These are steps, not seconds."
     )

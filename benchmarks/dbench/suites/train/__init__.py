@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from dbench import fresh, machine, synthetic, timing
-from dbench.record import Result, Row, spread_row, this_command
-from dbench.timing import Timing
-from dbench.trial import Flops, GpuPeak, GpuScale, Matmuls, Trial, check_divides, count_flops, synchronise
+from dbench.core import fresh, machine, timing
+from dbench.core.record import Result, Row, spread_row, this_command
+from dbench.core.timing import Timing
+from dbench.suites.train import synthetic
+from dbench.suites.train.trial import Flops, GpuPeak, GpuScale, Matmuls, Trial, check_divides, count_flops, synchronise
 from drun.console import Report
 from drun.errors import ConfigError, UserError
 from drun.files import write_json
@@ -336,8 +337,8 @@ def _in_fresh_processes(
 
 
 def weigh(recipe: Recipe, folder: Path, placement: Placement) -> int | None:
-    """Peak resident bytes of `python -m dbench.trial`; None where the system does not say."""
+    """Peak resident bytes of `python -m dbench.suites.train.trial`; None where the system does not say."""
     path = folder / "weighed.json"
     write_json(path, recipe.to_dict())
     words = (path, folder, placement.precision, "on" if placement.compile else "off")
-    return fresh.peak_bytes(["-m", "dbench.trial", *map(str, words)])
+    return fresh.peak_bytes(["-m", "dbench.suites.train.trial", *map(str, words)])

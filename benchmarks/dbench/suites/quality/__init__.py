@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbench import machine, timing
+from dbench.core import machine, timing
+from dbench.core.record import Result, Row, spread_row, this_command
+from dbench.core.timing import Spread
 from dbench.quality.frechet import frechet_distance
 from dbench.quality.neighbours import share_nearer_than_real
-from dbench.record import Result, Row, spread_row, this_command
-from dbench.timing import Spread
 from drun.console import Report
 from drun.errors import ConfigError, DataError, door
 from drun.foreign import read_json, read_npz

@@ -10,8 +10,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from dbench import chart
-from dbench.record import Row, number
+from dbench.core.record import Row, number
+from dbench.html import chart
 from drun.run.images import UInt8, to_pil
 
 MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp"}
@@ -19,7 +19,7 @@ MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp"}
 
 def document(title: str, markup: str) -> str:
     """A page that needs nothing but itself."""
-    style = chart.style() + files("dbench").joinpath("report.css").read_text(encoding="utf-8")
+    style = chart.style() + files("dbench.html").joinpath("report.css").read_text(encoding="utf-8")
     return f"""<!doctype html>
 <html lang="en">
 <head>

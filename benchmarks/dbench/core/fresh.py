@@ -15,7 +15,7 @@ from drun.run.images import image_path
 
 #: Start the command as its console script does.
 DRUN = ("-c", "from drun.cli import main; main()")
-CHILD = ("-m", "dbench.child")
+CHILD = ("-m", "dbench.core.child")
 POLL_S = 0.002
 
 
@@ -82,7 +82,7 @@ def peak_bytes(arguments: Sequence[str]) -> int | None:
 
 
 def _answer(arguments: Sequence[str]) -> str:
-    """The last line that `dbench.child` prints."""
+    """The last line that `dbench.core.child` prints."""
     command = [sys.executable, *CHILD, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     _check(done.returncode, done.stderr)

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from dbench import chart, page, record, suites
-from dbench.inputs import able_backends
-from dbench.record import Result, Row, number, shown_command
-from dbench.repa import rows as repa
-from dbench.repa.section import section as repa_section
+from dbench import suites
+from dbench.core import record
+from dbench.core.inputs import able_backends
+from dbench.core.record import Result, Row, number, shown_command
+from dbench.html import chart, page
 from dbench.suites import quality
+from dbench.suites.repa import rows as repa
+from dbench.suites.repa.section import section as repa_section
 from drun import backends
 from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from dbench.quality.alignment import cknna
 from dbench.quality.probe import linear_probe
 from dbench.quality.representation import layer_features
-from dbench.repa.cached import remember
-from dbench.repa.plan import DEPTHS
+from dbench.suites.repa.cached import remember
+from dbench.suites.repa.plan import DEPTHS
 from drun.diffusion.process.flow import FlowProcess
 from drun.errors import ConfigError
 from dtrain import published, teachers

@@ -1,6 +1,6 @@
-"""What `dbench.fresh` runs in processes of their own: `python -m dbench.child MODE ...`; the last line is the answer.
+"""What `dbench.core.fresh` runs in processes of their own: `python -m dbench.core.child MODE ...`.
 
-It imports next to nothing, for a forked process counts its parent's memory as its own peak.
+The last line is the answer. It imports almost nothing, for a forked process counts its parent's memory as its own peak.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def imports(module: str, *arguments: str) -> None:
 
 def session(bundle: str, backend: str, batch: str, num_threads: str, num_calls: str) -> None:
     """Import a backend's runtime, and call it so many times."""
-    from dbench.inputs import example
+    from dbench.core.inputs import example
     from drun import backends
     from drun.bundle import reading as bundles
 

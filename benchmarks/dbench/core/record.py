@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dbench.machine import Machine
-from dbench.timing import Spread
+from dbench.core.machine import Machine
+from dbench.core.timing import Spread
 from drun.bundle.reading import Bundle
 from drun.errors import UserError, door
 from drun.files import atomic, write_json

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dbench.repa.plan import TEACHER
+from dbench.suites.repa.plan import TEACHER
 from drun.console import Report
 from drun.diffusion import process as processes
 from drun.errors import ConfigError

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from dbench import fresh, machine, timing
-from dbench.inputs import Inputs, able_backends, check_batch, example
-from dbench.record import Result, Row, identity, spread_row, this_command
-from dbench.timing import Call, Timing
+from dbench.core import fresh, machine, timing
+from dbench.core.inputs import Inputs, able_backends, check_batch, example
+from dbench.core.record import Result, Row, identity, spread_row, this_command
+from dbench.core.timing import Call, Timing
 from drun import backends
 from drun.backends import Backend
 from drun.bundle import reading as bundles

@@ -1,7 +1,7 @@
 """One training run to be measured: the functions of `dtrain run`, step by step, their memory, and the work in a step.
 
-`python -m dbench.trial RECIPE.json FOLDER PRECISION COMPILE` is such a run on the processor, to be weighed from
-outside.
+`python -m dbench.suites.train.trial RECIPE.json FOLDER PRECISION COMPILE` is such a run on the processor, to be
+weighed from outside.
 """
 
 from __future__ import annotations

@@ -9,16 +9,15 @@ from typing import Any
 
 import torch
 
-from dbench import machine
-from dbench.chart import Chart
-from dbench.record import Result, this_command
-from dbench.repa import drawing, layers, plan, training
-from dbench.repa import figures as repa_figures
-from dbench.repa.crossing import Curve
-from dbench.repa.layers import Digits
-from dbench.repa.plan import LABELS, PLAIN, REPA, Settings
-from dbench.repa.rows import Found, to_rows
+from dbench.core import machine
+from dbench.core.record import Result, this_command
+from dbench.html.chart import Chart
 from dbench.suites.quality import Features, halves_distance
+from dbench.suites.repa import drawing, layers, plan, plots, training
+from dbench.suites.repa.crossing import Curve
+from dbench.suites.repa.layers import Digits
+from dbench.suites.repa.plan import LABELS, PLAIN, REPA, Settings
+from dbench.suites.repa.rows import Found, to_rows
 from drun.console import Report
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.config import Recipe
@@ -72,7 +71,7 @@ def measure(settings: Settings, report: Report) -> Result:
 
 def figures(result: Result) -> dict[str, Chart]:
     """File name without suffix -> plot."""
-    return repa_figures.draw(result)
+    return plots.draw(result)
 
 
 def _runs(

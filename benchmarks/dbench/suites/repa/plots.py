@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dbench import timing
-from dbench.chart import Axis, Chart, Line, Panel, enclosing_ticks, linear_ticks, log_ticks, path, text
-from dbench.record import Result, number
-from dbench.repa import rows
-from dbench.repa.crossing import Curve, median_curve, speedup
-from dbench.repa.plan import DEPTHS, LABELS, PLAIN, REPA
+from dbench.core import timing
+from dbench.core.record import Result, number
+from dbench.core.timing import Spread
+from dbench.html.chart import Axis, Chart, Line, Panel, enclosing_ticks, linear_ticks, log_ticks, path, text
 from dbench.suites.quality import HALVES
-from dbench.timing import Spread
+from dbench.suites.repa import rows
+from dbench.suites.repa.crossing import Curve, median_curve, speedup
+from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, REPA
 
 LINE_LABELS = {PLAIN: "plain SiT", REPA: "with REPA"}
 #: CSS classes of the lines of DEPTHS.

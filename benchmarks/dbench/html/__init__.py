@@ -1,0 +1,1 @@
+"""HTML and SVG of our own making: pages and line charts."""
