@@ -30,6 +30,7 @@ def manifest(denoiser: Denoiser, num_parameters: int, checkpoint: Checkpoint) ->
         classes=denoiser.classes,
         guidance=Guidance(channels=denoiser.guided_channels),
         variance=denoiser.variance,
+        trained_on=denoiser.trained_on,
     )
 
 

@@ -22,7 +22,11 @@ class Data:
     source: str = ""                   # `digits`, a folder, zip or .npy stack of images, or latents
     augment: tuple[str, ...] = ()      # of hflip, vflip, rot90; of latents hflip, with dtrain encode --flip
     label_dropout: float = 0.0         # share of labels replaced by "no class", for guidance
-    latent: dict[str, Any] = field(default_factory=dict)  # vae, scale, bias; filled in from the data
+    # Filled in from the data when a run starts:
+    latent: dict[str, Any] = field(default_factory=dict)  # vae, scale, bias
+    class_names: tuple[str, ...] = ()  # of the labels 0, 1, ..., where the data names them
+    num_images: int = 0
+    fingerprint: str = ""              # of the images
 
 
 @dataclass(frozen=True)

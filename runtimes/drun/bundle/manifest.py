@@ -80,6 +80,24 @@ class Classes:
 
 
 @dataclass(frozen=True)
+class TrainedOn:
+    """The images that the network learned from."""
+
+    source: str                   # as the training run was told it
+    num_images: int
+    image_size: int               # pixels a side, as trained
+    channels: int                 # of these images: 1 grey, 3 RGB
+    fingerprint: str              # changes when the images do
+
+    def __post_init__(self) -> None:
+        if min(self.num_images, self.image_size, self.channels) < 1:
+            raise BundleError(
+                f"trained_on got {self.num_images} images, {self.image_size} pixels a side, {self.channels} channels, "
+                "expected at least 1 each"
+            )
+
+
+@dataclass(frozen=True)
 class Tensor:
     name: str
     dtype: str
@@ -209,6 +227,7 @@ class Manifest:
     guidance: Guidance = field(default_factory=lambda: Guidance(channels=None))
     variance: str | None = None   # learned_range: the output's second half, see drun.diffusion.prediction
     decoder: Decoder | None = None
+    trained_on: TrainedOn | None = None  # None: the checkpoint does not say
 
     def __post_init__(self) -> None:
         if self.variance not in (None, LEARNED_RANGE):

@@ -59,7 +59,11 @@ def _claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
         )
     kept = {key: previous[key] for key in (ANIMATION,) if key in previous}
     batches = sorted({*_batches(previous), output.batch})
-    own = {"settings": identity, "num_images": output.num_images, "batches": batches}
+    trained_on = sampling.bundle.manifest.trained_on
+    own = {
+        "settings": identity, "num_images": output.num_images, "batches": batches,
+        "trained_on": None if trained_on is None else asdict(trained_on),
+    }  # fmt: skip
     write_json(path, own | record | environment() | kept)
 
 

@@ -152,7 +152,7 @@ def test_unknown_schema_version(make_bundle: MakeBundle, version: object, advice
 
 OPTIONAL = {
     "artifacts", "classes", "guidance", "artifacts.0.parity", "classes.names", "data.range", "sampler.options",
-    "schema_version", "sha256", "data.latent", "variance", "decoder",
+    "schema_version", "sha256", "data.latent", "variance", "decoder", "trained_on",
 }  # fmt: skip
 
 
@@ -248,6 +248,10 @@ def change(name: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("classes", {"count": 10**9, "null_label": None}, r"number of classes got 1000000000, expected 1 to"),
         ("classes", {"count": 10, "null_label": 99}, r"the null label got 99, expected 0 to 10"),
         ("classes", {"count": 2, "null_label": None, "names": ["a"]}, r"2 classes have 1 names, expected one each"),
+        (
+            "trained_on", {"source": "", "num_images": 0, "image_size": 8, "channels": 3, "fingerprint": ""},
+            r"trained_on got 0 images, 8 pixels a side, 3 channels, expected at least 1 each",
+        ),
         ("prediction", "future", r"prediction got 'future', expected one of noise, x0, velocity, score"),
         ("sampler.name", "plms", r"unknown sampler 'plms'"),
         ("sampler.options", {"eta": {}}, r"option '?eta'? .*"),

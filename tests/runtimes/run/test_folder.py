@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,11 +168,18 @@ def test_the_record_is_enough_to_repeat_the_run(make_bundle: MakeBundle, tmp_pat
     settings = Settings("ddim", {"eta": 0.5}, 6, 4, "random", 2.5, (10, 60), 2, "float64")
     draw(bundle, tmp_path / "first", settings)
     record = json.loads((tmp_path / "first" / "run.json").read_text())
-    expected = {"settings", "num_images", "batches", "backend", "precision", "versions", "machine", "command"}
-    assert set(record) == expected
+    assert set(record) == {
+        "settings", "num_images", "batches", "trained_on", "backend", "precision", "versions", "machine", "command",
+    }  # fmt: skip
     own = {key: value for key, value in record["settings"].items() if key in Settings.__dataclass_fields__}
     draw(bundle, tmp_path / "second", Settings(**own), num_images=record["num_images"])
     assert results(tmp_path / "second") == results(tmp_path / "first")
+
+
+def test_the_record_says_what_the_model_learned_from(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    trained_on = manifests.TrainedOn("photos", 60_000, 8, 3, "f" * 64)
+    draw(bundles.read(make_bundle(trained_on=trained_on)), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["trained_on"] == asdict(trained_on)
 
 
 def test_progress_counts_the_steps_of_each_image(bundle: Bundle, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from drun.errors import ConfigError, DataError
 from dtrain import config
 from dtrain.config import Recipe
 from dtrain.data.batches import batch_indices
-from dtrain.data.dataset import Dataset, LatentImages, Pixels, open_dataset
+from dtrain.data.dataset import Dataset, LatentImages, Pixels, described, open_dataset
 from dtrain.data.digits import digit_labels
 from dtrain.device import Placement
 from dtrain.draws import Draws
@@ -88,12 +88,21 @@ def test_folders_are_classes_in_sorted_order(folders: Path, tmp_path: Path) -> N
     dataset = opened(recipe(folders), tmp_path)
     assert dataset.labels is not None
     assert dataset.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert dataset.class_names == ("cat", "dog", "eel")
     arrays = dataset.read(np.array([8, 3]), True)
     x0, pictures = dataset.states(arrays, draws(2), [])
     assert x0.amax(dim=(1, 2, 3)).tolist() == pytest.approx([102 / 127.5 - 1, 50 / 127.5 - 1])
     assert pictures is not None
     assert pictures[:, 0, 0, 0].tolist() == [102, 50]
     assert dataset.read(np.array([1]), False).pictures is None
+
+
+def test_the_recipe_is_told_what_it_learned_from(folders: Path, tmp_path: Path) -> None:
+    dataset = opened(recipe(folders), tmp_path)
+    told = described(recipe(folders).data, dataset)
+    assert (told.num_images, told.class_names, told.latent) == (9, ("cat", "dog", "eel"), {})
+    Image.new("L", (16, 16), 7).save(folders / "cat" / "0.png")
+    assert described(told, opened(recipe(folders), tmp_path)).fingerprint != told.fingerprint == dataset.fingerprint
 
 
 def test_teachers_see_the_augmented_picture(tmp_path: Path) -> None:

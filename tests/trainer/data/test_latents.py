@@ -104,6 +104,7 @@ def test_what_encode_writes(pictures: Path, vae: str, tmp_path: Path, monkeypatc
     assert index["names"] == NAMES
     assert index["labels"] == [0, 0, 0, 1, 1, 1, 1]
     assert index["classes"] == ["cat", "dog"]
+    assert open_latents(out).class_names == ("cat", "dog")
     assert index["vae"] == {"name": vae, "fingerprint": vaes.load(vae, "cpu").fingerprint}
     assert (index["image_size"], index["shape"], index["shard_size"]) == (SIZE, [4, 2, 2], 3)
     assert index["scale"] == [0.18215] * 4

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from drun.bundle.manifest import Classes, Sampler
+from drun.bundle.manifest import Classes, Sampler, TrainedOn
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.process.flow import FlowProcess
 from drun.errors import CheckpointError, ConfigError
@@ -218,6 +218,21 @@ def test_our_chains(tmp_path: Path, name: str, variance: str | None, latent: dic
 def test_a_null_label_that_was_never_trained_is_none(tmp_path: Path) -> None:
     path = ours(tmp_path, transformer(), process=FLOW, objective={"name": "flow"}, data={"label_dropout": 0.0})
     assert published.load(path).classes == Classes(5, None)
+
+
+def test_the_images_that_it_learned_from(tmp_path: Path) -> None:
+    """The last of five classes has no name: it is called by its number."""
+    seen = {"source": "photos", "class_names": ["a", "b", "c", "d"], "num_images": 70, "fingerprint": "1f"}
+    path = ours(tmp_path, transformer(channels=1), process=FLOW, objective={"name": "flow"}, data=seen)
+    found = published.load(path)
+    assert found.classes == Classes(5, None, ("a", "b", "c", "d", "4"))
+    assert found.trained_on == TrainedOn("photos", 70, 16, 1, "1f")
+    latent = published.load(ours(tmp_path, transformer(), process=FLOW, data=seen | {"latent": LATENT}))
+    assert latent.trained_on == TrainedOn("photos", 70, 16, 3, "1f")  # of pictures, which are in colour
+
+
+def test_an_older_checkpoint_does_not_say_what_it_learned_from(tmp_path: Path) -> None:
+    assert published.load(ours(tmp_path, transformer(), process=FLOW, objective={"name": "flow"})).trained_on is None
 
 
 def test_our_repa_leaves_its_projectors_and_an_unconditional_one_has_no_classes(tmp_path: Path) -> None:

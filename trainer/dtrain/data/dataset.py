@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from drun.console import Report
 from drun.errors import ConfigError, DataError
-from dtrain.config import Recipe
+from dtrain.config import Data, Recipe
 from dtrain.data import latents
 from dtrain.data.batches import augment
 from dtrain.data.digits import digit_labels
@@ -51,6 +51,8 @@ class Dataset(ABC):
     labels: Indices | None
     #: vae, scale and bias of latents; empty for pixels
     latent: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    #: of the labels 0, 1, ...; empty where the data does not name them
+    class_names: tuple[str, ...] = field(default=(), kw_only=True)
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -196,11 +198,20 @@ def open_dataset(recipe: Recipe, cache: Path, report: Report) -> Dataset:
         labels = opened.labels if num_classes else None
         _check_labels(labels, source, num_classes)
         latent = {"vae": opened.vae, "scale": list(opened.scale), "bias": list(opened.bias)}
-        dataset: Dataset = LatentImages(labels, opened, latent=latent)
+        names = opened.class_names if num_classes else ()
+        dataset: Dataset = LatentImages(labels, opened, latent=latent, class_names=names)
     else:
         dataset = _open_pixels(recipe, source, num_classes, cache, report)
     _check_shape(dataset, recipe)
     return dataset
+
+
+def described(data: Data, dataset: Dataset) -> Data:
+    """The recipe's section with what only the images know."""
+    return replace(
+        data, latent=dataset.latent, class_names=dataset.class_names, num_images=len(dataset),
+        fingerprint=dataset.fingerprint,
+    )  # fmt: skip
 
 
 def _open_pixels(recipe: Recipe, source: str, num_classes: int, cache: Path, report: Report) -> Pixels:
@@ -209,12 +220,12 @@ def _open_pixels(recipe: Recipe, source: str, num_classes: int, cache: Path, rep
         raise ConfigError(
             f"'{source}' holds no latents, which a model of {channels} channels draws: make some with dtrain encode"
         )
-    labels = _pixel_labels(source) if num_classes else None  # before hours of decoding
+    labels, names = _pixel_labels(source) if num_classes else (None, ())  # before hours of decoding
     _check_labels(labels, source, num_classes)
     images = load_images(source, recipe.data.image_size, channels, cache, report)
     if labels is not None and len(labels) != len(images):
         raise DataError(f"'{source}' has {len(labels)} labels for {len(images)} images: labels need one image a file")
-    return Pixels(labels, images)
+    return Pixels(labels, images, class_names=names)
 
 
 def _holds_latents(folder: Path) -> bool:
@@ -222,11 +233,14 @@ def _holds_latents(folder: Path) -> bool:
     return any((folder / name).exists() for name in names) or any(folder.glob(f"{latents.MOMENTS}-*.npy"))
 
 
-def _pixel_labels(source: str) -> Indices | None:
+def _pixel_labels(source: str) -> tuple[Indices | None, tuple[str, ...]]:
+    """The label of each image, and the names of the classes."""
     if source == "digits":
-        return digit_labels()
-    found = find_labels(open_source(Path(source)))[0] if Path(source).suffix != ".npy" else None
-    return None if found is None else np.array(found, np.int64)
+        return digit_labels(), ()
+    if Path(source).suffix == ".npy":
+        return None, ()
+    found, names = find_labels(open_source(Path(source)))
+    return None if found is None else np.array(found, np.int64), tuple(names or ())
 
 
 def _check_labels(labels: Indices | None, source: str, num_classes: int) -> None:

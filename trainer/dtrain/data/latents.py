@@ -64,6 +64,7 @@ class Latents:
     files: Items
     pictures: Items | None
     flipped: Items | None = None  # moments of the mirrored images
+    class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.num_images
@@ -159,6 +160,7 @@ def _open_encoded(folder: Path) -> Latents:
         image_size=image_size,
         labels=labels,
         num_classes=len(index.get("classes") or ()) or _num_classes(labels),
+        class_names=tuple(index.get("classes") or ()),
         vae=index["vae"]["name"],
         scale=scale,
         bias=bias,

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from drun.bundle.hashes import check_same, hashed
-from drun.bundle.manifest import Classes, Latent, Sampler
+from drun.bundle.manifest import Classes, Latent, Sampler, TrainedOn
 from drun.diffusion import process as processes
 from drun.diffusion.prediction import LEARNED_RANGE
 from drun.diffusion.process import Process
@@ -21,6 +21,7 @@ from dtrain.checkpoints import layouts
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.layouts import Held, State
 from dtrain.checkpoints.tensors import existing
+from dtrain.config import Data, Recipe
 from dtrain.models.transformer import SiT
 from dtrain.published import conventions, recognise
 from dtrain.published.settings import check, refuse_others, whole_number
@@ -51,6 +52,7 @@ class Denoiser:
     sampler: Sampler = field(default_factory=lambda: Sampler("ddpm", {"clip_x0": True}))
     settings: dict[str, str] = field(default_factory=dict)  # what was said to `load`
     sha256: str = ""                    # of the file, if `load` read it
+    trained_on: TrainedOn | None = None  # where the checkpoint says it
 
 
 def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = None) -> Denoiser:
@@ -106,8 +108,8 @@ def _ours(saved: checkpoint.Checkpoint, path: Path, weights: str, given: Mapping
         raise CheckpointError(f"'{path}' has not one scale and bias for each of its {shape[0]} channels: it is damaged")
     return Denoiser(
         network, dict(recipe.model), process, objectives.prediction(recipe.objective), shape, saved.step, weights,
-        reasons + notes, variance, _own_classes(network, recipe.data.label_dropout), None, latent,
-        conventions.default_sampler(process, variance, clip_x0=latent is None),
+        reasons + notes, variance, _own_classes(network, recipe.data), None, latent,
+        conventions.default_sampler(process, variance, clip_x0=latent is None), trained_on=_trained_on(recipe),
     )  # fmt: skip
 
 
@@ -206,10 +208,22 @@ def _space(latent: Latent | None) -> tuple[str, ...]:
     return (f"latents by its 4 channels, decoded by {latent['vae']}: assumed, as published",)
 
 
-def _own_classes(network: nn.Module, label_dropout: float) -> Classes | None:
-    """Without dropped labels the row of the null label was never trained."""
-    classes = _classes(network)
-    return classes if classes is None or label_dropout else replace(classes, null_label=None)
+def _own_classes(network: nn.Module, data: Data) -> Classes | None:
+    """Without dropped labels the row of the null label was never trained. Classes without a name have their number."""
+    if (classes := _classes(network)) is None:
+        return None
+    unnamed = range(len(data.class_names), classes.count if data.class_names else 0)
+    names = (*data.class_names, *map(str, unnamed))
+    return replace(classes, null_label=classes.null_label if data.label_dropout else None, names=names)
+
+
+def _trained_on(recipe: Recipe) -> TrainedOn | None:
+    """None of a checkpoint that was written before recipes said it."""
+    data = recipe.data
+    if data.num_images < 1:
+        return None
+    channels = 3 if data.latent else int(recipe.model.get("channels", 3))
+    return TrainedOn(data.source, data.num_images, data.image_size, channels, data.fingerprint)
 
 
 def _classes(network: nn.Module) -> Classes | None:

@@ -32,7 +32,7 @@ from dtrain.checkpoints.fit import check_state
 from dtrain.checkpoints.ours import Checkpoint
 from dtrain.config import Optimizer, Recipe
 from dtrain.data.batches import batch_indices
-from dtrain.data.dataset import Arrays, Dataset, Indices, open_dataset
+from dtrain.data.dataset import Arrays, Dataset, Indices, described, open_dataset
 from dtrain.device import Placement
 from dtrain.draws import Draws
 from dtrain.objectives import Batch, Losses, Objective
@@ -191,7 +191,7 @@ def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Rep
     _check_model(network, objective, recipe)
     wrapped = objective.wrap(network).to(workers.device)
     dataset = workers.first_then_others(lambda: open_dataset(recipe, out / "images.npy", report))
-    recipe = replace(recipe, data=replace(recipe.data, latent=dataset.latent))
+    recipe = replace(recipe, data=described(recipe.data, dataset))
     workers.first_then_others(lambda: objective.attend(dataset, report))
 
     if saved is not None:
