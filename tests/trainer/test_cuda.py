@@ -23,6 +23,13 @@ pytestmark = [
     pytest.mark.filterwarnings("default"),  # torch.compile's own
 ]
 
+
+@pytest.fixture(autouse=True)
+def _no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch computes the convolutions of float32 in tf32 unless told otherwise."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 MODELS = (
     {"name": "TwoResUNet", "dim": 16, "dim_mults": [1, 2], "channels": 1},
     {"name": "SiT", "input_size": 16, "patch_size": 2, "channels": 4, "num_classes": 5,

@@ -87,4 +87,5 @@ class Objective(Denoising):
 
 def _to_device(values: NDArray[np.float64], device: torch.device) -> Tensor:
     """As float32, without making the device wait."""
-    return torch.tensor(values, dtype=torch.float32, pin_memory=device.type == "cuda").to(device, non_blocking=True)
+    host = torch.from_numpy(values.astype(np.float32))
+    return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
