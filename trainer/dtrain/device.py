@@ -51,7 +51,8 @@ def _precision(device: torch.device, precision: str) -> tuple[str, str]:
     if precision == "fp16" and device.type != "cuda":
         raise ConfigError(f"fp16 is trained with a scaled loss, which needs CUDA, got {device.type}: use bf16 or fp32")
     if precision != "auto":
-        return precision, f"{precision}: as set"
+        note = "; PyTorch computes its convolutions in tf32" if (device.type, precision) == ("cuda", "fp32") else ""
+        return precision, f"{precision}: as set{note}"
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return "bf16", "bf16 autocast: this GPU multiplies it faster, and it has float32's range"
     return "fp32", f"fp32: bf16 gains nothing sure on {device.type}, --set train.precision=bf16 forces it"
