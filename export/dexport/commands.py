@@ -8,9 +8,10 @@ from dexport.latents import find_decoder
 from dexport.writer import write_bundle
 from drun import backends
 from drun.bundle import reading as bundles
+from drun.bundle.average import of_initial_weights
 from drun.bundle.manifest import MAX_BATCH
 from drun.commands import check, parity_table, parse_assignments
-from drun.console import progress, say
+from drun.console import progress, say, warn
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import BackendUnavailable, ConfigError, memory_for
 from dtrain import published
@@ -31,6 +32,8 @@ def export(
     denoiser = published.load(checkpoint, weights, parse_assignments(settings))
     for reason in denoiser.reasons:
         say(reason)
+    if note := of_initial_weights(denoiser.initial_share, denoiser.step):
+        warn(f"the average in '{checkpoint}' {note}")
     process, folder = denoiser.process, out or Path("bundles", checkpoint.stem)
     if isinstance(process, DiscreteProcess) and trajectory_steps > process.num_timesteps:
         raise ConfigError(f"--trajectory-steps got {trajectory_steps}, the model has {process.num_timesteps}")

@@ -65,7 +65,7 @@ def write_bundle(
     """
     source = Checkpoint(
         file=checkpoint.name, sha256=denoiser.sha256, weights=denoiser.weights, step=denoiser.step,
-        settings=denoiser.settings,
+        settings=denoiser.settings, initial_share=denoiser.initial_share,
     )  # fmt: skip
     replaced = check_replaceable(out, source, force)
     with atomic_folder(out) as folder:

@@ -9,6 +9,7 @@ from typing import Any
 
 from drun import backends as registry
 from drun.bundle import reading as bundles
+from drun.bundle.average import of_initial_weights
 from drun.bundle.manifest import Artifact, Classes
 from drun.bundle.reading import Bundle
 from drun.console import progress, say, warn
@@ -160,6 +161,8 @@ def info(path: Path) -> None:
     say(f"sampler     {m.sampler.name} {_pairs(m.sampler.options)}")
     say(f"classes     {_classes(m.classes)}")
     say(f"checkpoint  {m.model.checkpoint['file']}, step {m.model.checkpoint['step']}")
+    if note := of_initial_weights(m.model.checkpoint.get("initial_share"), m.model.checkpoint["step"]):
+        say(f"average     {note}")
     say(f"made by     {m.created_by}")
     for artifact in m.artifacts:
         say(_artifact_line(bundle, artifact))

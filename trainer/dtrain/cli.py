@@ -67,6 +67,7 @@ def run(
         _tell(f"{last}\nalign to it: --set objective.teachers='[\"{folder}\"]'")
     else:
         _tell(f"{last}\nexport it: dexport onnx {last}")
+    _tell(f"watch it: tensorboard --logdir {shlex.quote(str(folder / 'tensorboard'))}")
 
 
 def _how_to_go_on(stop: BaseException, folder: Path, name: str) -> BaseException:

@@ -43,9 +43,9 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Ema:
-    law: str = "warmup"                # warmup (the aerial-imagery article's) | constant
-    decay: float = 0.995
-    every: int = 10                    # steps between updates
+    law: str = "ramp"                  # ramp (EDM's) | warmup (the aerial-imagery article's) | constant
+    decay: float = 0.9999              # share of the old average kept at an update, at most
+    every: int = 1                     # steps between updates
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Recipe:
                 raise ConfigError(f"{key} got {value}, expected 0 up to, not including, {high:g}")
         _one_of("train.precision", self.train.precision, ("auto", "fp32", "bf16", "fp16"))
         _one_of("train.compile", self.train.compile, ("auto", "on", "off"))
-        _one_of("ema.law", self.ema.law, ("warmup", "constant"))
+        _one_of("ema.law", self.ema.law, ("ramp", "warmup", "constant"))
         if self.optimizer.learning_rate <= 0:
             raise ConfigError(f"optimizer.learning_rate got {self.optimizer.learning_rate}, expected above 0")
         if self.optimizer.decay_share > 1:

@@ -21,7 +21,11 @@ MAX_STATE_SIZE, MAX_BATCH, MAX_CLASSES = 1 << 28, 1 << 16, 10_000_000
 SPACES = ("pixel", "latent")
 
 
-class Checkpoint(TypedDict):
+class _Average(TypedDict, total=False):
+    initial_share: float | None   # of the initial weights in averaged ones, 0 to 1; None: not averaged, or not known
+
+
+class Checkpoint(_Average):
     file: str
     sha256: str
     weights: str                  # ema | online

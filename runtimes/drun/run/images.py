@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from drun.errors import door
 from drun.files import atomic
@@ -19,6 +20,8 @@ from drun.files import atomic
 #: The shortest side at which a small image is shown in a grid, pixels.
 GRID_TILE_PIXELS = 64
 GRID_GAP_PIXELS = 2
+#: Of the names in a picture: the size of the letters, and the height of the line.
+NAME_PIXELS, NAME_LINE_PIXELS = 12, 18
 
 UInt8 = NDArray[np.uint8]
 #: The last chunk of a PNG, with its checksum.
@@ -85,6 +88,21 @@ def grid(images: UInt8, num_columns: int | None = None) -> UInt8:
         tile = image.repeat(scale, axis=0).repeat(scale, axis=1)
         sheet[y : y + height * scale, x : x + width * scale] = tile
     return sheet
+
+
+def beside(pictures: Mapping[str, UInt8]) -> UInt8:
+    """Pictures of one height and as many channels side by side on white, (H, W, C) uint8 each, its name above it."""
+    return np.concatenate([_named(name, picture) for name, picture in pictures.items()], axis=1)
+
+
+def _named(name: str, picture: UInt8) -> UInt8:
+    font = ImageFont.load_default(NAME_PIXELS)
+    _, width, channels = picture.shape
+    wanted = max(width, math.ceil(font.getlength(name)) + 2 * GRID_GAP_PIXELS)
+    line = Image.new("L", (wanted, NAME_LINE_PIXELS), 255)
+    ImageDraw.Draw(line).text((GRID_GAP_PIXELS, 1), name, fill=0, font=font)
+    wide = np.pad(picture, ((0, 0), (0, wanted - width), (0, 0)), constant_values=255)
+    return np.concatenate([np.asarray(line)[..., None].repeat(channels, axis=2), wide])
 
 
 #: shape, dtype and the rows along the first axis

@@ -17,6 +17,7 @@ from drun.diffusion.process import Process
 from drun.errors import CheckpointError, ConfigError, UserError, door
 from drun.typed import typed
 from dtrain import models, objectives
+from dtrain.averages import initial_share
 from dtrain.checkpoints import layouts
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.layouts import Held, State
@@ -53,6 +54,7 @@ class Denoiser:
     settings: dict[str, str] = field(default_factory=dict)  # what was said to `load`
     sha256: str = ""                    # of the file, if `load` read it
     trained_on: TrainedOn | None = None  # where the checkpoint says it
+    initial_share: float | None = None  # of the initial weights in averaged ones of ours, 0 to 1
 
 
 def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = None) -> Denoiser:
@@ -110,6 +112,7 @@ def _ours(saved: checkpoint.Checkpoint, path: Path, weights: str, given: Mapping
         network, dict(recipe.model), process, objectives.prediction(recipe.objective), shape, saved.step, weights,
         reasons + notes, variance, _own_classes(network, recipe.data), None, latent,
         conventions.default_sampler(process, variance, clip_x0=latent is None), trained_on=_trained_on(recipe),
+        initial_share=initial_share(recipe.ema, saved.step) if weights == "ema" else None,
     )  # fmt: skip
 
 

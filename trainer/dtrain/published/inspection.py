@@ -9,10 +9,12 @@ from typing import Any
 
 from torch import nn
 
+from drun.bundle.average import of_initial_weights
 from drun.bundle.manifest import Classes
 from drun.diffusion.process import Process
 from drun.diffusion.process.flow import FlowProcess
 from dtrain import published
+from dtrain.averages import initial_share
 from dtrain.checkpoints import layouts
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.published import Denoiser
@@ -76,6 +78,7 @@ def _of_denoiser(denoiser: Denoiser, path: Path, layout: str, held: str) -> list
         _title(path, paper_name(denoiser.config, denoiser.process), denoiser.network),
         _row("file", f"{layout}, {_size(path)}"),
         _row("weights", held + (f", step {denoiser.step:,}" if denoiser.step else "")),
+        *_average(denoiser.initial_share, denoiser.step),
         _row("states", _states(denoiser)),
         _row("process", _pairs(denoiser.process.to_dict())),
         _row("prediction", f"{denoiser.prediction}, variance {denoiser.variance or 'not learned'}"),
@@ -91,8 +94,9 @@ def _next_commands(denoiser: Denoiser, path: Path, given: Mapping[str, str]) -> 
     is_repa = isinstance(denoiser.process, FlowProcess) and denoiser.process.noise_time == 1
     guided = f" {GUIDANCE[is_repa]}" if denoiser.classes and denoiser.classes.null_label is not None else ""
     bundle = shlex.quote(str(Path("bundles", path.stem)))
+    weights = " --weights online" if of_initial_weights(denoiser.initial_share, denoiser.step) else ""
     return [
-        _row("next", f"dexport onnx {shlex.quote(str(path))}{settings}"),
+        _row("next", f"dexport onnx {shlex.quote(str(path))}{settings}{weights}"),
         _row("", f"drun --backend ort --steps {NUM_STEPS}{guided} --bundle {bundle}"),
     ]
 
@@ -107,9 +111,15 @@ def _of_teacher(saved: checkpoint.Checkpoint, path: Path) -> list[str]:
         _title(path, paper_name(config), network),
         _row("file", f"a checkpoint of dtrain, recipe {saved.recipe.name}, {_size(path)}"),
         _row("weights", f"ema and online, step {saved.step:,}"),
+        *_average(initial_share(saved.recipe.ema, saved.step), saved.step),
         _row("images", f"{config['channels']} x {side} x {side}, {config['num_classes']} classes"),
         _row("next", f"a teacher: use it as dtrain run RECIPE --set {assignment}"),
     ]
+
+
+def _average(share: float | None, step: int) -> list[str]:
+    note = of_initial_weights(share, step)
+    return [_row("average", note)] if note else []
 
 
 def _row(title: str, text: str) -> str:

@@ -1,4 +1,4 @@
-"""What a run leaves behind for people and tools: JSON lines and TensorBoard scalars."""
+"""What a run leaves behind for people and tools: JSON lines, and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from types import TracebackType
 
 from drun.errors import UserError
 from drun.files import atomic
+from drun.run.images import UInt8
 
 
 class Log:
-    """Scalars by step, into `log.jsonl` and TensorBoard events; a resumed run drops what it will write again.
+    """Scalars by step, into `log.jsonl` and TensorBoard events, and pictures into these.
+
+    A resumed run drops what it will write again.
 
     Args:
         folder: the run's folder.
@@ -34,6 +37,10 @@ class Log:
         self.file.flush()
         for name, value in scalars.items():
             self.events.add_scalar(name, value, step)
+
+    def picture(self, step: int, image: UInt8) -> None:
+        """A preview, (H, W, C) uint8."""
+        self.events.add_image("preview", image, step, dataformats="HWC")
 
     def __enter__(self) -> Log:
         return self

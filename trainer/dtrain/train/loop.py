@@ -21,12 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drun.bundle.average import NOTICEABLE_SHARE, of_initial_weights, percent
 from drun.console import Report, silent, warn
 from drun.diffusion import process as processes
 from drun.errors import CheckpointError, ConfigError, DataError, UserError, memory_for
 from drun.files import locked, write_json
 from drun.foreign import read_json
+from drun.run import images
 from dtrain import models, objectives
+from dtrain.averages import followed_old_law, initial_share, settled_at
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.fit import check_state
 from dtrain.checkpoints.ours import Checkpoint
@@ -36,9 +39,9 @@ from dtrain.data.dataset import Arrays, Dataset, Indices, described, open_datase
 from dtrain.device import Placement
 from dtrain.draws import Draws
 from dtrain.objectives import Batch, Losses, Objective
-from dtrain.train.ema import Ema, followed_old_law
+from dtrain.train.ema import Average
 from dtrain.train.log import Log
-from dtrain.train.preview import write_preview
+from dtrain.train.preview import draw_preview
 from dtrain.train.stop import Stop, Stopped
 from dtrain.train.workers import Workers
 
@@ -57,7 +60,7 @@ class Run:
     network: nn.Module
     module: nn.Module                # the network with what the objective adds, as the workers run it
     optimizer: Any
-    ema: Ema
+    ema: Average
     step: int = 0
     pending: list[Losses] = field(default_factory=list)  # since the last look, still on the device
     gradient_norm: Tensor = field(default_factory=lambda: torch.zeros(()))
@@ -93,12 +96,15 @@ def train(recipe: Recipe, out: Path, placement: Placement, resume: bool, report:
 def _train(run: Run, out: Path, report: Report) -> Path:
     workers, train = run.workers, run.recipe.train
     last = checkpoint.path_at(out, run.recipe, run.step)
+    _warn_at_start(run)
     with Log(out, run.step) if workers.is_first else workers.no_log() as log, Stop() as stop:
         start_s = time.monotonic()
         for parts in read_ahead(run):
             advanced = update(run, parts)
             if _is_asked_to_stop(run, stop, advanced):
-                raise Stopped(stop.number or signal.SIGTERM, run.step, _save(run, out))
+                last = _save(run, out)
+                _warn_at_end(run, last)
+                raise Stopped(stop.number or signal.SIGTERM, run.step, last)
             if not advanced:
                 continue
             save, preview = (_due(run.step, every, train.steps) for every in (train.save_every, train.preview_every))
@@ -111,9 +117,10 @@ def _train(run: Run, out: Path, report: Report) -> Path:
             if save:
                 last = _save(run, out)
             if preview:
-                _preview(run, out / "previews" / f"step-{run.step:07d}.png")
+                _preview(run, out, log)
             start_s = time.monotonic()
     workers.wait()
+    _warn_at_end(run, last)
     return last
 
 
@@ -211,7 +218,7 @@ def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Rep
         fused=workers.device.type in ("cpu", "cuda") and not workers.scales_loss,
     )  # fmt: skip
     module, prepared = workers.prepare(wrapped, optimizer)
-    run = Run(recipe, workers, objective, dataset, network, module, prepared, Ema(network, recipe.ema))
+    run = Run(recipe, workers, objective, dataset, network, module, prepared, Average(network, recipe.ema))
     if saved is not None:
         run.ema.load(saved.ema)
         workers.load_optimizer(module, prepared, saved.optimizer, saved.scaler, f"'{path}'")
@@ -380,15 +387,34 @@ def _save(run: Run, out: Path) -> Path:
     return checkpoint.path_at(out, recipe, run.step)
 
 
-def _preview(run: Run, path: Path) -> None:
-    state = run.ema.state_dict()
+def _preview(run: Run, out: Path, log: Log) -> None:
+    """Every process takes part, for sharded weights are gathered; the first one draws."""
+    online, average = run.workers.whole_state(run.network), run.ema.state_dict()
     if run.objective.prediction is None or not run.workers.is_first:
         return
-    recipe = run.recipe
-    network = models.build(recipe.model).to(run.workers.device).eval()
-    network.load_state_dict(state)
-    process = processes.from_dict(recipe.process)
-    write_preview(
-        path, network, process, run.objective.prediction, run.dataset.shape, recipe.train.num_previews,
-        recipe.train.preview_steps, latent=bool(recipe.data.latent),
-    )  # fmt: skip
+    picture = draw_preview(
+        run.recipe, run.step, online, average, run.objective.prediction, run.dataset.shape, run.workers.device
+    )
+    images.write_png(out / "previews" / f"step-{run.step:07d}.png", picture)
+    log.picture(run.step, picture)
+
+
+# ---- what the average holds of the initial weights ------------------------------------------------------
+
+
+def _warn_at_start(run: Run) -> None:
+    """Once, where a checkpoint or a preview comes before the average is settled."""
+    train, settled = run.recipe.train, settled_at(run.recipe.ema)
+    next_look = min(every - run.step % every for every in (train.save_every, train.preview_every, train.steps))
+    if run.workers.is_first and run.step + next_look < settled:
+        end = f", and this run ends at {train.steps:,}" if settled > train.steps else ""
+        warn(
+            f"the average holds more than {percent(NOTICEABLE_SHARE)} of the initial weights until step {settled:,}"
+            f"{end}: before that look at the online half of a preview, or train with ema.law=ramp, which holds none"
+        )
+
+
+def _warn_at_end(run: Run, last: Path) -> None:
+    note = of_initial_weights(initial_share(run.recipe.ema, run.step), run.step)
+    if note and run.workers.is_first:
+        warn(f"the average in '{last}' {note}")

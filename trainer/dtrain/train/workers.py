@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from drun.errors import ConfigError, UserError
+from drun.run.images import UInt8
 from dtrain.checkpoints.fit import check_optimizer, check_scaler
 from dtrain.device import Placement
 from dtrain.train.ema import whole
@@ -32,6 +33,7 @@ Value = TypeVar("Value")
 
 class _NoLog:
     def write(self, step: int, **scalars: float) -> None: ...
+    def picture(self, step: int, image: UInt8) -> None: ...
 
 
 class Workers:
@@ -63,7 +65,7 @@ class Workers:
         return self.accelerator.scaler is not None
 
     def no_log(self) -> AbstractContextManager[Any]:
-        """What the other processes write their scalars to."""
+        """What the other processes write their scalars and pictures to."""
         return nullcontext(_NoLog())
 
     def wait(self) -> None:
