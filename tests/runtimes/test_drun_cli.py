@@ -225,6 +225,19 @@ def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (path / "manifest.json").write_text(seal(manifest))
 
 
+def test_info_says_what_an_average_holds_of_the_initial_weights(make_bundle: MakeBundle, drun: Drun) -> None:
+    path = make_bundle()
+    edit(path, lambda manifest: manifest["model"]["checkpoint"].update(initial_share=0.6066, step=5000))
+    assert (
+        "average     still holds 60.7 % of the initial weights after 5,000 steps and may draw noise: export --weights "
+        "online, train longer, or train with ema.law=ramp"
+    ) in drun("info", path).out.splitlines()
+    edit(path, lambda manifest: manifest["model"]["checkpoint"].update(initial_share=0.004))
+    assert "average" not in drun("info", path).out
+    edit(path, lambda manifest: manifest["model"]["checkpoint"].update(initial_share="most"))
+    assert "initial_share got 'most', expected a number" in drun("info", path).err
+
+
 def test_info_of_an_artifact_that_was_never_compared(make_bundle: MakeBundle, drun: Drun) -> None:
     path = make_bundle()
     edit(path, lambda manifest: manifest["artifacts"][0].pop("parity"))

@@ -119,7 +119,7 @@ def test_a_recipe_file_of_the_user(tmp_path: Path) -> None:
         ("steps=3", "expected section.key=value"),
         ("engine.steps=3", "unknown section 'engine'"),
         ("train.precision=fp8", "train.precision got 'fp8', expected one of auto, fp32, bf16"),
-        ("ema.law=median", "ema.law got 'median', expected one of warmup, constant"),
+        ("ema.law=median", "ema.law got 'median', expected one of ramp, warmup, constant"),
         ("ema.decay=1.5", "ema.decay got 1.5"),
         ("optimizer.learning_rate=0", "optimizer.learning_rate got 0.0, expected above 0"),
         ("optimizer.betas=[0.9]", r"optimizer.betas has 1 values, expected 2"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
-from drun.bundle.average import NOTICEABLE_SHARE
-from dtrain.config import Ema
+from drun.bundle.average import NOTICEABLE_SHARE, of_initial_weights, percent
+from dtrain.config import Ema, Recipe
 
 #: EDM's `ema_rampup_ratio`: the half-life is at most this share of the steps so far.
 RAMP_SHARE = 0.05
@@ -68,3 +69,25 @@ def followed_old_law(law: Ema, version: int) -> bool:
     Before version 2 the warm-up law acted at the multiples of `every`, and first averaged at the first one above 101.
     """
     return law.law == "warmup" and version < MENDED_IN_VERSION
+
+
+# ---- in words -------------------------------------------------------------------------------------------
+
+
+def early_note(recipe: Recipe, step: int) -> str | None:
+    """For the start of a run at `step`; None unless a checkpoint or a preview comes before the average is settled."""
+    train, settled = recipe.train, settled_at(recipe.ema)
+    next_look = step + min(every - step % every for every in (train.save_every, train.preview_every, train.steps))
+    if next_look >= settled:
+        return None
+    end = f", and this run ends at {train.steps:,}" if settled > train.steps else ""
+    return (
+        f"the average holds more than {percent(NOTICEABLE_SHARE)} of the initial weights until step {settled:,}{end}: "
+        "before that look at the online half of a preview, or train with ema.law=ramp, which holds none"
+    )
+
+
+def late_note(recipe: Recipe, step: int, path: Path) -> str | None:
+    """On the last checkpoint of a run; None if its average is settled."""
+    note = of_initial_weights(initial_share(recipe.ema, step), step)
+    return note and f"the average in '{path}' {note}"

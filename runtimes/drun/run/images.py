@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -72,37 +72,48 @@ def read_png(path: Path) -> UInt8:
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def grid(images: UInt8, num_columns: int | None = None) -> UInt8:
+def grid(images: UInt8, num_columns: int | None = None, names: Sequence[str] = ()) -> UInt8:
     """Tile images on white, in reading order, small ones enlarged without smoothing.
 
-    images: (N, H, W, C) uint8 -> (rows, columns, C) uint8. Columns: about the square root of N if not given.
+    images: (N, H, W, C) uint8 -> (rows, columns, C) uint8. Columns: about the square root of N if not given. Names, if
+    given, are written below the images, one each.
     """
     n, height, width, channels = images.shape
     columns = num_columns or int(np.ceil(n**0.5))
     rows = -(-n // columns)
     scale = max(1, -(-GRID_TILE_PIXELS // min(height, width)))
-    pitch_y, pitch_x = height * scale + GRID_GAP_PIXELS, width * scale + GRID_GAP_PIXELS
+    height, width = height * scale, width * scale
+    pitch_y, pitch_x = height + bool(names) * NAME_LINE_PIXELS + GRID_GAP_PIXELS, width + GRID_GAP_PIXELS
     sheet = np.full((rows * pitch_y + GRID_GAP_PIXELS, columns * pitch_x + GRID_GAP_PIXELS, channels), 255, np.uint8)
     for i, image in enumerate(images):
         y, x = GRID_GAP_PIXELS + (i // columns) * pitch_y, GRID_GAP_PIXELS + (i % columns) * pitch_x
-        tile = image.repeat(scale, axis=0).repeat(scale, axis=1)
-        sheet[y : y + height * scale, x : x + width * scale] = tile
+        sheet[y : y + height, x : x + width] = image.repeat(scale, axis=0).repeat(scale, axis=1)
+        if names:
+            sheet[y + height : y + height + NAME_LINE_PIXELS, x : x + width] = _line(names[i], width)
     return sheet
 
 
 def beside(pictures: Mapping[str, UInt8]) -> UInt8:
     """Pictures of one height and as many channels side by side on white, (H, W, C) uint8 each, its name above it."""
-    return np.concatenate([_named(name, picture) for name, picture in pictures.items()], axis=1)
+    return np.concatenate([_below_name(name, picture) for name, picture in pictures.items()], axis=1)
 
 
-def _named(name: str, picture: UInt8) -> UInt8:
-    font = ImageFont.load_default(NAME_PIXELS)
+def _below_name(name: str, picture: UInt8) -> UInt8:
     _, width, channels = picture.shape
-    wanted = max(width, math.ceil(font.getlength(name)) + 2 * GRID_GAP_PIXELS)
-    line = Image.new("L", (wanted, NAME_LINE_PIXELS), 255)
-    ImageDraw.Draw(line).text((GRID_GAP_PIXELS, 1), name, fill=0, font=font)
+    wanted = max(width, math.ceil(_font().getlength(name)) + 2 * GRID_GAP_PIXELS)
     wide = np.pad(picture, ((0, 0), (0, wanted - width), (0, 0)), constant_values=255)
-    return np.concatenate([np.asarray(line)[..., None].repeat(channels, axis=2), wide])
+    return np.concatenate([_line(name, wanted).repeat(channels, axis=2), wide])
+
+
+def _line(text: str, width: int) -> UInt8:
+    """Black on white, as much as there is room for, (NAME_LINE_PIXELS, width, 1) uint8."""
+    line = Image.new("L", (width, NAME_LINE_PIXELS), 255)
+    ImageDraw.Draw(line).text((GRID_GAP_PIXELS, 1), text, fill=0, font=_font())
+    return np.asarray(line)[..., None]
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(NAME_PIXELS)
 
 
 #: shape, dtype and the rows along the first axis

@@ -90,6 +90,40 @@ def test_grid(count: int, columns: int | None, rows_columns: tuple[int, int], si
     np.testing.assert_array_equal(sheet, expected)
 
 
+def ink(picture: np.ndarray) -> int:
+    """Dark pixels."""
+    return int((picture < 128).sum())
+
+
+def test_a_grid_writes_names_below_its_images() -> None:
+    tiles = np.full((3, 16, 16, 3), 200, np.uint8)
+    named = images.grid(tiles, 2, names=["coat", "", "a name that is wider than its image by far"])
+    assert named.shape == (2 * (64 + 18 + 2) + 2, 2 * (64 + 2) + 2, 3)
+    lines = named[2 + 64 : 2 + 64 + 18], named[2 + 84 + 64 : -2]
+    assert ink(lines[0][:, :68]) > 0 == ink(lines[0][:, 68:])
+    assert ink(lines[1][:, :66]) > 0 == ink(lines[1][:, 66:])
+    images_only = np.concatenate([named[: 2 + 64], named[2 + 64 + 18 : 2 + 84 + 64], named[-2:]])
+    np.testing.assert_array_equal(images_only, images.grid(tiles, 2))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_beside_each_other_are_below_their_names(channels: int) -> None:
+    left, right = pixels(1, 70, 40, channels)[0], pixels(1, 70, 200, channels)[0]
+    sheet = images.beside({"a name wider than 40 pixels": left, "EMA": right})
+    width = sheet.shape[1] - 200
+    assert sheet.shape == (18 + 70, width + 200, channels)
+    assert width > 100
+    np.testing.assert_array_equal(sheet[18:, :40], left)
+    np.testing.assert_array_equal(sheet[18:, width:], right)
+    assert (sheet[18:, 40:width] == 255).all()
+    assert ink(sheet[:18, 40:width]) > 0 < ink(sheet[:18, width:])
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\udcff", "服", "\0", "\u202eright to left"])
+def test_any_name_of_a_folder_can_be_written(name: str) -> None:
+    assert images.grid(pixels(1, 16, 16, 1), names=[name]).shape == (64 + 18 + 4, 68, 1)
+
+
 # --- npz
 
 

@@ -21,7 +21,8 @@ from dtrain.data.dataset import Dataset, LatentImages, Pixels, described, open_d
 from dtrain.data.digits import digit_labels
 from dtrain.device import Placement
 from dtrain.draws import Draws
-from dtrain.train.loop import read, start
+from dtrain.train.start import start
+from dtrain.train.step import read
 from dtrain.train.workers import Workers
 
 CPU = torch.device("cpu")

@@ -26,6 +26,7 @@ VIT = {
     "name": "ViT", "image_size": 4, "patch_size": 2, "channels": 1, "num_classes": 3, "hidden_size": 8, "depth": 1,
     "num_heads": 2,
 }  # fmt: skip
+UNET = {"name": "TwoResUNet", "dim": 8, "dim_mults": [1, 2], "channels": 1}
 
 
 def perturbed(model: dict[str, Any]) -> nn.Module:
@@ -40,8 +41,10 @@ def tiny(name: str, **settings: Any) -> nn.Module:
     return perturbed({"name": name, "input_size": 4, "size": SIZE, "num_classes": 5} | settings)
 
 
-def ours(folder: Path, recipe_name: str, model: dict[str, Any], projectors: dict[str, Any] | None = None) -> Path:
-    recipe = config.load(recipe_name).to_dict() | {"model": model}
+def ours(
+    folder: Path, recipe_name: str, model: dict[str, Any], projectors: dict[str, Any] | None = None, **sections: Any
+) -> Path:
+    recipe = config.load(recipe_name).to_dict() | {"model": model} | sections
     state = perturbed(model).state_dict()
     saved = Checkpoint(config.from_dict(recipe), 1200, state, state, {}, projectors or {})
     return checkpoint.save(saved, folder, keep=1)
@@ -156,6 +159,18 @@ def test_our_own_teachers(tmp_path: Path) -> None:
         "images": ["1 x 4 x 4, 3 classes"],
         "next": [f"""a teacher: use it as dtrain run RECIPE --set 'objective.teachers=["{path}"]'"""],
     }
+
+
+@pytest.mark.parametrize(("recipe", "model"), [("digits-unet", UNET), ("digits-teacher", VIT)])
+def test_an_average_of_initial_weights_is_said(tmp_path: Path, recipe: str, model: dict[str, Any]) -> None:
+    """After 1,200 steps."""
+    found = rows(lines(ours(tmp_path, recipe, model, ema={"law": "constant", "decay": 0.999, "every": 1})))
+    assert found["average"] == [
+        "still holds 30.1 % of the initial weights after 1,200 steps and may draw noise: export --weights online, "
+        "train longer, or train with ema.law=ramp"
+    ]
+    assert found["next"][0].endswith(".pt --weights online") == (recipe == "digits-unet")
+    assert "average" not in rows(lines(ours(tmp_path, recipe, model)))
 
 
 def test_a_teacher_that_is_damaged(tmp_path: Path) -> None:

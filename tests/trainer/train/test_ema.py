@@ -3,11 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from dtrain.config import Ema as Law
-from dtrain.train.ema import Ema, decay_at, followed_old_law
-
-WARMUP = Law("warmup", 0.995, every=10)
-EVERY_STEP = Law("warmup", 0.995, every=1)
+from dtrain.config import Ema
+from dtrain.train.ema import Average
 
 
 class EmaPytorch:
@@ -43,7 +40,7 @@ def test_warmup_is_ema_pytorch_step_by_step(every: int) -> None:
     network = nn.Linear(50, 1, bias=False)
     with torch.no_grad():
         network.weight.zero_()
-    ema, reference = Ema(network, Law("warmup", 0.995, every)), EmaPytorch(np.zeros((1, 50)), every)
+    ema, reference = Average(network, Ema("warmup", 0.995, every)), EmaPytorch(np.zeros((1, 50)), every)
     for step, online in enumerate(walk, 1):
         with torch.no_grad():
             network.weight.copy_(torch.from_numpy(online))
@@ -56,34 +53,9 @@ def test_warmup_is_ema_pytorch_step_by_step(every: int) -> None:
         assert error <= 1e-6 * np.linalg.norm(reference.average), step
 
 
-@pytest.mark.parametrize(("step", "decay"), [(121, 0.869), (201, 0.954), (501, 0.982), (1001, 0.989), (2001, 0.9935)])
-def test_warmup_values_of_the_article(step: int, decay: float) -> None:
-    assert decay_at(WARMUP, step) == decay_at(EVERY_STEP, step) == pytest.approx(decay, abs=6e-4)
-
-
-def test_warmup_copies_up_to_step_111_and_is_capped() -> None:
-    acting = {step: decay_at(WARMUP, step) for step in range(1, 132) if decay_at(WARMUP, step) is not None}
-    assert list(acting) == list(range(1, 132, 10))
-    assert [step for step, decay in acting.items() if decay] == [121, 131]
-    assert decay_at(WARMUP, 10_001) == 0.995
-    assert decay_at(EVERY_STEP, 102) == 0.0 < decay_at(EVERY_STEP, 103)
-    assert decay_at(EVERY_STEP, 2900) < 0.995
-    assert decay_at(EVERY_STEP, 2960) == 0.995
-
-
-def test_only_warm_up_averages_of_version_1_followed_another_law() -> None:
-    assert followed_old_law(WARMUP, 1)
-    assert not followed_old_law(WARMUP, 2)
-    assert not followed_old_law(Law("constant", 0.9, 10), 1)
-
-
-def test_the_constant_law_acts_at_multiples() -> None:
-    assert [step for step in range(1, 31) if decay_at(Law("constant", 0.9, 10), step) is not None] == [10, 20, 30]
-
-
 def test_the_average_follows_weights_and_buffers() -> None:
     network = nn.BatchNorm1d(2)
-    ema = Ema(network, Law("constant", 0.9, every=1))
+    ema = Average(network, Ema("constant", 0.9, every=1))
     with torch.no_grad():
         network.weight.fill_(2.0)
         network.running_mean.fill_(5.0)
@@ -101,7 +73,16 @@ def test_the_average_follows_weights_and_buffers() -> None:
 
 def test_a_saved_average_is_taken_over() -> None:
     network = nn.Linear(2, 1)
-    ema = Ema(network, Law("constant", 0.9, every=1))
+    ema = Average(network, Ema("constant", 0.9, every=1))
     ema.load({"weight": torch.full((1, 2), 4.0), "bias": torch.zeros(1)})
     assert ema.state_dict()["weight"].tolist() == [[4.0, 4.0]]
     assert network.weight.max() < 4
+
+
+def test_the_first_update_of_the_ramp_copies_the_weights_to_the_bit() -> None:
+    network = nn.Linear(50, 3)
+    ema = Average(network, Ema("ramp", 0.99, every=1))
+    with torch.no_grad():
+        network.weight.normal_()
+    ema.update(1)
+    assert torch.equal(ema.state_dict()["weight"], network.weight)

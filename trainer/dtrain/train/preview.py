@@ -46,13 +46,22 @@ def draw_preview(
         network.load_state_dict(state)
         final = _draw(network, recipe, prediction, shape)
         shown = final[:, :3] / LATENT_RANGE if recipe.data.latent else final
-        grids[name] = images.grid(images.to_uint8(shown))
+        grids[name] = images.grid(images.to_uint8(shown), names=_class_names(recipe, len(shown)))
     return images.beside(grids)
 
 
 def _average_name(recipe: Recipe, step: int) -> str:
     share = initial_share(recipe.ema, step)
     return "EMA" if share <= NOTICEABLE_SHARE else f"EMA, {percent(share)} initial weights"
+
+
+def _class_names(recipe: Recipe, num_images: int) -> list[str]:
+    """Of the classes in turn, where the data names them and the network knows them."""
+    names, num_classes = recipe.data.class_names, int(recipe.model.get("num_classes", 0))
+    if not names or not num_classes:
+        return []
+    labels = (i % num_classes for i in range(num_images))
+    return [names[label] if label < len(names) else str(label) for label in labels]
 
 
 @torch.no_grad()

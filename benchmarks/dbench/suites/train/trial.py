@@ -26,7 +26,9 @@ from dtrain import config, models
 from dtrain import device as devices
 from dtrain.config import Recipe
 from dtrain.device import Placement
-from dtrain.train.loop import Run, read, read_ahead, start, update
+from dtrain.train.run import Run
+from dtrain.train.start import start
+from dtrain.train.step import read, read_ahead, update
 from dtrain.train.workers import Workers
 
 META = torch.device("meta")
@@ -47,7 +49,7 @@ class Trial:
         folder: for what `dtrain run` keeps beside its checkpoints.
 
     Raises:
-        As `dtrain.train.loop.start` does.
+        As `dtrain.train.start.start` does.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, placement: Placement, report: Report = silent) -> None:
