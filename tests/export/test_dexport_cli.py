@@ -1,16 +1,12 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dexport.commands import export, parse_batch
-from drun.bundle import reading as bundles
+from dexport.commands import parse_batch
 from drun.errors import ConfigError
-from dtrain.checkpoints import ours as checkpoint
-from dtrain.config import Ema
 
 
 def run(package: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -23,6 +19,8 @@ def test_bare_export_then_bare_run(tiny_checkpoint: Path, tmp_path: Path) -> Non
     done = run("dexport", "onnx", str(tiny_checkpoint), "--trajectory-steps", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"--steps 250 --bundle bundles/{tiny_checkpoint.stem}" in done.stdout
+    warning = f"warning: the average in '{tiny_checkpoint}' still holds 99 % of the initial weights at step 1"
+    assert done.stderr.count(warning) == 1
     done = run("drun", "--backend", "ort", "--steps", "3", "-n", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "out" / tiny_checkpoint.stem / "ort-ddpm-3-seed0"
@@ -33,24 +31,10 @@ def test_bare_export_then_bare_run(tiny_checkpoint: Path, tmp_path: Path) -> Non
     assert (refused.returncode, "ema weights: add --force to replace it" in refused.stderr) == (1, True)
     done = run("dexport", *again, "--force", cwd=tmp_path)
     assert f"replaced a bundle of {tiny_checkpoint.name} (" in done.stdout
+    assert "initial weights" not in done.stderr
     done = run("dexport", "verify", f"bundles/{tiny_checkpoint.stem}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "parity with eager PyTorch holds on ONNX Runtime on CPU" in done.stdout
-
-
-def test_an_average_of_initial_weights_is_said_and_written_down(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """After 1 step at decay 0.99; the share of online weights is not known."""
-    saved = checkpoint.read(tiny_checkpoint)
-    constant = replace(saved, recipe=replace(saved.recipe, ema=Ema("constant", 0.99, 1)))
-    path = checkpoint.save(constant, tmp_path, keep=1)
-    monkeypatch.chdir(tmp_path)
-    for weights, share, said in (("ema", 0.99, 1), ("online", None, 0)):
-        export("onnx", path, Path(weights), "1", weights, [], 1, "auto")
-        assert bundles.read(Path(weights)).manifest.model.checkpoint["initial_share"] == share
-        warning = f"warning: the average in '{path}' still holds 99 % of the initial weights after 1 steps and may draw"
-        assert capsys.readouterr().err.count(warning) == said
 
 
 @pytest.mark.parametrize(

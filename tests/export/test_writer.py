@@ -45,6 +45,7 @@ def test_the_bundle_is_complete_and_describes_the_checkpoint(bundle: Bundle, tin
     manifest, artifact = bundle.manifest, bundle.manifest.artifacts[0]
     assert sorted(path.name for path in bundle.path.iterdir()) == ["denoiser.fp32.onnx", "golden.npz", "manifest.json"]
     assert manifest.model.checkpoint["sha256"] == hashlib.sha256(tiny_checkpoint.read_bytes()).hexdigest()
+    assert manifest.model.checkpoint["initial_share"] == 0.99
     assert (manifest.prediction, manifest.data.shape, manifest.classes) == ("noise", (1, 16, 16), None)
     assert manifest.process == {"kind": "discrete", "schedule": "linear", "num_timesteps": 1000}
     assert (artifact.format, artifact.precision, artifact.batch) == ("onnx", "fp32", (1, 8))

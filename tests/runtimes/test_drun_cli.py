@@ -229,7 +229,7 @@ def test_info_says_what_an_average_holds_of_the_initial_weights(make_bundle: Mak
     path = make_bundle()
     edit(path, lambda manifest: manifest["model"]["checkpoint"].update(initial_share=0.6066, step=5000))
     assert (
-        "average     still holds 60.7 % of the initial weights after 5,000 steps and may draw noise: export --weights "
+        "average     still holds 60.7 % of the initial weights at step 5,000 and may draw noise: export --weights "
         "online, train longer, or train with ema.law=ramp"
     ) in drun("info", path).out.splitlines()
     edit(path, lambda manifest: manifest["model"]["checkpoint"].update(initial_share=0.004))

@@ -111,7 +111,7 @@ def test_a_short_run_is_told_at_its_start_and_at_its_end() -> None:
         "that look at the online half of a preview, or train with ema.law=ramp, which holds none"
     )
     assert late_note(paper, 5000, Path("x.pt")) == (
-        "the average in 'x.pt' still holds 60.7 % of the initial weights after 5,000 steps and may draw noise: export "
+        "the average in 'x.pt' still holds 60.7 % of the initial weights at step 5,000 and may draw noise: export "
         "--weights online, train longer, or train with ema.law=ramp"
     )
 

@@ -16,7 +16,7 @@ def of_initial_weights(share: float | None, step: int | None) -> str | None:
     if share is None or share <= NOTICEABLE_SHARE:
         return None
     return (
-        f"still holds {percent(share)} of the initial weights after {step or 0:,} steps and may draw noise: export "
+        f"still holds {percent(share)} of the initial weights at step {step or 0:,} and may draw noise: export "
         "--weights online, train longer, or train with ema.law=ramp"
     )
 

@@ -166,7 +166,7 @@ def test_an_average_of_initial_weights_is_said(tmp_path: Path, recipe: str, mode
     """After 1,200 steps."""
     found = rows(lines(ours(tmp_path, recipe, model, ema={"law": "constant", "decay": 0.999, "every": 1})))
     assert found["average"] == [
-        "still holds 30.1 % of the initial weights after 1,200 steps and may draw noise: export --weights online, "
+        "still holds 30.1 % of the initial weights at step 1,200 and may draw noise: export --weights online, "
         "train longer, or train with ema.law=ramp"
     ]
     assert found["next"][0].endswith(".pt --weights online") == (recipe == "digits-unet")

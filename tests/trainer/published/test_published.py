@@ -178,10 +178,12 @@ def transformer(name: str = "SiT", **settings: Any) -> torch.nn.Module:
 @pytest.mark.parametrize("weights", ["ema", "online"])
 def test_our_unets(tmp_path: Path, weights: str) -> None:
     network = perturbed("TwoResUNet", channels=1)
-    path = ours(tmp_path, network, process=CHAIN, objective={"name": "ddpm", "prediction": "velocity"})
+    law = {"law": "constant", "decay": 0.9, "every": 2}
+    path = ours(tmp_path, network, process=CHAIN, objective={"name": "ddpm", "prediction": "velocity"}, ema=law)
     found = published.load(path, weights)
     assert (found.process, found.prediction) == (DiscreteProcess("cosine", 50), "velocity")
     assert (found.image_shape, found.step, found.weights) == ((1, 16, 16), 9, weights)
+    assert found.initial_share == (pytest.approx(0.9**4) if weights == "ema" else None)
     assert (found.sampler, found.latent) == (Sampler("ddpm", {"clip_x0": True}), None)
     assert (found.classes, found.variance, found.guided_channels) == (None, None, None)
     assert found.reasons == ("a checkpoint of dtrain, recipe digits-unet", f"{weights} weights")

@@ -35,4 +35,4 @@ def test_a_run_that_keeps_initial_weights_says_so_at_its_start_and_its_end_alone
     last = train(replace(tiny_recipe, ema=Ema("constant", 0.9, 1)), tmp_path / "short", CPU, False, silent)
     early, late = capsys.readouterr().err.splitlines()
     assert early.startswith("warning: the average holds more than 1 % of the initial weights until step 44, and this")
-    assert late.startswith(f"warning: the average in '{last}' still holds 12.2 % of the initial weights after 20 steps")
+    assert late.startswith(f"warning: the average in '{last}' still holds 12.2 % of the initial weights at step 20")
