@@ -230,7 +230,7 @@ def test_info_says_what_an_average_holds_of_the_initial_weights(make_bundle: Mak
     edit(path, lambda manifest: manifest["model"]["checkpoint"].update(initial_share=0.6066, step=5000))
     assert (
         "average     still holds 60.7 % of the initial weights at step 5,000 and may draw noise: export --weights "
-        "online, train longer, or train with ema.law=ramp"
+        "online, train longer, or train with --set ema.law=ramp"
     ) in drun("info", path).out.splitlines()
     edit(path, lambda manifest: manifest["model"]["checkpoint"].update(initial_share=0.004))
     assert "average" not in drun("info", path).out

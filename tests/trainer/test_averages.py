@@ -108,11 +108,11 @@ def test_a_short_run_is_told_at_its_start_and_at_its_end() -> None:
     paper = config.load("sit-xl-2", ["train.steps=5000"])
     assert early_note(paper, 0) == (
         "the average holds more than 1 % of the initial weights until step 46,050, and this run ends at 5,000: before "
-        "that look at the online half of a preview, or train with ema.law=ramp, which holds none"
+        "that look at the online half of a preview, or train with --set ema.law=ramp, which holds none"
     )
     assert late_note(paper, 5000, Path("x.pt")) == (
         "the average in 'x.pt' still holds 60.7 % of the initial weights at step 5,000 and may draw noise: export "
-        "--weights online, train longer, or train with ema.law=ramp"
+        "--weights online, train longer, or train with --set ema.law=ramp"
     )
 
 

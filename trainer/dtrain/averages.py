@@ -83,7 +83,7 @@ def early_note(recipe: Recipe, step: int) -> str | None:
     end = f", and this run ends at {train.steps:,}" if settled > train.steps else ""
     return (
         f"the average holds more than {percent(NOTICEABLE_SHARE)} of the initial weights until step {settled:,}{end}: "
-        "before that look at the online half of a preview, or train with ema.law=ramp, which holds none"
+        "before that look at the online half of a preview, or train with --set ema.law=ramp, which holds none"
     )
 
 

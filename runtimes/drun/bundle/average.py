@@ -17,7 +17,7 @@ def of_initial_weights(share: float | None, step: int | None) -> str | None:
         return None
     return (
         f"still holds {percent(share)} of the initial weights at step {step or 0:,} and may draw noise: export "
-        "--weights online, train longer, or train with ema.law=ramp"
+        "--weights online, train longer, or train with --set ema.law=ramp"
     )
 
 

@@ -11,7 +11,7 @@ def test_nothing_is_said_up_to_1_percent(share: float | None) -> None:
 def test_the_share_and_the_remedy() -> None:
     assert of_initial_weights(0.0101, 46_000) == (
         "still holds 1.01 % of the initial weights at step 46,000 and may draw noise: export --weights online, "
-        "train longer, or train with ema.law=ramp"
+        "train longer, or train with --set ema.law=ramp"
     )
 
 

@@ -167,7 +167,7 @@ def test_an_average_of_initial_weights_is_said(tmp_path: Path, recipe: str, mode
     found = rows(lines(ours(tmp_path, recipe, model, ema={"law": "constant", "decay": 0.999, "every": 1})))
     assert found["average"] == [
         "still holds 30.1 % of the initial weights at step 1,200 and may draw noise: export --weights online, "
-        "train longer, or train with ema.law=ramp"
+        "train longer, or train with --set ema.law=ramp"
     ]
     assert found["next"][0].endswith(".pt --weights online") == (recipe == "digits-unet")
     assert "average" not in rows(lines(ours(tmp_path, recipe, model)))
