@@ -32,6 +32,7 @@ def test_run_and_resume_from_the_command_line(tmp_path: Path) -> None:
     assert checkpoint.is_file()
     assert "device cpu" in done.stdout
     assert f"dexport onnx {checkpoint.relative_to(tmp_path)}" in done.stdout
+    assert "watch it: tensorboard --logdir runs/digits-unet/tensorboard" in done.stdout.splitlines()
     done = dtrain("run", "digits-unet", *TINY, "--set", "train.steps=4", "--resume", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert checkpoint.with_name("digits-unet-0000004.pt").is_file()
