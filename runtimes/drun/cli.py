@@ -95,5 +95,13 @@ def samplers() -> None:
     commands.samplers()
 
 
+@app.command()
+def cache(clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False) -> None:
+    """List what the cache keeps between runs, such as decoded training images."""
+    from drun import commands
+
+    commands.cache(clear)
+
+
 def main() -> None:
     run_app(app)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drun import backends as registry
+from drun import cache as caches
 from drun.bundle import reading as bundles
 from drun.bundle.average import of_initial_weights
 from drun.bundle.manifest import Artifact, Classes
@@ -204,3 +205,18 @@ def samplers() -> None:
     for name in sampler_registry.names():
         say(f"{name:14} {sampler_registry.summary(name)}")
         say(f"{'':14} {_pairs(sampler_registry.defaults(name))}")
+
+
+def cache(clear: bool) -> None:
+    if clear:
+        say(f"{caches.clear() / 1e6:,.1f} MB freed in {caches.root()}")
+        return
+    held = caches.entries()
+    for entry in held:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used_at))
+        say(f"{entry.num_bytes / 1e6:10,.1f} MB  used {used}  {entry.what}")
+    total = sum(entry.num_bytes for entry in held)
+    say(
+        f"{total / 1e6:10,.1f} MB in {caches.root()}; above {caches.MAX_BYTES / 1e6:,.0f} MB what was not used for "
+        f"longest is removed; {caches.VARIABLE} names another folder, --clear removes all"
+    )

@@ -1,0 +1,170 @@
+"""What is costly to make and can be made again: one folder an entry, in the user's cache folder, shared by all runs.
+
+It lies in `$DEXPORT_CACHE`, else where the platform keeps caches. Above MAX_BYTES the entries that were not used for
+longest are removed, but never the one just written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from drun.errors import DataError, UserError
+from drun.files import atomic, locked, sha256, write_json
+from drun.foreign import read_json
+
+MAX_BYTES = 32 << 30
+VARIABLE = "DEXPORT_CACHE"
+RECORD = "entry.json"
+#: Nothing else in the folder is ever touched: the user may have named one that holds other things, too.
+KEY = re.compile("[0-9a-f]{64}")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    folder: Path
+    what: str          # in words
+    num_bytes: int
+    used_at: float     # seconds since the epoch
+
+
+def root() -> Path:
+    """The folder of all entries, which may not exist yet.
+
+    Raises:
+        UserError: nothing says where it is, or others may write there.
+    """
+    named = os.environ.get(VARIABLE)
+    try:
+        folder = Path(named).absolute() if named else _platform_folder() / "dexport"
+    except RuntimeError as error:
+        raise UserError(f"there is no home folder for a cache: set {VARIABLE} to a folder") from error
+    if os.name != "nt" and folder.is_dir():
+        status = folder.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise UserError(
+                f"others may write to the cache '{folder}', and what it holds is believed: make it yours by chown and "
+                f"chmod go-w, or set {VARIABLE} to another folder"
+            )
+    return folder
+
+
+def _platform_folder() -> Path:
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    name = "LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME"
+    return Path(os.environ.get(name) or Path.home() / ".cache")
+
+
+def fetch(key: str, name: str, what: str, num_bytes: int, write: Callable[[Path], None], read: Callable[[Path], T]) -> T:
+    """Read a file of the cache, which is written first unless it is there as it was written, byte for byte.
+
+    A second process that wants the same file waits for the first.
+
+    Args:
+        key: the sha256 of all that the content follows from.
+        name: of the file.
+        what: the content in words, for people.
+        num_bytes: that it will take.
+        write: makes the file under a temporary name.
+        read: what it gives must stay usable when the file is unlinked.
+
+    Raises:
+        UserError: the cache cannot be written, or has no room.
+    """
+    folder = _made(root() / key)
+    with locked(folder, wait=True):
+        if not _is_whole(folder, name):
+            _check_room(folder, num_bytes)
+            (folder / RECORD).unlink(missing_ok=True)  # first: no old record may ever stand beside a new file
+            with atomic(folder / name) as unfinished:
+                write(unfinished)
+                digest = sha256(unfinished)
+            write_json(folder / RECORD, {"what": what, "name": name, "sha256": digest})
+            _shrink(folder)
+        os.utime(folder)
+        return read(folder / name)
+
+
+def _made(folder: Path) -> Path:
+    """An entry's folder, and that of all, for this user alone."""
+    try:
+        for place in (folder.parent, folder):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the cache '{folder.parent}': {error.strerror}; set {VARIABLE} to another folder"
+        ) from error
+    return folder
+
+
+def _is_whole(folder: Path, name: str) -> bool:
+    """Whether every byte is as it was written: about a second a gigabyte."""
+    try:
+        said = read_json(folder / RECORD)
+        return said.get("name") == name and said.get("sha256") == sha256(folder / name)
+    except (DataError, OSError):  # absent, or not ours
+        return False
+
+
+def _check_room(folder: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise UserError(
+            f"the cache needs {num_bytes:,} bytes, and '{folder.parent}' has {free:,} left: free some space, or set "
+            f"{VARIABLE} to another folder"
+        )
+
+
+# ---- all of it ------------------------------------------------------------------------------------------
+
+
+def entries() -> list[Entry]:
+    """What the cache holds, the last used first."""
+    folder = root()
+    places = [place for place in folder.iterdir() if KEY.fullmatch(place.name)] if folder.is_dir() else []
+    return sorted(map(_entry, places), key=lambda entry: -entry.used_at)
+
+
+def _entry(folder: Path) -> Entry:
+    try:
+        what = str(read_json(folder / RECORD).get("what"))
+    except DataError:
+        what = "unfinished"
+    with suppress(FileNotFoundError):  # another process removes it now
+        sizes = [path.stat().st_size for path in folder.iterdir()]
+        return Entry(folder, what, sum(sizes), folder.stat().st_mtime)
+    return Entry(folder, what, 0, 0.0)
+
+
+def clear() -> int:
+    """Remove all entries but those that a process works with just now; the bytes that this freed."""
+    return sum(entry.num_bytes for entry in entries() if _remove(entry.folder))
+
+
+def _shrink(kept: Path) -> None:
+    """Remove the entries that were not used for longest until the rest has room below the cap."""
+    total = 0
+    for entry in sorted(entries(), key=lambda entry: entry.folder != kept):
+        total += entry.num_bytes
+        if total > MAX_BYTES and entry.folder != kept:
+            _remove(entry.folder)
+
+
+def _remove(folder: Path) -> bool:
+    try:
+        with locked(folder):
+            shutil.rmtree(folder)
+    except (UserError, OSError):  # in use
+        return False
+    return True
