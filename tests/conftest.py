@@ -1,7 +1,6 @@
 """One thread a test process: the nets are tiny, and pytest-xdist already uses the cores."""
 
 import os
-from pathlib import Path
 
 import pytest
 

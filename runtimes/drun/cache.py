@@ -66,7 +66,9 @@ def _platform_folder() -> Path:
     return Path(os.environ.get(name) or Path.home() / ".cache")
 
 
-def fetch(key: str, name: str, what: str, num_bytes: int, write: Callable[[Path], None], read: Callable[[Path], T]) -> T:
+def fetch(
+    key: str, name: str, what: str, num_bytes: int, write: Callable[[Path], object], read: Callable[[Path], T]
+) -> T:
     """Read a file of the cache, which is written first unless it is there as it was written, byte for byte.
 
     A second process that wants the same file waits for the first.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -81,32 +83,57 @@ def _check_json(value: Any, depth: int) -> None:
 # ---- arrays ---------------------------------------------------------------------------------------------
 
 
-def read_npz(path: Path, file: IO[bytes] | None = None) -> dict[str, NDArray[Any]]:
+def read_npz(path: Path, file: IO[bytes] | None = None, only: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz file, of which every checksum holds.
 
     Args:
         file: the same, where it is open already.
+        only: the names of the arrays to read; None is all.
 
     Raises:
         DataError: it is missing, damaged, or holds something else than arrays of numbers and text.
     """
-    with door(f"cannot read the arrays of '{path}'"):
-        size = regular(path).stat().st_size
-        with zipfile.ZipFile(file or path) as archive:
-            members = archive.infolist()
-            if not members:  # as of an archive whose end was damaged
-                raise ValueError("it holds no arrays")
-            total = sum(member.file_size for member in members)
-            if total > max(FREE_EXPANSION_BYTES, MAX_EXPANSION * size):
-                raise ValueError(f"its {size:,} bytes expand to {total:,}")
-            if len({member.filename for member in members}) < len(members):
-                raise ValueError("two of its members have one name")
-            return {member.filename.removesuffix(".npy"): _read_member(archive, member) for member in members}
+    with door(f"cannot read the arrays of '{path}'"), _members(path, file) as (archive, members):
+        chosen = [name for name in members if only is None or name in only]
+        return {name: _read_member(archive, members[name]) for name in chosen}
+
+
+def npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and type of the arrays of an .npz file, which are not read. Raises DataError as `read_npz`."""
+    with door(f"cannot read the arrays of '{path}'"), _members(path) as (archive, members):
+        headers = {}
+        for name, member in members.items():
+            with archive.open(member) as file:
+                shape, _, dtype = _read_header(file, member.file_size)
+            headers[name] = shape, dtype
+        return headers
+
+
+@contextmanager
+def _members(
+    path: Path, file: IO[bytes] | None = None
+) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """An .npz file and its members by the names of the arrays. Raises whatever is wrong."""
+    size = regular(path).stat().st_size
+    with zipfile.ZipFile(file or path) as archive:
+        members = archive.infolist()
+        if not members:  # as of an archive whose end was damaged
+            raise ValueError("it holds no arrays")
+        check_expansion(size, sum(member.file_size for member in members))
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("two of its members have one name")
+        if others := [member.filename for member in members if not member.filename.endswith(".npy")]:
+            raise ValueError(f"its member '{others[0]}' is not a .npy array")
+        yield archive, {member.filename.removesuffix(".npy"): member for member in members}
+
+
+def check_expansion(size: int, expanded: int) -> None:
+    """Raises ValueError for compressed content that grows beyond measure; both in bytes."""
+    if expanded > max(FREE_EXPANSION_BYTES, MAX_EXPANSION * size):
+        raise ValueError(f"its {size:,} bytes expand to {expanded:,}")
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
-    if not member.filename.endswith(".npy"):
-        raise ValueError(f"its member '{member.filename}' is not a .npy array")
     with archive.open(member) as file:
         array = _read_array(file, member.file_size)
         file.read(1)  # the end, where zipfile compares the checksum
@@ -135,12 +162,17 @@ def map_npy(path: Path) -> np.memmap[Any, Any]:
 def _read_array(file: IO[bytes], size: int) -> NDArray[Any]:
     shape, fortran, dtype = _read_header(file, size)
     array: NDArray[Any] = np.empty(math.prod(shape), dtype)
+    fill(array, file)
+    return array.reshape(shape, order="F" if fortran else "C")
+
+
+def fill(array: NDArray[Any], file: IO[bytes]) -> None:
+    """Read the bytes of a flat array. Raises ValueError if the file ends before."""
     left = array.view(np.uint8).data if array.nbytes else memoryview(b"")
     while left and (count := file.readinto(left)):  # type: ignore[attr-defined]
         left = left[count:]
     if left:
         raise ValueError("it is cut short")
-    return array.reshape(shape, order="F" if fortran else "C")
 
 
 def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

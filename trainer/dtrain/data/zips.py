@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from drun.errors import DataError, door
-from drun.foreign import FREE_EXPANSION_BYTES, MAX_EXPANSION, regular
+from drun.foreign import check_expansion, regular
 from dtrain.data.image_files import IMAGE_SUFFIXES, check_name, decode, is_hidden
 from dtrain.data.labels import LABELS
 
@@ -61,6 +61,5 @@ def _is_image(member: zipfile.ZipInfo) -> bool:
 
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BytesIO:
     """All of a member, in memory: only at its end the checksum is compared, and going back in it would start anew."""
-    if member.file_size > max(FREE_EXPANSION_BYTES, MAX_EXPANSION * member.compress_size):
-        raise ValueError(f"its {member.compress_size:,} bytes expand to {member.file_size:,}")
+    check_expansion(member.compress_size, member.file_size)
     return BytesIO(archive.read(member))
