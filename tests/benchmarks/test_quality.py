@@ -25,7 +25,7 @@ def save(folder: Path, images: np.ndarray) -> Path:
 
 @pytest.fixture(scope="module")
 def digits() -> np.ndarray:
-    return load_images("digits", 16, 1, Path("unused.npy"))
+    return load_images("digits", 16, 1)
 
 
 def test_boxes_and_channels_are_averaged() -> None:

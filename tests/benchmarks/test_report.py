@@ -131,11 +131,11 @@ def test_a_model_of_other_images_has_no_quality_and_no_film(sources: Sources, tm
     assert "From noise to image" not in said
 
 
-def test_real_images_come_from_the_runs_cache(tmp_path: Path) -> None:
+def test_real_images_come_from_where_the_recipe_says(tmp_path: Path) -> None:
     stack = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
-    np.save(tmp_path / "images.npy", stack)
-    recipe = {"data": {"source": "gone", "image_size": 4}, "model": {"channels": 1}}
-    real = report.read_real(tmp_path, recipe, 3)
+    np.savez(tmp_path / "a.npz", images=stack)
+    recipe = {"data": {"source": str(tmp_path / "a.npz"), "image_size": 4}, "model": {"channels": 1}}
+    real = report.read_real(recipe, 3)
     assert real.shape == (3, 4, 4, 1)
     assert all(any((image[..., 0] == one).all() for one in stack) for image in real)
 

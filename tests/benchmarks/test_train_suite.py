@@ -20,7 +20,8 @@ from dbench.suites.train.trial import GpuScale, Matmuls, Trial, check_divides
 from drun.console import silent
 from drun.errors import ConfigError, UserError
 from dtrain import config, device, models, teachers
-from dtrain.data.dataset import LatentImages, open_dataset
+from dtrain.data.dataset import LatentImages
+from dtrain.data.opening import open_dataset
 from dtrain.teachers import TEACHERS
 
 CPU = device.choose("cpu", "fp32", "off")
@@ -48,7 +49,7 @@ def test_latents_are_those_of_a_folder_that_dtrain_encoded(tmp_path: Path) -> No
     recipe = config.load("sit-s-2", ["model.input_size=8", "data.image_size=64"])
     source = synthetic.write_data(recipe, tmp_path, 5)
     recipe = config.load("sit-s-2", ["model.input_size=8", "data.image_size=64"], str(source))
-    dataset = open_dataset(recipe, tmp_path / "cache.npy", silent)
+    dataset = open_dataset(recipe, tmp_path / "run", silent)
     assert (len(dataset), dataset.shape) == (5, (4, 8, 8))
     assert isinstance(dataset, LatentImages)
     assert dataset.source.flipped is not None  # the recipe draws mirror images
@@ -71,7 +72,7 @@ def test_pixels_have_the_shape_and_labels_of_the_recipe(
     name: str, shape: tuple[int, ...], labelled: bool, tmp_path: Path
 ) -> None:
     source = synthetic.write_data(config.load(name), tmp_path, 3)
-    dataset = open_dataset(config.load(name, data=str(source)), tmp_path / "out" / "cache.npy", silent)
+    dataset = open_dataset(config.load(name, data=str(source)), tmp_path / "run", silent)
     assert (len(dataset), dataset.shape, dataset.labels is not None) == (3, shape, labelled)
 
 

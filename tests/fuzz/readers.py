@@ -402,7 +402,7 @@ class Pictures(Bytes):
     def read(self, folder: Path) -> Any:
         from dtrain.data.pixels import load_images
 
-        load_images(folder / "in", 8, 3, folder / "cache.npy")
+        load_images(folder / "in", 8, 3)
 
 
 class Archive(Pictures):
@@ -420,10 +420,10 @@ class Archive(Pictures):
 
     def read(self, folder: Path) -> Any:
         from dtrain.data.pixels import load_images
-        from dtrain.data.sources import find_labels, open_source
+        from dtrain.data.sources import open_source
 
-        find_labels(open_source(folder / "a.zip"))
-        load_images(folder / "a.zip", 8, 3, folder / "cache.npy")
+        open_source(folder / "a.zip").labels()
+        load_images(folder / "a.zip", 8, 3)
 
 
 class Latents(Reader):

@@ -51,12 +51,15 @@ def run(
     if dry_run:
         return
     from dtrain import device as devices
+    from dtrain.data import survey
     from dtrain.train.loop import train
     from dtrain.train.stop import Stopped
 
     placement = devices.choose(device, resolved.train.precision, resolved.train.compile)
     for reason in placement.reasons:
         _tell(reason)
+    if _is_first():
+        survey.tell(resolved)
     folder = out or Path("runs", resolved.name)
     try:
         with progress() as report:
@@ -85,9 +88,14 @@ def _how_to_go_on(stop: BaseException, folder: Path, name: str) -> BaseException
 
 
 def _tell(message: str) -> None:
-    """Say it once, not by every process of `accelerate launch`."""
-    if os.environ.get("RANK", "0") == "0":
+    """Say it once, not by every process."""
+    if _is_first():
         say(message)
+
+
+def _is_first() -> bool:
+    """Of the processes of `accelerate launch`."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @app.command()

@@ -127,16 +127,14 @@ def read_losses(path: Path) -> tuple[list[int], list[float]]:
     return steps, losses
 
 
-def read_real(run: Path, recipe: dict[str, Any], count: int) -> UInt8:
-    """A fixed random choice of the images that the run was trained on: (count, H, W, C) uint8."""
-    from dtrain.data.image_files import open_stack
+def read_real(recipe: dict[str, Any], count: int) -> UInt8:
+    """A fixed random choice of the images that a recipe trains on: (count, H, W, C) uint8."""
     from dtrain.data.pixels import load_images
 
     size, channels = int(recipe["data"]["image_size"]), int(recipe["model"].get("channels", 3))
-    cache = run / "images.npy"
-    real = open_stack(cache) if cache.is_file() else load_images(recipe["data"]["source"], size, channels, cache)
+    real = load_images(recipe["data"]["source"], size, channels)
     chosen = np.random.default_rng(SEED).permutation(len(real))[:count]
-    return real[np.sort(chosen)].reshape(-1, size, size, channels)
+    return real[np.sort(chosen)]
 
 
 def prove(bundle: Bundle, report: Report) -> dict[str, list[parity.Comparison]]:
@@ -204,7 +202,7 @@ def _training(run: Path, recipe: dict[str, Any]) -> str:
 def _samples(sources: Sources, recipe: dict[str, Any], sampled: dict[str, Any]) -> str:
     settings = sampled["settings"]
     count = min(int(sampled["num_images"]), GRID_IMAGES)
-    real = read_real(sources.run, recipe, count)
+    real = read_real(recipe, count)
     drawn = f"{count} samples of seed {settings['seed']}, {settings['num_steps']} {settings['sampler']} steps"
     pair = page.side_by_side(
         page.figure(page.image(_present(sources.samples / "grid.png"), f"Grid of {drawn}"), f"Drawn: {drawn}."),

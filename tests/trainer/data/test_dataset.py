@@ -17,8 +17,9 @@ from drun.errors import ConfigError, DataError
 from dtrain import config
 from dtrain.config import Recipe
 from dtrain.data.batches import batch_indices
-from dtrain.data.dataset import Dataset, LatentImages, Pixels, described, open_dataset
+from dtrain.data.dataset import Dataset, LatentImages, Pixels
 from dtrain.data.digits import digit_labels
+from dtrain.data.opening import described, open_dataset
 from dtrain.device import Placement
 from dtrain.draws import Draws
 from dtrain.train.start import start
@@ -34,7 +35,7 @@ def recipe(source: object, *assignments: str) -> Recipe:
 
 
 def opened(recipe: Recipe, tmp_path: Path) -> Dataset:
-    return open_dataset(recipe, tmp_path / "cache.npy", silent)
+    return open_dataset(recipe, tmp_path / "out", silent)
 
 
 def draws(n: int, step: int = 0) -> Draws:

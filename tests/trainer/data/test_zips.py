@@ -19,7 +19,7 @@ from PIL import Image
 from drun.errors import DataError
 from dtrain.data.image_files import fit
 from dtrain.data.pixels import load_images
-from dtrain.data.sources import find_labels, open_source
+from dtrain.data.sources import open_source
 from dtrain.data.zips import open_zip
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -53,7 +53,7 @@ def test_images_are_what_was_put_in(tmp_path: Path, method: int) -> None:
 
 
 def refuses(path: Path, message: str) -> None:
-    for read in (lambda: open_zip(path).read(0), lambda: load_images(path, 8, 3, path.with_name("cache.npy"))):
+    for read in (lambda: open_zip(path).read(0), lambda: load_images(path, 8, 3)):
         with pytest.raises(DataError, match=message) as caught:
             read()
         assert "\n" not in str(caught.value)
@@ -135,7 +135,8 @@ def test_a_damaged_zip_gives_its_images_or_one_sentence(tmp_path_factory: Any, d
     path.write_bytes(content[: data.draw(st.integers(0, len(content))) or None])
     with suppress(DataError):
         source = open_source(path)
-        find_labels(source)
+        source.labels()
+        source.look(0)
         for number, name in enumerate(source.names):
             got, seed = fit(source.read(number), 9, 3), {"a.png": 1, "b.png": 2}.get(name)
             assert seed is None or np.array_equal(got, pixels(seed))  # the checksum holds, or it was refused

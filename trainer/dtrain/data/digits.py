@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.errors import ConfigError
-
-DIGITS_SIZE = 16
+DIGITS = "digits"
 
 
 def digits_8x8() -> NDArray[np.float64]:
@@ -24,12 +22,9 @@ def digit_labels() -> NDArray[np.int64]:
     return np.asarray(load_digits().target, dtype=np.int64)
 
 
-def enlarged_digits(image_size: int, channels: int) -> NDArray[np.uint8]:
-    """The digits at 16x16: uint8 (1797, 16, 16, channels). Raises ConfigError for another size."""
-    if image_size != DIGITS_SIZE:
-        raise ConfigError(f"the digits have one size: got image_size {image_size}, expected {DIGITS_SIZE}")
-    pixels = np.rint(_enlarge(digits_8x8() * 255)).astype(np.uint8)
-    return np.repeat(pixels[..., None], channels, axis=-1)
+def enlarged_digits() -> NDArray[np.uint8]:
+    """The digits at twice their size: uint8 (1797, 16, 16)."""
+    return np.rint(_enlarge(digits_8x8() * 255)).astype(np.uint8)
 
 
 def _enlarge(images: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ from dtrain.data.image_files import MAX_PIXELS, fit, is_hidden, pixel_limit
 from dtrain.data.latent_index import FORMAT
 from dtrain.data.latents import FLIPPED, IMAGES, INDEX, MOMENTS
 from dtrain.data.shards import checksum, is_array, shard_path, shard_rows, sums_path
-from dtrain.data.sources import Source, find_labels, open_source
+from dtrain.data.sources import Source, open_source
 from dtrain.models import vae as vaes
 
 #: Images in a shard: the most that a stopped run repeats, and what the processes take turns in.
@@ -68,9 +68,8 @@ def encode(
 ) -> EncodeSummary:
     """Encode all images of `source`: out/moments-*.npy, out/images-*.npy and, last, out/index.json.
 
-    source: a folder, searched recursively for PNG, JPEG, TIFF, WebP and BMP files, or a .zip of such. In sorted
-        order, their short side is resized to `image_size` and the centre is cropped as in ADM (Dhariwal & Nichol
-        2021). For the labels, see `find_labels`.
+    source: see `open_source`. The short side of each image is resized to `image_size` and the centre is cropped as in
+        ADM (Dhariwal & Nichol 2021).
     out: outside the source. moments: float32 (n, 2C, h, w), see `Vae.moments`; images: uint8 (n, H, W, 3), as
         cropped; n is SHARD_SIZE, less in the last shard.
     vae: see `vae.load`. device: auto, cpu, cuda or mps. batch_size: images that the VAE sees at a time.
@@ -89,7 +88,7 @@ def encode(
     if batch_size < 1 or image_size < 1:
         raise ConfigError(f"Got batch size {batch_size} and image size {image_size}, expected at least 1.")
     images = open_source(source)
-    labels, classes = find_labels(images)
+    labels, classes = images.labels()
     if out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"The output {out} is inside the image folder {source}: put it elsewhere.")
     processes, place = _processes(device)
@@ -103,7 +102,7 @@ def encode(
     if processes.is_main_process:
         write_json(out / INDEX, job.index(labels, classes))
     processes.wait_for_everyone()
-    num_classes = 0 if labels is None else len(classes or ()) or max(labels) + 1
+    num_classes = 0 if labels is None else len(classes or ()) or int(labels.max()) + 1
     rank = processes.process_index
     return EncodeSummary(len(images.names), num_classes, len(job.rows), job.shape, rank, num_encoded)
 
@@ -180,7 +179,7 @@ class _Job:
             "flip": self.flip,
         }
 
-    def index(self, labels: list[int] | None, classes: list[str] | None) -> dict[str, Any]:
+    def index(self, labels: NDArray[np.int64] | None, classes: list[str] | None) -> dict[str, Any]:
         return {
             **FORMAT,
             "image_size": self.image_size,
@@ -191,7 +190,7 @@ class _Job:
             "shard_size": SHARD_SIZE,
             "flipped": self.flip,
             "classes": classes,
-            "labels": labels,
+            "labels": None if labels is None else labels.tolist(),
             "names": self.images.names,
         }
 

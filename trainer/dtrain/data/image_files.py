@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from drun.errors import DataError, door
 from drun.foreign import map_npy, regular
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+STACK_SUFFIX = ".npy"
 #: Most pixels of a picture to train on, about those of the largest telephone camera, and of one to cut into tiles. A
 #: small file may decode to any number; in memory a pixel takes four bytes, and for a moment twice as many.
 MAX_PIXELS, MAX_PIXELS_TO_CUT = 200_000_000, 1 << 30
 #: What a file may decode to in any case, and for each of its bytes: twice what a blank 8-bit PNG does.
 FREE_PIXELS, PIXELS_A_BYTE = 1 << 24, 2000
+#: Pillow's modes of 8 bits without colour, and with transparency.
+GREY_MODES, ALPHA_MODES = ("1", "L", "LA", "La"), ("LA", "La", "PA", "RGBA", "RGBa")
 #: Above this ratio of the sides only the centre is resized, for the whole would be far larger than what is kept.
 EXTREME_RATIO = 4
 #: Pixels around a part that bicubic resizing to more than half the size looks at.
@@ -46,7 +50,7 @@ def find_files(source: Path) -> list[Path]:
 
     Raises DataError if there are none.
     """
-    suffixes = (*IMAGE_SUFFIXES, ".npy")
+    suffixes = (*IMAGE_SUFFIXES, STACK_SUFFIX)
     if source.is_file() and source.suffix.lower() in suffixes:
         return [source]
     if not source.is_dir():
@@ -79,7 +83,7 @@ def read_images(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Imag
 
     Args, images and errors: as `decode` and `open_stack`.
     """
-    if path.suffix.lower() == ".npy":
+    if path.suffix.lower() == STACK_SUFFIX:
         yield from (Image.fromarray(image) for image in open_stack(path))
     else:
         yield decode(lambda: regular(path).open("rb"), str(path), max_pixels)
@@ -98,10 +102,32 @@ def decode(opened: Callable[[], Any], name: str, max_pixels: int = MAX_PIXELS) -
     """
     with door(f"cannot decode image '{name}'", DataError, "repair or remove it"), opened() as file:
         image = _open(file, name, max_pixels)
-        if min(image.size) < 1:
-            raise ValueError(f"it has {image.width}x{image.height} pixels")
         ImageOps.exif_transpose(image, in_place=True)
         return _to_8bit(image)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the header of an image says. Sizes in pixels, as stored: before it is turned upright."""
+
+    width: int
+    height: int
+    is_grey: bool
+    is_transparent: bool = False   # in parts
+    is_16_bit: bool = False
+
+
+def look_at(opened: Callable[[], Any], name: str) -> Look:
+    """The header of an image. Args and errors as `decode`, as far as the header shows them."""
+    with door(f"cannot decode image '{name}'", DataError, "repair or remove it"), opened() as file:
+        image = _open(file, name, MAX_PIXELS)
+        wide, transparent = image.mode.startswith("I;16"), "transparency" in image.info or image.mode in ALPHA_MODES
+        return Look(image.width, image.height, wide or image.mode in GREY_MODES, transparent, wide)
+
+
+def look_of_stack(shape: tuple[int, ...]) -> Look:
+    """As if a header said it. shape: (N, H, W) or (N, H, W, 3)."""
+    return Look(shape[2], shape[1], is_grey=len(shape) == 3)
 
 
 def _open(file: Any, name: str, max_pixels: int) -> ImageFile:
@@ -115,6 +141,10 @@ def _open(file: Any, name: str, max_pixels: int) -> ImageFile:
         image = plugin(file)
     except Image.DecompressionBombError:
         raise _too_large(name, "too many", max_pixels) from None
+    if min(image.size) < 1:
+        raise ValueError(f"it has {image.width}x{image.height} pixels")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"got 32-bit values (mode {image.mode}) of unknown range, expected 8 or 16 bits")
     if image.width * image.height > max_pixels:
         raise _too_large(name, f"{image.width}x{image.height}", max_pixels)
     if image.width * image.height > max(FREE_PIXELS, PIXELS_A_BYTE * num_bytes):
@@ -145,11 +175,9 @@ def pixel_limit(max_pixels: int) -> Iterator[None]:
 def _to_8bit(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"got 32-bit values (mode {image.mode}) of unknown range, expected 8 or 16 bits")
     image.load()
     image.info.pop("transparency", None)  # it changes no colour, but Pillow warns of some kinds
-    return _in_mode(image, "L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+    return _in_mode(image, "L" if image.mode in GREY_MODES else "RGB")
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -123,6 +123,11 @@ def sample_moments(
     return (mean + std * noise) * scales + biases
 
 
+def are_latents(folder: Path) -> bool:
+    """Whether a folder holds what dtrain encode or REPA makes, whole or not."""
+    return any((folder / name).exists() for name in (INDEX, "vae-sd")) or any(folder.glob(f"{MOMENTS}-*.npy"))
+
+
 def open_latents(folder: Path) -> Latents:
     """A folder of `dtrain encode`, or one with REPA's vae-sd/ and, unless they were deleted, images/.
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from drun.errors import DataError, door
 from drun.foreign import check_expansion, regular
-from dtrain.data.image_files import IMAGE_SUFFIXES, check_name, decode, is_hidden
+from dtrain.data.image_files import IMAGE_SUFFIXES, Look, check_name, decode, is_hidden, look_at
 from dtrain.data.labels import LABELS
 
 
@@ -20,13 +20,15 @@ from dtrain.data.labels import LABELS
 class Zip:
     """names: of the images, sorted. stamps: size in bytes and CRC-32 of each. label_file: content of its dataset.json.
 
-    read: image number i, as `decode` gives it; any thread may call it. It raises DataError naming the image.
+    read: image number i, as `decode` gives it; look: what its header says. Any thread may call them, and they raise
+    DataError naming the image.
     """
 
     names: list[str]
     stamps: list[tuple[int, int]]
     label_file: bytes | None
     read: Callable[[int], Image.Image]
+    look: Callable[[int], Look]
 
 
 def open_zip(path: Path) -> Zip:
@@ -46,11 +48,16 @@ def open_zip(path: Path) -> Zip:
         raise DataError(f"no images in the zip file '{path}': expected names in {', '.join(IMAGE_SUFFIXES)}")
     for member in images:
         check_name(member.filename, path)
+
+    def opened(i: int) -> tuple[Callable[[], BytesIO], str]:
+        return lambda: _content(archive, images[i]), f"{images[i].filename}' in '{path}"
+
     return Zip(
         names=[member.filename for member in images],
         stamps=[(member.file_size, member.CRC) for member in images],
         label_file=labels[0] if labels else None,
-        read=lambda i: decode(lambda: _content(archive, images[i]), f"{images[i].filename}' in '{path}"),
+        read=lambda i: decode(*opened(i)),
+        look=lambda i: look_at(*opened(i)),
     )
 
 

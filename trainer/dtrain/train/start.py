@@ -19,7 +19,7 @@ from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.fit import check_state
 from dtrain.checkpoints.ours import Checkpoint
 from dtrain.config import Optimizer, Recipe
-from dtrain.data.dataset import described, open_dataset
+from dtrain.data.opening import described, open_dataset
 from dtrain.objectives import Objective
 from dtrain.train.ema import Average
 from dtrain.train.run import Run, trained_beside
@@ -88,7 +88,7 @@ def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Rep
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
     _check_model(network, objective, recipe)
     wrapped = objective.wrap(network).to(workers.device)
-    dataset = workers.first_then_others(lambda: open_dataset(recipe, out / "images.npy", report))
+    dataset = workers.first_then_others(lambda: open_dataset(recipe, out, report))
     recipe = replace(recipe, data=described(recipe.data, dataset))
     workers.first_then_others(lambda: objective.attend(dataset, report))
 

@@ -19,7 +19,8 @@ from drun.diffusion.process.flow import FlowProcess
 from drun.errors import ConfigError
 from dtrain import published, teachers
 from dtrain.config import Recipe
-from dtrain.data.digits import digit_labels, enlarged_digits
+from dtrain.data.digits import DIGITS, digit_labels
+from dtrain.data.pixels import load_images
 from dtrain.models.vae import to_model_range
 
 #: As in REPA (Yu et al. 2024), there among 10,000 images.
@@ -64,7 +65,7 @@ def open_digits(recipe: Recipe, teacher_spec: str, device: torch.device) -> Digi
         ConfigError, CheckpointError: as `dtrain.teachers.load`.
     """
     size = recipe.data.image_size
-    images = enlarged_digits(size, int(recipe.model.get("channels", 3)))
+    images = load_images(DIGITS, size, int(recipe.model.get("channels", 3)))
     teacher = teachers.load(teacher_spec, size, device)
     batches = (torch.from_numpy(images[first : first + BATCH]) for first in range(0, len(images), BATCH))
     tokens = torch.cat([teacher(batch).mean(dim=1).cpu() for batch in batches])

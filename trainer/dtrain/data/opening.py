@@ -1,0 +1,141 @@
+"""From a recipe to the data set that it names, latents or pixels, checked against the model first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drun.console import Report
+from drun.errors import ConfigError, DataError
+from dtrain.config import Data, Recipe
+from dtrain.data.dataset import Dataset, LatentImages, Pixels
+from dtrain.data.image_files import is_hidden
+from dtrain.data.latents import Latents, are_latents, open_latents
+from dtrain.data.pixels import check_format, decoded
+from dtrain.data.sources import Source, open_source
+
+Indices = NDArray[np.int64]
+
+
+def open_dataset(recipe: Recipe, out: Path, report: Report) -> Dataset:
+    """The images of a recipe: latents if the folder holds some, else pixels, decoded once into the user's cache.
+
+    Args:
+        out: the folder of the run, whose previews must not be taken for images.
+
+    Raises:
+        ConfigError: images that do not fit the model, or labels that it has no rows for. DataError: broken data.
+    """
+    source, num_classes = recipe.data.source, int(recipe.model.get("num_classes", 0))
+    if are_latents(Path(source)):
+        opened = open_latents(Path(source))
+        labels = opened.labels if num_classes else None
+        _check_labels(labels, source, num_classes)
+        latent = {"vae": opened.vae, "scale": list(opened.scale), "bias": list(opened.bias)}
+        names = opened.class_names if num_classes else ()
+        dataset: Dataset = LatentImages(labels, opened, latent=latent, class_names=names)
+    else:
+        dataset = _open_pixels(recipe, num_classes, out, report)
+    _check_shape(dataset, recipe)
+    return dataset
+
+
+def described(data: Data, dataset: Dataset) -> Data:
+    """The recipe's section with what only the images know."""
+    return replace(
+        data, latent=dataset.latent, class_names=dataset.class_names, num_images=len(dataset),
+        fingerprint=dataset.fingerprint,
+    )  # fmt: skip
+
+
+# ---- pixels ---------------------------------------------------------------------------------------------
+
+
+def _open_pixels(recipe: Recipe, num_classes: int, out: Path, report: Report) -> Pixels:
+    channels, source = pixel_channels(recipe), open_source(recipe.data.source)
+    _check_outside(out, source)
+    labels, names = labels_of(source, num_classes)  # before hours of decoding
+    return Pixels(labels, decoded(source, recipe.data.image_size, channels, report), class_names=names)
+
+
+def pixel_channels(recipe: Recipe) -> int:
+    """1 or 3. Raises ConfigError for a model of latents, or of no pictures at all."""
+    channels = int(recipe.model.get("channels", 3))
+    if channels not in (1, 3):
+        raise ConfigError(
+            f"'{recipe.data.source}' holds no latents, which a model of {channels} channels draws: make some with "
+            "dtrain encode"
+        )
+    check_format(recipe.data.image_size, channels)
+    return channels
+
+
+def labels_of(source: Source, num_classes: int) -> tuple[Indices | None, tuple[str, ...]]:
+    """The label of each image and the names of the classes, for a model of so many. Raises as `open_dataset`."""
+    if not num_classes:
+        return None, ()
+    labels, names = source.labels()
+    _check_labels(labels, str(source.path), num_classes)
+    return labels, tuple(names or ())
+
+
+def _check_outside(out: Path, source: Source) -> None:
+    """The previews of a run among its images would be images of the next run."""
+    inner, outer = out.resolve(), source.path.resolve()
+    if inner.is_relative_to(outer) and not is_hidden(inner.relative_to(outer)):
+        raise DataError(
+            f"the image folder '{source.path}' would take in the run's folder '{out}', whose previews the next run "
+            "would read as images: choose another --out"
+        )
+
+
+# ---- checks ---------------------------------------------------------------------------------------------
+
+
+def _check_labels(labels: Indices | None, source: str, num_classes: int) -> None:
+    if not num_classes:
+        return
+    if labels is None:
+        raise ConfigError(
+            f"'{source}' has no labels, the model has {num_classes} classes: sort the images into a folder for each "
+            "class, add a dataset.json, or set model.num_classes=0"
+        )
+    highest = int(labels.max())
+    if highest >= num_classes:
+        raise ConfigError(
+            f"'{source}' has labels up to {highest}, the model has {num_classes} classes: set model.num_classes="
+            f"{highest + 1}"
+        )
+
+
+def _check_shape(dataset: Dataset, recipe: Recipe) -> None:
+    augmented = ", ".join(recipe.data.augment)
+    if isinstance(dataset, LatentImages):
+        _check_mirrored(dataset.source, recipe)
+    if augmented and recipe.objective.get("cache"):
+        raise ConfigError(f"data.augment got {augmented}, cached features are of the pictures as they are: choose one")
+    source, side = recipe.data.source, recipe.model.get("input_size", recipe.model.get("image_size"))
+    channels = recipe.model.get("channels", 3)
+    if side is not None and dataset.shape != (channels, side, side):
+        raise ConfigError(
+            f"'{source}' holds states of shape {dataset.shape}, the model takes {(channels, side, side)}: "
+            "set model.channels and model.input_size"
+        )
+
+
+def _check_mirrored(source: Latents, recipe: Recipe) -> None:
+    """Latents come in the versions that were encoded, and cannot be turned."""
+    modes = recipe.data.augment
+    if others := [mode for mode in modes if mode != "hflip"]:
+        raise ConfigError(
+            f"data.augment got {', '.join(others)}, but latents cannot be turned, expected hflip or nothing: "
+            "set data.augment=['hflip'] with latents of dtrain encode --flip, or data.augment=[]"
+        )
+    if modes and source.flipped is None:
+        raise ConfigError(
+            f"data.augment got hflip, but '{recipe.data.source}' holds no latents of mirrored images: make them by "
+            "dtrain encode --flip, or train without, by --set data.augment=[]"
+        )

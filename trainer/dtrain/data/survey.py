@@ -1,0 +1,181 @@
+"""What a run is trained on, in one line, and what is lost on the way: by headers, without decoding anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from drun.console import say, warn
+from dtrain.config import Recipe
+from dtrain.data.image_files import MAX_PIXELS, Look, pixel_limit
+from dtrain.data.latents import are_latents, open_latents
+from dtrain.data.opening import Indices, labels_of, pixel_channels
+from dtrain.data.sources import Source, open_source
+
+#: More headers are not read: on a local disk these take a third of a second, ImageNet's a minute.
+MAX_LOOKS = 5000
+#: So small a share of images of other sizes than the rest is odd.
+ODD_SHARE = 0.01
+MAX_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Survey:
+    line: str                    # such as "60,000 images, 10 classes, 28x28 grey -> 16x16 grey"
+    warnings: tuple[str, ...]    # what is lost or odd, a sentence each
+
+
+def tell(recipe: Recipe) -> None:
+    """Print what a recipe is trained on. Raises as `survey`."""
+    found = survey(recipe)
+    say(found.line)
+    for warning in found.warnings:
+        warn(warning)
+
+
+def survey(recipe: Recipe) -> Survey:
+    """Look at the images of a recipe, at most MAX_LOOKS of them, evenly spread.
+
+    Raises:
+        ConfigError: images that do not fit the model, or labels that it has no rows for. DataError: broken data.
+    """
+    num_classes = int(recipe.model.get("num_classes", 0))
+    if are_latents(Path(recipe.data.source)):
+        return _of_latents(recipe, num_classes)
+    channels, source = pixel_channels(recipe), open_source(recipe.data.source)
+    labels, names = labels_of(source, num_classes)
+    looked = _Looked.at(source)
+    size = recipe.data.image_size
+    line = f"{_totals(looked.total, labels, looked.note)}, {looked.described()} -> {size}x{size} {_colour(channels == 1)}"
+    if source.path.parent == Path(recipe.data.source):  # which of its files was chosen
+        line = f"{source.path.name}: {line}"
+    return Survey(line, (*looked.warnings(size, channels), *_unlearned(labels, num_classes, names)))
+
+
+def _of_latents(recipe: Recipe, num_classes: int) -> Survey:
+    latents = open_latents(Path(recipe.data.source))
+    labels = latents.labels if num_classes else None
+    shape, size = "x".join(map(str, latents.shape)), latents.image_size
+    line = f"{_totals(len(latents), labels)}, {size}x{size} colour as {shape} latents"
+    return Survey(line, _unlearned(labels, num_classes, latents.class_names))
+
+
+# ---- classes --------------------------------------------------------------------------------------------
+
+
+def _totals(num_images: int, labels: Indices | None, note: str = "") -> str:
+    images = f"{num_images:,} image{'s' if num_images != 1 else ''}{note}"
+    if labels is None:
+        return images
+    count = len(np.unique(labels))
+    return f"{images}, {count:,} class{'es' if count != 1 else ''}"
+
+
+def _unlearned(labels: Indices | None, num_classes: int, names: tuple[str, ...]) -> tuple[str, ...]:
+    if labels is None:
+        return ()
+    missing = np.setdiff1d(np.arange(num_classes), labels).tolist()
+    if not missing:
+        return ()
+    shown = ", ".join(map(str, missing[:MAX_NAMED])) + (", …" if len(missing) > MAX_NAMED else "")
+    advice = f"; set model.num_classes={int(labels.max()) + 1}" if labels.max() + 1 < num_classes else ""
+    return (
+        f"the model has {num_classes:,} classes, the images show {num_classes - len(missing):,}: without images it "
+        f"learns nothing of {shown}{advice}",
+    )
+
+
+# ---- headers --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """total: images in all. names, looks: of those looked at."""
+
+    total: int
+    names: list[str]
+    looks: list[Look]
+
+    @staticmethod
+    def at(source: Source) -> _Looked:
+        total = len(source.names)
+        if source.stack is not None:  # all of one size
+            return _Looked(total, source.names, [source.look(0)] * total)
+        chosen = np.unique(np.linspace(0, total - 1, min(total, MAX_LOOKS)).astype(int)).tolist()
+        with pixel_limit(MAX_PIXELS):
+            looks = [source.look(i) for i in chosen]
+        return _Looked(total, [source.names[i] for i in chosen], looks)
+
+    @property
+    def note(self) -> str:
+        return "" if self._is_all else f" ({len(self.looks):,} looked at)"
+
+    def described(self) -> str:
+        """Such as "28x28 grey", or "short side 20 to 480 grey and colour"."""
+        low, high = (f(_short(look) for look in self.looks) for f in (min, max))
+        sizes = {_size(look) for look in self.looks}
+        sides = sizes.pop() if len(sizes) == 1 else f"short side {low}{f' to {high}' if high > low else ''}"
+        found = {look.is_grey for look in self.looks}
+        colours = " and ".join(_colour(is_grey) for is_grey in sorted(found, reverse=True))
+        return f"{sides} {colours}"
+
+    def warnings(self, size: int, channels: int) -> Iterator[str]:
+        yield from self._odd_sizes()
+        if channels == 1:
+            yield from self._if_some(
+                lambda look: not look.is_grey, "in colour, which is lost: the model draws grey (model.channels=1)"
+            )
+        yield from self._if_some(
+            lambda look: look.is_transparent, "transparent in parts: the colours that are hidden there are trained on"
+        )
+        yield from self._if_some(lambda look: look.is_16_bit, "of 16 bits, of which the upper 8 are kept")
+        yield from self._sizes(size)
+
+    def _odd_sizes(self) -> Iterator[str]:
+        """A few among many of one size: by mistake, most likely."""
+        (usual, count), *others = Counter(map(_size, self.looks)).most_common()
+        odd = len(self.looks) - count
+        if others and odd <= ODD_SHARE * len(self.looks):
+            sizes = zip(self.names, map(_size, self.looks), strict=True)
+            named = [f"'{name}' is {size}" for name, size in sizes if size != usual][:MAX_NAMED]
+            yield f"{self._share(odd)} not {usual} as the rest: {', '.join(named)}"
+
+    def _sizes(self, size: int) -> Iterator[str]:
+        cut = max(1 - _short(look) / max(look.width, look.height) for look in self.looks)
+        yield from self._if_some(
+            lambda look: look.width != look.height, f"not square: the centre is kept, up to {cut:.0%} is cut off"
+        )
+        low = min(map(_short, self.looks))
+        yield from self._if_some(
+            lambda look: _short(look) < size, f"smaller than {size}x{size} and enlarged, the smallest from {low} pixels"
+        )
+        if {_size(look) for look in self.looks} == {f"{low}x{low}"} and low > size:
+            yield f"the images are {low}x{low}, and lose detail at {size}x{size}: data.image_size={low} would keep it"
+
+    def _if_some(self, has: Callable[[Look], bool], what: str) -> Iterator[str]:
+        if count := sum(map(has, self.looks)):
+            yield f"{self._share(count)} {what}"
+
+    def _share(self, count: int) -> str:
+        of = f"{self.total:,} images" if self._is_all else f"{len(self.looks):,} images looked at"
+        return f"{'all' if count == len(self.looks) else f'{count:,} of'} {of} {'is' if count == 1 else 'are'}"
+
+    @property
+    def _is_all(self) -> bool:
+        return len(self.looks) == self.total
+
+
+def _short(look: Look) -> int:
+    return min(look.width, look.height)
+
+
+def _size(look: Look) -> str:
+    return f"{look.width}x{look.height}"
+
+
+def _colour(is_grey: bool) -> str:
+    return "grey" if is_grey else "colour"
