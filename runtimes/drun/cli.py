@@ -31,7 +31,7 @@ def sample(
     n: Annotated[int, typer.Option("-n", "--num-images", min=1, max=10**7, help="Number of images.")] = 16,
     batch: Annotated[int, typer.Option(min=1, max=2**16, help="Images computed at a time.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Sample i of a seed is the same image everywhere.")] = 0,
-    labels: Annotated[str | None, typer.Option(help="207,360 | balanced | random (default: balanced).")] = None,
+    labels: Annotated[str | None, typer.Option(help="207,pullover | balanced | random (default: balanced).")] = None,
     cfg: Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is off.")] = 1.0,
     interval: Annotated[str | None, typer.Option(metavar="LOW,HIGH", help="Guided part of the model's time.")] = None,
     cfg_channels: Annotated[str, typer.Option(help="Guided channels: all, or the first so many (default: the bundle's).")] = "",  # noqa: E501

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from drun import backends as registry
 from drun import cache as caches
 from drun.bundle import reading as bundles
 from drun.bundle.average import of_initial_weights
-from drun.bundle.manifest import Artifact, Classes
+from drun.bundle.manifest import Artifact, Classes, TrainedOn
 from drun.bundle.reading import Bundle
 from drun.console import progress, say, warn
 from drun.diffusion import samplers as sampler_registry
@@ -21,7 +23,10 @@ from drun.run.decoder import has_pixels
 from drun.run.folder import run
 from drun.run.noise_file import noise_digest
 from drun.run.output import Output
-from drun.run.sampling import Settings, open_sampling
+from drun.run.sampling import Sampling, Settings, open_sampling
+
+#: Images whose class is printed: a row of the grid and more.
+MAX_SHOWN = 16
 
 
 def sample(
@@ -52,6 +57,7 @@ def sample(
         num_computed = run(sampling, output, {"backend": backend_id, "precision": opened}, report)
     backend.close()
     _say_result(output, num_computed, time.monotonic() - start)
+    _say_classes(sampling, num_images)
 
 
 def _say_result(output: Output, num_computed: int, seconds: float) -> None:
@@ -64,6 +70,14 @@ def _say_result(output: Output, num_computed: int, seconds: float) -> None:
         say(f"{folder}/ waits for the other shards; the last one writes samples.npz and grid.png")
     if output.trajectory and output.trajectory.is_file():
         say(f"{output.trajectory}")
+
+
+def _say_classes(sampling: Sampling, num_images: int) -> None:
+    """Which named classes the images show, for a picture says it less well."""
+    classes, labels = sampling.bundle.manifest.classes, sampling.labels(range(min(num_images, MAX_SHOWN)))
+    if labels is not None and classes is not None and classes.names:
+        more = ", …" if num_images > MAX_SHOWN else ""
+        say(f"row by row: {', '.join(classes.names[label] for label in labels)}{more}")
 
 
 def resolve_sampler(bundle: Bundle, sampler: str | None, options: list[str]) -> tuple[str, dict[str, Any]]:
@@ -161,6 +175,9 @@ def info(path: Path) -> None:
     say(f"prediction  {m.prediction}{f' and variance ({m.variance})' if m.variance else ''}")
     say(f"sampler     {m.sampler.name} {_pairs(m.sampler.options)}")
     say(f"classes     {_classes(m.classes)}")
+    for line in _wrapped(m.classes.names if m.classes else ()):
+        say(f"            {line}")
+    say(f"trained on  {_trained_on(m.trained_on)}")
     say(f"checkpoint  {m.model.checkpoint['file']}, step {m.model.checkpoint['step']}")
     if note := of_initial_weights(m.model.checkpoint.get("initial_share"), m.model.checkpoint["step"]):
         say(f"average     {note}")
@@ -173,6 +190,18 @@ def _classes(classes: Classes | None) -> str:
     if classes is None:
         return "none"
     return f"{classes.count}, " + ("no guidance" if classes.null_label is None else f"null label {classes.null_label}")
+
+
+def _wrapped(names: Sequence[str]) -> list[str]:
+    """Number and name of each class, in lines."""
+    return textwrap.wrap(", ".join(f"{number} {name}" for number, name in enumerate(names)), 100)
+
+
+def _trained_on(images: TrainedOn | None) -> str:
+    if images is None:
+        return "unknown: the checkpoint does not say"
+    size, colour = f"{images.image_size}x{images.image_size}", "grey" if images.channels == 1 else "colour"
+    return f"{images.num_images:,} images of {images.source}, {size} {colour}, sha256 {images.fingerprint[:12]}…"
 
 
 def _artifact_line(bundle: Bundle, artifact: Artifact) -> str:

@@ -201,6 +201,22 @@ def test_a_network_that_computes_nothing_but_nan(make_bundle: MakeBundle, drun: 
     )
 
 
+def test_classes_by_name(make_bundle: MakeBundle, drun: Drun) -> None:
+    names = ("ankle-boot", "bag", "coat", "dress", "pullover", "sandal", "shirt", "sneaker", "trouser", "t-shirt-top")
+    trained_on = manifests.TrainedOn("/photos", 60_000, 8, 3, "1f2e" * 16)
+    path = make_bundle(classes=manifests.Classes(10, 10, names), trained_on=trained_on, conditional=True)
+    listed = drun("info", path).out
+    assert "            0 ankle-boot, 1 bag, 2 coat, 3 dress, 4 pullover, 5 sandal, 6 shirt, 7 sneaker, " in listed
+    assert "trained on  60,000 images of /photos, 8x8 colour, sha256 1f2e1f2e1f2e…\n" in listed
+    result = drun("--steps", 3, "-n", 20, "--labels", "pullover,1", "--out", "named")
+    assert "\nrow by row: pullover, bag, pullover, bag, " in result.out
+    assert result.out.endswith("bag, …\n")
+    drun("--steps", 3, "-n", 20, "--labels", "4,1", "--out", "numbered")
+    both = [np.load(f"{folder}/samples.npz") for folder in ("named", "numbered")]
+    assert both[0]["arr_1"].tolist() == [4, 1] * 10
+    assert np.array_equal(both[0]["arr_0"], both[1]["arr_0"])
+
+
 def test_info(make_bundle: MakeBundle, drun: Drun) -> None:
     result = drun("info", make_bundle(conditional=True))
     assert result.code == 0
@@ -211,6 +227,7 @@ def test_info(make_bundle: MakeBundle, drun: Drun) -> None:
         "prediction  noise",
         "sampler     ddim ",
         "classes     10, null label 10",
+        "trained on  unknown: the checkpoint does not say",
         "checkpoint  tiny.pt, step 7",
         "made by     tests",
         "onnx        fp32, batch 1 to 8, opset=20, 0.0 MB, parity at export: 1.0e-07 (call, batch 1, t = 0)",
@@ -332,7 +349,7 @@ def test_no_bundle(drun: Drun) -> None:
 
 def test_labels_of_another_model(make_bundle: MakeBundle, drun: Drun) -> None:
     make_bundle(conditional=True)
-    fails(drun("--steps", 3, "--labels", "10"), "--labels got '10', expected classes from 0 to 9")
+    fails(drun("--steps", 3, "--labels", "10"), "--labels got '10', expected balanced, random, or numbers from 0 to 9")
 
 
 def test_a_trajectory_of_another_type(make_bundle: MakeBundle, drun: Drun) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,9 @@ from drun.errors import ConfigError
 
 Labels = NDArray[np.int64]
 
+#: That are offered for one that no class has.
+MAX_NAMES = 12
+
 
 def choose(
     spec: str | None, indices: Sequence[int], classes: Classes | None, seed: int, guided: bool = False
@@ -19,7 +24,8 @@ def choose(
     """The labels of the samples `indices`: (N,) int64, or None for an unconditional model.
 
     Args:
-        spec: `balanced` (the default), `random`, or numbers such as `207,360`, repeated in turn.
+        spec: `balanced` (the default), `random`, or names or numbers such as `pullover,207`, repeated in turn. A name
+            goes before the number that it may look like.
 
     Raises:
         ConfigError: labels or guidance for a model that cannot take them, or a label that is no class of it.
@@ -34,13 +40,32 @@ def choose(
         return np.array([i % classes.count for i in indices], np.int64)
     if spec == "random":
         return np.array([_random_label(seed, i, classes.count) for i in indices], np.int64)
-    try:
-        given = [int(label) for label in str(spec).split(",")]
-    except ValueError:
-        raise ConfigError(f"--labels got '{spec}', expected balanced, random or numbers such as 1,7") from None
-    if not all(0 <= label < classes.count for label in given):
-        raise ConfigError(f"--labels got '{spec}', expected classes from 0 to {classes.count - 1}")
+    given = _numbers(str(spec), classes)
     return np.array([given[i % len(given)] for i in indices], np.int64)
+
+
+def _numbers(spec: str, classes: Classes) -> list[int]:
+    """The classes that `a,b` or `1,7` names."""
+    numbers = {name: number for number, name in enumerate(classes.names)}
+    if spec in numbers:  # names may hold commas
+        return [numbers[spec]]
+    return [_number(label.strip(), numbers, classes.count) for label in spec.split(",")]
+
+
+def _number(label: str, numbers: Mapping[str, int], count: int) -> int:
+    if label in numbers:
+        return numbers[label]
+    if re.fullmatch("[0-9]{1,8}", label) and int(label) < count:
+        return int(label)
+    names = f", or names such as {', '.join(_nearest(label, numbers))}" if numbers else ""
+    raise ConfigError(f"--labels got '{label}', expected balanced, random, or numbers from 0 to {count - 1}{names}")
+
+
+def _nearest(label: str, numbers: Mapping[str, int]) -> list[str]:
+    """All names if there are few, else those that may be meant."""
+    if len(numbers) <= MAX_NAMES:
+        return list(numbers)
+    return difflib.get_close_matches(label, numbers, MAX_NAMES, cutoff=0.5) or list(numbers)[:MAX_NAMES]
 
 
 def _random_label(seed: int, index: int, count: int) -> int:

@@ -57,13 +57,42 @@ def test_an_unconditional_model_takes_neither_labels_nor_guidance(spec: str | No
         choose(spec, [0], None, seed=0, guided=guided)
 
 
-@pytest.mark.parametrize("spec", ["cat", "1,", "1;2", "", "1.5"])
-def test_labels_that_are_no_numbers(spec: str) -> None:
-    with pytest.raises(ConfigError, match=f"--labels got '{spec}', expected balanced, random or numbers such as 1,7"):
+@pytest.mark.parametrize(("spec", "got"), [
+    ("cat", "cat"), ("1,", ""), ("1;2", "1;2"), ("", ""), ("1.5", "1.5"), ("10", "10"), ("-1", "-1"), ("3,99", "99"),
+    ("9" * 5000, "9" * 5000),
+])  # fmt: skip
+def test_labels_that_are_no_classes(spec: str, got: str) -> None:
+    with pytest.raises(ConfigError, match=f"--labels got '{got}', expected balanced, random, or numbers from 0 to 9$"):
         choose(spec, [0], CLASSES, seed=0)
 
 
-@pytest.mark.parametrize("spec", ["10", "-1", "3,99"])
-def test_labels_outside_the_classes(spec: str) -> None:
-    with pytest.raises(ConfigError, match=f"--labels got '{spec}', expected classes from 0 to 9"):
-        choose(spec, [0], CLASSES, seed=0)
+# ---- names ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "spec", "expected"),
+    [
+        (("bag", "coat", "dress"), "coat,2, bag", [1, 2, 0]),
+        (("1", "10", "2"), "2,10,0", [2, 1, 0]),  # folders that are called by numbers, in sorted order
+        (("bag", "tench, Tinca tinca", "sea, deep"), "tench, Tinca tinca", [1, 1, 1]),
+        (("ß", "straße", "x"), "straße", [1, 1, 1]),
+    ],
+)
+def test_classes_by_name(names: tuple[str, ...], spec: str, expected: list[int]) -> None:
+    got = choose(spec, range(3), Classes(3, None, names), seed=0)
+    assert got is not None
+    assert got.tolist() == expected
+
+
+def test_an_unknown_name_is_told_the_known_ones() -> None:
+    named = Classes(3, None, ("bag", "coat", "dress"))
+    with pytest.raises(ConfigError, match=r"got 'jeans', expected .* from 0 to 2, or names such as bag, coat, dress$"):
+        choose("bag,jeans", [0], named, seed=0)
+    with pytest.raises(ConfigError, match=r"got '3', expected .* from 0 to 2, or names such as bag, coat, dress$"):
+        choose("3", [0], named, seed=0)
+
+
+def test_of_many_names_the_nearest_are_offered() -> None:
+    named = Classes(1000, None, (*(f"{i:03d}-thing" for i in range(999)), "goldfish"))
+    with pytest.raises(ConfigError, match=r"got 'goldfsh', expected .* from 0 to 999, or names such as goldfish$"):
+        choose("goldfsh", [0], named, seed=0)

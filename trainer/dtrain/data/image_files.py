@@ -20,6 +20,8 @@ from drun.foreign import map_npy, regular
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 STACK_SUFFIX = ".npy"
+#: How the names of what is not looked at begin.
+HIDDEN = (".", "__MACOSX")
 #: Most pixels of a picture to train on, about those of the largest telephone camera, and of one to cut into tiles. A
 #: small file may decode to any number; in memory a pixel takes four bytes, and for a moment twice as many.
 MAX_PIXELS, MAX_PIXELS_TO_CUT = 200_000_000, 1 << 30
@@ -75,7 +77,7 @@ def check_name(name: str, folder: Path) -> None:
 
 
 def is_hidden(path: Path) -> bool:
-    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in path.parts)
+    return any(part.startswith(HIDDEN) and part != ".." for part in path.parts)
 
 
 def read_images(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:

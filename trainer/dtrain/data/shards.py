@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from drun.console import warn
 from drun.errors import DataError, door
 from drun.foreign import map_npy, read_npy, regular
-from dtrain.data.image_files import check_name, is_hidden, read_images
+from dtrain.data.image_files import HIDDEN, check_name, read_images
 
 Indices = NDArray[np.int64]
 
@@ -246,7 +246,7 @@ def scan(folder: Path, suffixes: tuple[str, ...]) -> Listing:
         place, prefix = pending.pop()
         with door(f"cannot look through '{place}'", DataError, "repair or remove it"), os.scandir(place) as entries:
             for entry in entries:
-                if is_hidden(Path(entry.name)):
+                if entry.name.startswith(HIDDEN):
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     pending.append((Path(entry.path), f"{prefix}{entry.name}/"))

@@ -50,7 +50,8 @@ def survey(recipe: Recipe) -> Survey:
     labels, names = labels_of(source, num_classes)
     looked = _Looked.at(source)
     size = recipe.data.image_size
-    line = f"{_totals(looked.total, labels, looked.note)}, {looked.described()} -> {size}x{size} {_colour(channels == 1)}"
+    totals, trained = _totals(looked.total, labels, looked.note), f"{size}x{size} {_colour(channels == 1)}"
+    line = f"{totals}, {looked.described()} -> {trained}"
     if source.path.parent == Path(recipe.data.source):  # which of its files was chosen
         line = f"{source.path.name}: {line}"
     return Survey(line, (*looked.warnings(size, channels), *_unlearned(labels, num_classes, names)))
