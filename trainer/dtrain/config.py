@@ -19,14 +19,18 @@ from drun.typed import typed
 @dataclass(frozen=True)
 class Data:
     image_size: int                    # pixels
-    source: str = ""                   # `digits`, a folder, zip or .npy stack of images, or latents
+    source: str = ""                   # `digits`, a folder, .zip, .npy, .npz or idx file of images, or latents
     augment: tuple[str, ...] = ()      # of hflip, vflip, rot90; of latents hflip, with dtrain encode --flip
     label_dropout: float = 0.0         # share of labels replaced by "no class", for guidance
-    # Filled in from the data when a run starts:
+    # KNOWN_FROM_DATA:
     latent: dict[str, Any] = field(default_factory=dict)  # vae, scale, bias
     class_names: tuple[str, ...] = ()  # of the labels 0, 1, ..., where the data names them
     num_images: int = 0
     fingerprint: str = ""              # of the images
+
+
+#: What a run fills in when it has opened the data.
+KNOWN_FROM_DATA = ("latent", "class_names", "num_images", "fingerprint")
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,12 @@ def test_the_recipe_is_told_what_it_learned_from(folders: Path, tmp_path: Path) 
     assert described(told, opened(recipe(folders), tmp_path)).fingerprint != told.fingerprint == dataset.fingerprint
 
 
+def test_previews_must_not_lie_among_the_images(folders: Path) -> None:
+    with pytest.raises(DataError, match=r"would take in the run's folder .*, whose previews .*: choose another --out"):
+        open_dataset(recipe(folders), folders / "runs", silent)
+    assert len(open_dataset(recipe(folders), folders / ".runs", silent)) == 9
+
+
 def test_teachers_see_the_augmented_picture(tmp_path: Path) -> None:
     dataset = opened(recipe("digits"), tmp_path)
     arrays = dataset.read(np.arange(32), True)

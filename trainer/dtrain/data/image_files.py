@@ -115,7 +115,7 @@ class Look:
     width: int
     height: int
     is_grey: bool
-    is_transparent: bool = False   # in parts
+    has_alpha: bool = False
     is_16_bit: bool = False
 
 
@@ -123,8 +123,8 @@ def look_at(opened: Callable[[], Any], name: str) -> Look:
     """The header of an image. Args and errors as `decode`, as far as the header shows them."""
     with door(f"cannot decode image '{name}'", DataError, "repair or remove it"), opened() as file:
         image = _open(file, name, MAX_PIXELS)
-        wide, transparent = image.mode.startswith("I;16"), "transparency" in image.info or image.mode in ALPHA_MODES
-        return Look(image.width, image.height, wide or image.mode in GREY_MODES, transparent, wide)
+        is_16_bit, has_alpha = image.mode.startswith("I;16"), image.mode in ALPHA_MODES or "transparency" in image.info
+        return Look(image.width, image.height, is_16_bit or image.mode in GREY_MODES, has_alpha, is_16_bit)
 
 
 def look_of_stack(shape: tuple[int, ...]) -> Look:

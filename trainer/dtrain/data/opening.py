@@ -29,11 +29,11 @@ def open_dataset(recipe: Recipe, out: Path, report: Report) -> Dataset:
     Raises:
         ConfigError: images that do not fit the model, or labels that it has no rows for. DataError: broken data.
     """
-    source, num_classes = recipe.data.source, int(recipe.model.get("num_classes", 0))
-    if are_latents(Path(source)):
-        opened = open_latents(Path(source))
+    num_classes = int(recipe.model.get("num_classes", 0))
+    if are_latents(place := place_of(recipe)):
+        opened = open_latents(place)
         labels = opened.labels if num_classes else None
-        _check_labels(labels, source, num_classes)
+        _check_labels(labels, str(place), num_classes)
         latent = {"vae": opened.vae, "scale": list(opened.scale), "bias": list(opened.bias)}
         names = opened.class_names if num_classes else ()
         dataset: Dataset = LatentImages(labels, opened, latent=latent, class_names=names)
@@ -41,6 +41,15 @@ def open_dataset(recipe: Recipe, out: Path, report: Report) -> Dataset:
         dataset = _open_pixels(recipe, num_classes, out, report)
     _check_shape(dataset, recipe)
     return dataset
+
+
+def place_of(recipe: Recipe) -> Path:
+    """Where its images are. Raises ConfigError if it does not say."""
+    if not recipe.data.source:
+        raise ConfigError(
+            f"recipe '{recipe.name}' brings no images: add --data with a folder, .zip, .npz, idx file or latents"
+        )
+    return Path(recipe.data.source)
 
 
 def described(data: Data, dataset: Dataset) -> Data:

@@ -13,7 +13,7 @@ from drun.console import say, warn
 from dtrain.config import Recipe
 from dtrain.data.image_files import MAX_PIXELS, Look, pixel_limit
 from dtrain.data.latents import are_latents, open_latents
-from dtrain.data.opening import Indices, labels_of, pixel_channels
+from dtrain.data.opening import Indices, labels_of, pixel_channels, place_of
 from dtrain.data.sources import Source, open_source
 
 #: More headers are not read: on a local disk these take a third of a second, ImageNet's a minute.
@@ -44,7 +44,7 @@ def survey(recipe: Recipe) -> Survey:
         ConfigError: images that do not fit the model, or labels that it has no rows for. DataError: broken data.
     """
     num_classes = int(recipe.model.get("num_classes", 0))
-    if are_latents(Path(recipe.data.source)):
+    if are_latents(place_of(recipe)):
         return _of_latents(recipe, num_classes)
     channels, source = pixel_channels(recipe), open_source(recipe.data.source)
     labels, names = labels_of(source, num_classes)
@@ -131,7 +131,7 @@ class _Looked:
                 lambda look: not look.is_grey, "in colour, which is lost: the model draws grey (model.channels=1)"
             )
         yield from self._if_some(
-            lambda look: look.is_transparent, "transparent in parts: the colours that are hidden there are trained on"
+            lambda look: look.has_alpha, "of transparent colours, which become opaque: what was hidden is trained on"
         )
         yield from self._if_some(lambda look: look.is_16_bit, "of 16 bits, of which the upper 8 are kept")
         yield from self._sizes(size)

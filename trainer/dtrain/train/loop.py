@@ -41,8 +41,6 @@ def train(recipe: Recipe, out: Path, placement: Placement, resume: bool, report:
         images. UserError: the loss is not finite, the last checkpoint is from before that; or another run has the
         folder. Stopped: by Ctrl-C or SIGTERM, after a checkpoint was saved. OutOfMemory.
     """
-    if not recipe.data.source:
-        raise ConfigError(f"recipe '{recipe.name}' brings no images: add --data with a folder, .zip or latents")
     workers = Workers(placement)
     report = report if workers.is_first else silent
     advice = "lower train.batch_size, raise train.accumulate, or train in bf16"

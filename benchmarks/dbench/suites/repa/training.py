@@ -13,7 +13,7 @@ from drun.errors import ConfigError
 from drun.foreign import read_json
 from dtrain import config, device, models, objectives
 from dtrain.checkpoints import ours as checkpoint
-from dtrain.config import Recipe
+from dtrain.config import KNOWN_FROM_DATA, Recipe
 from dtrain.device import Placement
 from dtrain.train.loop import train
 
@@ -88,6 +88,7 @@ def _learned(recipe: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
     ahead = flat.get("optimizer.decay_share")
     ignored = {f"train.{key}" for key in (*BOOKKEEPING, *(() if ahead else ("steps",)))}
+    ignored |= {f"data.{key}" for key in KNOWN_FROM_DATA}
     return {key: value for key, value in flat.items() if key not in ignored}
 
 
