@@ -21,12 +21,13 @@ from drun.errors import ConfigError, ParityError
 from drun.run import parity
 from drun.run.decoder import has_pixels
 from drun.run.folder import run
+from drun.run.labels import in_turn
 from drun.run.noise_file import noise_digest
 from drun.run.output import Output
-from drun.run.sampling import Sampling, Settings, open_sampling
+from drun.run.sampling import Settings, open_sampling
 
-#: Images whose class is printed: a row of the grid and more.
-MAX_SHOWN = 16
+#: Of classes, that are printed after a run.
+MAX_NAMES = 20
 
 
 def sample(
@@ -57,7 +58,7 @@ def sample(
         num_computed = run(sampling, output, {"backend": backend_id, "precision": opened}, report)
     backend.close()
     _say_result(output, num_computed, time.monotonic() - start)
-    _say_classes(sampling, num_images)
+    _say_classes(bundle.manifest.classes, labels)
 
 
 def _say_result(output: Output, num_computed: int, seconds: float) -> None:
@@ -72,12 +73,11 @@ def _say_result(output: Output, num_computed: int, seconds: float) -> None:
         say(f"{output.trajectory}")
 
 
-def _say_classes(sampling: Sampling, num_images: int) -> None:
-    """Which named classes the images show, for a picture says it less well."""
-    classes, labels = sampling.bundle.manifest.classes, sampling.labels(range(min(num_images, MAX_SHOWN)))
-    if labels is not None and classes is not None and classes.names:
-        more = ", …" if num_images > MAX_SHOWN else ""
-        say(f"row by row: {', '.join(classes.names[label] for label in labels)}{more}")
+def _say_classes(classes: Classes | None, spec: str | None) -> None:
+    """What the images of the grid show, where classes have names."""
+    if classes is not None and classes.names and (labels := in_turn(spec, classes)) is not None:
+        names = [classes.names[label] for label in labels[:MAX_NAMES]]
+        say(f"classes in turn: {', '.join(names)}{', …' if len(labels) > MAX_NAMES else ''}")
 
 
 def resolve_sampler(bundle: Bundle, sampler: str | None, options: list[str]) -> tuple[str, dict[str, Any]]:

@@ -36,12 +36,17 @@ def choose(
         return None
     if guided and classes.null_label is None:
         raise ConfigError("this model was trained without dropping labels, so it cannot be guided: leave out --cfg")
-    if spec in (None, "balanced"):
-        return np.array([i % classes.count for i in indices], np.int64)
-    if spec == "random":
+    repeated = in_turn(spec, classes)
+    if repeated is None:
         return np.array([_random_label(seed, i, classes.count) for i in indices], np.int64)
-    given = _numbers(str(spec), classes)
-    return np.array([given[i % len(given)] for i in indices], np.int64)
+    return np.array([repeated[i % len(repeated)] for i in indices], np.int64)
+
+
+def in_turn(spec: str | None, classes: Classes) -> Sequence[int] | None:
+    """The labels that the samples repeat in turn; None for random ones. Raises ConfigError as `choose`."""
+    if spec in (None, "balanced"):
+        return range(classes.count)
+    return None if spec == "random" else _numbers(str(spec), classes)
 
 
 def _numbers(spec: str, classes: Classes) -> list[int]:

@@ -62,7 +62,7 @@ def test_it_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_colour_that_a_grey_model_loses(tmp_path: Path) -> None:
     folder = write(tmp_path, ("a.png", "RGB", (16, 16)), ("b.png", "L", (16, 16)), ("c.png", "1", (16, 16)))
-    lost = "1 of 3 images is in colour, which is lost: the model draws grey (model.channels=1)"
+    lost = "1 of 3 images, such as 'a.png', is in colour, which is lost: the model draws grey (model.channels=1)"
     assert of(folder).warnings == (lost,)
     assert of(folder, channels=3).warnings == ()
 
@@ -72,8 +72,8 @@ def test_sizes(tmp_path: Path) -> None:
     assert of(folder) == Survey(
         "3 images, short side 10 to 24 grey -> 16x16 grey",
         (
-            "2 of 3 images are not square: the centre is kept, up to 25% is cut off",
-            "1 of 3 images is smaller than 16x16 and enlarged, the smallest from 10 pixels",
+            "2 of 3 images, such as 'a.png', are not square: the centre is kept, up to 25% is cut off",
+            "1 of 3 images, such as 'b.png', is smaller than 16x16 and enlarged, the smallest from 10 pixels",
         ),
     )
 
@@ -88,14 +88,14 @@ def test_a_picture_of_another_size_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path, *((f"{i:03d}.png", "L", (16, 16)) for i in range(100)), ("x/odd.png", "L", (16, 19)))
     first, second = of(folder).warnings
     assert first == "1 of 101 images is not 16x16 as the rest: 'x/odd.png' is 16x19"
-    assert second.startswith("1 of 101 images is not square")
+    assert second.startswith("1 of 101 images, such as 'x/odd.png', is not square")
 
 
 def test_transparency_and_16_bits(tmp_path: Path) -> None:
     folder = write(tmp_path, ("a.png", "RGBA", (16, 16)), ("b.png", "LA", (16, 16)), ("c.png", "I;16", (16, 16)))
     assert of(folder, channels=3).warnings == (
-        "2 of 3 images are of transparent colours, which become opaque: what was hidden is trained on",
-        "1 of 3 images is of 16 bits, of which the upper 8 are kept",
+        "2 of 3 images, such as 'a.png', are stored with transparency, which is dropped: hidden colours show",
+        "1 of 3 images, such as 'c.png', is of 16 bits, of which the upper 8 are kept",
     )
 
 
@@ -104,7 +104,7 @@ def test_a_sample_says_that_it_is_one(tmp_path: Path, monkeypatch: pytest.Monkey
     folder = write(tmp_path, *((f"{i}.png", "RGB", (16, 16)) for i in range(7)))
     found = of(folder)
     assert found.line == "7 images (3 looked at), 16x16 colour -> 16x16 grey"
-    assert found.warnings[0].startswith("all 3 images looked at are in colour, which is lost")
+    assert found.warnings[0].startswith("all images looked at are in colour, which is lost")
 
 
 # ---- classes --------------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ class _Looked:
                 lambda look: not look.is_grey, "in colour, which is lost: the model draws grey (model.channels=1)"
             )
         yield from self._if_some(
-            lambda look: look.has_alpha, "of transparent colours, which become opaque: what was hidden is trained on"
+            lambda look: look.has_alpha, "stored with transparency, which is dropped: hidden colours show"
         )
         yield from self._if_some(lambda look: look.is_16_bit, "of 16 bits, of which the upper 8 are kept")
         yield from self._sizes(size)
@@ -158,12 +158,15 @@ class _Looked:
             yield f"the images are {low}x{low}, and lose detail at {size}x{size}: data.image_size={low} would keep it"
 
     def _if_some(self, has: Callable[[Look], bool], what: str) -> Iterator[str]:
-        if count := sum(map(has, self.looks)):
-            yield f"{self._share(count)} {what}"
+        found = [name for name, look in zip(self.names, self.looks, strict=True) if has(look)]
+        if found:
+            example = "" if len(found) == len(self.looks) else f", such as '{found[0]}',"
+            yield f"{self._share(len(found), example)} {what}"
 
-    def _share(self, count: int) -> str:
-        of = f"{self.total:,} images" if self._is_all else f"{len(self.looks):,} images looked at"
-        return f"{'all' if count == len(self.looks) else f'{count:,} of'} {of} {'is' if count == 1 else 'are'}"
+    def _share(self, count: int, example: str = "") -> str:
+        total = len(self.looks)
+        some = "all" if count == total else f"{count:,} of {total:,}"
+        return f"{some} images{'' if self._is_all else ' looked at'}{example} {'is' if count == 1 < total else 'are'}"
 
     @property
     def _is_all(self) -> bool:
