@@ -35,6 +35,12 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", help="names of readers and writers")
     options = parser.parse_args()
     sys.path.insert(0, str(HERE))
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["DEXPORT_CACHE"] = cache  # the user's own would fill with what is damaged
+        return fuzz(options)
+
+
+def fuzz(options: argparse.Namespace) -> int:
     from kills import WRITERS
     from readers import READERS
 

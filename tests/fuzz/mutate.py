@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 #: What a careless or hostile writer may put in the place of a value.
 HOSTILE: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 2, 2**31, 2**63, 10**30, -(10**30), 0.5, -0.0, 1e-300, 1e308, "", "x", "a\0b", "../x",
@@ -90,3 +92,10 @@ def _add(container: Any, draw: random.Random) -> None:
         container[str(draw.choice(HOSTILE))] = draw.choice(HOSTILE)
     else:
         container.append(draw.choice(HOSTILE))
+
+
+def other_array(array: np.ndarray, draw: random.Random) -> Any:
+    return draw.choice([
+        array.reshape(-1)[:0], array.reshape(-1), np.array(3.0), np.array("x"), np.zeros((2, 2)), np.array([None]),
+        array.astype(str), np.full(array.shape, np.nan), np.zeros(array.shape, complex), np.zeros((3, 3), "i1,f4"),
+    ])  # fmt: skip

@@ -1,7 +1,4 @@
-"""Every reader of foreign content: how to make a file that is right, how to damage it, and how to read it.
-
-`read` returns what was read where the format has checksums: damage that changes it was accepted. Else it returns None.
-"""
+"""Every reader of foreign content; those of training data are in `data`."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ import random
 import shutil
 import sys
 import zipfile
-from abc import ABC, abstractmethod
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -22,8 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from mutate import change_value, damage
-from PIL import Image
+from base import Bytes, Reader
+from data import Archive, Arrays, Index, Latents, Mnist, Pictures
+from mutate import change_value, damage, other_array
 
 from drun import commands
 from drun.backends import open_backend
@@ -42,30 +39,6 @@ SMALL_UNET = [
     "model.dim=8", "model.dim_mults=[1,2]", "train.batch_size=4", "train.log_every=1", "train.num_previews=1",
     "train.preview_steps=2", "train.preview_every=1000",
 ]  # fmt: skip
-
-
-class Reader(ABC):
-    """A kind of foreign content."""
-
-    @abstractmethod
-    def make(self, folder: Path) -> None:
-        """Write what is right into an empty folder."""
-
-    @abstractmethod
-    def attack(self, folder: Path, draw: random.Random) -> None:
-        """Damage a copy of it."""
-
-    @abstractmethod
-    def read(self, folder: Path) -> Any:
-        """Read it as the commands do."""
-
-
-class Bytes(Reader):
-    """One of its files has other bytes."""
-
-    def attack(self, folder: Path, draw: random.Random) -> None:
-        file = draw.choice(sorted(path for path in folder.rglob("*") if path.is_file()))
-        file.write_bytes(damage(file.read_bytes(), draw))
 
 
 # ---- bundles --------------------------------------------------------------------------------------------
@@ -148,13 +121,6 @@ class Golden(Bundle):
         bundle = bundles.read(folder / "b")
         with contextlib.closing(open_backend("ort", bundle)) as backend:
             parity.check(bundle, backend, bundle.manifest.artifacts[0], silent)
-
-
-def other_array(array: np.ndarray, draw: random.Random) -> Any:
-    return draw.choice([
-        array.reshape(-1)[:0], array.reshape(-1), np.array(3.0), np.array("x"), np.zeros((2, 2)), np.array([None]),
-        array.astype(str), np.full(array.shape, np.nan), np.zeros(array.shape, complex), np.zeros((3, 3), "i1,f4"),
-    ])  # fmt: skip
 
 
 class Graph(Bundle):
@@ -386,87 +352,7 @@ class Recipe(Bytes):
             models.build(recipe.model)
 
 
-# ---- data -----------------------------------------------------------------------------------------------
-
-
-class Pictures(Bytes):
-    """A folder of pictures of every format."""
-
-    def make(self, folder: Path) -> None:
-        draw = np.random.default_rng(0)
-        (folder / "in").mkdir()
-        for suffix in ("png", "jpg", "tif", "webp", "bmp"):
-            Image.fromarray(draw.integers(256, size=(9, 12, 3), dtype=np.uint8)).save(folder / "in" / f"a.{suffix}")
-        np.save(folder / "in" / "stack.npy", draw.integers(256, size=(2, 9, 9, 3), dtype=np.uint8))
-
-    def read(self, folder: Path) -> Any:
-        from dtrain.data.pixels import load_images
-
-        load_images(folder / "in", 8, 3)
-
-
-class Archive(Pictures):
-    """A zip of pictures with labels."""
-
-    def make(self, folder: Path) -> None:
-        super().make(folder)
-        (folder / "in" / "stack.npy").unlink()
-        names = sorted(path.name for path in (folder / "in").iterdir())
-        with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in names:
-                archive.write(folder / "in" / name, name)
-            archive.writestr("dataset.json", json.dumps({"labels": [[name, i] for i, name in enumerate(names)]}))
-        shutil.rmtree(folder / "in")
-
-    def read(self, folder: Path) -> Any:
-        from dtrain.data.pixels import load_images
-        from dtrain.data.sources import open_source
-
-        open_source(folder / "a.zip").labels()
-        load_images(folder / "a.zip", 8, 3)
-
-
-class Latents(Reader):
-    """What `dtrain encode` wrote: every changed number of a shard is found."""
-
-    def make(self, folder: Path) -> None:
-        from drun.files import write_json
-        from dtrain.data.latent_index import FORMAT
-        from dtrain.data.shards import save_shard
-
-        draw = np.random.default_rng(0)
-        save_shard(folder, "moments", 0, np.abs(draw.standard_normal((3, 8, 2, 2), np.float32)))
-        save_shard(folder, "images", 0, draw.integers(256, size=(3, 16, 16, 3), dtype=np.uint8))
-        write_json(folder / "index.json", FORMAT | {
-            "image_size": 16, "shape": [4, 2, 2], "scale": [0.2] * 4, "bias": [0.0] * 4, "flipped": False,
-            "vae": {"name": "x/y", "fingerprint": ""}, "shard_size": 3, "classes": ["a", "b"], "labels": [0, 1, 1],
-            "names": ["a.png", "b.png", "c.png"],
-        })  # fmt: skip
-
-    def attack(self, folder: Path, draw: random.Random) -> None:
-        file = draw.choice(sorted(folder.glob("*.npy")))
-        file.write_bytes(damage(file.read_bytes(), draw))
-
-    def read(self, folder: Path) -> Any:
-        from dtrain.data.latents import open_latents
-
-        latents = open_latents(folder)
-        assert latents.images is not None
-        return latents.moments(np.arange(3)).tobytes(), latents.images(np.arange(3)).tobytes()
-
-
-class Index(Latents):
-    """The index of latents, which has no checksum."""
-
-    def attack(self, folder: Path, draw: random.Random) -> None:
-        path = folder / "index.json"
-        if draw.random() < 0.5:
-            path.write_bytes(damage(path.read_bytes(), draw))
-        else:
-            path.write_text(json.dumps(change_value(json.loads(path.read_text()), draw)))
-
-    def read(self, folder: Path) -> Any:
-        super().read(folder)
+# ---- results --------------------------------------------------------------------------------------------
 
 
 class Measured(Reader):
@@ -500,6 +386,6 @@ READERS: dict[str, tuple[Reader, float]] = {
     for kind, share in (
         (Bundle, 2), (Manifest, 2), (Golden, 1), (Graph, 1), (Samples, 1), (Noise, 2), (Checkpoint, 2), (Signed, 1),
         (Older, 1), (Pickled, 1), (Published, 1), (Resumed, 0.3), (Recipe, 1), (Pictures, 1), (Archive, 1),
-        (Latents, 1), (Index, 1), (Measured, 1),
+        (Mnist, 1), (Arrays, 1), (Latents, 1), (Index, 1), (Measured, 1),
     )
 }  # fmt: skip
