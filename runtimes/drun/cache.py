@@ -84,7 +84,7 @@ def fetch(
     Raises:
         UserError: the cache cannot be written, or has no room.
     """
-    folder = _made(root() / key)
+    folder = _made(root()) / key
     with locked(folder, wait=True):
         if not _is_whole(folder, name):
             _check_room(folder, num_bytes)
@@ -99,13 +99,12 @@ def fetch(
 
 
 def _made(folder: Path) -> Path:
-    """An entry's folder, and that of all, for this user alone."""
+    """For this user alone."""
     try:
-        for place in (folder.parent, folder):
-            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot write the cache '{folder.parent}': {error.strerror}; set {VARIABLE} to another folder"
+            f"cannot write the cache '{folder}': {error.strerror}; set {VARIABLE} to another folder"
         ) from error
     return folder
 
@@ -123,8 +122,8 @@ def _check_room(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if num_bytes > free:
         raise UserError(
-            f"the cache needs {num_bytes:,} bytes, and '{folder.parent}' has {free:,} left: free some space, or set "
-            f"{VARIABLE} to another folder"
+            f"the cache needs {num_bytes:,} bytes, and '{folder.parent}' has {free:,} left: free some space, by "
+            f"drun cache --clear for one, or set {VARIABLE} to another folder"
         )
 
 

@@ -40,7 +40,7 @@ def test_a_file_is_made_once_for_this_user_alone(folder: Path) -> None:
     assert fetch(KEYS[0]) == (b"abc", True)
     assert fetch(KEYS[0], b"other") == (b"abc", False)
     assert fetch(KEYS[1], b"other") == (b"other", True)
-    assert {path.stat().st_mode & 0o777 for path in (folder, folder / KEYS[0])} == {0o700}
+    assert folder.stat().st_mode & 0o777 == 0o700
     assert sorted(path.name for path in (folder / KEYS[0]).iterdir()) == ["a.bin", "entry.json"]
 
 
@@ -65,8 +65,7 @@ def test_a_failure_leaves_nothing_that_could_pass_for_the_file(folder: Path) -> 
 
     with pytest.raises(ValueError):  # noqa: PT011
         cache.fetch(KEYS[0], "a.bin", "", 3, fail, Path.read_bytes)
-    assert list((folder / KEYS[0]).iterdir()) == []
-    assert [entry.what for entry in cache.entries()] == ["unfinished"]
+    assert list(folder.iterdir()) == []
     assert fetch(KEYS[0]) == (b"abc", True)
 
 
@@ -150,7 +149,7 @@ def test_a_cache_that_cannot_be_written(folder: Path) -> None:
 def test_a_disk_without_room(folder: Path) -> None:
     folder.mkdir(parents=True, mode=0o700)
     free = shutil.disk_usage(folder).free
-    with pytest.raises(UserError, match=r"needs .* bytes, and .* has .* left: free some space, or set DEXPORT_CACHE"):
+    with pytest.raises(UserError, match=r"needs .* bytes, and .* has .* left: free .*, or set DEXPORT_CACHE"):
         fetch(KEYS[0], num_bytes=2 * free + 1)
 
 

@@ -34,7 +34,7 @@ def recipes() -> None:
 @app.command()
 def run(
     recipe: Annotated[str, typer.Argument(help="A name from 'dtrain recipes', or a .toml file.")],
-    data: Annotated[str | None, typer.Option(help="Folder, .zip, .npy stack or latents (default: recipe's).")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder, .zip, .npz, idx or latents (default: recipe's).")] = None,
     out: Annotated[Path | None, typer.Option(help="Output folder (default: runs/<recipe>/).")] = None,
     set_: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Such as train.steps=100; repeatable.")
@@ -122,7 +122,7 @@ def tiles(
 
 @app.command()
 def encode(
-    images: Annotated[Path, typer.Argument(help="A folder or .zip of images; sub-folders or dataset.json are labels.")],
+    images: Annotated[Path, typer.Argument(help="Folder (its sub-folders are labels), .zip, .npz or idx.")],
     out: Annotated[Path, typer.Argument(help="Folder for the latents; the same command goes on where it stopped.")],
     vae: Annotated[str, typer.Option(help="A folder, or a name such as stabilityai/sd-vae-ft-mse.")],
     size: Annotated[int, typer.Option(min=1, help="Side of the cropped images, pixels.")] = 256,

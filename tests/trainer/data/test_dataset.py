@@ -19,7 +19,7 @@ from dtrain.config import Recipe
 from dtrain.data.batches import batch_indices
 from dtrain.data.dataset import Dataset, LatentImages, Pixels
 from dtrain.data.digits import digit_labels
-from dtrain.data.opening import described, open_dataset
+from dtrain.data.opening import described, open_dataset, warn_of_change
 from dtrain.device import Placement
 from dtrain.draws import Draws
 from dtrain.train.start import start
@@ -105,6 +105,15 @@ def test_the_recipe_is_told_what_it_learned_from(folders: Path, tmp_path: Path) 
     assert (told.num_images, told.class_names, told.latent) == (9, ("cat", "dog", "eel"), {})
     Image.new("L", (16, 16), 7).save(folders / "cat" / "0.png")
     assert described(told, opened(recipe(folders), tmp_path)).fingerprint != told.fingerprint == dataset.fingerprint
+
+
+def test_a_run_that_goes_on_with_other_images_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    data = recipe("photos").data
+    for before, now in (("", "a"), ("a", "a")):
+        warn_of_change(replace(data, fingerprint=before), replace(data, fingerprint=now))
+    assert capsys.readouterr().err == ""
+    warn_of_change(replace(data, fingerprint="a"), replace(data, fingerprint="b"))
+    assert "warning: the images of 'photos' are not those that the run began with" in capsys.readouterr().err
 
 
 def test_previews_must_not_lie_among_the_images(folders: Path) -> None:

@@ -294,6 +294,16 @@ def test_nothing_else_is_added_to_an_output(pictures: Path, vae: str, tmp_path: 
         encode(pictures, out, vae, SIZE)
 
 
+def test_arrays_are_encoded_with_their_labels(vae: str, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=[2, 0, 1])
+    assert encode(tmp_path / "a.npz", tmp_path / "out", vae, SIZE).num_classes == 3
+    latents = open_latents(tmp_path / "out")
+    assert latents.labels is not None
+    assert latents.labels.tolist() == [2, 0, 1]
+    assert np.array_equal(everything(latents)[1], images)
+
+
 def test_wrong_sources(pictures: Path, vae: str, tmp_path: Path) -> None:
     def refuses(source: Path, message: str, out: Path = tmp_path / "out") -> None:
         with pytest.raises(DataError, match=message):

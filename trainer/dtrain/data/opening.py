@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.console import Report
+from drun.console import Report, warn
 from drun.errors import ConfigError, DataError
 from dtrain.config import Data, Recipe
 from dtrain.data.dataset import Dataset, LatentImages, Pixels
@@ -58,6 +58,12 @@ def described(data: Data, dataset: Dataset) -> Data:
         data, latent=dataset.latent, class_names=dataset.class_names, num_images=len(dataset),
         fingerprint=dataset.fingerprint,
     )  # fmt: skip
+
+
+def warn_of_change(before: Data, now: Data) -> None:
+    """A run that goes on is told if its images are others than at first."""
+    if before.fingerprint not in ("", now.fingerprint):
+        warn(f"the images of '{now.source}' are not those that the run began with: it goes on with these")
 
 
 # ---- pixels ---------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.fit import check_state
 from dtrain.checkpoints.ours import Checkpoint
 from dtrain.config import Optimizer, Recipe
-from dtrain.data.opening import described, open_dataset
+from dtrain.data.opening import described, open_dataset, warn_of_change
 from dtrain.objectives import Objective
 from dtrain.train.ema import Average
 from dtrain.train.run import Run, trained_beside
@@ -95,6 +95,8 @@ def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Rep
     if saved is not None and path is not None:
         if workers.is_first and followed_old_law(recipe.ema, saved.version):
             _warn_of_old_law(path, recipe.ema.every)
+        if workers.is_first:
+            warn_of_change(saved.recipe.data, recipe.data)
         _load(saved, path, network, trained_beside(wrapped, network))
     if workers.compile:
         wrapped.compile()
