@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from drun.console import Report, silent, warn
-from drun.errors import ConfigError, memory_for
+from drun.errors import memory_for
 from drun.files import locked, write_json
 from dtrain.averages import early_note, late_note
 from dtrain.checkpoints import ours as checkpoint
