@@ -72,7 +72,7 @@ def test_sizes(tmp_path: Path) -> None:
     assert of(folder) == Survey(
         "3 images, short side 10 to 24 grey -> 16x16 grey",
         (
-            "2 of 3 images, such as 'a.png', are not square: the centre is kept, up to 25% is cut off",
+            "2 of 3 images, such as 'a.png', are not square: the centre is kept, up to 25 % is cut off",
             "1 of 3 images, such as 'b.png', is smaller than 16x16 and enlarged, the smallest from 10 pixels",
         ),
     )
@@ -122,6 +122,13 @@ def test_classes_without_images(tmp_path: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps({"labels": pairs}))
     told = "the model has 3 classes, the images show 2: without images it learns nothing of 1"
     assert of(folder, classes=3).warnings == (told,)
+
+
+def test_a_folder_of_other_formats_is_no_class(tmp_path: Path) -> None:
+    folder = write(tmp_path, ("a/0.png", "L", (16, 16)), ("b/0.gif", "L", (16, 16)))
+    told = f"'{folder}/b' is no class: it holds no images in .png, .jpg, .jpeg, .tif, .tiff, .webp, .bmp"
+    assert of(folder, classes=1).warnings == (told,)
+    assert of(folder).warnings == ()
 
 
 def test_labels_that_do_not_fit(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ class Source:
     """Images that are read one by one; any thread may call `read` and `look`, which raise DataError naming the file.
 
     names: of the images: relative paths with slashes, and `file.npy[7]` for one of a stack. fingerprint: of names,
-    sizes and times (zip: checksums). read: image number i, upright, 8-bit. look: what its header says.
-    stack: all of it, if it is one.
+    sizes and times (zip: checksums). read: image number i, upright, 8-bit. look: what its header says. labels: raises
+    DataError where they are wrong. stack: all of it, if it is one.
     """
 
     path: Path

@@ -11,7 +11,7 @@ import numpy as np
 
 from drun.console import say, warn
 from dtrain.config import Recipe
-from dtrain.data.image_files import MAX_PIXELS, Look, pixel_limit
+from dtrain.data.image_files import HIDDEN, IMAGE_SUFFIXES, MAX_PIXELS, Look, pixel_limit
 from dtrain.data.latents import are_latents, open_latents
 from dtrain.data.opening import Indices, labels_of, pixel_channels, place_of
 from dtrain.data.sources import Source, open_source
@@ -54,7 +54,8 @@ def survey(recipe: Recipe) -> Survey:
     line = f"{totals}, {looked.described()} -> {trained}"
     if source.path.parent == Path(recipe.data.source):  # which of its files was chosen
         line = f"{source.path.name}: {line}"
-    return Survey(line, (*looked.warnings(size, channels), *_unlearned(labels, num_classes, names)))
+    classes = (*_no_classes(source.path, names), *_unlearned(labels, num_classes))
+    return Survey(line, (*looked.warnings(size, channels), *classes))
 
 
 def _of_latents(recipe: Recipe, num_classes: int) -> Survey:
@@ -62,7 +63,7 @@ def _of_latents(recipe: Recipe, num_classes: int) -> Survey:
     labels = latents.labels if num_classes else None
     shape, size = "x".join(map(str, latents.shape)), latents.image_size
     line = f"{_totals(len(latents), labels)}, {size}x{size} colour as {shape} latents"
-    return Survey(line, _unlearned(labels, num_classes, latents.class_names))
+    return Survey(line, _unlearned(labels, num_classes))
 
 
 # ---- classes --------------------------------------------------------------------------------------------
@@ -76,7 +77,14 @@ def _totals(num_images: int, labels: Indices | None, note: str = "") -> str:
     return f"{images}, {count:,} class{'es' if count != 1 else ''}"
 
 
-def _unlearned(labels: Indices | None, num_classes: int, names: tuple[str, ...]) -> tuple[str, ...]:
+def _no_classes(root: Path, names: tuple[str, ...]) -> Iterator[str]:
+    """Folders beside the classes `names` whose files are of other formats."""
+    for folder in sorted(root.iterdir()) if names and root.is_dir() else ():
+        if folder.is_dir() and not folder.name.startswith(HIDDEN) and folder.name not in names:
+            yield f"'{folder}' is no class: it holds no images in {', '.join(IMAGE_SUFFIXES)}"
+
+
+def _unlearned(labels: Indices | None, num_classes: int) -> tuple[str, ...]:
     if labels is None:
         return ()
     missing = np.setdiff1d(np.arange(num_classes), labels).tolist()
@@ -146,9 +154,9 @@ class _Looked:
             yield f"{self._share(odd)} not {usual} as the rest: {', '.join(named)}"
 
     def _sizes(self, size: int) -> Iterator[str]:
-        cut = max(1 - _short(look) / max(look.width, look.height) for look in self.looks)
+        percent = max(100 * (1 - _short(look) / max(look.width, look.height)) for look in self.looks)
         yield from self._if_some(
-            lambda look: look.width != look.height, f"not square: the centre is kept, up to {cut:.0%} is cut off"
+            lambda look: look.width != look.height, f"not square: the centre is kept, up to {percent:.0f} % is cut off"
         )
         low = min(map(_short, self.looks))
         yield from self._if_some(
