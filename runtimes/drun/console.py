@@ -77,7 +77,7 @@ def _line(message: str) -> str:
     return printable(" ".join(message.split()))
 
 
-#: (what is being done, steps done, steps in all, a note such as a loss)
+#: (what is being done, such as "decoding images"; how many are done; of how many; a note such as a loss)
 Report = Callable[..., None]
 
 
@@ -87,33 +87,56 @@ def silent(what: str, done: int, total: int, note: str = "") -> None:
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """Yield `report(what, done, total, note="")`: bars with the time left on a terminal, lines elsewhere."""
+    """Yield `report(what, done, total, note="")`: bars on a terminal, lines elsewhere.
+
+    Both say how much is done, how long that took, and about how long the rest takes.
+    """
     if not sys.stderr.isatty():
         yield _Lines().report
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = [
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-    ]  # fmt: skip
+    count = TextColumn("{task.completed:,}/{task.total:,}{task.fields[tail]}")
+    columns = [TextColumn("{task.description}"), BarColumn(), count, _clock()]
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
 
         def report(what: str, done: int, total: int, note: str = "") -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total, note=note)
-            bars.update(tasks[what], completed=done, total=total, note=note)
+                tasks[what] = bars.add_task(what, total=total, tail="")
+            bars.update(tasks[what], completed=done, total=total, tail=_tail(note))
 
         yield report
+
+
+def _clock() -> Any:
+    """A column of the time that is gone and the time that is left."""
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Clock(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            gone_s, left_s = task.elapsed or 0.0, task.time_remaining
+            if task.finished:
+                return Text(f"took {duration(task.finished_time or gone_s)}")
+            return Text(f"{duration(gone_s)} gone" + (f", about {duration(left_s)} left" if left_s is not None else ""))
+
+    return Clock()
+
+
+def _tail(note: str) -> str:
+    return f", {note}" if note else ""
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `7 min 11 s`, `2 h 5 min`: the two largest units that count."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 class _Lines:
@@ -129,8 +152,10 @@ class _Lines:
             self._print(f"{what} …")
         elif now - self.last_s >= PLAIN_INTERVAL_S and done > self.first:
             self.last_s = now
-            left_s = (now - self.start_s) / (done - self.first) * (total - done)
-            self._print(f"{what}: {done}/{total} {note} about {left_s:.0f} s left")
+            gone_s = now - self.start_s
+            left_s = gone_s / (done - self.first) * (total - done)
+            clock = f"{duration(gone_s)} gone, about {duration(left_s)} left"
+            self._print(f"{what}: {done:,}/{total:,}{_tail(note)}; {clock}")
 
     def _print(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -75,19 +75,23 @@ def test_a_programming_error_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_plain_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line when something begins, then one every 15 seconds, with the time left."""
+    """A line when something begins, then one every 15 seconds, with the time gone and left."""
     now = 100.0
     monkeypatch.setattr(console.time, "monotonic", lambda: now)
     seen = []
     with console.progress() as report:
-        for seconds, done in ((100.0, 4), (110.0, 6), (120.0, 14), (121.0, 20), (140.0, 34)):
+        for seconds, done in ((100.0, 400), (110.0, 600), (120.0, 1400), (121.0, 2000), (140.0, 3400)):
             now = seconds
-            report("sampling", done, 54, "fast")
+            report("sampling steps", done, 5400, "fast")
             seen.append(capsys.readouterr().err)
         now = 200.0
         report("packing", 0, 3)
     assert seen == [
-        "sampling …\n", "", "sampling: 14/54 fast about 80 s left\n", "", "sampling: 34/54 fast about 27 s left\n",
+        "sampling steps …\n",
+        "",
+        "sampling steps: 1,400/5,400, fast; 20 s gone, about 1 min 20 s left\n",
+        "",
+        "sampling steps: 3,400/5,400, fast; 40 s gone, about 27 s left\n",
     ]  # fmt: skip
     assert capsys.readouterr() == ("", "packing …\n")
 
@@ -106,9 +110,18 @@ def test_plain_progress_before_anything_is_done(
 def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with console.progress() as report:
-        report("sampling", 2, 4)
+        report("sampling steps", 2, 4)
         report("packing", 1, 3, "slowly")
-        report("sampling", 4, 4)
+        report("sampling steps", 4, 4)
     out, err = capsys.readouterr()
     assert out == ""
-    assert all(text in err for text in ("sampling", "4/4", "packing", "1/3", "slowly"))
+    assert all(text in err for text in ("sampling steps", "4/4", "packing", "1/3", "slowly"))
+    assert err.count(" gone, about ") + err.count("took ") > 0
+
+
+SAID = {0.4: "0 s", 59.4: "59 s", 59.6: "1 min 0 s", 431.0: "7 min 11 s", 3600.0: "1 h 0 min", 93_784.0: "26 h 3 min"}
+
+
+@pytest.mark.parametrize("seconds", SAID)
+def test_durations(seconds: float) -> None:
+    assert console.duration(seconds) == SAID[seconds]

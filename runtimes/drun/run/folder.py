@@ -69,7 +69,7 @@ def _compute(sampling: Sampling, output: Output, todo: list[int], pixels: Pixels
         animated = output.trajectory if indices[0] == output.shard[0] else None
 
         def on_row(row: int, done: int = start * num_rows, count: int = len(indices)) -> None:
-            report("sampling", done + (row + 1) * count, len(todo) * num_rows)
+            report("sampling steps", done + (row + 1) * count, len(todo) * num_rows)
 
         with memory_for("sampling", f"lower --batch, which is {output.batch}"):
             x = _draw(sampling, output, indices, animated, pixels, on_row)

@@ -188,7 +188,7 @@ def test_progress_counts_the_steps_of_each_image(bundle: Bundle, tmp_path: Path)
     sampling = open_sampling(bundle, null.Runtime(bundle, None, {}), ANCESTRAL)
     record = {"backend": "null", "precision": None}
     assert run(sampling, output, record, lambda what, done, total: seen.append((what, done, total))) == 7
-    assert seen == [("sampling", done, 35) for done in (3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 31, 32, 33, 34, 35)]
+    assert seen == [("sampling steps", done, 35) for done in (3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 31, 32, 33, 34, 35)]
 
 
 # --- one image, however the work is cut

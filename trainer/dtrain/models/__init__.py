@@ -30,12 +30,17 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     """
     keywords = dict(config)
     name = keywords.pop("name", None)
+    _check_keywords(str(name), keywords, inspect.Signature(list(parameters(name).values())))
+    with door(f"model {name} cannot be built", ConfigError, "change its settings"):
+        return available()[str(name)](**keywords)
+
+
+def parameters(name: Any) -> Mapping[str, inspect.Parameter]:
+    """What the model `name` can be told, by keyword. Raises ConfigError for an unknown name."""
     models = available()
     if not isinstance(name, str) or name not in models:
         raise ConfigError(f"Unknown model name: got {name!r}, expected one of {', '.join(sorted(models))}.")
-    _check_keywords(name, keywords, inspect.signature(models[name]))
-    with door(f"model {name} cannot be built", ConfigError, "change its settings"):
-        return models[name](**keywords)
+    return inspect.signature(models[name]).parameters
 
 
 def _check_keywords(name: str, keywords: dict[str, Any], signature: inspect.Signature) -> None:

@@ -32,8 +32,12 @@ class ViT(nn.Module):
     """Class logits from the mean of the patches' tokens: no class token (Beyer et al. 2022, arXiv:2205.01580).
 
     image_size: side of the image in pixels, a multiple of patch_size.
+    patch_size: side of the patches, pixels.
     channels: channels of the image.
+    num_classes: number of labels.
     hidden_size: width of the tokens, a multiple of num_heads and of 4.
+    depth: number of blocks.
+    num_heads: of the attention.
 
     Attributes: `config` (what `dtrain.models.build` makes it again from), `num_tokens` and `hidden_size`.
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from drun.console import Report
 from drun.diffusion.process import Process
 from drun.errors import ConfigError
+from dtrain.config import lacking
 from dtrain.data.dataset import Dataset
 from dtrain.draws import Draws
 
@@ -112,11 +113,31 @@ def build(options: Mapping[str, Any], process: Process, device: torch.device) ->
     """
     keywords = dict(options)
     kind = load(keywords.pop("name", None))
+    _check_keywords(options, keywords)
     try:
         objective: Objective = kind(process, device, **keywords)
     except TypeError as error:
         raise ConfigError(f"objective '{options['name']}' has a wrong option: {error}") from error
     return objective
+
+
+#: What an objective is told beside its options.
+TOLD = ("process", "device")
+
+
+def parameters(name: Any) -> dict[str, inspect.Parameter]:
+    """The options of an objective. Raises ConfigError for an unknown name."""
+    own = inspect.signature(load(name)).parameters
+    return {key: parameter for key, parameter in own.items() if key not in TOLD}
+
+
+def _check_keywords(options: Mapping[str, Any], keywords: Mapping[str, Any]) -> None:
+    name, own = options["name"], parameters(options["name"])
+    if unknown := sorted(keywords.keys() - own.keys()):
+        raise ConfigError(f"objective '{name}' has no option '{unknown[0]}', expected one of {', '.join(own)}")
+    for key, parameter in own.items():
+        if parameter.default is parameter.empty and key not in keywords:
+            raise lacking(f"objective '{name}'", "objective", key, {"objective": options})
 
 
 def prediction(options: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ class Objective(Plain):
         process: of the base.
         device: of the teachers.
         base: `name` and options of a denoising objective.
-        teachers: specs of `dtrain.teachers.load`; one projector each.
+        teachers: published ones such as dinov2-vit-b, name=FOLDER, or runs of our own ViT; one projector each.
         image_size: side of the pictures, pixels.
         encoder_depth: the aligned block, 1 is the first (the papers: 4 for B, 8 for L and XL).
         weight: lambda of the paper, 0.5 there.

@@ -72,7 +72,7 @@ def _train(run: Run, out: Path, report: Report) -> Path:
                 continue
             scalars = measured(run, time.monotonic() - start_s)
             note = f"loss {scalars['loss']:.4f}, {scalars['images_per_s']:.0f} images/s"
-            report("training", run.step, train.steps, note)
+            report("training steps", run.step, train.steps, note)
             log.write(run.step, **scalars)
             if save:
                 last = save_checkpoint(run, out)

@@ -66,6 +66,10 @@ class DiscreteProcess:
     Between two indices the noise-to-signal ratio sigma/alpha is interpolated in its logarithm, so a sampler
     may ask for fractional times.
 
+    Args:
+        schedule: of the betas: `linear`, `cosine`, `sigmoid` or `scaled_linear`.
+        num_timesteps: T, the length of the chain.
+
     Raises:
         ConfigError: unknown schedule, or one that has a beta outside (0, 1) at this T.
     """
