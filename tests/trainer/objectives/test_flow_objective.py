@@ -154,3 +154,27 @@ def test_prediction_of_an_objective(options: dict[str, Any], prediction: str) ->
 def test_a_classifier_predicts_no_image() -> None:
     with pytest.raises(ConfigError, match="objective 'classify' trains no denoiser"):
         objectives.prediction({"name": "classify"})
+
+
+def test_a_variance_is_not_compared_with_an_image() -> None:
+    """Two channels and one would be broadcast, and the network would learn something else."""
+    x0 = torch.zeros(4, 1, 2, 2)
+    objective = objectives.build({"name": "flow"}, FlowProcess("linear", 1), CPU)
+    draws = Draws(0, 0, 4, slice(0, 4), CPU)
+    with pytest.raises(ConfigError, match="has 2 output channels, objective flow needs 1: choose a model without"):
+        objective.loss(Recorder(torch.zeros(4, 2, 2, 2)), Batch(x0, None, draws, 0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "flow", "speed": 3}, "objective 'flow' has no option 'speed', expected one of prediction, "),
+        (
+            {"name": "repa", "base": {"name": "flow"}},
+            "objective 'repa' lacks objective.teachers: usually teachers = .*digits-teacher.*, as in recipe ",
+        ),
+    ],
+)
+def test_options_that_are_unknown_or_lack(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        objectives.build(options, FlowProcess("linear", 1), CPU)

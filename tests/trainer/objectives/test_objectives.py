@@ -99,7 +99,7 @@ def test_min_snr_weights_against_hang_et_al(process: DiscreteProcess, x0: Tensor
         ({"name": "ddpm", "prediction": "eps"}, "objective.prediction got 'eps', expected one of noise, x0"),
         ({"name": "ddpm", "loss": "huber"}, "objective.loss got 'huber', expected one of mse, l1"),
         ({"name": "ddpm", "timesteps": "often"}, "expected one of per_image, per_batch"),
-        ({"name": "ddpm", "colour": 1}, "objective 'ddpm' has a wrong option"),
+        ({"name": "ddpm", "colour": 1}, "objective 'ddpm' has no option 'colour', expected one of prediction, loss"),
     ],
 )
 def test_wrong_options_are_named(process: DiscreteProcess, options: dict[str, object], message: str) -> None:

@@ -54,11 +54,11 @@ def with_side(sections: Sections) -> dict[str, Any]:
 
 
 def _check_side(key: str, side: Any, image_size: int) -> None:
-    fits = type(side) is not int or side < 1 or (image_size == side if key == IMAGE_SIDE else image_size % side == 0)
-    if not fits:
+    is_side = type(side) is int and side >= 1
+    if not is_side or (image_size != side if key == IMAGE_SIDE else image_size % side):
         raise ConfigError(
-            f"model.{key} is {side} and data.image_size {image_size}, which cannot both be: leave model.{key} out, "
-            "it follows"
+            f"model.{key} is {side!r:.40} and data.image_size {image_size}, which cannot both be: leave model.{key} "
+            "out, it follows"
         )
 
 

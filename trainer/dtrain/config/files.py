@@ -30,7 +30,7 @@ def text(name: str) -> str:
 
 
 def _user_text(path: Path) -> str:
-    if not path.exists():
+    if not path.exists() or path.is_dir():
         raise ConfigError(
             f"no such file '{path}': give a .toml file, which dtrain recipes fashion-unet --toml > {path.name} begins"
         )

@@ -66,6 +66,7 @@ class Objective(Denoising):
         target = of_x0 * x0 + of_noise * noise
         time = _to_device(t, x0.device)
         output = predict(alpha_ * x0 + sigma_ * noise, time, batch.labels).float()
+        _check_shape(output, x0)
         root_weight = sigma_ if self.prediction == "score" else 1.0
         denoising = ((root_weight * (output - target)) ** 2).mean()
         if self.contrastive == 0:
@@ -83,6 +84,15 @@ class Objective(Denoising):
         depth = self.time_shift * depth / (1 + (self.time_shift - 1) * depth)
         depth = process.margin + (process.deepest - process.margin) * depth
         return depth if process.noise_time else 1 - depth
+
+
+def _check_shape(output: Tensor, x0: Tensor) -> None:
+    """One channel would be compared with two, and say nothing."""
+    if output.shape != x0.shape:
+        raise ConfigError(
+            f"the network has {output.shape[1]} output channels, objective flow needs {x0.shape[1]}: choose a model "
+            "without a learned variance, such as SiT"
+        )
 
 
 def _to_device(values: NDArray[np.float64], device: torch.device) -> Tensor:

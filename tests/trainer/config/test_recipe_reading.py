@@ -198,3 +198,22 @@ def test_a_recipe_file_of_anything_is_read_or_refused(tmp_path_factory: pytest.T
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
     with pytest.raises(ConfigError):  # none of these is a whole recipe
         config.load(str(path))
+
+
+def test_a_missing_file_is_no_such_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    for name in ("mine.toml", "folder.toml"):
+        with pytest.raises(ConfigError, match=rf"no such file '{name}': give a .toml file, which dtrain recipes "):
+            config.load(name)
+    with pytest.raises(ConfigError, match=r"cannot read recipe 'bytes.toml': .*; save it as UTF-8 text"):
+        config.load("bytes.toml")
+
+
+def test_the_comment_at_the_head_says_what_a_recipe_is(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("# Mine.\n#\n#   indented\n\n# of the model\n[model]\n")
+    assert config.about(str(path)) == ["Mine.", "", "  indented"]
+    path.write_text("[model]\n")
+    assert (config.about(str(path)), config.summary(str(path))) == ([], "")
