@@ -96,16 +96,19 @@ def progress() -> Iterator[Report]:
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
 
-    count = TextColumn("{task.completed:,}/{task.total:,}{task.fields[tail]}")
-    columns = [TextColumn("{task.description}"), BarColumn(), count, _clock()]
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    # Where the line is too narrow for all, the end of the note is what people miss least.
+    note = TextColumn("{task.fields[note]}", table_column=Column(overflow="ellipsis", no_wrap=True, ratio=2))
+    bar = BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=4))
+    count = TextColumn("{task.completed:,}/{task.total:,}", table_column=Column(no_wrap=True, min_width=11))
+    with Progress("{task.description}", bar, count, _clock(), note, console=Console(stderr=True), expand=True) as bars:
         tasks: dict[str, Any] = {}
 
         def report(what: str, done: int, total: int, note: str = "") -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total, tail="")
-            bars.update(tasks[what], completed=done, total=total, tail=_tail(note))
+                tasks[what] = bars.add_task(what, total=total, note="")
+            bars.update(tasks[what], completed=done, total=total, note=note)
 
         yield report
 
@@ -113,6 +116,7 @@ def progress() -> Iterator[Report]:
 def _clock() -> Any:
     """A column of the time that is gone and the time that is left."""
     from rich.progress import ProgressColumn, Task
+    from rich.table import Column
     from rich.text import Text
 
     class Clock(ProgressColumn):
@@ -122,7 +126,7 @@ def _clock() -> Any:
                 return Text(f"took {duration(task.finished_time or gone_s)}")
             return Text(f"{duration(gone_s)} gone" + (f", about {duration(left_s)} left" if left_s is not None else ""))
 
-    return Clock()
+    return Clock(table_column=Column(no_wrap=True))
 
 
 def _tail(note: str) -> str:
