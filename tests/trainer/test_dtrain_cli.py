@@ -1,12 +1,33 @@
-import json
+from __future__ import annotations
+
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dtrain import cli
+
 TINY = ["--set", "model.dim=8", "--set", "model.dim_mults=[1,2]", "--set", "train.batch_size=4"]
+
+#: Runs a command in this process and in a folder of its own: its exit code, its lines for people, its errors.
+Here = Callable[..., tuple[object, list[str], list[str]]]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[object, list[str], list[str]]:
+        monkeypatch.setattr(sys, "argv", ["dtrain", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        printed = capsys.readouterr()
+        return end.value.code, printed.out.splitlines(), printed.err.splitlines()
+
+    return run
 
 
 def dtrain(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -14,15 +35,35 @@ def dtrain(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *arguments], cwd=cwd, capture_output=True, text=True)
 
 
-def test_recipes_and_dry_run_need_no_torch(tmp_path: Path) -> None:
-    blocked = "import sys; sys.modules['torch'] = None; from dtrain.cli import main; main()"
-    for arguments in (["recipes"], ["run", "digits-unet", "--dry-run", "--set", "train.steps=9"], ["--help"]):
-        done = subprocess.run([sys.executable, "-c", blocked, *arguments], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    assert "aerial-128" in dtrain("recipes", cwd=tmp_path).stdout
-    printed = dtrain("run", "digits-unet", "--dry-run", "--set", "train.steps=9", cwd=tmp_path).stdout
-    assert json.loads(printed)["train"]["steps"] == 9
-    assert not list(tmp_path.iterdir())
+def test_the_list_of_recipes_needs_no_torch(tmp_path: Path) -> None:
+    blocked = (
+        "import sys; sys.modules['torch'] = None; from dtrain import commands; from dtrain.cli import main; "
+        "commands.recipes('fashion-sit', False); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", blocked, "recipes"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "dtrain recipes fashion-sit --toml > mine.toml" in done.stdout
+    assert "aerial-128 " in done.stdout
+
+
+def test_a_printed_recipe_is_begun_from_and_a_dry_run_writes_nothing(here: Here, tmp_path: Path) -> None:
+    _, lines, _ = here("recipes", "digits-unet", "--toml")
+    path = tmp_path / "mine.toml"
+    path.write_text("\n".join(lines))
+    code, lines, errors = here("run", "mine.toml", "--dry-run", "--device", "cpu", "--set", "train.steps=9")
+    assert (code, errors) == (0, [])
+    assert lines[0].startswith("mine: TwoResUNet, 1,056,353 parameters")
+    assert lines[1] == "9 steps of 32 images: 288 images are seen"
+    assert any(line.startswith("1,797 images") for line in lines)
+    assert lines[-1] == "the run would start; nothing was written"
+    assert len(lines) < 10
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_settings_are_listed(here: Here) -> None:
+    code, lines, _ = here("settings")
+    assert code == 0
+    assert any(line.split()[:2] == ["ema.every", "1"] for line in lines)
 
 
 def test_run_and_resume_from_the_command_line(tmp_path: Path) -> None:
@@ -33,6 +74,7 @@ def test_run_and_resume_from_the_command_line(tmp_path: Path) -> None:
     assert "device cpu" in done.stdout
     assert f"dexport onnx {checkpoint.relative_to(tmp_path)}" in done.stdout
     assert "watch it: tensorboard --logdir runs/digits-unet/tensorboard" in done.stdout.splitlines()
+    assert "{" not in done.stdout  # the settings stay in recipe.json
     done = dtrain("run", "digits-unet", *TINY, "--set", "train.steps=4", "--resume", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert checkpoint.with_name("digits-unet-0000004.pt").is_file()
@@ -42,26 +84,28 @@ def test_run_and_resume_from_the_command_line(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["run", "cats"], "unknown recipe 'cats': choose one of"),
-        (["run", "aerial-128"], "--data"),
+        (["run", "mine.toml"], "no such file 'mine.toml'"),
+        (["recipes", "--toml"], "--toml prints one recipe, expected its name"),
+        (["run", "aerial-128"], "add --data with"),
+        (["run", "fashion-sit", "--dry-run"], "'dtrain recipes fashion-sit' says which"),
         (["run", "aerial-128", "--data", "nowhere"], "nowhere"),
         (["run", "digits-unet", "--device", "tpu"], "unknown device 'tpu'"),
         (["run", "digits-unet", "--resume"], "nothing to resume"),
         (["tiles", "nowhere", "out"], "nowhere"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_1(tmp_path: Path, arguments: list[str], message: str) -> None:
-    done = dtrain(*arguments, cwd=tmp_path)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert done.returncode == 1
-    assert len(errors) == 1
-    assert message in errors[0]
-    assert "Traceback" not in done.stderr
+def test_bad_input_is_one_sentence_and_exit_code_1(here: Here, arguments: list[str], message: str) -> None:
+    code, _, errors = here(*arguments)
+    assert code == 1
+    (error,) = (line for line in errors if line.startswith("error: "))
+    assert message in error
+    assert "Traceback" not in "".join(errors)
 
 
-def test_tiles_from_the_command_line(tmp_path: Path) -> None:
+def test_tiles_from_the_command_line(here: Here, tmp_path: Path) -> None:
     stack = np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), np.uint8)
     np.save(tmp_path / "frames.npy", stack)
-    done = dtrain("tiles", "frames.npy", "cut", "--size", "16", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    code, lines, _ = here("tiles", "frames.npy", "cut", "--size", "16")
+    assert code == 0
     assert len(list((tmp_path / "cut" / "train").glob("*.png"))) == 3 * 4
-    assert "12 tiles" in done.stdout
+    assert "12 tiles" in lines[0]

@@ -13,9 +13,6 @@ from dtrain import config, models, objectives, settings
 from dtrain.config import Data, Ema, Optimizer, Train
 from dtrain.settings import FOLLOWS, NEEDED, Entry
 
-#: What is filled in from the data when a run starts.
-FILLED_IN = {"latent", "class_names", "num_images", "fingerprint"}
-
 
 def by_key(section: str, name: str = "") -> dict[str, Entry]:
     return {entry.key: entry for entry in settings.entries(section, name)}
@@ -23,7 +20,7 @@ def by_key(section: str, name: str = "") -> dict[str, Entry]:
 
 @pytest.mark.parametrize("kind", [Data, Optimizer, Ema, Train])
 def test_every_field_of_a_section_is_listed(kind: type) -> None:
-    assert set(by_key(kind.__name__.lower())) == {field.name for field in fields(kind)} - FILLED_IN
+    assert set(by_key(kind.__name__.lower())) == {field.name for field in fields(kind)} - set(config.KNOWN_FROM_DATA)
 
 
 @pytest.mark.parametrize("name", models.available())

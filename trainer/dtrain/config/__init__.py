@@ -6,6 +6,6 @@ from dtrain.config.reading import from_dict, load
 from dtrain.config.sections import KNOWN_FROM_DATA, Data, Ema, Optimizer, Recipe, Setting, Train
 
 __all__ = [
-    "KNOWN_FROM_DATA", "Data", "Ema", "Optimizer", "Recipe", "Setting", "Train", "about", "from_dict", "lacking", "load",
-    "names", "summary", "text",
+    "KNOWN_FROM_DATA", "Data", "Ema", "Optimizer", "Recipe", "Setting", "Train", "about", "from_dict", "lacking",
+    "load", "names", "summary", "text",
 ]  # fmt: skip

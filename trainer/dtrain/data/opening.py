@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from drun.console import Report, warn
 from drun.errors import ConfigError, DataError
+from dtrain import config
 from dtrain.config import Data, Recipe
 from dtrain.data.dataset import Dataset, LatentImages, Pixels
 from dtrain.data.image_files import is_hidden
@@ -29,25 +31,31 @@ def open_dataset(recipe: Recipe, out: Path, report: Report) -> Dataset:
     Raises:
         ConfigError: images that do not fit the model, or labels that it has no rows for. DataError: broken data.
     """
-    num_classes = int(recipe.model.get("num_classes", 0))
-    if are_latents(place := place_of(recipe)):
-        opened = open_latents(place)
-        labels = opened.labels if num_classes else None
-        _check_labels(labels, str(place), num_classes)
-        latent = {"vae": opened.vae, "scale": list(opened.scale), "bias": list(opened.bias)}
-        names = opened.class_names if num_classes else ()
-        dataset: Dataset = LatentImages(labels, opened, latent=latent, class_names=names)
-    else:
-        dataset = _open_pixels(recipe, num_classes, out, report)
-    _check_shape(dataset, recipe)
-    return dataset
+    return found(recipe, out).open(report)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Images that fit the model. shape: (C, H, W) of what the network sees. open: decodes them; it may take hours."""
+
+    shape: tuple[int, int, int]
+    open: Callable[[Report], Dataset]
+
+
+def found(recipe: Recipe, out: Path) -> Found:
+    """All checks of `open_dataset` that need no decoding; arguments and errors are its own."""
+    place = place_of(recipe)
+    images = _found_latents(recipe, place) if are_latents(place) else _found_pixels(recipe, out)
+    _check_shape(images.shape, recipe)
+    return images
 
 
 def place_of(recipe: Recipe) -> Path:
     """Where its images are. Raises ConfigError if it does not say."""
     if not recipe.data.source:
+        more = f"; 'dtrain recipes {recipe.name}' says which" if recipe.name in config.names() else ""
         raise ConfigError(
-            f"recipe '{recipe.name}' brings no images: add --data with a folder, .zip, .npz, idx file or latents"
+            f"recipe '{recipe.name}' brings no images: add --data with a folder, .zip, .npz, idx file or latents{more}"
         )
     return Path(recipe.data.source)
 
@@ -66,14 +74,30 @@ def warn_of_change(before: Data, now: Data) -> None:
         warn(f"the images of '{now.source}' are not those that the run began with: it goes on with these")
 
 
-# ---- pixels ---------------------------------------------------------------------------------------------
+# ---- latents and pixels ---------------------------------------------------------------------------------
 
 
-def _open_pixels(recipe: Recipe, num_classes: int, out: Path, report: Report) -> Pixels:
-    channels, source = pixel_channels(recipe), open_source(recipe.data.source)
+def _found_latents(recipe: Recipe, place: Path) -> Found:
+    num_classes, opened = _num_classes(recipe), open_latents(place)
+    labels, names = (opened.labels, opened.class_names) if num_classes else (None, ())
+    _check_labels(labels, str(place), num_classes)
+    _check_mirrored(opened, recipe)
+    latent = {"vae": opened.vae, "scale": list(opened.scale), "bias": list(opened.bias)}
+    return Found(opened.shape, lambda report: LatentImages(labels, opened, latent=latent, class_names=names))
+
+
+def _found_pixels(recipe: Recipe, out: Path) -> Found:
+    channels, size, source = pixel_channels(recipe), recipe.data.image_size, open_source(recipe.data.source)
     _check_outside(out, source)
-    labels, names = labels_of(source, num_classes)  # before hours of decoding
-    return Pixels(labels, decoded(source, recipe.data.image_size, channels, report), class_names=names)
+    labels, names = labels_of(source, _num_classes(recipe))  # before hours of decoding
+    return Found(
+        (channels, size, size),
+        lambda report: Pixels(labels, decoded(source, size, channels, report), class_names=names),
+    )
+
+
+def _num_classes(recipe: Recipe) -> int:
+    return int(recipe.model.get("num_classes", 0))
 
 
 def pixel_channels(recipe: Recipe) -> int:
@@ -126,17 +150,15 @@ def _check_labels(labels: Indices | None, source: str, num_classes: int) -> None
         )
 
 
-def _check_shape(dataset: Dataset, recipe: Recipe) -> None:
+def _check_shape(shape: tuple[int, int, int], recipe: Recipe) -> None:
     augmented = ", ".join(recipe.data.augment)
-    if isinstance(dataset, LatentImages):
-        _check_mirrored(dataset.source, recipe)
     if augmented and recipe.objective.get("cache"):
         raise ConfigError(f"data.augment got {augmented}, cached features are of the pictures as they are: choose one")
     source, side = recipe.data.source, recipe.model.get("input_size", recipe.model.get("image_size"))
     channels = recipe.model.get("channels", 3)
-    if side is not None and dataset.shape != (channels, side, side):
+    if side is not None and shape != (channels, side, side):
         raise ConfigError(
-            f"'{source}' holds states of shape {dataset.shape}, the model takes {(channels, side, side)}: "
+            f"'{source}' holds states of shape {shape}, the model takes {(channels, side, side)}: "
             "set model.channels and model.input_size"
         )
 

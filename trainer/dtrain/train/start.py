@@ -45,7 +45,7 @@ def _recorded_name(out: Path) -> str | None:
         return None
 
 
-def _saved(recipe: Recipe, out: Path) -> tuple[Checkpoint, Path]:
+def read_saved(recipe: Recipe, out: Path) -> tuple[Checkpoint, Path]:
     """The newest checkpoint, if it is of this recipe.
 
     Raises:
@@ -81,12 +81,12 @@ def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Rep
     """A fresh run, or the newest checkpoint's, checked before any time is spent."""
     train = recipe.train
     workers.parts(train.batch_size, train.accumulate)
-    saved, path = _saved(recipe, out) if resume else (None, None)
-    objective = objectives.build(_objective(recipe), processes.from_dict(recipe.process), workers.device)
+    saved, path = read_saved(recipe, out) if resume else (None, None)
+    objective = objectives.build(objective_options(recipe), processes.from_dict(recipe.process), workers.device)
     torch.manual_seed(train.seed)
     network = models.build(recipe.model).to(workers.device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
-    _check_model(network, objective, recipe)
+    check_model(network, objective, recipe)
     wrapped = objective.wrap(network).to(workers.device)
     dataset = workers.first_then_others(lambda: open_dataset(recipe, out, report))
     recipe = replace(recipe, data=described(recipe.data, dataset))
@@ -132,12 +132,12 @@ def _warn_of_old_law(path: Path, every: int) -> None:
     )
 
 
-def _objective(recipe: Recipe) -> dict[str, Any]:
+def objective_options(recipe: Recipe) -> dict[str, Any]:
     """The objective's options; those that listen to teachers are told the size of the pictures."""
     return recipe.objective | ({"image_size": recipe.data.image_size} if "teachers" in recipe.objective else {})
 
 
-def _check_model(network: nn.Module, objective: Objective, recipe: Recipe) -> None:
+def check_model(network: nn.Module, objective: Objective, recipe: Recipe) -> None:
     wanted = "class" if objective.prediction is None else "image"
     if network.predicts != wanted:
         name = recipe.objective.get("name")

@@ -1,0 +1,129 @@
+"""What the commands of `dtrain` do: resolve, call the library, print. Apart from `cli`, so that --help is quick."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drun.console import progress, say
+from drun.errors import ConfigError, Interrupted
+from dtrain import config
+from dtrain.config import Recipe
+
+if TYPE_CHECKING:
+    from dtrain.device import Placement
+
+
+def recipes(name: str | None, toml: bool) -> None:
+    if name is None:
+        if toml:
+            raise ConfigError("--toml prints one recipe, expected its name: see 'dtrain recipes'")
+        for known in config.names():
+            say(f"{known:16} {config.summary(known)}")
+    elif not toml:
+        say("\n".join(config.about(name)))
+        say(f"\nbegin your own from it: dtrain recipes {name} --toml > mine.toml")
+    else:
+        from dtrain.settings.printed import recipe_lines
+
+        say("\n".join(recipe_lines(config.load(name), config.about(name))))
+
+
+def settings() -> None:
+    from dtrain.settings.printed import list_lines
+
+    say("\n".join(list_lines()))
+
+
+def run(
+    name: str, data: str | None, out: Path | None, assignments: list[str], resume: bool, dry_run: bool, device: str
+) -> None:
+    recipe = config.load(name, assignments, data)
+    from dtrain import device as devices
+    from dtrain.data import survey
+    from dtrain.train import rehearsal
+
+    folder = out or Path("runs", recipe.name)
+    placement = devices.choose(device, recipe.train.precision, recipe.train.compile)
+    if _is_first():
+        say("\n".join((*rehearsal.summary(recipe, folder), *placement.reasons)))
+        survey.tell(recipe)
+    if dry_run:
+        rehearsal.check(recipe, folder, placement, resume)
+        say("the run would start; nothing was written")
+    else:
+        _train(recipe, folder, placement, resume)
+
+
+def _train(recipe: Recipe, folder: Path, placement: Placement, resume: bool) -> None:
+    from dtrain.train.loop import train
+    from dtrain.train.stop import Stopped
+
+    try:
+        with progress() as report:
+            last = train(recipe, folder, placement, resume, report)
+    except (Stopped, KeyboardInterrupt) as stop:
+        raise _how_to_go_on(stop, folder, recipe.name) from stop
+    if not _is_first():
+        return
+    if recipe.objective["name"] == "classify":
+        say(f"{last}\nalign to it: --set objective.teachers='[\"{folder}\"]'")
+    else:
+        say(f"{last}\nexport it: dexport onnx {shlex.quote(str(last))}")
+    say(f"watch it: tensorboard --logdir {shlex.quote(str(folder / 'tensorboard'))}")
+
+
+def _how_to_go_on(stop: BaseException, folder: Path, name: str) -> BaseException:
+    """The same end, with the command that goes on, if there is a checkpoint to go on from."""
+    from dtrain.checkpoints import ours
+
+    newest = ours.newest(folder, name)
+    if newest is None:
+        return stop
+    command = shlex.join(["dtrain", *(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
+    said = f"{stop}" or f"interrupted: the newest checkpoint is '{newest}'"
+    interrupted = Interrupted(f"{said}; go on with: {command}")
+    interrupted.exit_code = stop.exit_code if isinstance(stop, Interrupted) else interrupted.exit_code
+    return interrupted
+
+
+def _is_first() -> bool:
+    """Of the processes of `accelerate launch`, all of which run this."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def tiles(
+    source: Path, out: Path, size: int, overlap: int, holdout: float, min_std: float, seed: int
+) -> None:
+    from dtrain.data.tiles import cut_tiles
+
+    with progress() as report:
+        summary = cut_tiles(source, out, size, overlap, holdout, min_std, seed, report)
+    say(f"{summary.num_train} tiles in {out}/train, {summary.num_holdout} in {out}/holdout")
+    say(
+        f"from {summary.num_sources} sources; dropped {summary.num_blank} blank tiles and {summary.num_too_small} "
+        f"images smaller than a tile. {summary.note}"
+    )
+
+
+def encode(images: Path, out: Path, vae: str, size: int, batch: int, device: str, flip: bool) -> None:
+    from dtrain.data.encode import encode as encode_images
+
+    with progress() as report:
+        summary = encode_images(images, out, vae, size, report, device, batch, flip)
+    if summary.rank == 0:
+        classes = f"{summary.num_classes} classes" if summary.num_classes else "no labels"
+        shape = "x".join(map(str, summary.shape))
+        twice = "each also mirrored, " if flip else ""
+        say(f"{summary.num_images} images, {twice}{classes}: {shape} latents in {out}, shards: {summary.num_shards}")
+
+
+def inspect(checkpoint: Path, assignments: list[str]) -> None:
+    from drun.commands import parse_assignments
+    from dtrain.published import inspection
+
+    for line in inspection.lines(checkpoint, parse_assignments(assignments)):
+        say(line)
