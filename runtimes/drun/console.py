@@ -121,16 +121,18 @@ def _clock() -> Any:
 
     class Clock(ProgressColumn):
         def render(self, task: Task) -> Text:
-            gone_s, left_s = task.elapsed or 0.0, task.time_remaining
             if task.finished:
-                return Text(f"took {duration(task.finished_time or gone_s)}")
-            return Text(f"{duration(gone_s)} gone" + (f", about {duration(left_s)} left" if left_s is not None else ""))
+                return Text(_clock_text(task.finished_time or 0.0, 0.0))
+            return Text(_clock_text(task.elapsed or 0.0, task.time_remaining))
 
     return Clock(table_column=Column(no_wrap=True))
 
 
-def _tail(note: str) -> str:
-    return f", {note}" if note else ""
+def _clock_text(gone_s: float, left_s: float | None) -> str:
+    """left_s: 0 at the end, None while nobody can tell."""
+    if left_s == 0:
+        return f"took {duration(gone_s)}"
+    return f"{duration(gone_s)} gone" + (f", about {duration(left_s)} left" if left_s is not None else "")
 
 
 def duration(seconds: float) -> str:
@@ -158,8 +160,8 @@ class _Lines:
             self.last_s = now
             gone_s = now - self.start_s
             left_s = gone_s / (done - self.first) * (total - done)
-            clock = f"{duration(gone_s)} gone, about {duration(left_s)} left"
-            self._print(f"{what}: {done:,}/{total:,}{_tail(note)}; {clock}")
+            said = f", {note}" if note else ""
+            self._print(f"{what}: {done:,}/{total:,}{said}; {_clock_text(gone_s, left_s)}")
 
     def _print(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201

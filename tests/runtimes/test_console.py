@@ -80,7 +80,7 @@ def test_plain_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     monkeypatch.setattr(console.time, "monotonic", lambda: now)
     seen = []
     with console.progress() as report:
-        for seconds, done in ((100.0, 400), (110.0, 600), (120.0, 1400), (121.0, 2000), (140.0, 3400)):
+        for seconds, done in ((100.0, 400), (110.0, 600), (120.0, 1400), (121.0, 2000), (140.0, 3400), (160.0, 5400)):
             now = seconds
             report("sampling steps", done, 5400, "fast")
             seen.append(capsys.readouterr().err)
@@ -92,6 +92,7 @@ def test_plain_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         "sampling steps: 1,400/5,400, fast; 20 s gone, about 1 min 20 s left\n",
         "",
         "sampling steps: 3,400/5,400, fast; 40 s gone, about 27 s left\n",
+        "sampling steps: 5,400/5,400, fast; took 1 min 0 s\n",
     ]  # fmt: skip
     assert capsys.readouterr() == ("", "packing …\n")
 

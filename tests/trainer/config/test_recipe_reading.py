@@ -205,7 +205,7 @@ def test_a_missing_file_is_no_such_file(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     for name in ("mine.toml", "folder.toml"):
-        with pytest.raises(ConfigError, match=rf"no such file '{name}': give a .toml file, which dtrain recipes "):
+        with pytest.raises(ConfigError, match=rf"no such file '{name}': begin a recipe by dtrain recipes "):
             config.load(name)
     with pytest.raises(ConfigError, match=r"cannot read recipe 'bytes.toml': .*; save it as UTF-8 text"):
         config.load("bytes.toml")
