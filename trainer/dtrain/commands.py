@@ -23,6 +23,7 @@ def recipes(name: str | None, toml: bool) -> None:
             raise ConfigError("--toml prints one recipe, expected its name: see 'dtrain recipes'")
         for known in config.names():
             say(f"{known:16} {config.summary(known)}")
+        say("\nmore about one: dtrain recipes NAME; a whole one to begin from: dtrain recipes NAME --toml > mine.toml")
     elif not toml:
         say("\n".join(config.about(name)))
         say(f"\nbegin your own from it: dtrain recipes {name} --toml > mine.toml")
@@ -51,11 +52,12 @@ def run(
     if _is_first():
         say("\n".join((*rehearsal.summary(recipe, folder), *placement.reasons)))
         survey.tell(recipe)
-    if dry_run:
-        rehearsal.check(recipe, folder, placement, resume)
-        say("the run would start; nothing was written")
-    else:
+    if not dry_run:
         _train(recipe, folder, placement, resume)
+        return
+    rehearsal.check(recipe, folder, placement, resume)
+    if _is_first():
+        say("the run would start; nothing was written")
 
 
 def _train(recipe: Recipe, folder: Path, placement: Placement, resume: bool) -> None:

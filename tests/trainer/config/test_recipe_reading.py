@@ -135,6 +135,7 @@ def test_a_recipe_file_of_the_user(tmp_path: Path) -> None:
         ("process.more=[{a=1979-05-27}]", r"process.more.0.a got 1979-05-27, expected text"),
         ('data.source="a\\u0000b"', r"data.source holds a NUL character"),
         ("train.num_previews=100000", r"train.num_previews got 100000, expected 1 to 1024"),
+        ("data.augment=['hflip', 'spin']", r"data.augment got 'spin', expected one of hflip, vflip, rot90"),
         ("data.augment=[1]", r"data.augment\[0\] got 1, expected text"),
     ],
 )

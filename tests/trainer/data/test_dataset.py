@@ -258,6 +258,15 @@ def test_teachers_need_pictures(tmp_path: Path) -> None:
         dataset.read(np.arange(2), True)
 
 
+def test_teachers_need_pictures_before_the_first_step_unless_their_features_are_cached(tmp_path: Path) -> None:
+    source = without_images(write_latents(tmp_path / "d", [0] * 6))
+    aligned = replace(latent_recipe(source), objective={"name": "repa", "teachers": ["dinov2-vit-b"]})
+    with pytest.raises(DataError, match="these latents come without images, which teachers need"):
+        opened(aligned, tmp_path)
+    cached = replace(aligned, objective=aligned.objective | {"cache": "features"})
+    assert opened(cached, tmp_path).shape == (4, 2, 2)
+
+
 def test_flat_folders_have_no_classes(tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     Image.new("L", (16, 16)).save(tmp_path / "flat" / "a.png")

@@ -50,7 +50,8 @@ class Data:
         str, Setting("digits, a folder, .zip, .npy, .npz or idx file of images, or latents; --data sets it")
     ] = ""
     augment: Annotated[
-        tuple[str, ...], Setting("any of hflip, vflip, rot90; of latents hflip, with dtrain encode --flip")
+        tuple[str, ...],
+        Setting("of latents hflip alone, with dtrain encode --flip", choices=("hflip", "vflip", "rot90")),
     ] = ()
     label_dropout: Annotated[
         float, Setting('share of labels replaced by "no class": guidance needs it, usually 0.1', least=0, below=1)

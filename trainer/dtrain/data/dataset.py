@@ -21,6 +21,7 @@ from dtrain.draws import Draws
 from dtrain.models.vae import to_model_range
 
 Indices = NDArray[np.int64]
+NO_PICTURES = "these latents come without images, which teachers need: encode the images again"
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class LatentImages(Dataset):
 
     def _pictures(self, indices: Indices) -> NDArray[np.uint8]:
         if self.source.images is None:
-            raise DataError("these latents come without images, which teachers need: encode the images again")
+            raise DataError(NO_PICTURES)
         return self.source.images(indices)
 
 

@@ -13,7 +13,7 @@ from drun.console import Report, warn
 from drun.errors import ConfigError, DataError
 from dtrain import config
 from dtrain.config import Data, Recipe
-from dtrain.data.dataset import Dataset, LatentImages, Pixels
+from dtrain.data.dataset import NO_PICTURES, Dataset, LatentImages, Pixels
 from dtrain.data.image_files import is_hidden
 from dtrain.data.latents import Latents, are_latents, open_latents
 from dtrain.data.pixels import check_format, decoded
@@ -82,6 +82,8 @@ def _found_latents(recipe: Recipe, place: Path) -> Found:
     labels, names = (opened.labels, opened.class_names) if num_classes else (None, ())
     _check_labels(labels, str(place), num_classes)
     _check_mirrored(opened, recipe)
+    if "teachers" in recipe.objective and not recipe.objective.get("cache") and opened.images is None:
+        raise DataError(NO_PICTURES)
     latent = {"vae": opened.vae, "scale": list(opened.scale), "bias": list(opened.bias)}
     return Found(opened.shape, lambda report: LatentImages(labels, opened, latent=latent, class_names=names))
 

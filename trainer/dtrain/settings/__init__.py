@@ -21,7 +21,7 @@ from dtrain.config.sections import SECTIONS, Setting, settings_of
 from dtrain.config.toml import toml
 
 #: Where a default would stand: what has none, and what is told by another setting.
-NEEDED, FOLLOWS = "needed", "data.image_size"
+NEEDED, FOLLOWS = "needed", "follows image_size"
 
 
 @dataclass(frozen=True)
