@@ -159,9 +159,9 @@ class FinalLayer(nn.Module):
 class SiT(nn.Module):
     """A transformer on patches of a latent, conditioned on time and class; its output is one image.
 
-    input_size: side of the latent in pixels, a multiple of patch_size.
+    input_size: side of the image or latent, pixels, a multiple of patch_size.
     size: S, B, L or XL, or a mapping {hidden_size, depth, num_heads}.
-    patch_size: side of the patches, pixels of the latent.
+    patch_size: side of the patches, pixels of the input.
     channels: channels of the input.
     num_classes: number of labels; 0 is unconditional, without a label table.
     null_class: the table has one more row, for no label: `null_label`, which is num_classes.
