@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from dexport import writer
+from dexport.fixtures import full_proof
 from drun import backends
 from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
@@ -72,7 +73,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         for parameter in network.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
     path = checkpoint.save(Checkpoint(recipe, 1, network.state_dict(), network.state_dict(), {}), folder, keep=1)
-    writer.write_bundle(published.load(path), path, "onnx", folder / "bundle", (1, 8), 3, silent)
+    writer.write_bundle(published.load(path), path, "onnx", folder / "bundle", (1, 8), full_proof(3), silent)
     return path, bundles.read(folder / "bundle")
 
 

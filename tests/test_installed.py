@@ -37,6 +37,12 @@ def test_a_bare_install_runs_drun_and_has_no_torch(bare_python: Path, tmp_path: 
     assert "pip install 'dexport[ort]'" in missing
     for command in COMMANDS:
         assert run(command, "--help").returncode == 0
+    for words, extra in (
+        (["dtrain", "run", "digits-unet"], "train"), (["dtrain", "inspect", "x.pt"], "train"),
+        (["dexport", "onnx", "x.pt"], "onnx"), (["dbench", "train", "digits-unet"], "bench"),
+    ):  # fmt: skip
+        line = f"error: this command needs torch: pip install 'dexport[{extra}]'\n"
+        assert ((done := run(*words)).returncode, done.stderr) == (1, line)
 
 
 @pytest.mark.slow

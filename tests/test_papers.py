@@ -16,6 +16,7 @@ from papers import Array, Network, dit, repa_sde, sit_sde
 from torch import nn
 
 from dexport import writer
+from dexport.fixtures import full_proof
 from drun import cli
 from drun.bundle import reading as bundles
 from drun.console import silent
@@ -48,7 +49,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         state |= {"projectors.0.0.weight": torch.zeros(2048, 384), "projectors.0.0.bias": torch.zeros(2048)}
     path = folder / FILES[process]
     torch.save(state, path)
-    writer.write_bundle(published.load(path), path, "onnx", folder / "bundle", (1, 8), 3, silent)
+    writer.write_bundle(published.load(path), path, "onnx", folder / "bundle", (1, 8), full_proof(3), silent)
     return process, folder / "bundle"
 
 

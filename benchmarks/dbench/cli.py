@@ -119,4 +119,4 @@ def report(
 
 
 def main() -> None:
-    run_app(app)
+    run_app(app, extra="bench")

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from drun.console import run_app
+from drun.errors import ConfigError
+
+
+class Targets(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer's. Raises ConfigError, with the command to type, if the first word is no command."""
+        word, *others = args
+        if word in self.commands or word.startswith("-"):
+            return super().resolve_command(ctx, args)
+        targets = [name for name, command in self.commands.items() if takes_checkpoint(command)]
+        is_checkpoint = Path(word).exists() or Path(word).suffix
+        command = shlex.join(["dexport", targets[0], *(args if is_checkpoint else others or ["CHECKPOINT"])])
+        got = "no target" if is_checkpoint else f"unknown target '{word}'"
+        raise ConfigError(f"{got}: type {command} (targets: {', '.join(targets)})")
+
+
+def takes_checkpoint(command: Any) -> bool:
+    """Whether a command exports."""
+    return any(parameter.name == "checkpoint" for parameter in command.params)
+
 
 app = typer.Typer(
+    cls=Targets,
     help="Turn checkpoints into verified bundles. Add --debug to any command for a traceback.",
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -19,16 +42,20 @@ app = typer.Typer(
 
 @app.command()
 def onnx(
-    checkpoint: Annotated[Path, typer.Argument(help="A .pt or .safetensors checkpoint.")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Bundle (default: bundles/<file stem>/).")] = None,
+    checkpoint: Annotated[
+        list[Path],
+        typer.Argument(metavar="CHECKPOINT", help="A .pt or .safetensors file, or a run's folder: the newest in it."),
+    ],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Bundle (default: bundles/<stem>[-online]/).")] = None,
     batch: Annotated[str, typer.Option(help="Images a call: 8 for a static graph, 1..64 for a dynamic one.")] = "1..64",
     weights: Annotated[str, typer.Option(help="ema or online.")] = "ema",
     set_: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="What the checkpoint does not say; repeatable.")
     ] = [],
     trajectory_steps: Annotated[
-        int, typer.Option(min=1, help="Steps of the same-noise trajectory in the proof, by the bundle's own sampler.")
-    ] = 25,
+        int | None,
+        typer.Option(min=1, help="Steps of the bundle's own sampler in the proof (default: 25; by --quick none)."),
+    ] = None,
     vae: Annotated[
         str,
         typer.Option(
@@ -36,17 +63,19 @@ def onnx(
             help="Decoder of a latent model; auto: of the VAE that the checkpoint names, if it is here or published.",
         ),
     ] = "auto",
+    quick: Annotated[bool, typer.Option("--quick", help="Prove less: single images at the states of 2 steps.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle of something else.")] = False,
 ) -> None:
     """Export the denoiser to ONNX, prove that it computes what eager PyTorch computes, and write a bundle."""
     from dexport import commands
 
-    commands.export("onnx", checkpoint, out, batch, weights, set_, trajectory_steps, vae, force)
+    chosen = commands.only(checkpoint, "onnx")
+    commands.export("onnx", chosen, out, batch, weights, set_, trajectory_steps, vae, force, quick)
 
 
 @app.command()
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle folder (default: the newest under bundles/).")] = None,
     backend: Annotated[list[str], typer.Option(help="Backend to verify; repeatable (default: all that can run).")] = [],
 ) -> None:
     """Run the golden file on every backend; exit code 3 if one fails parity."""
@@ -56,4 +85,4 @@ def verify(
 
 
 def main() -> None:
-    run_app(app)
+    run_app(app, extra="onnx")

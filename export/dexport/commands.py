@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from dexport.fixtures import QUICK_PROOF, Proof, full_proof
 from dexport.latents import find_decoder
 from dexport.writer import write_bundle
 from drun import backends
-from drun.bundle import reading as bundles
 from drun.bundle.average import of_initial_weights
 from drun.bundle.manifest import MAX_BATCH
-from drun.commands import check, parity_table, parse_assignments
+from drun.commands.check import check, parity_table
+from drun.commands.options import open_bundle, parse_assignments
 from drun.console import progress, say, warn
+from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import BackendUnavailable, ConfigError, memory_for
 from dtrain import published
+from dtrain.checkpoints import ours
+from dtrain.published import suggest
 
 
 def export(
@@ -24,9 +31,10 @@ def export(
     batch: str,
     weights: str,
     settings: list[str],
-    trajectory_steps: int,
+    trajectory_steps: int | None,
     vae: str,
     force: bool = False,
+    quick: bool = False,
 ) -> None:
     sizes = parse_batch(batch)
     denoiser = published.load(checkpoint, weights, parse_assignments(settings))
@@ -34,17 +42,41 @@ def export(
         say(reason)
     if note := of_initial_weights(denoiser.initial_share, denoiser.step):
         warn(f"the average in '{checkpoint}' {note}")
-    process, folder = denoiser.process, out or Path("bundles", checkpoint.stem)
-    if isinstance(process, DiscreteProcess) and trajectory_steps > process.num_timesteps:
-        raise ConfigError(f"--trajectory-steps got {trajectory_steps}, the model has {process.num_timesteps}")
+    folder = out or suggest.bundle_of(checkpoint, weights)
+    proof = _proof(denoiser.process, trajectory_steps, quick)
     decoder = find_decoder(denoiser, vae)
     with progress() as report, memory_for("exporting", "close other programs, or export on a larger machine"):
-        written = write_bundle(denoiser, checkpoint, target, folder, sizes, trajectory_steps, report, decoder, force)
+        written = write_bundle(denoiser, checkpoint, target, folder, sizes, proof, report, decoder, force)
     say(parity_table(written.results))
     if written.replaced:
         say(f"replaced {written.replaced}")
-    guidance = " --cfg 1.5" if denoiser.classes and denoiser.classes.null_label is not None else ""
-    say(f"{folder}\nsample from it: drun --backend ort --steps 250{guidance} --bundle {folder}")
+    if quick:
+        say(f"a quick proof, of {len(written.results)} checks: export again without --quick before you rely on it")
+    say(f"{folder}\nsample from it: {suggest.sample_command(denoiser, folder)}")
+
+
+def only(checkpoints: Sequence[Path], target: str) -> Path:
+    """The checkpoint that was named; the newest of a folder, which is said.
+
+    Raises:
+        ConfigError: several were named. CheckpointError: a folder without checkpoints, or with those of several runs.
+    """
+    named = checkpoints[-1]
+    if len(checkpoints) > 1:
+        command = shlex.join(["dexport", target, str(named)])
+        raise ConfigError(f"got {len(checkpoints)} checkpoints, expected one, such as the last: {command}")
+    if (found := ours.located(named)) != named:
+        say(f"'{found}' is the newest checkpoint in '{named}'")
+    return found
+
+
+def _proof(process: Process, trajectory_steps: int | None, quick: bool) -> Proof:
+    proof = QUICK_PROOF if quick else full_proof()
+    if trajectory_steps is not None:
+        proof = replace(proof, num_steps=trajectory_steps)
+    if isinstance(process, DiscreteProcess) and proof.num_steps > process.num_timesteps:
+        raise ConfigError(f"--trajectory-steps got {proof.num_steps}, the model has {process.num_timesteps}")
+    return proof
 
 
 def parse_batch(text: str) -> tuple[int, int]:
@@ -63,13 +95,14 @@ def parse_batch(text: str) -> tuple[int, int]:
     return sizes
 
 
-def verify(path: Path, chosen: list[str]) -> None:
-    held = {artifact.format for artifact in bundles.read(path).manifest.artifacts}
+def verify(path: Path | None, chosen: list[str]) -> None:
+    bundle = open_bundle(path)
+    held = {artifact.format for artifact in bundle.manifest.artifacts}
     able = [name for name in backends.names() if held & set(backends.load(name).formats)]
     for name in chosen or able:
         if not chosen and not backends.load(name).probe().available:
             say(f"{name}: skipped, {backends.load(name).probe().detail}")
             continue
-        check(path, name, None, 0)
+        check(bundle.path, name, None, 0)
     if not chosen and not any(backends.load(name).probe().available for name in able):
-        raise BackendUnavailable(f"no backend here can open '{path}': see 'drun backends'")
+        raise BackendUnavailable(f"no backend here can open '{bundle.path}': see 'drun backends'")

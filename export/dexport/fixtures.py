@@ -28,10 +28,8 @@ from drun.run.sampling import Settings
 from dtrain.published import Denoiser
 
 SEED = 20
-#: The batch sizes of the single calls, within every artifact's reach by padding and cutting.
-BATCHES = (1, 3)
-#: Single calls are taken from the states of this many steps, so that they are the inputs of real sampling.
-NUM_STATES = 5
+#: Samples of the short trajectory, within every artifact's reach by padding and cutting.
+SHORT_BATCH = 3
 #: Guidance weight of the long trajectory.
 CFG = 1.5
 #: A single call close to the data: time index, and depth in the noise of a flow.
@@ -40,6 +38,25 @@ NEAR_DATA_INDEX, NEAR_DATA_DEPTH = 1.0, 0.02
 SMALL_SIDE = 128
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How much a golden file holds. Single calls start from states of the short trajectory: inputs of real sampling."""
+
+    num_states: int           # steps of the short trajectory
+    batches: tuple[int, ...]  # batch sizes of the single calls, at most SHORT_BATCH
+    num_steps: int            # of the trajectory with the bundle's own sampler; 0: there is none
+    is_quick: bool
+
+
+#: A tenth of the work or less: guidance and the bundle's own sampler are left to the tests of `drun`.
+QUICK_PROOF = Proof(2, (1,), 0, is_quick=True)
+
+
+def full_proof(num_steps: int = 25) -> Proof:
+    """What every bundle should hold, with `num_steps` of its own sampler."""
+    return Proof(5, (1, SHORT_BATCH), num_steps, is_quick=False)
 
 
 @dataclass(frozen=True)
@@ -73,19 +90,16 @@ class Eager:
 
 
 def write_golden(
-    path: Path, denoiser: Denoiser, num_steps: int, report: Report, decoder: ImageDecoder | None = None
+    path: Path, denoiser: Denoiser, proof: Proof, report: Report, decoder: ImageDecoder | None = None
 ) -> None:
     """Write inputs and eager outputs: single calls, same-noise trajectories and, of a latent model, decoded images.
 
-    Args:
-        num_steps: of the trajectory with the bundle's own sampler; guided, where the network can be.
-
     Raises:
-        ConfigError: the sampler cannot make `num_steps` steps of the process.
+        ConfigError: the sampler cannot make `proof.num_steps` steps of the process.
     """
-    runs = trajectories(denoiser, num_steps)
+    runs = trajectories(denoiser, proof)
     moments = call_moments(denoiser.process, runs[0].table)
-    num_calls = sum(len(run.table.rows) for run in runs) + len(moments) * len(BATCHES)
+    num_calls = sum(len(run.table.rows) for run in runs) + len(moments) * len(proof.batches)
     eager = Eager(denoiser.network, num_calls, report)
     states: list[Array] = []
 
@@ -93,15 +107,15 @@ def write_golden(
         states.append(x.numpy().copy())
         return eager(x, t, y)
 
-    finals = [_run(remembered, denoiser, runs[0]), _run(eager, denoiser, runs[1])]
+    finals = [_run(remembered, denoiser, runs[0]), *(_run(eager, denoiser, run) for run in runs[1:])]
     arrays = {f"trajectory{i}.out": final for i, final in enumerate(finals)}
-    for i, call in enumerate(single_calls(states, moments, denoiser.classes)):
+    for i, call in enumerate(single_calls(states, moments, denoiser.classes, proof.batches)):
         out = eager(torch.from_numpy(call["x"]), float(call["t"]), _tensor(call.get("y"))).numpy()
         arrays |= {f"call{i}.{key}": value for key, value in (call | {"out": out}).items()}
     if decoder is not None:
         arrays |= _decoded(decoder, finals[0])
     spec = {
-        "calls": [t for _, t in moments for _ in BATCHES],
+        "calls": [t for _, t in moments for _ in proof.batches],
         "trajectories": [{"settings": asdict(run.settings), "indices": list(run.indices)} for run in runs],
         "decoded": len(arrays.get("decoder.z", ())),
     }
@@ -109,15 +123,18 @@ def write_golden(
         np.savez(file, spec=np.array(json.dumps(spec)), allow_pickle=False, **arrays)
 
 
-def trajectories(denoiser: Denoiser, num_steps: int) -> tuple[Trajectory, Trajectory]:
-    """A short one of a batch, and one of the bundle's own sampler, which proves guidance, too."""
+def trajectories(denoiser: Denoiser, proof: Proof) -> list[Trajectory]:
+    """A short one of a batch, and one of the bundle's own sampler; guided, where the network can be."""
     classes, sampler = denoiser.classes, denoiser.sampler
     # Not from T - 1 on: there a cosine schedule's x0 is a difference of numbers 10^4 times larger.
     grid = "auto" if isinstance(denoiser.process, FlowProcess) else "leading"
-    short = Settings("ddim", {"grid": grid, "clip_x0": denoiser.latent is None}, NUM_STATES, SEED)
-    cfg = CFG if classes is not None and classes.null_label is not None else 1.0
-    long = Settings(sampler.name, sampler.options, num_steps, SEED, cfg=cfg)
-    return _trajectory(denoiser, short, range(max(BATCHES))), _trajectory(denoiser, long, range(1))
+    short = Settings("ddim", {"grid": grid, "clip_x0": denoiser.latent is None}, proof.num_states, SEED)
+    runs = [_trajectory(denoiser, short, range(SHORT_BATCH))]
+    if proof.num_steps:
+        cfg = CFG if classes is not None and classes.null_label is not None else 1.0
+        long = Settings(sampler.name, sampler.options, proof.num_steps, SEED, cfg=cfg)
+        runs.append(_trajectory(denoiser, long, range(1)))
+    return runs
 
 
 def _trajectory(denoiser: Denoiser, settings: Settings, indices: range) -> Trajectory:
@@ -153,11 +170,11 @@ def call_moments(process: Process, table: StepTable) -> list[tuple[int, float]]:
 
 
 def single_calls(
-    states: list[Array], moments: list[tuple[int, float]], classes: Classes | None
+    states: list[Array], moments: list[tuple[int, float]], classes: Classes | None, batches: tuple[int, ...]
 ) -> Iterator[dict[str, Array]]:
     """Inputs of the network: x (N, C, H, W) float32, t () float32 and, where there are classes, y (N,) int64."""
     for turn, (row, t) in enumerate(moments):
-        for size in BATCHES:
+        for size in batches:
             inputs = {"x": states[row][:size], "t": np.array(t, np.float32)}
             yield inputs if classes is None else inputs | {"y": _labels(classes, size, turn)}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dexport import describe, targets
 from dexport.deploy import deployable, deployable_decoder
-from dexport.fixtures import write_golden
+from dexport.fixtures import Proof, write_golden
 from dexport.latents import ImageDecoder
 from dexport.targets import Part
 from drun import backends
@@ -44,7 +44,7 @@ def write_bundle(
     target: str,
     out: Path,
     batch: tuple[int, int],
-    trajectory_steps: int,
+    proof: Proof,
     report: Report,
     decoder: ImageDecoder | None = None,
     force: bool = False,
@@ -55,7 +55,7 @@ def write_bundle(
         checkpoint: the file that the denoiser was loaded from.
         target: a name of `dexport.targets`.
         batch: smallest and largest batch of the graph.
-        trajectory_steps: steps of the same-noise trajectory in the proof.
+        proof: what is computed by both and compared.
         decoder: of a latent model; without it only latents can be drawn.
         force: replace a bundle of something else.
 
@@ -67,7 +67,7 @@ def write_bundle(
         file=checkpoint.name, sha256=denoiser.sha256, weights=denoiser.weights, step=denoiser.step,
         settings=denoiser.settings, initial_share=denoiser.initial_share,
     )  # fmt: skip
-    replaced = check_replaceable(out, source, force)
+    replaced = check_replaceable(out, source, force, proof.is_quick)
     with atomic_folder(out) as folder:
         report("tracing the graph", 0, 1)
         network = deployable(denoiser.network)
@@ -77,27 +77,27 @@ def write_bundle(
         artifact = targets.load(target).export(part, folder)
         if decoder is not None:
             manifest = replace(manifest, decoder=_export_decoder(decoder, manifest, folder))
-        write_golden(folder / GOLDEN, denoiser, trajectory_steps, report, decoder)
+        write_golden(folder / GOLDEN, denoiser, proof, report, decoder)
         golden = FileEntry(GOLDEN, sha256(folder / GOLDEN))
         draft = Bundle(folder, replace(manifest, golden=golden, artifacts=(artifact,)))
         results = _prove(draft, artifact, report)
-        (folder / MANIFEST).write_text(_proven(draft.manifest, results).to_json(), encoding="utf-8")
+        (folder / MANIFEST).write_text(_proven(draft.manifest, results, proof.is_quick).to_json(), encoding="utf-8")
         bundles.read(folder)
     return Written(results, replaced)
 
 
-def check_replaceable(out: Path, source: Checkpoint, force: bool = False) -> str | None:
+def check_replaceable(out: Path, source: Checkpoint, force: bool = False, quick: bool = False) -> str | None:
     """What an export to `out` would replace, in words; None for nothing, or a bundle of the same source made anew.
 
     Raises:
         BundleError: `out` is something else, or holds files that no bundle lists; without `force`, a bundle of another
-        checkpoint, weights or settings.
+        checkpoint, weights or settings, or, for a quick export, of a full proof.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not _looks_like_a_bundle(out):
         raise BundleError(f"'{out}' exists and is not a bundle: choose another -o")
-    held = _held(out, source)
+    held = _held(out, source, quick)
     if held and not force:
         raise BundleError(f"'{out}' is {held}: add --force to replace it, or use another -o")
     return held
@@ -109,8 +109,8 @@ def _looks_like_a_bundle(out: Path) -> bool:
     return path.is_file() and all(key in path.read_bytes() for key in (b'"schema_version"', b'"golden"'))
 
 
-def _held(out: Path, source: Checkpoint) -> str | None:
-    """What another bundle is of; None if it is of the same source.
+def _held(out: Path, source: Checkpoint, quick: bool) -> str | None:
+    """What another bundle is of; None if it is of the same source, and proves no more.
 
     Raises:
         BundleError: there are files in it that would be lost.
@@ -123,7 +123,9 @@ def _held(out: Path, source: Checkpoint) -> str | None:
         raise BundleError(f"'{out}' holds '{unlisted[0]}', which is not of the bundle: move it away, or use another -o")
     held = bundle.manifest.model.checkpoint
     if all(held[key] == source[key] for key in IDENTITY):  # type: ignore[literal-required]
-        return None
+        proofs = [artifact.parity for artifact in bundle.manifest.artifacts if artifact.parity]
+        proves_more = quick and any(not proof.get("quick") for proof in proofs)
+        return "a bundle of the same weights with the full proof" if proves_more else None
     settings = "".join(f", {key}={value}" for key, value in held["settings"].items())
     return f"a bundle of {held['file']} ({held['sha256'][:12]}…), {held['weights']} weights{settings}"
 
@@ -156,13 +158,15 @@ def _backend_of(artifact: Artifact) -> str:
     return next(name for name in backends.names() if artifact.format in backends.load(name).formats)
 
 
-def _proven(manifest: Manifest, results: list[parity.Comparison]) -> Manifest:
+def _proven(manifest: Manifest, results: list[parity.Comparison], quick: bool) -> Manifest:
     """With each artifact's own results; the decoder's are the last."""
     if manifest.decoder is None:
-        return replace(manifest, artifacts=_with_parity(manifest.artifacts, results))
-    decoder = replace(manifest.decoder, artifacts=_with_parity(manifest.decoder.artifacts, results[-1:]))
-    return replace(manifest, artifacts=_with_parity(manifest.artifacts, results[:-1]), decoder=decoder)
+        return replace(manifest, artifacts=_with_parity(manifest.artifacts, results, quick))
+    decoder = replace(manifest.decoder, artifacts=_with_parity(manifest.decoder.artifacts, results[-1:], quick))
+    return replace(manifest, artifacts=_with_parity(manifest.artifacts, results[:-1], quick), decoder=decoder)
 
 
-def _with_parity(artifacts: tuple[Artifact, ...], results: list[parity.Comparison]) -> tuple[Artifact, ...]:
-    return tuple(replace(artifact, parity=parity.summary(results)) for artifact in artifacts)
+def _with_parity(
+    artifacts: tuple[Artifact, ...], results: list[parity.Comparison], quick: bool
+) -> tuple[Artifact, ...]:
+    return tuple(replace(artifact, parity=parity.summary(results, quick)) for artifact in artifacts)

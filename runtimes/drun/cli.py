@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from drun.console import run_app
+from drun.errors import ConfigError
+
+
+class Commands(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer's. Raises ConfigError, with the command to type, if the first word is a file or folder."""
+        if args[0] not in self.commands and Path(args[0]).exists():
+            raise ConfigError(f"'{args[0]}' is not a command: to sample from a bundle, type drun --bundle {args[0]}")
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
+    cls=Commands,
     help="Sample images from a bundle on any backend, without PyTorch. Add --debug to any command for a traceback.",
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -17,9 +29,11 @@ app = typer.Typer(
 
 BackendId = Annotated[str, typer.Option(help="Runtime to compute with: see 'drun backends'.")]
 Precision = Annotated[str | None, typer.Option(help="Artifact to use, such as fp32 (default: the bundle's first).")]
+Bundle = Annotated[Path | None, typer.Argument(help="Bundle folder (default: the newest under bundles/).")]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="Processor threads; 0: the runtime's choice.")]
 
 
+@app.command("sample")
 @app.callback(invoke_without_command=True)
 def sample(
     context: typer.Context,
@@ -46,11 +60,12 @@ def sample(
     threads: Threads = 0,
 ) -> None:
     """Sample images from a bundle. Finished images are kept: the same command goes on after an interruption."""
-    if context.invoked_subcommand:
+    if command := context.invoked_subcommand:
+        _refuse_lost_options(context, command)
         return
-    from drun import commands
+    from drun.commands import sample
 
-    commands.sample(
+    sample.sample(
         backend, bundle, steps=steps, sampler=sampler, options=set_, num_images=n, batch=batch, seed=seed,
         labels=labels, cfg=cfg, interval=interval, cfg_channels=cfg_channels, precision=precision,
         state_dtype=state_dtype, noise=noise, out=out, save_raw=save_raw, trajectory=trajectory,
@@ -58,49 +73,57 @@ def sample(
     )  # fmt: skip
 
 
+def _refuse_lost_options(context: typer.Context, command: str) -> None:
+    """Raises ConfigError if options stand before a command, where it does not see them."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(f"{parameter.opts[0]} stands before '{command}', expected behind it: drun {command} ...")
+
+
 @app.command()
 def check(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    bundle: Bundle = None,
     backend: BackendId = "ort",
     precision: Precision = None,
     threads: Threads = 0,
 ) -> None:
     """Recompute every sha256 and re-run the golden file; exit code 3 if a backend fails parity."""
-    from drun import commands
+    from drun.commands import check
 
-    commands.check(bundle, backend, precision, threads)
+    check.check(bundle, backend, precision, threads)
 
 
 @app.command()
-def info(bundle: Annotated[Path, typer.Argument(help="Bundle folder.")]) -> None:
+def info(bundle: Bundle = None) -> None:
     """Show what a bundle holds."""
-    from drun import commands
+    from drun.commands import info
 
-    commands.info(bundle)
+    info.info(bundle)
 
 
 @app.command()
 def backends() -> None:
     """List the backends, whether each can run here, and if not, why and how to install it."""
-    from drun import commands
+    from drun.commands import info
 
-    commands.backends()
+    info.backends()
 
 
 @app.command()
 def samplers() -> None:
     """List the samplers and their options with defaults."""
-    from drun import commands
+    from drun.commands import info
 
-    commands.samplers()
+    info.samplers()
 
 
 @app.command()
 def cache(clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False) -> None:
     """List what the cache keeps between runs, such as decoded training images."""
-    from drun import commands
+    from drun.commands import cache
 
-    commands.cache(clear)
+    cache.cache(clear)
 
 
 def main() -> None:

@@ -19,10 +19,13 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 
-def run_app(app: Callable[[], Any]) -> None:
+def run_app(app: Callable[[], Any], extra: str | None = None) -> None:
     """Run a typer app: user errors become one line on stderr and their exit code; `--debug` shows the traceback.
 
     SIGTERM ends it as Ctrl-C does, so that temporary files are removed.
+
+    Args:
+        extra: of this package that holds the libraries of the app's commands, such as train.
     """
     debug = "--debug" in sys.argv
     if debug:
@@ -40,20 +43,24 @@ def run_app(app: Callable[[], Any]) -> None:
     except (UserError, OSError, MemoryError, ImportError) as error:
         if debug:
             raise
-        _fail(_message(error), error.exit_code if isinstance(error, UserError) else 1)
+        _fail(_message(error, extra), error.exit_code if isinstance(error, UserError) else 1)
 
 
 def _terminate(number: int, frame: object) -> None:
     sys.exit(TERMINATED)
 
 
-def _message(error: Exception) -> str:
+def _message(error: Exception, extra: str | None) -> str:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in OS_ADVICE:
         name = f" at '{error.filename}'" if error.filename else ""
         return f"{error.strerror}{name}: {OS_ADVICE[error.errno]}"
     if isinstance(error, ImportError):
+        from drun.extras import install_line  # here: reading metadata would make every start slower
+
+        if line := install_line(error.name or "", extra):
+            return f"this command needs {str(error.name).partition('.')[0]}: {line}"
         return f"a library cannot be loaded ({error}): install it again, or give the command more memory"
     return str(error) or "out of memory: lower the batch size"
 

@@ -11,6 +11,7 @@ import pytest
 
 from dbench import cli
 from dexport import writer
+from dexport.fixtures import full_proof
 from drun import backends
 from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
@@ -46,7 +47,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = tmp_path_factory.mktemp("model")
     run, bundle, samples, animation = (folder / name for name in ("run", "tiny", "samples", "film.webp"))
     checkpoint = train(config.load("digits-unet", RECIPE), run, device.choose("cpu", "fp32", "off"), False, silent)
-    writer.write_bundle(published.load(checkpoint), checkpoint, "onnx", bundle, (1, 8), 3, silent)
+    writer.write_bundle(published.load(checkpoint), checkpoint, "onnx", bundle, (1, 8), full_proof(3), silent)
     backend = backends.open_backend("ort", bundles.read(bundle), None, {"threads": 1})
     settings = drun_sampling.Settings("ddpm", {"clip_x0": True}, num_steps=3)
     sampling = drun_sampling.open_sampling(bundles.read(bundle), backend, settings)

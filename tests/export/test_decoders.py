@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from dexport import commands, fixtures, writer
+from dexport.fixtures import full_proof
 from dexport.latents import ImageDecoder, find_decoder
 from dexport.lint import FORBIDDEN
 from dexport.targets import onnx as onnx_target
@@ -164,7 +165,7 @@ def test_of_large_images_the_golden_file_keeps_one(
     large = replace(sit, network=network, image_shape=(4, side, side))
     decoder = find_decoder(large, str(tiny_vae))
     assert decoder is not None
-    fixtures.write_golden(tmp_path / "golden.npz", large, 2, silent, decoder)
+    fixtures.write_golden(tmp_path / "golden.npz", large, full_proof(2), silent, decoder)
     with np.load(tmp_path / "golden.npz") as golden:
         assert golden["decoder.z"].shape == (num_images, 4, side, side)
         assert golden["decoder.image"].shape == (num_images, 3, 8 * side, 8 * side)
@@ -176,7 +177,7 @@ def test_of_large_images_the_golden_file_keeps_one(
 
 
 def test_latents_alone_can_be_drawn(sit: Denoiser, sit_checkpoint: Path, tmp_path: Path) -> None:
-    writer.write_bundle(sit, sit_checkpoint, "onnx", tmp_path / "b", (2, 2), 2, silent)
+    writer.write_bundle(sit, sit_checkpoint, "onnx", tmp_path / "b", (2, 2), full_proof(2), silent)
     done = drun("--bundle", "b", cwd=tmp_path)
     assert "only latents are written: export it again with dexport ... --vae" in done.stdout
     names = {path.name for path in (tmp_path / "out").iterdir()}

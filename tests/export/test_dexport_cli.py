@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from dexport import cli, targets
 from dexport.commands import parse_batch
 from drun.errors import ConfigError
 
@@ -16,8 +18,10 @@ def run(package: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess
 
 def test_bare_export_then_bare_run(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """`dexport onnx ckpt.pt`, then `drun --backend ort --steps N`, as written in the mission."""
-    done = run("dexport", "onnx", str(tiny_checkpoint), "--trajectory-steps", "2", cwd=tmp_path)
+    done = run("dexport", "onnx", str(tiny_checkpoint.parent), "--quick", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert f"'{tiny_checkpoint}' is the newest checkpoint in '{tiny_checkpoint.parent}'" in done.stdout
+    assert "a quick proof, of 5 checks: export again without --quick before you rely on it" in done.stdout
     assert f"--steps 250 --bundle bundles/{tiny_checkpoint.stem}" in done.stdout
     warning = f"warning: the average in '{tiny_checkpoint}' still holds 99 % of the initial weights at step 1"
     assert done.stderr.count(warning) == 1
@@ -26,7 +30,8 @@ def test_bare_export_then_bare_run(tiny_checkpoint: Path, tmp_path: Path) -> Non
     folder = tmp_path / "out" / tiny_checkpoint.stem / "ort-ddpm-3-seed0"
     names = {path.name for path in folder.iterdir()}
     assert names == {"000000.png", "000001.png", "grid.png", "run.json", "samples.npz"}
-    again = ["onnx", str(tiny_checkpoint), "--trajectory-steps", "2", "--weights", "online", "--batch", "2"]
+    out = ["-o", f"bundles/{tiny_checkpoint.stem}"]
+    again = ["onnx", str(tiny_checkpoint), "--trajectory-steps", "2", "--weights", "online", "--batch", "2", *out]
     refused = run("dexport", *again, cwd=tmp_path)
     assert (refused.returncode, "ema weights: add --force to replace it" in refused.stderr) == (1, True)
     done = run("dexport", *again, "--force", cwd=tmp_path)
@@ -37,9 +42,21 @@ def test_bare_export_then_bare_run(tiny_checkpoint: Path, tmp_path: Path) -> Non
     assert "parity with eager PyTorch holds on ONNX Runtime on CPU" in done.stdout
 
 
+def test_the_targets_are_those_of_the_registry() -> None:
+    commands = get_command(cli.app).commands  # type: ignore[attr-defined]
+    assert [name for name, command in commands.items() if cli.takes_checkpoint(command)] == targets.names()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["CKPT"], "no target: type dexport onnx CKPT (targets: onnx)"),
+        (["x.pt", "--quick"], "no target: type dexport onnx x.pt --quick (targets: onnx)"),
+        (["tensorrt", "CKPT"], "unknown target 'tensorrt': type dexport onnx CKPT (targets: onnx)"),
+        (["onx", "CKPT", "-o", "b"], "unknown target 'onx': type dexport onnx CKPT -o b (targets: onnx)"),
+        (["coreml"], "unknown target 'coreml': type dexport onnx CHECKPOINT (targets: onnx)"),
+        (["onnx", "a-0000001.pt", "CKPT"], "got 2 checkpoints, expected one, such as the last: dexport onnx CKPT"),
+        (["onnx", "."], "'.' is a folder without checkpoints, expected one that 'dtrain run' wrote"),
         (["onnx", "none.pt"], "no such checkpoint: 'none.pt'"),
         (["onnx", "CKPT", "--batch", "many"], "--batch got 'many'"),
         (["onnx", "CKPT", "--weights", "best"], "--weights got 'best'"),
@@ -58,7 +75,7 @@ def test_bad_input_is_one_sentence_and_exit_code_1(
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 1
     assert len(errors) == 1
-    assert message in errors[0]
+    assert message.replace("CKPT", str(tiny_checkpoint)) in errors[0]
     assert "Traceback" not in done.stderr
     assert os.listdir(tmp_path) == ["file"]
 

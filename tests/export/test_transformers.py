@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dexport import deploy, fixtures, writer
+from dexport.fixtures import full_proof
 from drun import backends
 from drun.bundle import reading as bundles
 from drun.bundle.manifest import Classes, Sampler
@@ -32,7 +33,7 @@ FLOW = Sampler("euler_maruyama", {"form": "repa"})
 
 
 def write(denoiser: Denoiser, checkpoint: Path, out: Path, batch: tuple[int, int] = BATCH) -> Bundle:
-    writer.write_bundle(denoiser, checkpoint, "onnx", out, batch, 4, silent)
+    writer.write_bundle(denoiser, checkpoint, "onnx", out, batch, full_proof(4), silent)
     return bundles.read(out)
 
 
@@ -267,7 +268,7 @@ def test_an_unconditional_network_has_no_labels(build_small: Any, sit_checkpoint
 
 
 def golden_calls(denoiser: Denoiser, path: Path) -> dict[str, Any]:
-    fixtures.write_golden(path, denoiser, 2, silent)
+    fixtures.write_golden(path, denoiser, full_proof(2), silent)
     with np.load(path) as arrays:
         return {key: arrays[key] for key in arrays}
 
@@ -290,7 +291,8 @@ def test_times_keep_the_margin_of_a_process(build_small: Any, tmp_path: Path) ->
 def test_the_report_counts_every_call(sit: Denoiser, tmp_path: Path) -> None:
     reports: list[tuple[int, int]] = []
     heun = replace(sit, sampler=Sampler("heun"))
-    fixtures.write_golden(tmp_path / "golden.npz", heun, 3, lambda what, done, total: reports.append((done, total)))
+    path = tmp_path / "golden.npz"
+    fixtures.write_golden(path, heun, full_proof(3), lambda what, done, total: reports.append((done, total)))
     assert reports[-1][0] == reports[-1][1]
     assert [done for done, _ in reports] == list(range(1, len(reports) + 1))
     assert len(reports) == 5 + 2 * 3 + 2 * 6  # SiT's Heun corrects every step

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dexport import deploy, writer
+from dexport.fixtures import QUICK_PROOF, full_proof
 from dexport.lint import FORBIDDEN
 from dexport.targets import onnx as onnx_target
 from drun import backends
@@ -32,7 +33,7 @@ def write(
     checkpoint: Path, out: Path, batch: tuple[int, int] = (1, 8), weights: str = "ema", **settings: str
 ) -> Bundle:
     denoiser = published.load(checkpoint, weights, settings)
-    writer.write_bundle(denoiser, checkpoint, "onnx", out, batch, 3, silent)
+    writer.write_bundle(denoiser, checkpoint, "onnx", out, batch, full_proof(3), silent)
     return bundles.read(out)
 
 
@@ -183,11 +184,31 @@ def test_an_existing_bundle_is_replaced_only_by_its_own_kind(tiny_checkpoint: Pa
     assert writer.check_replaceable(out, source, force=True) is not None
 
 
+def test_a_quick_proof_gives_way_to_a_full_one_and_not_the_reverse(
+    bundle: Bundle, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    denoiser = published.load(tiny_checkpoint)
+    written = writer.write_bundle(denoiser, tiny_checkpoint, "onnx", tmp_path / "q", STATIC, QUICK_PROOF, silent)
+    assert [result.name for result in written.results] == [
+        "call, batch 1, t = 999", "call, batch 1, t = 500", "call, batch 1, t = 0", "call, batch 1, t = 1",
+        "2-step ddim trajectory, batch 3",
+    ]  # fmt: skip
+    quick, full = (read.manifest.artifacts[0].parity for read in (bundles.read(tmp_path / "q"), bundle))
+    assert (quick["quick"], quick["checks"], quick["passed"]) == (True, 5, True)
+    assert (full["quick"], full["checks"], full["passed"]) == (False, 16, True)
+    source = bundle.manifest.model.checkpoint
+    for is_quick in (False, True):
+        assert writer.check_replaceable(tmp_path / "q", source, quick=is_quick) is None
+    with pytest.raises(BundleError, match="a bundle of the same weights with the full proof: add --force"):
+        writer.check_replaceable(bundle.path, source, quick=True)
+    assert writer.check_replaceable(bundle.path, source, force=True, quick=True) is not None
+
+
 def test_a_folder_that_is_not_a_bundle_is_never_replaced(tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "photo.jpg").touch()
     (tmp_path / "holiday" / "manifest.json").write_text('{"name": "an application of the web"}')
-    denoiser = published.load(tiny_checkpoint)
+    denoiser, out = published.load(tiny_checkpoint), tmp_path / "holiday"
     with pytest.raises(BundleError, match="exists and is not a bundle"):
-        writer.write_bundle(denoiser, tiny_checkpoint, "onnx", tmp_path / "holiday", STATIC, 3, silent, force=True)
+        writer.write_bundle(denoiser, tiny_checkpoint, "onnx", out, STATIC, full_proof(3), silent, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday"]

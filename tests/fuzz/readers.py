@@ -22,10 +22,10 @@ from base import Bytes, Reader
 from data import Archive, Arrays, Index, Latents, Mnist, Pictures
 from mutate import change_value, damage, other_array
 
-from drun import commands
 from drun.backends import open_backend
 from drun.bundle import reading as bundles
 from drun.bundle.hashes import seal
+from drun.commands.info import info
 from drun.console import silent
 from drun.files import sha256
 from drun.foreign import read_npz
@@ -80,7 +80,7 @@ class Manifest(Bundle):
     def read(self, folder: Path) -> Any:
         bundle = bundles.read(folder / "b")
         with contextlib.redirect_stdout(io.StringIO()):
-            commands.info(folder / "b")
+            info(folder / "b")
         draw_images(bundle, folder / "out")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -70,6 +71,60 @@ def test_the_command_of_the_readme(make_bundle: MakeBundle, drun: Drun, tmp_path
     assert "16 images computed in" in lines[1]
     assert lines[2] == "out/digits/ort-ddim-5-seed0/grid.png, samples.npz"
     assert "Traceback" not in result.err
+
+
+def test_a_second_setting_has_a_folder_of_its_own(make_bundle: MakeBundle, drun: Drun, tmp_path: Path) -> None:
+    """And the same command finds its own again, with more images, too."""
+    make_bundle("digits", conditional=True)
+    np.savez(tmp_path / "noise.npz", x=PhiloxNoise(7, range(2), (3, 8, 8))())
+    changes = [
+        [], ["--cfg", 1.5], ["--cfg", 2.5], ["--labels", "1,2"], ["--set", "eta=0.5"], ["--set", "grid=trailing"],
+        ["--state-dtype", "float64"], ["--cfg", 1.5, "--interval", "0,50"], ["--uint8", "floor"],
+        ["--noise", "noise.npz"], ["--cfg-channels", 1], ["--seed", 1], ["--sampler", "ddpm"], ["--backend", "null"],
+    ]  # fmt: skip
+    for change in changes:
+        assert "2 images computed" in drun("--steps", 3, "-n", 2, *change).out
+    assert len(list((tmp_path / "out" / "digits").iterdir())) == len(changes)
+    assert "1 images computed" in drun("--steps", 3, "-n", 3, "--cfg", 1.5, "--batch", 2).out
+    assert "0 images computed" in drun("--steps", 3, "-n", 2, "--precision", "fp32", "--set", "eta=0").out
+
+
+def test_online_weights_are_named(make_bundle: MakeBundle, drun: Drun, tmp_path: Path) -> None:
+    path = make_bundle()
+    edit(path, lambda manifest: manifest["model"]["checkpoint"].update(weights="online"))
+    assert drun("--steps", 3, "-n", 1).code == 0
+    assert (tmp_path / "out" / "tiny" / "ort-ddim-3-seed0-weights=online" / "grid.png").is_file()
+
+
+def test_sample_is_the_bare_command(make_bundle: MakeBundle, drun: Drun) -> None:
+    make_bundle()
+    assert "2 images computed" in drun("sample", "--steps", 3, "-n", 2).out
+    assert "0 images computed" in drun("--steps", 3, "-n", 2).out
+    fails(drun("--steps", 3, "sample"), "--steps stands before 'sample', expected behind it: drun sample ...")
+    fails(drun("-n", 3, "info"), "-n stands before 'info', expected behind it: drun info ...")
+
+
+@pytest.mark.parametrize("command", ["check", "info"])
+def test_the_newest_bundle_is_meant(make_bundle: MakeBundle, drun: Drun, command: str) -> None:
+    fails(drun(command), "no bundle under 'bundles/': run 'dexport onnx CHECKPOINT', or name the folder of one")
+    os.utime(make_bundle("old") / "manifest.json", (1, 1))
+    make_bundle("new")
+    assert drun(command).out.startswith("new: ")
+
+
+def test_a_bundle_by_its_name(make_bundle: MakeBundle, drun: Drun) -> None:
+    make_bundle("fashion")
+    make_bundle("other")
+    for command in (["info"], ["check"], ["--steps", 3, "-n", 1, "--bundle"]):
+        assert drun(*command, "fashion").out.startswith("fashion")
+
+
+def test_a_checkpoint_in_place_of_a_bundle(drun: Drun, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "net-0000001.pt").touch()
+    for place in ("run", "run/net-0000001.pt"):
+        message = f"'{place}' is not a bundle: it has no manifest.json; make one with 'dexport onnx {place}'"
+        fails(drun("--bundle", place), message)
 
 
 def test_the_installed_command(make_bundle: MakeBundle, tmp_path: Path) -> None:
@@ -260,6 +315,15 @@ def test_info_of_an_artifact_that_was_never_compared(make_bundle: MakeBundle, dr
     assert drun("info", path).out.splitlines()[-1].endswith("parity at export: not measured")
 
 
+def test_a_quick_proof_is_called_quick(make_bundle: MakeBundle, drun: Drun) -> None:
+    path = make_bundle()
+    assert "quick" not in drun("info", path).out + drun("check", path).out
+    edit(path, lambda manifest: manifest["artifacts"][0]["parity"].update(quick=True))
+    assert drun("info", path).out.splitlines()[-1].endswith("1.0e-07 (call, batch 1, t = 0), quick: 4 checks only")
+    last = "these are the few checks of dexport --quick: export again without it for the full proof"
+    assert drun("check", path).out.splitlines()[-1] == last
+
+
 def test_backends(drun: Drun) -> None:
     result = drun("backends")
     assert result.code == 0
@@ -300,8 +364,8 @@ def test_every_option_is_explained_with_its_unit() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", 0], "cannot sample in 0 steps: this model has 100, choose 1 to that"),
-        (["--steps", 101], "cannot sample in 101 steps: this model has 100, choose 1 to that"),
+        (["--steps", 0], "cannot sample in 0 steps: this model has 100 timesteps, choose 1 to 100"),
+        (["--steps", 101], "cannot sample in 101 steps: this model has 100 timesteps, choose 1 to 100"),
         (["--sampler", "plms"], f"unknown sampler 'plms': choose one of {', '.join(samplers.names())}"),
         (["--set", "eta"], "--set got 'eta', expected option=value"),
         (["--set", "eta=a"], "option eta got 'a', expected a finite number"),
@@ -335,6 +399,29 @@ def test_wrong_backend(make_bundle: MakeBundle, drun: Drun) -> None:
     refused(drun("--backend", "tpu"), "unknown backend 'tpu': choose one of", "null", "ort")
 
 
+@pytest.mark.parametrize(
+    ("word", "extra"),
+    [("cuda", "ort-gpu"), ("GPU", "ort-gpu"), ("tensorrt", "ort-gpu"), ("cpu", "ort"), ("onnx", "ort")],
+)
+def test_a_backend_by_another_name(drun: Drun, word: str, extra: str) -> None:
+    """Before a bundle is looked for."""
+    message = f"unknown backend '{word}': use --backend ort, which is ONNX Runtime; install it with: pip install"
+    fails(drun("--backend", word), f"{message} 'dexport[{extra}]'")
+
+
+def test_a_bundle_as_a_command(make_bundle: MakeBundle, drun: Drun) -> None:
+    make_bundle()
+    message = "'bundles/tiny' is not a command: to sample from a bundle, type drun --bundle bundles/tiny"
+    fails(drun("bundles/tiny", "--steps", 3), message)
+
+
+@pytest.mark.parametrize("command", [["check"], ["info"], ["--bundle"]])
+@pytest.mark.parametrize("file", ["manifest.json", "denoiser.fp32.onnx"])
+def test_a_file_of_a_bundle(make_bundle: MakeBundle, drun: Drun, command: list[str], file: str) -> None:
+    path = make_bundle()
+    fails(drun(*command, path / file), f"'{path / file}' is a file of a bundle, expected its folder: '{path}'")
+
+
 def test_wrong_precision(make_bundle: MakeBundle, drun: Drun) -> None:
     make_bundle("x")
     result = drun("--precision", "int4")
@@ -343,7 +430,7 @@ def test_wrong_precision(make_bundle: MakeBundle, drun: Drun) -> None:
 
 
 def test_no_bundle(drun: Drun) -> None:
-    fails(drun(), "no bundle under 'bundles/': run 'dexport onnx CHECKPOINT', or name one by --bundle")
+    fails(drun(), "no bundle under 'bundles/': run 'dexport onnx CHECKPOINT', or name the folder of one")
 
 
 def test_labels_of_another_model(make_bundle: MakeBundle, drun: Drun) -> None:
@@ -435,7 +522,7 @@ def test_nothing_to_check(make_bundle: MakeBundle, drun: Drun) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--steps", "many"], ["-n", "0"], ["--batch", "0"], ["--seed", "-1"], ["--nonsense"], ["paint"], ["check"]],
+    [["--steps", "many"], ["-n", "0"], ["--batch", "0"], ["--seed", "-1"], ["--none"], ["paint"], ["info", "a", "b"]],
 )
 def test_usage_errors(drun: Drun, arguments: list[str]) -> None:
     result = drun(*arguments)
@@ -447,7 +534,7 @@ def test_usage_errors(drun: Drun, arguments: list[str]) -> None:
 def test_debug_shows_the_traceback(make_bundle: MakeBundle, python: Python) -> None:
     make_bundle()
     plain, debug = (python("-c", MAIN, "--steps", "0", *flags) for flags in ([], ["--debug"]))
-    message = "cannot sample in 0 steps: this model has 100, choose 1 to that"
+    message = "cannot sample in 0 steps: this model has 100 timesteps, choose 1 to 100"
     assert (plain.returncode, plain.stdout, plain.stderr) == (1, "", f"error: {message}\n")
     assert debug.returncode == 1
     assert debug.stderr.startswith("Traceback")
@@ -589,7 +676,7 @@ def test_a_dropped_in_file_is_found_by_name(
     options = ["--backend", "again", "--sampler", "jump", "--steps", "9", "--set", "strength=0.5", "-n", "2"]
     result = python("-c", MAIN, *options, path=extended)
     assert result.returncode == 0, result.stderr
-    folder = tmp_path / "out" / "tiny" / "again-jump-9-seed0"
+    folder = tmp_path / "out" / "tiny" / "again-jump-9-seed0-strength=0.5"
     assert record(folder)["settings"]["options"] == {"strength": 0.5, "clip_x0": True, "dynamic_threshold": 0.0}
     assert len(npz(folder / "samples.npz")["arr_0"]) == 2
 

@@ -102,4 +102,4 @@ def inspect(
 
 
 def main() -> None:
-    run_app(app)
+    run_app(app, extra="train")

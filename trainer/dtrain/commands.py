@@ -61,6 +61,8 @@ def run(
 
 
 def _train(recipe: Recipe, folder: Path, placement: Placement, resume: bool) -> None:
+    from dtrain.averages import initial_share
+    from dtrain.published import suggest
     from dtrain.train.loop import train
     from dtrain.train.stop import Stopped
 
@@ -74,7 +76,9 @@ def _train(recipe: Recipe, folder: Path, placement: Placement, resume: bool) -> 
     if recipe.objective["name"] == "classify":
         say(f"{last}\nalign to it: --set objective.teachers='[\"{folder}\"]'")
     else:
-        say(f"{last}\nexport it: dexport onnx {shlex.quote(str(last))}")
+        steps = recipe.train.steps
+        weights = suggest.weights_of(initial_share(recipe.ema, steps), steps)
+        say(f"{last}\nexport it: {suggest.export_command(last, weights=weights)}")
     say(f"watch it: tensorboard --logdir {shlex.quote(str(folder / 'tensorboard'))}")
 
 
@@ -124,7 +128,7 @@ def encode(images: Path, out: Path, vae: str, size: int, batch: int, device: str
 
 
 def inspect(checkpoint: Path, assignments: list[str]) -> None:
-    from drun.commands import parse_assignments
+    from drun.commands.options import parse_assignments
     from dtrain.published import inspection
 
     for line in inspection.lines(checkpoint, parse_assignments(assignments)):

@@ -39,6 +39,8 @@ class Backend(ABC):
     summary: ClassVar[str]
     #: artifact formats it opens; empty if it needs none
     formats: ClassVar[tuple[str, ...]]
+    #: other words that people say for it -> the extra of this package that brings what they mean
+    nicknames: ClassVar[Mapping[str, str]] = {}
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         backend = super().__new__(cls)
@@ -78,10 +80,20 @@ def load(name: str) -> type[Backend]:
     """The class of backend `name`.
 
     Raises:
-        ConfigError: unknown backend.
+        ConfigError: unknown backend; the message says which one is meant by a word such as cuda.
     """
-    if name not in names():
-        raise ConfigError(f"unknown backend '{name}': choose one of {', '.join(names())}")
+    if name in names():
+        return _runtime(name)
+    for meant in names():
+        if extra := _runtime(meant).nicknames.get(name.lower()):
+            raise ConfigError(
+                f"unknown backend '{name}': use --backend {meant}, which is {_runtime(meant).summary}; "
+                f"install it with: pip install 'dexport[{extra}]'"
+            )
+    raise ConfigError(f"unknown backend '{name}': choose one of {', '.join(names())}")
+
+
+def _runtime(name: str) -> type[Backend]:
     runtime: type[Backend] = import_module(f"{__name__}.{name}").Runtime
     return runtime
 

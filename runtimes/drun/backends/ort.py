@@ -26,10 +26,14 @@ CUDA_OPTIONS = {"use_tf32": "0"}
 M_MMAP_THRESHOLD = -3
 LARGE_BLOCK_BYTES = 1 << 20
 
+CPU_WORDS = ("onnxruntime", "onnx", "cpu", "torch", "pytorch", "openvino")
+GPU_WORDS = ("cuda", "gpu", "nvidia", "tensorrt", "trt", "onnxruntime-gpu", "ort-gpu")
+
 
 class Runtime(Backend):
     summary = "ONNX Runtime"
     formats = ("onnx",)
+    nicknames = dict.fromkeys(CPU_WORDS, "ort") | dict.fromkeys(GPU_WORDS, "ort-gpu")
 
     @staticmethod
     def probe() -> Probe:

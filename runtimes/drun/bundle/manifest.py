@@ -146,12 +146,16 @@ CEILINGS = {
 DECODER_CEILINGS = CEILINGS | {"fp32": Tolerance(5e-5, 5e-5)}
 
 
-class Parity(TypedDict):
-    """As measured at export."""
-
+class _Measured(TypedDict):
     checks: int
     passed: bool
     worst: dict[str, str | int | float | None]
+
+
+class Parity(_Measured, total=False):
+    """As measured at export."""
+
+    quick: bool                   # by `dexport --quick`: fewer calls and steps
 
 
 #: name -> (dtype, shape behind the batch)

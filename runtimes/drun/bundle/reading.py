@@ -16,6 +16,8 @@ from drun.errors import BundleError, door
 from drun.foreign import parse_json
 from drun.typed import typed
 
+#: What people name in place of a bundle.
+CHECKPOINTS = (".pt", ".safetensors")
 #: A manifest of 1,000 named classes has 40 KB.
 MAX_MANIFEST_BYTES = 1 << 26
 
@@ -103,8 +105,11 @@ def read(path: Path) -> Bundle:
         BundleError: not a bundle, damaged, of another schema version, or with a missing or wrong field.
     """
     file = path / MANIFEST
+    if (path.parent / MANIFEST).is_file() and path.is_file():
+        raise BundleError(f"'{path}' is a file of a bundle, expected its folder: '{path.parent}'")
     if not file.is_file():
-        raise BundleError(f"'{path}' is not a bundle: it has no {MANIFEST}; make one with 'dexport onnx CHECKPOINT'")
+        source = path if path.suffix in CHECKPOINTS or any(path.glob("*.pt")) else "CHECKPOINT"
+        raise BundleError(f"'{path}' is not a bundle: it has no {MANIFEST}; make one with 'dexport onnx {source}'")
     with door(f"'{file}' is not a manifest", BundleError, "export again"):
         if (size := file.stat().st_size) > MAX_MANIFEST_BYTES:
             raise ValueError(f"it has {size:,} bytes, expected at most {MAX_MANIFEST_BYTES:,}")
@@ -148,5 +153,5 @@ def newest(folder: Path) -> Path:
     """
     manifests = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda path: path.stat().st_mtime)
     if not manifests:
-        raise BundleError(f"no bundle under '{folder}/': run 'dexport onnx CHECKPOINT', or name one by --bundle")
+        raise BundleError(f"no bundle under '{folder}/': run 'dexport onnx CHECKPOINT', or name the folder of one")
     return manifests[-1].parent

@@ -61,7 +61,9 @@ def _flow_times(process: FlowProcess, num_steps: int, grid: str) -> list[float]:
 def _discrete_times(process: DiscreteProcess, num_steps: int, grid: str) -> list[float]:
     num_timesteps = process.num_timesteps
     if not 1 <= num_steps <= num_timesteps:
-        raise ConfigError(f"cannot sample in {num_steps} steps: this model has {num_timesteps}, choose 1 to that")
+        raise ConfigError(
+            f"cannot sample in {num_steps} steps: this model has {num_timesteps} timesteps, choose 1 to {num_timesteps}"
+        )
     if grid == "karras":
         return _karras(process, num_steps, float(process.ratio(0)))
     if grid in _GRIDS:
@@ -108,8 +110,8 @@ def _sections(num_timesteps: int, num_steps: int, grid: str) -> list[int]:
     bounds = [num_timesteps // len(counts) * i + min(i, num_timesteps % len(counts)) for i in range(len(counts) + 1)]
     indices = []
     for count, (start, stop) in zip(counts, pairwise(bounds), strict=True):
-        if not 1 <= count <= stop - start:
-            raise ConfigError(f"grid '{grid}' asks for {count} steps of a section of {stop - start}: choose 1 to that")
+        if not 1 <= count <= (size := stop - start):
+            raise ConfigError(f"grid '{grid}' asks for {count} steps of a section of {size}: choose 1 to {size}")
         indices += [start + index for index in respace(stop - start, count)]
     return indices
 

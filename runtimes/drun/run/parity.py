@@ -111,11 +111,16 @@ def worst(results: list[Comparison]) -> Comparison:
     return results[int(np.argmax(np.nan_to_num(excess, nan=math.inf)))]
 
 
-def summary(results: list[Comparison]) -> Parity:
-    """The worst of each kind, for the manifest and run records."""
+def summary(results: list[Comparison], quick: bool = False) -> Parity:
+    """The worst of each kind, for the manifest and run records.
+
+    Args:
+        quick: of a quick export, whose golden file holds less.
+    """
     # JSON knows no infinity, which is the PSNR of equal arrays.
     numbers = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in asdict(worst(results)).items()
     }
-    return Parity(checks=len(results), passed=all(result.passed for result in results), worst=numbers)
+    passed = all(result.passed for result in results)
+    return Parity(checks=len(results), passed=passed, worst=numbers, quick=quick)

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drun import commands
 from drun.bundle import manifest as manifests
 from drun.bundle import reading as bundles
 from drun.bundle.hashes import checked, seal
 from drun.bundle.manifest import FileEntry
 from drun.bundle.reading import Bundle
+from drun.commands.info import info
 from drun.errors import BundleError, UserError
 
 MakeBundle = Callable[..., Path]
@@ -378,7 +378,7 @@ def test_a_manifest_of_anything_is_read_or_refused(pristine_bundle: Path, data: 
     with suppress(BundleError):
         bundle = bundles.read(path)
         with suppress(UserError):
-            commands.info(path)
+            info(path)
         assert bundle.process
 
 

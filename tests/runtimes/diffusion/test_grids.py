@@ -143,15 +143,15 @@ def test_karras_in_one_step_starts_at_the_top() -> None:
 @pytest.mark.parametrize(
     ("num_steps", "grid", "message"),
     [
-        (0, "leading", "cannot sample in 0 steps: this model has 1000, choose 1 to that"),
+        (0, "leading", "cannot sample in 0 steps: this model has 1000 timesteps, choose 1 to 1000"),
         (-3, "karras", "cannot sample in -3 steps"),
         (1001, "trailing", "cannot sample in 1001 steps: this model has 1000"),
         (10, "zigzag", "unknown grid 'zigzag': choose one of leading, linspace, trailing, respaced, karras, ddimN"),
         (10, "9" * 5000, "unknown grid '9{40}': choose one of"),
         (10, "10,15,25", "grid '10,15,25' holds 50 steps, expected 10"),
         (10, "", "holds 0 steps, expected 10"),
-        (501, "501,0", "asks for 501 steps of a section of 500: choose 1 to that"),
-        (502, "1,501", "asks for 501 steps of a section of 500: choose 1 to that"),
+        (501, "501,0", "asks for 501 steps of a section of 500: choose 1 to 500"),
+        (502, "1,501", "asks for 501 steps of a section of 500: choose 1 to 500"),
         (10, "ddim20", "grid 'ddim20' does not fit 10 steps"),
     ],
 )

@@ -38,6 +38,29 @@ def test_only_the_newest_are_kept_and_no_partial_file_is_left(tiny_recipe: Recip
     assert checkpoint.newest(tmp_path, "digits") is None
 
 
+def test_a_folder_stands_for_its_newest_checkpoint(tmp_path: Path) -> None:
+    for name in ("fashion-0000100.pt", "fashion-0000020.pt", "fashion-best.pt", "fashion-0000900.pt.bak"):
+        (tmp_path / name).touch()
+    assert checkpoint.located(tmp_path) == tmp_path / "fashion-0000100.pt"
+    assert checkpoint.located(tmp_path / "fashion-0000020.pt") == tmp_path / "fashion-0000020.pt"
+    assert checkpoint.located(tmp_path / "none.pt") == tmp_path / "none.pt"
+    (tmp_path / "fashion-large-0000300.pt").touch()
+    with pytest.raises(CheckpointError, match=r"several recipes: name one, such as '.*fashion-large-0000300\.pt'"):
+        checkpoint.located(tmp_path)
+
+
+def test_a_folder_of_dit_or_sit_has_steps_only(tmp_path: Path) -> None:
+    for name in ("0050000.pt", "0400000.pt"):
+        (tmp_path / name).touch()
+    assert checkpoint.located(tmp_path) == tmp_path / "0400000.pt"
+
+
+def test_a_folder_without_checkpoints(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").touch()
+    with pytest.raises(CheckpointError, match="is a folder without checkpoints, expected one that 'dtrain run' wrote"):
+        checkpoint.located(tmp_path)
+
+
 def test_rotation_deletes_files_of_this_run_only(tiny_recipe: Recipe, tmp_path: Path) -> None:
     """Ordered by number, whatever its length, and never the one just written."""
     others = ["digits-unet-best.pt", "digits-unet-0000001.bak.pt", "digits-0000001.pt", "digits-unet-12.pt"]

@@ -148,6 +148,12 @@ def test_our_own_denoisers(tmp_path: Path) -> None:
     assert found["next"][1] == "drun --backend ort --steps 250 --bundle bundles/digits-sit-0001200"
 
 
+def test_a_folder_stands_for_its_newest_checkpoint(tmp_path: Path) -> None:
+    model = {"name": "SiT", "input_size": 16, "size": SIZE, "channels": 1, "num_classes": 10}
+    path = ours(tmp_path, "digits-sit", model)
+    assert lines(tmp_path) == lines(path)
+
+
 def test_our_own_teachers(tmp_path: Path) -> None:
     path = ours(tmp_path, "digits-teacher", VIT)
     count = sum(parameter.numel() for parameter in perturbed(VIT).parameters())

@@ -25,6 +25,8 @@ from dtrain.config import Recipe
 
 FORMAT = "dexport-checkpoint"
 VERSION = 2
+#: The names of our files, and of DiT's, SiT's and REPA's, which have no name but a step.
+NUMBERED = re.compile(r"(?P<name>.+-|)(?P<step>\d{7,})\.pt", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,23 @@ def newest(folder: Path, recipe_name: str) -> Path | None:
     """The checkpoint with the highest step, or None."""
     paths = all_of(folder, recipe_name)
     return paths[-1] if paths else None
+
+
+def located(path: Path) -> Path:
+    """A checkpoint as it was named: the file, or the one with the highest step in the folder of a training run.
+
+    Raises:
+        CheckpointError: a folder without checkpoints, or with those of several runs.
+    """
+    if not path.is_dir():
+        return path
+    matches = {file: match for file in path.glob("*.pt") if (match := NUMBERED.fullmatch(file.name))}
+    if not matches:
+        raise CheckpointError(f"'{path}' is a folder without checkpoints, expected one that 'dtrain run' wrote")
+    newest = max(matches, key=lambda file: int(matches[file]["step"]))
+    if len({match["name"] for match in matches.values()}) > 1:
+        raise CheckpointError(f"'{path}' holds checkpoints of several recipes: name one, such as '{newest}'")
+    return newest
 
 
 def save(checkpoint: Checkpoint, folder: Path, keep: int) -> Path:

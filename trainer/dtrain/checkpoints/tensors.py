@@ -40,6 +40,8 @@ def read_tensors(path: Path, allowed: tuple[type, ...] = ()) -> Any:
     Raises:
         CheckpointError: no such file, damaged, not a checkpoint, or a pickle that asks for a class.
     """
+    if path.suffix == ".safetensors":
+        import safetensors.torch  # noqa: F401, outside the door: where it is missing, nothing is wrong with the file
     with door(f"'{path}' is damaged or not a checkpoint", CheckpointError), existing(path).open("rb") as file:
         if path.suffix == ".safetensors":
             content = _read_safetensors(path)

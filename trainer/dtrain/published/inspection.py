@@ -17,24 +17,23 @@ from dtrain import published
 from dtrain.averages import initial_share
 from dtrain.checkpoints import layouts
 from dtrain.checkpoints import ours as checkpoint
-from dtrain.published import Denoiser
+from dtrain.published import Denoiser, suggest
 
 #: Width of the first column, characters.
 COLUMN = 12
-#: Network calls and guidance of the papers' best results, by whether the network is REPA's.
-NUM_STEPS = 250
-GUIDANCE = {True: "--cfg 1.8 --interval 0,0.7", False: "--cfg 1.5"}
 
 
 def lines(path: Path, settings: Mapping[str, str] | None = None) -> list[str]:
     """Text about a checkpoint, a line each.
 
     Args:
+        path: a file, or the folder of a training run, of which the newest checkpoint is taken.
         settings: as for `published.load`.
 
     Raises:
         CheckpointError, ConfigError: as `published.load`; classifiers of ours are described all the same.
     """
+    path = checkpoint.located(path)
     given, content = settings or {}, layouts.read(path)
     if checkpoint.is_ours(content):
         saved = checkpoint.parse(content, path)
@@ -46,7 +45,12 @@ def lines(path: Path, settings: Mapping[str, str] | None = None) -> list[str]:
         one = "one set, taken for " if unpacked.is_bare else ""
         layout, held = unpacked.layout, one + " and ".join(unpacked.states)
     denoiser = published.recognised(content, path, "ema", given)
-    return [*_of_denoiser(denoiser, path, layout, held), *_next_commands(denoiser, path, given)]
+    weights = suggest.weights_of(denoiser.initial_share, denoiser.step)
+    return [
+        *_of_denoiser(denoiser, path, layout, held),
+        _row("next", suggest.export_command(path, given, weights)),
+        _row("", suggest.sample_command(denoiser, suggest.bundle_of(path, weights))),
+    ]
 
 
 def paper_name(config: Mapping[str, Any], process: Process | None = None) -> str:
@@ -86,18 +90,6 @@ def _of_denoiser(denoiser: Denoiser, path: Path, layout: str, held: str) -> list
         _row("guidance", _guidance(denoiser)),
         _row("sampler", f"{denoiser.sampler.name} {_pairs(denoiser.sampler.options)}"),
         *(_row("" if i else "because", reason) for i, reason in enumerate(denoiser.reasons)),
-    ]
-
-
-def _next_commands(denoiser: Denoiser, path: Path, given: Mapping[str, str]) -> list[str]:
-    settings = "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in given.items())
-    is_repa = isinstance(denoiser.process, FlowProcess) and denoiser.process.noise_time == 1
-    guided = f" {GUIDANCE[is_repa]}" if denoiser.classes and denoiser.classes.null_label is not None else ""
-    bundle = shlex.quote(str(Path("bundles", path.stem)))
-    weights = " --weights online" if of_initial_weights(denoiser.initial_share, denoiser.step) else ""
-    return [
-        _row("next", f"dexport onnx {shlex.quote(str(path))}{settings}{weights}"),
-        _row("", f"drun --backend ort --steps {NUM_STEPS}{guided} --bundle {bundle}"),
     ]
 
 

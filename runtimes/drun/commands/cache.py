@@ -1,0 +1,23 @@
+"""`drun cache`: what was kept to be quick the next time."""
+
+from __future__ import annotations
+
+import time
+
+from drun import cache as caches
+from drun.console import say
+
+
+def cache(clear: bool) -> None:
+    if clear:
+        say(f"{caches.clear() / 1e6:,.1f} MB freed in {caches.root()}")
+        return
+    held = caches.entries()
+    for entry in held:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used_at))
+        say(f"{entry.num_bytes / 1e6:10,.1f} MB  used {used}  {entry.what}")
+    total = sum(entry.num_bytes for entry in held)
+    say(
+        f"{total / 1e6:10,.1f} MB in {caches.root()}; above {caches.MAX_BYTES / 1e6:,.0f} MB what was not used for "
+        f"longest is removed; {caches.VARIABLE} names another folder, --clear removes all"
+    )

@@ -1,0 +1,95 @@
+"""`drun info`, `drun backends` and `drun samplers`: what there is."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from drun import backends as registry
+from drun.bundle.average import of_initial_weights
+from drun.bundle.manifest import Artifact, Classes, Parity, TrainedOn
+from drun.bundle.reading import Bundle
+from drun.commands.options import open_bundle
+from drun.console import say
+from drun.diffusion import samplers as sampler_registry
+
+
+def info(path: Path | None) -> None:
+    bundle = open_bundle(path)
+    m = bundle.manifest
+    c, h, w = m.data.shape
+    say(f"{bundle.name}: {m.model.name}, {m.model.parameters:,} parameters, {m.model.checkpoint['weights']} weights")
+    say(f"states      {c} x {h} x {w} ({m.data.space}), pixels {m.data.range[0]:g} to {m.data.range[1]:g}")
+    if m.data.space == "latent":
+        say(f"decoder     {'x'.join(map(str, m.decoder.shape)) if m.decoder else 'none: only latents can be drawn'}")
+    say(f"process     {_pairs(m.process)}")
+    say(f"prediction  {m.prediction}{f' and variance ({m.variance})' if m.variance else ''}")
+    say(f"sampler     {m.sampler.name} {_pairs(m.sampler.options)}")
+    say(f"classes     {_classes(m.classes)}")
+    for line in _wrapped(m.classes.names if m.classes else ()):
+        say(f"            {line}")
+    say(f"trained on  {_trained_on(m.trained_on)}")
+    say(f"checkpoint  {m.model.checkpoint['file']}, step {m.model.checkpoint['step']}")
+    if note := of_initial_weights(m.model.checkpoint.get("initial_share"), m.model.checkpoint["step"]):
+        say(f"average     {note}")
+    say(f"made by     {m.created_by}")
+    for artifact in m.artifacts:
+        say(_artifact_line(bundle, artifact))
+
+
+def _classes(classes: Classes | None) -> str:
+    if classes is None:
+        return "none"
+    return f"{classes.count}, " + ("no guidance" if classes.null_label is None else f"null label {classes.null_label}")
+
+
+def _wrapped(names: Sequence[str]) -> list[str]:
+    """Number and name of each class, in lines."""
+    return textwrap.wrap(", ".join(f"{number} {name}" for number, name in enumerate(names)), 100)
+
+
+def _trained_on(images: TrainedOn | None) -> str:
+    if images is None:
+        return "unknown: the checkpoint does not say"
+    size, colour = f"{images.image_size}x{images.image_size}", "grey" if images.channels == 1 else "colour"
+    return f"{images.num_images:,} images of {images.source}, {size} {colour}, sha256 {images.fingerprint[:12]}…"
+
+
+def _artifact_line(bundle: Bundle, artifact: Artifact) -> str:
+    size_mb = sum(bundle.locate(entry).stat().st_size for entry in artifact.files) / 1e6
+    low, high = artifact.batch
+    batch = f"batch {low}" if low == high else f"batch {low} to {high}"
+    return (
+        f"{artifact.format:11} {artifact.precision}, {batch}, {_pairs(artifact.target)}, {size_mb:.1f} MB, "
+        f"parity at export: {_proof(artifact.parity)}"
+    )
+
+
+def _proof(parity: Parity | None) -> str:
+    worst = parity["worst"] if parity else {}
+    error = worst.get("relative_l2")
+    if parity is None or not isinstance(error, float):
+        return "not measured"
+    quick = f", quick: {parity['checks']} checks only" if parity.get("quick") else ""
+    return f"{error:.1e} ({worst.get('name')}){quick}"
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in values.items())
+
+
+def backends() -> None:
+    for name in registry.names():
+        runtime = registry.load(name)
+        probe = runtime.probe()
+        say(f"{name:8} {'ready' if probe.available else 'missing':8} {runtime.summary}: {probe.detail}")
+        if not probe.available:
+            say(f"{'':8} {'':8} {probe.install}")
+
+
+def samplers() -> None:
+    for name in sampler_registry.names():
+        say(f"{name:14} {sampler_registry.summary(name)}")
+        say(f"{'':14} {_pairs(sampler_registry.defaults(name))}")

@@ -1,0 +1,71 @@
+"""What was typed as the values that the library takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from drun.bundle import reading as bundles
+from drun.bundle.reading import Bundle
+from drun.diffusion import samplers
+from drun.errors import ConfigError
+
+#: Where `dexport` puts bundles.
+BUNDLES = Path("bundles")
+
+
+def open_bundle(path: Path | None) -> Bundle:
+    """The bundle at `path`, of that name under bundles/, or the newest there. Raises BundleError if there is none."""
+    if path is None:
+        return bundles.read(bundles.newest(BUNDLES))
+    return bundles.read(path if path.exists() or not (BUNDLES / path).is_dir() else BUNDLES / path)
+
+
+def resolve_sampler(bundle: Bundle, sampler: str | None, options: list[str]) -> tuple[str, dict[str, Any]]:
+    """The sampler's name and all its options: command line, then the bundle's, then the sampler's defaults."""
+    default = bundle.manifest.sampler
+    name = sampler or default.name
+    # Latents have no range to be clipped to.
+    usual: dict[str, Any] = {"clip_x0": False} if bundle.manifest.data.space == "latent" else {}
+    given = usual | (default.options if name == default.name else {})
+    return name, samplers.resolve(name, given | parse_assignments(options))
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, str]:
+    """`["eta=0.5"]` -> `{"eta": "0.5"}`. Raises ConfigError where the `=` is missing."""
+    parsed = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise ConfigError(f"--set got '{assignment}', expected option=value")
+        parsed[key.strip()] = value.strip()
+    return parsed
+
+
+def parse_interval(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise ConfigError(f"--interval got '{text}', expected two times such as 0,0.7") from None
+    return low, high
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    try:
+        index, count = map(int, text.split("/"))
+    except ValueError:
+        raise ConfigError(f"--shard got '{text}', expected I/K such as 0/4") from None
+    if not 0 <= index < count:
+        raise ConfigError(f"--shard got '{text}', expected I from 0 to K-1")
+    return index, count
+
+
+def parse_channels(text: str) -> int | None:
+    if text in ("", "all"):
+        return 0 if text else None
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", text):
+        raise ConfigError(f"--cfg-channels got '{text}', expected all or a number such as 3")
+    return int(text)

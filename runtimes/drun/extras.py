@@ -1,0 +1,40 @@
+"""Which extra of this package brings a library that is missing; its own metadata says so."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import PackageNotFoundError, requires
+from importlib.util import find_spec
+
+PACKAGE = "dexport"
+#: Libraries that are imported by another name than they are installed by.
+PROJECTS = {"sklearn": "scikit-learn"}
+#: `torch>=2.11; extra == 'train'`
+REQUIREMENT = re.compile(r"""([\w.-]+).*;\s*extra\s*==\s*['"]([\w-]+)['"]""")
+
+
+def install_line(module: str, usual: str | None = None) -> str | None:
+    """The command that installs a library; None if it is installed, or no extra brings it.
+
+    Args:
+        module: as in an import statement.
+        usual: the extra of the running command, preferred where it brings the library; otherwise the smallest does.
+    """
+    name = module.partition(".")[0]
+    extras = {extra: projects for extra, projects in _extras().items() if PROJECTS.get(name, name) in projects}
+    if not extras or find_spec(name) is not None:
+        return None
+    chosen = usual if usual in extras else min(extras, key=lambda extra: len(extras[extra]))
+    return f"pip install '{PACKAGE}[{chosen}]'"
+
+
+def _extras() -> dict[str, set[str]]:
+    """extra -> what it installs, those of the extras that it includes, too."""
+    extras: dict[str, set[str]] = {}
+    try:
+        requirements = requires(PACKAGE) or []
+    except PackageNotFoundError:  # sources that were not installed
+        return extras
+    for match in filter(None, map(REQUIREMENT.fullmatch, requirements)):
+        extras.setdefault(match[2], set()).add(match[1])
+    return extras
