@@ -554,7 +554,7 @@ def test_control_c(make_bundle: MakeBundle, tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     message = "error: interrupted: what was finished is kept, the same command goes on from there"
-    assert errors.splitlines() == ["sampling …", message]
+    assert errors.splitlines() == ["sampling steps …", message]
     assert {path.suffix for path in folder.iterdir()} == {".png", ".json"}
 
 
