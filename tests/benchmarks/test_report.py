@@ -251,9 +251,12 @@ def test_text_is_escaped() -> None:
 
 
 def test_a_phone_stacks_the_cells_of_a_row_behind_their_labels() -> None:
-    markup = page.table(("what", "value", "unit"), [("a", "1", ""), ("b", "\u2013", "ms")], "numbers")
-    assert '<td data-label="value">1</td><td data-label="unit" class="blank"></td>' in markup
-    assert '<td data-label="value" class="blank">\u2013</td><td data-label="unit">ms</td>' in markup
+    markup = page.table(("what", "value", "unit"), [("a", "1", ""), ("b", "–", "ms")], "numbers")
+    assert '<td data-label="value">1</td><td data-label="unit"></td>' in markup
+    assert '<td data-label="value">–</td><td data-label="unit">ms</td>' in markup
+    style = re.sub(r"\s+", " ", page.document("", ""))
+    assert "td::before { content: attr(data-label)" in style
+    assert "td:empty { display: none; }" in style
 
 
 PROBE = """

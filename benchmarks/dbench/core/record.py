@@ -135,9 +135,10 @@ def to_markdown(result: Result) -> str:
 
 
 def cells(row: Row, machine: Machine) -> list[str]:
-    """Name, value, p10, p90 and unit; a value that says little is marked."""
+    """Name, value, p10, p90 and unit, empty where there is none; a value that says little is marked."""
     mark = f" {MARK}" if doubt(row, machine) else ""
-    return [row.name, number(row.value) + mark, number(row.p10), number(row.p90), row.unit]
+    spread = ["" if end is None else number(end) for end in (row.p10, row.p90)]
+    return [row.name, number(row.value) + mark, *spread, row.unit]
 
 
 def doubt(row: Row, machine: Machine) -> str:

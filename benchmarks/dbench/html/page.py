@@ -99,9 +99,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> s
 
 
 def _cell(label: str, text: str) -> str:
-    """Small screens stack the cells of a row, each behind the label of its column, and leave the blank ones out."""
-    blank = ' class="blank"' if text in ("", record.UNKNOWN) else ""
-    return f'<td data-label="{escape(label)}"{blank}>{escape(text)}</td>'
+    """Small screens stack the cells of a row, each behind the label of its column, and leave the empty ones out."""
+    return f'<td data-label="{escape(label)}">{escape(text)}</td>'
 
 
 def results(result: Result, caption: str) -> str:
