@@ -150,7 +150,15 @@ def test_a_run_of_another_network_is_refused(model: Any, run: Path) -> None:
     recipe = json.loads((run / "recipe.json").read_text())
     recipe["model"]["dim"] = 16
     (run / "recipe.json").write_text(json.dumps(recipe))
-    with pytest.raises(DataError, match=r"run' does not belong to bundle 'tiny': its recipe has model.dim = 16, .* 8;"):
+    with pytest.raises(DataError, match=r"run' does not belong to bundle 'tiny': .* another model.dim, 16 instead of 8;"):
+        gather(Sources(model.bundle, run=run))
+
+
+def test_a_run_on_other_images_is_refused(model: Any, run: Path) -> None:
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["data"]["fingerprint"] = "of cats"
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    with pytest.raises(DataError, match=r"its recipe has another data.fingerprint, 'of cats' instead of '"):
         gather(Sources(model.bundle, run=run))
 
 

@@ -54,12 +54,14 @@ def _with_unit(row: Row) -> str:
 
 
 def _lead(material: Material) -> str:
-    model, (channels, height, width) = material.bundle.manifest.model, material.bundle.manifest.data.shape
-    size = f"{height}x{width}, {channels} {'channel' if channels == 1 else 'channels'}"
-    sentences = [f"A {model.name} of {model.parameters:,} parameters ({size})", _trained(material)]
+    model = material.bundle.manifest.model
     step = model.checkpoint["step"]
     taken = captions.weights(model.checkpoint["weights"]) + ("" if step is None else f" of step {step:,}")
-    sentences.append(f"exported with its {taken}")
+    sentences = [
+        f"A {model.name} of {model.parameters:,} parameters",
+        _trained(material),
+        f"exported with its {taken}",
+    ]
     if material.drawn is not None:
         run, settings = material.drawn.run, material.drawn.run["settings"]
         how = f"in {settings['num_steps']} {settings['sampler']} steps on {settings['backend']}"
@@ -68,8 +70,14 @@ def _lead(material: Material) -> str:
 
 
 def _trained(material: Material) -> str:
-    if material.training is None:
+    """On which images and for how long, as far as bundle and run say it."""
+    run, seen = material.training, material.bundle.manifest.trained_on
+    if run is None and seen is None:
         return ""
-    recipe, steps = material.training.recipe, material.training.steps
-    source = Path(recipe["data"]["source"]).name
-    return f"trained on {source} for {steps[-1]:,} steps of {recipe['train']['batch_size']} images in PyTorch"
+    words = ["trained in PyTorch"]
+    if seen is not None:
+        side, colour = seen.image_size, "grey" if seen.channels == 1 else "colour"
+        words.append(f"on {Path(seen.source).name} ({seen.num_images:,} images, {side}x{side} {colour})")
+    if run is not None:
+        words.append(f"for {run.steps[-1]:,} steps of {run.recipe['train']['batch_size']} images")
+    return " ".join(words)

@@ -49,12 +49,13 @@ def samples(material: Material, drawn: Drawn) -> str:
     grid = page.image(present(drawn.folder / "grid.png"), f"Grid of {how}")
     figures = [page.figure(grid, f"Drawn: {how}.")]
     if material.training is not None and (real := _real(material.training, count)) is not None:
-        caption = f"Real: {len(real)} training images, chosen at random."
-        figures.append(page.figure(page.image(images.grid(real), f"Grid of {len(real)} real training images"), caption))
+        words = f"{len(real)} of the training images, chosen at random"
+        figures.append(page.figure(page.image(images.grid(real), f"Grid of {words}"), f"Real: {words}."))
     moving = []
     if material.animation is not None:
         film = page.image(material.animation, "Animation of samples forming from noise")
-        moving = [page.subheading("From noise to image"), page.figure(film, "The sampler's state, step by step.")]
+        caption = "The sampler's state of the first of these samples, step by step."
+        moving = [page.subheading("From noise to image"), page.figure(film, caption)]
     heading = "Samples beside real images" if len(figures) > 1 else "Samples"
     return page.section(heading, page.side_by_side(*figures), *moving)
 

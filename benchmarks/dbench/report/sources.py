@@ -13,6 +13,7 @@ from dbench import suites
 from dbench.core import record, subject
 from dbench.core.record import Result
 from drun.bundle import reading as bundles
+from drun.bundle.manifest import Manifest
 from drun.bundle.reading import Bundle
 from drun.console import warn
 from drun.errors import ConfigError, DataError, door
@@ -94,21 +95,31 @@ def read_training(folder: Path, bundle: Bundle) -> Training:
     """
     recipe = read_json(present(folder / "recipe.json"))
     steps, losses = read_losses(folder / "log.jsonl")
-    known = bundle.manifest.model
-    is_proven = _holds(folder, known.checkpoint["sha256"], known.checkpoint["file"])
+    checkpoint = bundle.manifest.model.checkpoint
+    is_proven = _holds(folder, checkpoint["sha256"], checkpoint["file"])
     if not is_proven:
-        network = known.config | {"name": known.name}
-        for key in network.keys() & recipe["model"].keys():
-            if network[key] != recipe["model"][key]:
-                raise DataError(
-                    f"'{folder}' does not belong to bundle '{bundle.name}': its recipe has model.{key} = "
-                    f"{recipe['model'][key]}, the bundle {network[key]}; give the run that the bundle is of, or none"
-                )
+        if differing := _difference(recipe, bundle.manifest):
+            raise DataError(
+                f"'{folder}' does not belong to bundle '{bundle.name}': its recipe has another {differing}; "
+                "give the run that the bundle is of, or none"
+            )
         warn(
-            f"'{folder}' no longer holds {known.checkpoint['file']}, which '{bundle.name}' was exported from: nothing "
-            "proves that they belong together, and the report says so"
+            f"'{folder}' no longer holds {checkpoint['file']}, which '{bundle.name}' was exported from: nothing proves "
+            "that they belong together, and the report says so"
         )
     return Training(folder, recipe, steps, losses, is_proven)
+
+
+def _difference(recipe: dict[str, Any], manifest: Manifest) -> str:
+    """The first setting that a recipe and a bundle both state, and differently."""
+    stated = {"model": manifest.model.config | {"name": manifest.model.name}}
+    if manifest.trained_on is not None:
+        stated["data"] = {key: getattr(manifest.trained_on, key) for key in ("image_size", "fingerprint")}
+    for section, values in stated.items():
+        for key in values.keys() & recipe[section].keys():
+            if (got := recipe[section][key]) != values[key]:
+                return f"{section}.{key}, {got!r:.40} instead of {values[key]!r:.40}"
+    return ""
 
 
 def _holds(folder: Path, digest: str, name: str) -> bool:
