@@ -22,7 +22,8 @@ SCHEMA_VERSION = 2
 UNKNOWN = "–"
 #: A spread, p10 to p90, wider than this share of its median leaves open what the median is.
 WIDE_SPREAD = 0.5
-#: Units of what other work on a machine disturbs, unlike sizes, counts and distances.
+#: Units of what other work on a machine disturbs, unlike sizes, counts and distances. A suite that times nothing states
+#: no threads, so that its machine was never shared.
 TIMED_UNITS = ("ms", "s", "1/s", "x", "%", "TFLOP/s")
 #: Stands behind every figure that `doubt` speaks against, and is explained where one stands.
 MARK = "†"

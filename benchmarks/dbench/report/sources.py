@@ -183,8 +183,16 @@ def read_results(paths: Sequence[Path], of: dict[str, str]) -> list[Result]:
     return [result for path in paths for result in (_of_folder if path.is_dir() else _of_file)(path, of)]
 
 
-def _of_file(path: Path, of: dict[str, str]) -> Iterator[Result]:
+def _read(path: Path) -> Result:
+    """Raises DataError if it is no result of a suite that is here: its name decides what is imported."""
     result = record.read(present(path))
+    if result.suite not in suites.names():
+        raise DataError(f"'{path}' is of suite {result.suite!r:.40}, expected one of {', '.join(suites.names())}")
+    return result
+
+
+def _of_file(path: Path, of: dict[str, str]) -> Iterator[Result]:
+    result = _read(path)
     if why := subject.mismatch(result.subject, of):
         raise DataError(f"'{path}' does not belong to this bundle: it is {why}; leave it out, or measure this one")
     yield result
@@ -198,7 +206,7 @@ def _of_folder(folder: Path, of: dict[str, str]) -> Iterator[Result]:
     left_out = []
     for path in paths:
         try:
-            result = record.read(path)
+            result = _read(path)
         except DataError as error:
             warn(f"left out of the report: {error}")
             continue
