@@ -148,7 +148,7 @@ def test_results_lie_in_results_unless_said_otherwise(model: Any, dbench: Callab
 
 def test_the_captions_say_how_the_samples_were_drawn(sources: Sources, tmp_path: Path) -> None:
     write_report(tmp_path / "page.html", sources, silent)
-    how = "Drawn: 6 samples, seed 0, 3 ddpm steps, no guidance, no classes, EMA weights, ort."
+    how = "Drawn: 6 samples, seed 0, 3 ddpm steps, no guidance, no classes, EMA weights of step 2"
     assert how in said_by(tmp_path / "page.html")
 
 

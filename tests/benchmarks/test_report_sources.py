@@ -145,11 +145,11 @@ def test_a_run_is_tied_by_its_checkpoint_whatever_that_is_called(model: Any, run
 def test_a_run_whose_checkpoint_is_gone_is_not_proven(
     model: Any, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (run / model.checkpoint.name).write_bytes(b"a later one")
+    (run / "digits-unet-0000004.pt").write_bytes(b"a later one")
     training = gather(Sources(model.bundle, run=run)).training
     assert training is not None
     assert not training.is_proven
-    assert f"no longer holds {model.checkpoint.name}" in capsys.readouterr().err
+    assert f"does not hold {model.checkpoint.name}" in capsys.readouterr().err
     assert sections.UNPROVEN in sections.training(training)
     assert sections.UNPROVEN not in sections.training(replace(training, is_proven=True))
 
@@ -159,6 +159,18 @@ def test_a_run_of_another_network_is_refused(model: Any, run: Path) -> None:
     recipe["model"]["dim"] = 16
     (run / "recipe.json").write_text(json.dumps(recipe))
     with pytest.raises(DataError, match=r"run' does not belong to bundle 'tiny': .* another model.dim, 16 "):
+        gather(Sources(model.bundle, run=run))
+
+
+def test_a_run_of_the_same_recipe_is_refused(model: Any, run: Path) -> None:
+    (run / model.checkpoint.name).write_bytes(b"of another seed")
+    with pytest.raises(DataError, match=rf"run' does not belong .*: its {model.checkpoint.name} has another sha256;"):
+        gather(Sources(model.bundle, run=run))
+
+
+def test_a_run_that_did_not_come_so_far_is_refused(model: Any, run: Path) -> None:
+    (run / "log.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
+    with pytest.raises(DataError, match=r"its log ends at step 1, the checkpoint is of step 2;"):
         gather(Sources(model.bundle, run=run))
 
 

@@ -5,27 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from drun.bundle.average import NOTICEABLE_SHARE, percent
+from drun.bundle.manifest import Checkpoint
+
 WEIGHTS = {"ema": "EMA weights", "online": "online weights"}
 #: More classes are counted instead of named.
 MOST_NAMED = 12
 
 
-def drawn(settings: Mapping[str, Any]) -> str:
-    """Seed, steps, sampler, guidance, classes and weights, of the settings in run.json."""
+def drawn(settings: Mapping[str, Any], checkpoint: Checkpoint) -> str:
+    """Seed, steps, sampler, guidance and classes, of the settings in run.json, and the weights of the bundle."""
     parts = [
         f"seed {settings['seed']}",
         f"{settings['num_steps']} {settings['sampler']} steps",
         _guidance(settings),
         _classes(settings),
-        weights(settings["weights"]),
+        weights(checkpoint),
         settings["backend"] + (f" in {settings['precision']}" if settings["precision"] else ""),
     ]
     return ", ".join(parts)
 
 
-def weights(kind: str) -> str:
-    """`ema` -> `EMA weights`."""
-    return WEIGHTS.get(kind, f"{kind} weights")
+def weights(checkpoint: Checkpoint) -> str:
+    """EMA or online, of which step, and how much of an average is still random."""
+    words = WEIGHTS.get(checkpoint["weights"], f"{checkpoint['weights']} weights")
+    if checkpoint["step"] is not None:
+        words += f" of step {checkpoint['step']:,}"
+    share = checkpoint.get("initial_share")
+    return words if share is None or share <= NOTICEABLE_SHARE else f"{words} ({percent(share)} initial weights)"
 
 
 def _guidance(settings: Mapping[str, Any]) -> str:

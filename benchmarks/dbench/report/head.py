@@ -55,12 +55,10 @@ def _with_unit(row: Row) -> str:
 
 def _lead(material: Material) -> str:
     model = material.bundle.manifest.model
-    step = model.checkpoint["step"]
-    taken = captions.weights(model.checkpoint["weights"]) + ("" if step is None else f" of step {step:,}")
     sentences = [
         f"A {model.name} of {model.parameters:,} parameters",
         _trained(material),
-        f"exported with its {taken}",
+        f"exported with its {captions.weights(model.checkpoint)}",
     ]
     if material.drawn is not None:
         run, settings = material.drawn.run, material.drawn.run["settings"]

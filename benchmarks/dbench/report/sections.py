@@ -14,6 +14,7 @@ from dbench.report import captions
 from dbench.report.head import Proofs
 from dbench.report.sources import Drawn, Material, Training, present
 from drun import backends
+from drun.bundle.average import of_initial_weights
 from drun.bundle.reading import Bundle
 from drun.console import Report, warn
 from drun.errors import UserError
@@ -23,7 +24,7 @@ from drun.run.images import UInt8
 
 SEED = 0
 UNPROVEN = (
-    "The run no longer holds the checkpoint that the bundle was exported from, so nothing proves that they belong "
+    "The run does not hold the checkpoint that the bundle was exported from, so nothing proves that they belong "
     "together."
 )
 
@@ -44,8 +45,9 @@ def training(run: Training) -> str:
 
 def samples(material: Material, drawn: Drawn) -> str:
     """The grid of samples, beside real images where the run says which and they are there."""
+    checkpoint = material.bundle.manifest.model.checkpoint
     count = min(int(drawn.run["num_images"]), GRID_IMAGES)
-    how = f"{count} samples, {captions.drawn(drawn.run['settings'])}"
+    how = f"{count} samples, {captions.drawn(drawn.run['settings'], checkpoint)}"
     grid = page.image(present(drawn.folder / "grid.png"), f"Grid of {how}")
     figures = [page.figure(grid, f"Drawn: {how}.")]
     if material.training is not None and (real := _real(material.training, count)) is not None:
@@ -57,7 +59,9 @@ def samples(material: Material, drawn: Drawn) -> str:
         caption = "The sampler's state of the first of these samples, step by step."
         moving = [page.subheading("From noise to image"), page.figure(film, caption)]
     heading = "Samples beside real images" if len(figures) > 1 else "Samples"
-    return page.section(heading, page.side_by_side(*figures), *moving)
+    note = of_initial_weights(checkpoint.get("initial_share"), checkpoint["step"])
+    doubt = [page.paragraph(f"The average of the weights {note}.")] if note else []
+    return page.section(heading, *doubt, page.side_by_side(*figures), *moving)
 
 
 def _real(run: Training, count: int) -> UInt8 | None:

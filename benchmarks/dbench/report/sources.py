@@ -98,27 +98,32 @@ def read_training(folder: Path, bundle: Bundle) -> Training:
     checkpoint = bundle.manifest.model.checkpoint
     is_proven = _holds(folder, checkpoint["sha256"], checkpoint["file"])
     if not is_proven:
-        if differing := _difference(recipe, bundle.manifest):
+        if why := _contradiction(folder, recipe, steps[-1], bundle.manifest):
             raise DataError(
-                f"'{folder}' does not belong to bundle '{bundle.name}': its recipe has another {differing}; "
-                "give the run that the bundle is of, or none"
+                f"'{folder}' does not belong to bundle '{bundle.name}': {why}; give the run that the bundle is of, or "
+                "none"
             )
         warn(
-            f"'{folder}' no longer holds {checkpoint['file']}, which '{bundle.name}' was exported from: nothing proves "
+            f"'{folder}' does not hold {checkpoint['file']}, which '{bundle.name}' was exported from: nothing proves "
             "that they belong together, and the report says so"
         )
     return Training(folder, recipe, steps, losses, is_proven)
 
 
-def _difference(recipe: dict[str, Any], manifest: Manifest) -> str:
-    """The first setting that a recipe and a bundle both state, and differently."""
+def _contradiction(folder: Path, recipe: dict[str, Any], num_steps: int, manifest: Manifest) -> str:
+    """What shows that a run without a bundle's checkpoint never had it; empty if nothing does."""
+    checkpoint = manifest.model.checkpoint
+    if (folder / checkpoint["file"]).is_file():
+        return f"its {checkpoint['file']} has another sha256"
+    if (checkpoint["step"] or 0) > num_steps:
+        return f"its log ends at step {num_steps:,}, the checkpoint is of step {checkpoint['step']:,}"
     stated = {"model": manifest.model.config | {"name": manifest.model.name}}
     if manifest.trained_on is not None:
         stated["data"] = {key: getattr(manifest.trained_on, key) for key in ("image_size", "fingerprint")}
     for section, values in stated.items():
         for key in values.keys() & recipe[section].keys():
             if (got := recipe[section][key]) != values[key]:
-                return f"{section}.{key}, {got!r:.40} instead of {values[key]!r:.40}"
+                return f"its recipe has another {section}.{key}, {got!r:.40} instead of {values[key]!r:.40}"
     return ""
 
 
