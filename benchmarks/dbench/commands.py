@@ -9,9 +9,12 @@ from typing import Any
 
 from dbench import suites
 from dbench.core import record
-from dbench.core.record import Result
+from dbench.core.record import MARK, Result
 from drun.console import progress, say
 from drun.files import atomic
+
+#: Where results are written to and looked for.
+RESULTS = Path("results")
 
 
 def measure(suite: str, out: Path, **settings: Any) -> None:
@@ -30,18 +33,30 @@ def _write_figures(module: ModuleType, result: Result, out: Path) -> list[Path]:
     """The plots of a suite that draws some, beside its results."""
     if not hasattr(module, "figures"):
         return []
-    charts = {out / f"{name}.svg": chart for name, chart in module.figures(result).items()}
+    charts = {out / f"{result.file_name}-{name}.svg": chart for name, chart in module.figures(result).items()}
     for path, chart in charts.items():
         with atomic(path) as temporary:
             temporary.write_text(chart.standalone(), encoding="utf-8")
     return list(charts)
 
 
-def report(out: Path, *, run: Path, bundle: Path, samples: Path, results: Path, animation: Path | None) -> None:
+def report(
+    out: Path,
+    *,
+    bundle: Path,
+    run: Path | None,
+    samples: Path | None,
+    results: tuple[Path, ...],
+    animation: Path | None,
+) -> None:
+    """Write a page; without `results`, those of the default folder that are the bundle's."""
     from dbench.report import Sources, write_report
 
+    if not results and any(RESULTS.glob("*.json")):
+        results = (RESULTS,)
     with progress() as reporter:
-        figures = write_report(out, Sources(run, bundle, samples, results, animation), reporter)
-    for number, meaning in figures:
-        say(f"{number:>10}  {meaning}")
+        figures = write_report(out, Sources(bundle, run, samples, results, animation), reporter)
+    for key in figures:
+        notes = (f"p10 to p90: {key.spread}" if key.spread else "", key.doubt and f"{MARK} {key.doubt}")
+        say(f"{key.number:>10}  {'; '.join([key.meaning, *filter(None, notes)])}")
     say(str(out))

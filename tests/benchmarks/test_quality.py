@@ -14,6 +14,7 @@ from dbench.suites import quality
 from dbench.suites.quality import Settings, measure, pixels_8x8
 from drun.console import silent
 from drun.errors import ConfigError, DataError
+from drun.files import sha256
 from dtrain.data.digits import digits_8x8
 from dtrain.data.pixels import load_images
 
@@ -61,11 +62,14 @@ def test_the_command_writes_and_ends_with_json(model: Any, dbench: Callable[...,
     done = dbench("quality", model.samples, "--out", "results")
     assert done.code == 0
     last = json.loads(done.out.splitlines()[-1])
-    assert last == json.loads(Path("results/quality.json").read_text())
+    assert last == json.loads(next(Path("results").glob("quality-samples-*.json")).read_text())
     assert last["subject"]["num_samples"] == 6
     assert last["subject"]["run"]["num_steps"] == 3
+    assert last["subject"]["samples_sha256"] == sha256(model.samples / "samples.npz")
+    assert last["subject"]["bundle_sha256"] == model.open().sha256
+    assert last["subject"]["checkpoint_sha256"] == sha256(model.checkpoint)
     assert str(model.samples.parent) not in done.out
-    assert Path("results/quality.md").read_text() in done.out
+    assert next(Path("results").glob("quality-samples-*.md")).read_text() in done.out
 
 
 def test_equal_runs_give_equal_numbers(model: Any) -> None:

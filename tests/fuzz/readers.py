@@ -362,7 +362,8 @@ class Measured(Reader):
         from dbench.core import machine, record
 
         rows = tuple(record.Row("latency", name, 1.5, "ms", 1.0, 2.0) for name in ("a", "b"))
-        record.write(record.Result(rows, {"bundle": "x"}, {"batch": 1}, machine.fingerprint(1), "dbench"), folder)
+        result = record.Result(rows, {"name": "x"}, {"batch": 1}, machine.fingerprint(1), "dbench")
+        record.write(result, folder)[0].rename(folder / "latency.json")
         (folder / "log.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n')
 
     def attack(self, folder: Path, draw: random.Random) -> None:
@@ -373,11 +374,11 @@ class Measured(Reader):
             path.write_bytes(damage(path.read_bytes(), draw))
 
     def read(self, folder: Path) -> Any:
-        from dbench import report
         from dbench.core import record
+        from dbench.report.sources import read_losses
 
         record.to_markdown(record.read(folder / "latency.json"))
-        report.read_losses(folder / "log.jsonl")
+        read_losses(folder / "log.jsonl")
 
 
 #: name -> (reader, share of the mutants)

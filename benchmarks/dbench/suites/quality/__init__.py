@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbench.core import machine, timing
+from dbench.core import machine, subject, timing
 from dbench.core.record import Result, Row, spread_row, this_command
 from dbench.core.timing import Spread
 from dbench.quality.frechet import frechet_distance
 from dbench.quality.neighbours import share_nearer_than_real
+from dbench.suites.quality.rows import HALVES, NEARER, NOISE, POSITION, SAMPLES, SUITE
+from dbench.suites.quality.section import section
 from drun.console import Report
 from drun.errors import ConfigError, DataError, door
 from drun.foreign import read_json, read_npz
 
-SUITE = "quality"
 SEED = 0
 SIDE = 8
-#: Names of rows that the report speaks of.
-SAMPLES, HALVES, NOISE = "samples to real digits", "one half of the real digits to the other", "noise to real digits"
-POSITION, NEARER = "samples on the way from real to noise", "samples nearer to a real digit than those to each other"
+
+__all__ = ["Settings", "measure", "section"]
 
 Features = NDArray[np.float64]
 
@@ -43,7 +43,8 @@ def measure(settings: Settings, report: Report) -> Result:
     """
     if settings.reference != "digits":
         raise ConfigError(f"--reference got '{settings.reference}', expected digits")
-    images = read_samples(settings.samples)
+    file = samples_file(settings.samples)
+    images = read_samples(file)
     samples = pixels_8x8(images)
     from dtrain.data.digits import digits_8x8
 
@@ -54,10 +55,13 @@ def measure(settings: Settings, report: Report) -> Result:
     report("comparing", settings.splits, settings.splits)
     rows = _rows(frechet_distance(samples, real), halves, frechet_distance(pixels_8x8(noise), real))
     nearer = 100 * share_nearer_than_real(samples, real)
-    subject = {"num_samples": len(samples), "num_real": len(real), "run": _run_settings(settings.samples)}
+    run = _run(file)
+    measured = subject.of_samples(file, run) | {
+        "num_samples": len(samples), "num_real": len(real), "run": run.get("settings", {}),
+    }  # fmt: skip
     resolved = {"samples": settings.samples.name, "reference": settings.reference, "splits": settings.splits}
     rows.append(Row(SUITE, NEARER, nearer, "%"))
-    return Result(tuple(rows), subject, resolved, machine.fingerprint(), this_command())
+    return Result(tuple(rows), measured, resolved, machine.fingerprint(), this_command())
 
 
 def _rows(samples: float, halves: Spread, noise: float) -> list[Row]:
@@ -96,15 +100,20 @@ def pixels_8x8(images: NDArray[np.uint8]) -> Features:
     return means.reshape(num, SIDE * SIDE) / 255
 
 
-def read_samples(path: Path) -> NDArray[np.uint8]:
-    """The images of a folder that `drun` wrote, or of its samples.npz: (N, H, W, C) uint8.
-
-    Raises:
-        DataError: there are none, or they are something else.
-    """
+def samples_file(path: Path) -> Path:
+    """The samples.npz of a folder that `drun` wrote, or the file itself. Raises DataError if there is none."""
     file = path / "samples.npz" if path.is_dir() else path
     if not file.is_file():
         raise DataError(f"no samples at '{file}': draw them with 'drun --bundle BUNDLE -n 512 --out DIR'")
+    return file
+
+
+def read_samples(file: Path) -> NDArray[np.uint8]:
+    """The images of a samples.npz: (N, H, W, C) uint8.
+
+    Raises:
+        DataError: it holds something else.
+    """
     with door(f"'{file}' is not a samples.npz of drun", advice="draw the samples again"):
         images: NDArray[np.uint8] = read_npz(file)["arr_0"]
     if images.dtype != np.uint8 or images.ndim != 4:
@@ -112,8 +121,7 @@ def read_samples(path: Path) -> NDArray[np.uint8]:
     return images
 
 
-def _run_settings(samples: Path) -> dict[str, Any]:
-    """How the samples were drawn, if their folder says so."""
-    path = (samples if samples.is_dir() else samples.parent) / "run.json"
-    settings = read_json(path).get("settings") if path.is_file() else None
-    return settings if isinstance(settings, dict) else {}
+def _run(file: Path) -> dict[str, Any]:
+    """How the samples were drawn, if run.json beside them says so."""
+    path = file.with_name("run.json")
+    return read_json(path) if path.is_file() else {}
