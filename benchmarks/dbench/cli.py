@@ -41,11 +41,17 @@ def latency(
 
 @app.command()
 def quality(
-    samples: Annotated[Path, typer.Argument(help="Folder that drun wrote, or its samples.npz.")],
-    reference: Annotated[str, typer.Option(help="Real images to compare with: digits.")] = "digits",
+    samples: Annotated[Path, typer.Argument(help="What drun wrote; or an .npz, .npy, .zip or folder of images.")],
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|FILE|digits",
+            help="Real images, as in data.source (default: what the model learned from).",
+        ),
+    ] = None,
     out: Out = Path("results"),
 ) -> None:
-    """Fréchet distance of the samples to real images, beside that of real images and of noise."""
+    """Fréchet distance of samples to real images, beside that of other real images and of noise; nearest neighbours."""
     from dbench import commands
 
     commands.measure("quality", out, samples=samples, reference=reference)

@@ -12,6 +12,7 @@ from dbench.core import record
 from dbench.core.record import MARK, Result
 from drun.console import progress, say
 from drun.files import atomic
+from drun.run.images import write_png
 
 #: Where results are written to and looked for.
 RESULTS = Path("results")
@@ -20,10 +21,12 @@ RESULTS = Path("results")
 def measure(suite: str, out: Path, **settings: Any) -> None:
     """Run a suite, print its table and write it; where no person looks on, end with one line of JSON."""
     module = suites.load(suite)
+    run = module.Settings(**settings)
     with progress() as report:
-        result = module.measure(module.Settings(**settings), report)
+        result = module.measure(run, report)
     say(record.to_markdown(result))
-    for path in (*record.write(result, out), *_write_figures(module, result, out)):
+    shown = [*_write_figures(module, result, out), *_write_pictures(module, run, result, out)]
+    for path in (*record.write(result, out), *shown):
         say(str(path))
     if not sys.stdout.isatty():
         say(record.to_line(result))
@@ -38,6 +41,17 @@ def _write_figures(module: ModuleType, result: Result, out: Path) -> list[Path]:
         with atomic(path) as temporary:
             temporary.write_text(chart.standalone(), encoding="utf-8")
     return list(charts)
+
+
+def _write_pictures(module: ModuleType, settings: Any, result: Result, out: Path) -> list[Path]:
+    """The pictures of a suite that shows some, beside its results."""
+    if not hasattr(module, "pictures"):
+        return []
+    shown = module.pictures(settings, result)
+    paths = {out / f"{result.file_name}-{name}.png": picture for name, picture in shown.items()}
+    for path, picture in paths.items():
+        write_png(path, picture)
+    return list(paths)
 
 
 def report(

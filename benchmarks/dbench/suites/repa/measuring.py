@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from dbench.core import machine
+from dbench.core import machine, timing
 from dbench.core.record import Result, this_command
-from dbench.suites.quality import Features, halves_distance
+from dbench.quality.features import Features
+from dbench.quality.scale import between_halves
 from dbench.suites.repa import drawing, layers, plan, training
 from dbench.suites.repa.crossing import Curve
 from dbench.suites.repa.layers import Digits
@@ -23,7 +24,7 @@ from dtrain.checkpoints import ours as checkpoint
 from dtrain.config import Recipe
 from dtrain.data.digits import digits_8x8
 
-#: Random halvings of the real digits, as in `dbench quality`.
+#: Random halvings of the real digits.
 SPLITS = 20
 
 
@@ -61,7 +62,7 @@ def measure(settings: Settings, report: Report) -> Result:
         {arm: [run.curve for run in runs if run.arm == arm] for arm in LABELS},
         _blocks(runs, digits, device, report),
         layers.references(digits),
-        halves_distance(real, SPLITS),
+        timing.spread(between_halves(real, SPLITS)),
     )
     subject = _subject(first, digits, [run.last for run in runs])
     return Result(tuple(to_rows(found)), subject, _resolved(settings, device), machine.fingerprint(), this_command())
