@@ -41,11 +41,17 @@ def latency(
 
 @app.command()
 def quality(
-    samples: Annotated[Path, typer.Argument(help="Folder that drun wrote, or its samples.npz.")],
-    reference: Annotated[str, typer.Option(help="Real images to compare with: digits.")] = "digits",
+    samples: Annotated[Path, typer.Argument(help="What drun wrote; or an .npz, .npy, .zip or folder of images.")],
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|FILE|digits",
+            help="Real images, as in data.source (default: what the model learned from).",
+        ),
+    ] = None,
     out: Out = Path("results"),
 ) -> None:
-    """Fréchet distance of the samples to real images, beside that of real images and of noise."""
+    """Fréchet distance of samples to real images, beside that of other real images and of noise; nearest neighbours."""
     from dbench import commands
 
     commands.measure("quality", out, samples=samples, reference=reference)
@@ -106,16 +112,21 @@ def repa(
 @app.command()
 def report(
     out: Annotated[Path, typer.Argument(help="HTML file to write.")],
-    run: Annotated[Path, typer.Option(help="Training run: recipe.json and log.jsonl.")],
-    bundle: Annotated[Path, typer.Option(help="Bundle folder.")],
-    samples: Annotated[Path, typer.Option(help="Folder that drun wrote: grid.png and run.json.")],
-    results: Annotated[Path, typer.Option(help="Folder with what dbench measured.")] = Path("results"),
+    bundle: Annotated[Path, typer.Option(help="Bundle folder: what the page is about.")],
+    run: Annotated[Path | None, typer.Option(help="Training run: recipe.json, log.jsonl and the checkpoint.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Folder that drun wrote from the bundle.")] = None,
+    results: Annotated[
+        list[Path], typer.Option(help="What dbench measured, a file or a folder; repeatable (default: results/).")
+    ] = [],
     animation: Annotated[Path | None, typer.Option(metavar="FILE.webp", help="What drun --trajectory wrote.")] = None,
 ) -> None:
-    """One self-contained HTML page: training, samples beside real images, quality, parity and speed."""
+    """One self-contained HTML page about a bundle: training, samples beside real images, quality, parity and speed.
+
+    What does not belong to the bundle, by its sha256, is refused, or left out of a folder of results.
+    """
     from dbench import commands
 
-    commands.report(out, run=run, bundle=bundle, samples=samples, results=results, animation=animation)
+    commands.report(out, bundle=bundle, run=run, samples=samples, results=tuple(results), animation=animation)
 
 
 def main() -> None:

@@ -9,18 +9,24 @@ from typing import Any
 
 from dbench import suites
 from dbench.core import record
-from dbench.core.record import Result
+from dbench.core.record import MARK, Result
 from drun.console import progress, say
 from drun.files import atomic
+from drun.run.images import write_png
+
+#: Where results are written to and looked for.
+RESULTS = Path("results")
 
 
 def measure(suite: str, out: Path, **settings: Any) -> None:
     """Run a suite, print its table and write it; where no person looks on, end with one line of JSON."""
     module = suites.load(suite)
+    run = module.Settings(**settings)
     with progress() as report:
-        result = module.measure(module.Settings(**settings), report)
+        result = module.measure(run, report)
     say(record.to_markdown(result))
-    for path in (*record.write(result, out), *_write_figures(module, result, out)):
+    shown = [*_write_figures(module, result, out), *_write_pictures(module, run, result, out)]
+    for path in (*record.write(result, out), *shown):
         say(str(path))
     if not sys.stdout.isatty():
         say(record.to_line(result))
@@ -30,18 +36,41 @@ def _write_figures(module: ModuleType, result: Result, out: Path) -> list[Path]:
     """The plots of a suite that draws some, beside its results."""
     if not hasattr(module, "figures"):
         return []
-    charts = {out / f"{name}.svg": chart for name, chart in module.figures(result).items()}
+    charts = {out / f"{result.file_name}-{name}.svg": chart for name, chart in module.figures(result).items()}
     for path, chart in charts.items():
         with atomic(path) as temporary:
             temporary.write_text(chart.standalone(), encoding="utf-8")
     return list(charts)
 
 
-def report(out: Path, *, run: Path, bundle: Path, samples: Path, results: Path, animation: Path | None) -> None:
+def _write_pictures(module: ModuleType, settings: Any, result: Result, out: Path) -> list[Path]:
+    """The pictures of a suite that shows some, beside its results."""
+    if not hasattr(module, "pictures"):
+        return []
+    shown = module.pictures(settings, result)
+    paths = {out / f"{result.file_name}-{name}.png": picture for name, picture in shown.items()}
+    for path, picture in paths.items():
+        write_png(path, picture)
+    return list(paths)
+
+
+def report(
+    out: Path,
+    *,
+    bundle: Path,
+    run: Path | None,
+    samples: Path | None,
+    results: tuple[Path, ...],
+    animation: Path | None,
+) -> None:
+    """Write a page; without `results`, those of the default folder that are the bundle's."""
     from dbench.report import Sources, write_report
 
+    if not results and any(RESULTS.glob("*.json")):
+        results = (RESULTS,)
     with progress() as reporter:
-        figures = write_report(out, Sources(run, bundle, samples, results, animation), reporter)
-    for number, meaning in figures:
-        say(f"{number:>10}  {meaning}")
+        figures = write_report(out, Sources(bundle, run, samples, results, animation), reporter)
+    for key in figures:
+        notes = (f"p10 to p90: {key.spread}" if key.spread else "", key.doubt and f"{MARK} {key.doubt}")
+        say(f"{key.number:>10}  {'; '.join([key.meaning, *filter(None, notes)])}")
     say(str(out))

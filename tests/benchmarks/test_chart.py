@@ -37,7 +37,14 @@ def test_linear_ticks(high: float, ticks: list[float]) -> None:
 
 def test_running_median_ignores_an_outlier() -> None:
     assert chart.running_median([1, 1, 50, 1, 1], window=3) == [1, 1, 1, 1, 1]
-    assert chart.running_median([4, 2], window=9) == [3, 3]
+    assert chart.running_median([4, 2], window=9) == [4, 3]
+
+
+def test_the_smooth_line_lies_on_a_curve_that_falls_steeply_from_its_first_point() -> None:
+    falling = [0.8**i for i in range(30)]
+    smooth = chart.running_median(falling)
+    assert smooth[:26] == pytest.approx(falling[:26])
+    assert smooth[-1] == pytest.approx(falling[-3])  # of the five values that are left
 
 
 def test_the_curve_is_svg_with_labelled_axes() -> None:

@@ -7,7 +7,6 @@ import pytest
 from numpy.typing import NDArray
 
 from dbench.quality.frechet import covariance, frechet_distance, trace_sqrt_product
-from dbench.quality.neighbours import share_nearer_than_real, squared_distances
 from drun.errors import DataError
 
 Array = NDArray[np.float64]
@@ -78,16 +77,3 @@ def test_covariance_divides_by_n_minus_one() -> None:
 def test_refused(a: Array, b: Array, message: str) -> None:
     with pytest.raises(DataError, match=message):
         frechet_distance(a, b)
-
-
-def test_distances_between_all_pairs() -> None:
-    a, b = np.array([[0.0, 0], [3, 4]]), np.array([[0.0, 0], [0, 1], [3, 4]])
-    np.testing.assert_allclose(squared_distances(a, b), [[0, 1, 25], [25, 18, 0]])
-
-
-def test_copies_are_nearer_than_real_and_noise_is_not() -> None:
-    rng = np.random.default_rng(0)
-    real, fresh = rng.standard_normal((300, 8)), rng.standard_normal((300, 8))
-    assert share_nearer_than_real(real[:50], real) == 1
-    assert share_nearer_than_real(10 + real[:50], real) == 0
-    assert share_nearer_than_real(fresh, real) == pytest.approx(0.5, abs=0.15)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import dbench
 from dbench.core import machine, record
 
 CPUINFO = """processor	: 0
@@ -45,6 +46,10 @@ def test_keys_and_kinds() -> None:
     assert here.memory_bytes is None or here.memory_bytes > 1e8
     assert here.versions["numpy"] == np.__version__
     assert here.versions.keys() == {"python", *machine.LIBRARIES}
+
+
+def test_the_checkout_is_the_projects() -> None:
+    assert (machine.CHECKOUT / "benchmarks" / "dbench").samefile(Path(dbench.__file__).parent)
 
 
 def test_names_no_user_host_or_folder() -> None:

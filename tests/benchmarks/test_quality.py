@@ -1,4 +1,4 @@
-"""`dbench quality` on real digits, on noise, and on what does not fit."""
+"""`dbench quality` on real images, on copies, on noise, and on what does not fit."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dbench.suites import quality
-from dbench.suites.quality import Settings, measure, pixels_8x8
+from dbench.suites.quality import Settings, measure, pictures, rows
 from drun.console import silent
 from drun.errors import ConfigError, DataError
-from dtrain.data.digits import digits_8x8
+from drun.files import sha256
+from dtrain.data.digits import digit_labels
 from dtrain.data.pixels import load_images
 
 
-def save(folder: Path, images: np.ndarray) -> Path:
+def save(folder: Path, images: np.ndarray, **settings: Any) -> Path:
     np.savez(folder / "samples.npz", arr_0=images)
+    (folder / "run.json").write_text(json.dumps({"settings": settings, "bundle_sha256": "b" * 64}))
     return folder
 
 
@@ -28,84 +31,136 @@ def digits() -> np.ndarray:
     return load_images("digits", 16, 1)
 
 
-def test_boxes_and_channels_are_averaged() -> None:
-    images = np.zeros((2, 16, 16, 3), np.uint8)
-    images[1, :2, 2:4] = [[[255, 0, 0], [0, 0, 0]], [[255, 255, 0], [0, 0, 255]]]
-    features = pixels_8x8(images)
-    assert features.shape == (2, 64)
-    assert features[1, 1] == pytest.approx(4 / 12)
-    assert features.sum() == pytest.approx(4 / 12)
+def noise(num: int, side: int = 16, channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(9).integers(0, 256, (num, side, side, channels), np.uint8)
 
 
-def test_the_8x8_pixels_of_the_training_images_are_the_digits(digits: np.ndarray) -> None:
-    np.testing.assert_allclose(pixels_8x8(digits), digits_8x8().reshape(-1, 64), atol=1 / 255)
+def value(result: Any, name: str) -> float:
+    return float(result.row(name).value)
 
 
-def test_real_digits_are_real_and_noise_is_noise(digits: np.ndarray, tmp_path: Path) -> None:
-    result = measure(Settings(save(tmp_path, digits[::3]), splits=4), silent)
-    real = result.row(quality.POSITION).value
-    noise = np.random.default_rng(9).integers(0, 256, (300, 16, 16, 1), np.uint8)
-    far = measure(Settings(save(tmp_path, noise), splits=4), silent).row(quality.POSITION).value
-    assert real is not None
-    assert far is not None
-    assert abs(real) < 1
-    assert far == pytest.approx(100, abs=3)
-    assert result.row(quality.NEARER).value == 100  # they are copies
-    halves = result.row(quality.HALVES)
-    assert halves.p10 is not None
-    assert halves.p90 is not None
-    assert 0 < halves.p10 <= halves.p90 < 0.2
+def test_copies_are_real_and_noise_is_noise(digits: np.ndarray, tmp_path: Path) -> None:
+    result = measure(Settings(save(tmp_path, digits[::3]), "digits", splits=4), silent)
+    far = measure(Settings(save(tmp_path, noise(600)), "digits", splits=4), silent)
+    assert abs(value(result, rows.POSITION)) < 1
+    assert value(far, rows.POSITION) == pytest.approx(100, abs=1)
+    assert (value(result, rows.NEARER), value(far, rows.NEARER)) == (100, 0)
+    floor = result.row(rows.REAL)
+    assert floor.p10 is not None
+    assert floor.p90 is not None
+    assert 0 < floor.p10 <= floor.p90 < 0.2
 
 
-def test_the_command_writes_and_ends_with_json(model: Any, dbench: Callable[..., Any]) -> None:
+def test_other_images_than_those_learned_from_are_far(digits: np.ndarray, tmp_path: Path) -> None:
+    """Digits are no blots, and are not called real only because they are digits."""
+    blots = np.sort(noise(200, 8, 1).reshape(200, 64), axis=1).reshape(200, 8, 8)
+    np.save(tmp_path / "blots.npy", blots)
+    result = measure(Settings(save(tmp_path, digits[:200]), str(tmp_path / "blots.npy"), splits=2), silent)
+    assert value(result, rows.POSITION) > 50
+    assert result.row(rows.SAMPLES).unit == "squared pixel values, 3x3"
+
+
+def test_only_enough_images_make_a_key_number(digits: np.ndarray, tmp_path: Path) -> None:
+    enough = measure(Settings(save(tmp_path, digits[:512]), "digits", splits=1), silent).row(rows.POSITION)
+    assert enough.headline == "of the way from real digits to noise, by Fréchet distance on 8x8 pixels"
+    assert measure(Settings(save(tmp_path, digits[:511]), "digits", splits=1), silent).row(rows.POSITION).headline == ""
+
+
+def test_colour_counts(tmp_path: Path) -> None:
+    """Red and green pictures have the same grey levels in the mean over their channels."""
+    levels = noise(60, 8)[..., 0]
+    red, green = np.zeros((2, 60, 8, 8, 3), np.uint8)
+    red[..., 0], green[..., 1] = levels, levels
+    np.save(tmp_path / "red.npy", red)
+    settings = Settings(save(tmp_path, green), str(tmp_path / "red.npy"), splits=2)
+    assert value(measure(settings, silent), rows.SAMPLES) > 0.3
+    settings = Settings(save(tmp_path, red), str(tmp_path / "red.npy"), splits=2)
+    assert value(measure(settings, silent), rows.SAMPLES) < 0.1
+
+
+def test_the_command_compares_with_what_the_model_learned_from(model: Any, dbench: Callable[..., Any]) -> None:
     done = dbench("quality", model.samples, "--out", "results")
     assert done.code == 0
     last = json.loads(done.out.splitlines()[-1])
-    assert last == json.loads(Path("results/quality.json").read_text())
-    assert last["subject"]["num_samples"] == 6
-    assert last["subject"]["run"]["num_steps"] == 3
+    assert last == json.loads(next(Path("results").glob("quality-samples-*.json")).read_text())
+    subject, manifest = last["subject"], model.open().manifest
+    assert subject["samples_sha256"] == sha256(model.samples / "samples.npz")
+    assert subject["bundle_sha256"] == model.open().sha256
+    assert subject["checkpoint_sha256"] == sha256(model.checkpoint)
+    assert subject["reference"] == {
+        "source": "digits", "num_images": 1797, "fingerprint": manifest.trained_on.fingerprint,
+    }  # fmt: skip
+    assert (subject["num_samples"], subject["run"]["num_steps"]) == (6, 3)
     assert str(model.samples.parent) not in done.out
-    assert Path("results/quality.md").read_text() in done.out
+    assert next(Path("results").glob("quality-samples-*.md")).read_text() in done.out
+    assert "on 1x1 pixels only, which tells little: 8x8 pixels need 512 images a set, here are 6; draw more" in done.err
+    with Image.open(next(Path("results").glob("quality-samples-*-neighbours.png"))) as picture:
+        assert picture.size == (7 * 66 + 2, 6 * 66 + 2)
+
+
+def test_the_picture_shows_the_nearest_samples_beside_the_nearest_real_images(tmp_path: Path) -> None:
+    levels = np.arange(0, 200, 10, dtype=np.uint8)
+    np.save(tmp_path / "real.npy", np.broadcast_to(levels[:, None, None], (20, 64, 64)))
+    drawn = np.full((3, 64, 64, 1), [[[[99]]], [[[255]]], [[[31]]]], np.uint8)
+    settings = Settings(save(tmp_path, drawn), str(tmp_path / "real.npy"), splits=2)
+    result = measure(settings, silent)
+    assert result.row(rows.NEARER).details["nearest"][0] == [0, [10, 9, 11, 8, 12]]
+    (picture,) = pictures(settings, result).values()
+    centres = picture[34::66, 34::66, 0].tolist()
+    assert centres == [
+        [99, 255, 100, 90, 110, 80, 120], [31, 255, 30, 40, 20, 50, 10], [255, 255, 190, 180, 170, 160, 150],
+    ]  # fmt: skip
+
+
+def test_the_section_gives_a_verdict_on_enough_images_only(digits: np.ndarray, tmp_path: Path) -> None:
+    far = quality.section(measure(Settings(save(tmp_path, noise(512)), "digits", splits=1), silent))
+    assert "on 8x8 pixels, 512 samples are 9.3" in far
+    assert "the 1,797 real images of &#x27;digits&#x27;" in far
+    assert "\u00a0% of the way from real to noise, outside the goal" in far
+    few = quality.section(measure(Settings(save(tmp_path, digits[:50]), "digits", splits=1), silent))
+    assert "unknown: there are too few images" in few
 
 
 def test_equal_runs_give_equal_numbers(model: Any) -> None:
-    first, second = (measure(Settings(model.samples), silent) for _ in range(2))
+    first, second = (measure(Settings(model.samples, splits=3), silent) for _ in range(2))
     assert first.rows == second.rows
 
 
-def test_no_samples(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no samples at .*drun"):
-        measure(Settings(tmp_path), silent)
+def test_samples_of_one_class_are_warned_of(
+    digits: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = {"count": 10, "null_label": None, "names": []}
+    chosen = digits[digit_labels() == 3][:100]
+    result = measure(Settings(save(tmp_path, chosen, classes=classes, labels="3", seed=0), "digits", splits=2), silent)
+    expected = 100 * (1 - (digit_labels() == 3).mean())
+    assert value(result, rows.MIXTURE) == pytest.approx(expected)
+    assert "of the 10 classes of 'digits' the samples show 1, in other shares" in capsys.readouterr().err
+    result = measure(Settings(save(tmp_path, chosen, classes=classes, labels=None, seed=0), "digits", splits=2), silent)
+    assert value(result, rows.MIXTURE) < 2
+    assert "other shares" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (np.zeros((4, 12, 12, 1), np.uint8), "12x12 pixels, expected squares"),
-        (np.zeros((4, 16, 8, 1), np.uint8), "16x8 pixels, expected squares"),
-        (np.zeros((4, 16, 16, 1)), "float64 .* expected uint8"),
-        (np.zeros((4, 16, 16), np.uint8), "expected uint8"),
-        (np.zeros((1, 16, 16, 1), np.uint8), "at least 2"),
-    ],
-)
-def test_samples_that_do_not_fit(images: np.ndarray, message: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=message):
-        measure(Settings(save(tmp_path, images)), silent)
+def test_a_small_reference_limits_the_sets(
+    digits: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "few.npy", digits[:40, ..., 0])
+    result = measure(Settings(save(tmp_path, digits), str(tmp_path / "few.npy"), splits=2), silent)
+    assert (result.settings["images_a_set"], result.settings["distance_on"]) == (20, "1x1 pixels")
+    assert "give more real images" in capsys.readouterr().err
+    np.save(tmp_path / "few.npy", digits[:3, ..., 0])
+    with pytest.raises(DataError, match=r"'few\.npy' holds 3 images, .* expected at least 4"):
+        measure(Settings(tmp_path, str(tmp_path / "few.npy")), silent)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"no archive"])
-def test_broken_samples(content: bytes, tmp_path: Path) -> None:
-    (tmp_path / "samples.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"(cannot read the arrays of|is not a samples.npz)"):
-        measure(Settings(tmp_path / "samples.npz"), silent)
+def test_of_many_images_some_are_taken(digits: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "MAX_IMAGES", 100)
+    result = measure(Settings(save(tmp_path, digits[::2]), "digits", splits=2), silent)
+    assert (result.settings["real_images"], result.settings["images_a_set"]) == (100, 50)
+    assert result.subject["reference"]["num_images"] == 1797
+    assert all(2 * sample in near for sample, near in result.row(rows.NEARER).details["nearest"][:1])
 
 
-def test_another_archive(tmp_path: Path) -> None:
-    np.savez(tmp_path / "other.npz", x=np.zeros(3))
-    with pytest.raises(DataError, match=r"(cannot read the arrays of|is not a samples.npz)"):
-        measure(Settings(tmp_path / "other.npz"), silent)
-
-
-def test_unknown_reference(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--reference got 'cats', expected digits"):
-        measure(Settings(tmp_path, "cats"), silent)
+def test_samples_of_nobody_need_a_reference(tmp_path: Path) -> None:
+    np.save(tmp_path / "samples.npy", noise(8))
+    with pytest.raises(ConfigError, match="does not say which images its model learned from"):
+        measure(Settings(tmp_path / "samples.npy"), silent)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,24 +12,36 @@ import pytest
 from dbench.core import machine, record
 from dbench.core.record import Result, Row
 from dbench.core.timing import Spread
-from drun.errors import UserError
+from drun.errors import DataError, UserError
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
 @pytest.fixture
 def result() -> Result:
     rows = (
-        record.spread_row("latency", "ort, call", Spread(1.5, 1, 2.25), "ms", headline="a call", details={"batch": 1}),
+        record.spread_row("latency", "ort, call", Spread(1.5, 1.25, 1.75), "ms", headline="a", details={"batch": 1}),
         Row("latency", "peak memory", None, "MB"),
     )
-    return Result(rows, {"bundle": "tiny"}, {"repeats": 2}, machine.fingerprint(2), "dbench latency tiny")
+    subject = {"name": "tiny", "bundle_sha256": "ab" * 32}
+    return Result(rows, subject, {"repeats": 2}, machine.fingerprint(2), "dbench latency tiny")
 
 
 def test_json_out_and_in(result: Result, tmp_path: Path) -> None:
     as_json, as_markdown = record.write(result, tmp_path / "new")
-    assert (as_json.name, as_markdown.name) == ("latency.json", "latency.md")
+    assert (as_json.name, as_markdown.name) == (f"{result.file_name}.json", f"{result.file_name}.md")
+    assert re.fullmatch(r"latency-tiny-[0-9a-f]{8}", result.file_name)
     assert record.read(as_json) == result
     assert json.loads(as_json.read_text())["rows"][1]["value"] is None
-    assert sorted(path.name for path in as_json.parent.iterdir()) == ["latency.json", "latency.md"]
+    assert sorted(as_json.parent.iterdir()) == [as_json, as_markdown]
+
+
+def test_another_subject_has_files_of_its_own(result: Result, tmp_path: Path) -> None:
+    """A second measurement once overwrote the first."""
+    other = replace(result, subject=result.subject | {"bundle_sha256": "cd" * 32})
+    paths = {*record.write(result, tmp_path), *record.write(other, tmp_path), *record.write(result, tmp_path)}
+    assert len(paths) == 4
+    assert record.read(tmp_path / f"{other.file_name}.json") == other
 
 
 def test_what_is_not_finite_is_null(result: Result) -> None:
@@ -40,26 +54,94 @@ def test_what_is_not_finite_is_null(result: Result) -> None:
 
 def test_markdown_is_a_table_with_its_conditions(result: Result) -> None:
     lines = record.to_markdown(result).splitlines()
-    assert "| ort, call | 1.50 | 1.00 | 2.25 | ms |" in lines
-    assert "| peak memory | – | – | – | MB |" in lines
+    assert "| ort, call | 1.50 | 1.25 | 1.75 | ms |" in lines
+    assert "| peak memory | – |  |  | MB |" in lines
+    assert record.MARK not in "".join(lines[:5])
     for condition in ("processor", "threads: 2", "versions: python", "commit", "command: `dbench latency tiny`"):
         assert any(line.startswith(f"- {condition}") for line in lines), condition
 
 
 @pytest.mark.parametrize(
     "text",
-    [
-        "{}",
-        '{"schema_version": 1, "rows": []}',
-        '{"schema_version": 99, "rows": [1]}',
-        '{"schema_version": 1, "rows": [{}]}',
-    ],
+    ["{}", '{"schema_version": 2, "rows": []}', '{"schema_version": 2, "rows": [{}]}'],
 )
 def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "latency.json"
     path.write_text(text)
     with pytest.raises(UserError, match="not a result of this dbench"):
         record.read(path)
+
+
+def test_a_subject_without_a_name(result: Result, tmp_path: Path) -> None:
+    path = tmp_path / "latency.json"
+    path.write_text(json.dumps(result.to_dict() | {"subject": {}}))
+    with pytest.raises(DataError, match="not a result of this dbench: it lacks 'name'"):
+        record.read(path)
+
+
+@pytest.mark.parametrize("version", [1, 3, "2", True, None])
+def test_another_schema_is_refused_in_one_sentence(result: Result, tmp_path: Path, version: object) -> None:
+    path = tmp_path / "latency.json"
+    path.write_text(json.dumps(result.to_dict() | {"schema_version": version}))
+    with pytest.raises(DataError, match=r"latency.json' holds results of another schema: got version .+, expected 2;"):
+        record.read(path)
+
+
+def test_what_was_measured_for_the_readme_is_of_this_schema() -> None:
+    paths = sorted(RESULTS.rglob("*.json"))
+    assert len(paths) >= 5
+    for path in paths:
+        result = record.read(path)
+        assert path.stem == result.file_name
+        assert path.with_suffix(".md").read_text(encoding="utf-8") == record.to_markdown(result)
+
+
+# ---- what is to be trusted ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (Row("s", "overhead", 2.99, "%", -13.9, 22.7), "its spread crosses zero"),
+        (Row("s", "overhead", -2.99, "%", -4.0, -2.4), "its spread is wider than half of it"),
+        (Row("s", "call", 2.0, "ms", 1.5, 2.5), ""),
+        (Row("s", "call", 2.0, "ms", 1.5, 2.51), "its spread is wider than half of it"),
+        (Row("s", "ratio", 6.3, "x"), ""),
+        (Row("s", "nothing", 0.0, "ms", 0.0, 0.0), ""),
+        (Row("s", "unknown", None, "ms"), ""),
+    ],
+)
+def test_a_spread_that_swallows_its_median(row: Row, reason: str) -> None:
+    assert record.doubt(row, machine.fingerprint()) == reason
+
+
+def test_other_work_disturbs_times_and_nothing_else() -> None:
+    here = machine.fingerprint(2)
+    shared = replace(here, num_processors=2, other_processors=1.0)
+    assert shared.was_shared
+    reason = "measured beside too much other work"
+    for unit in ("ms", "s", "1/s", "x", "%"):
+        assert record.doubt(Row("s", "a", 1.0, unit), shared) == reason
+    for unit in ("MB", "", "squared pixel values", "TFLOP"):
+        assert record.doubt(Row("s", "a", 1.0, unit), shared) == ""
+    assert record.doubt(Row("s", "a", 1.0, "ms", -1, 3), shared) == f"{reason}, its spread crosses zero"
+
+
+def test_what_says_little_is_marked_in_the_table_and_explained(result: Result) -> None:
+    wide = Row("latency", "overhead", 2.99, "%", -13.9, 22.7)
+    text = record.to_markdown(replace(result, rows=(wide, *result.rows)))
+    assert "| overhead | 2.99 † | -13.9 | 22.7 | % |" in text
+    assert text.count(record.LEGEND) == 1
+
+
+def test_yes_and_no(result: Result, tmp_path: Path) -> None:
+    rows = (Row("latency", "imports torch", False, ""), Row("latency", "passed", True, ""))
+    as_json, as_markdown = record.write(replace(result, rows=rows), tmp_path)
+    assert record.read(as_json).rows == rows
+    assert "| imports torch | no |  |  |  |\n| passed | yes |  |  |  |" in as_markdown.read_text(encoding="utf-8")
+
+
+# ---- rows and numbers -----------------------------------------------------------------------------------
 
 
 def test_a_row_by_name(result: Result) -> None:

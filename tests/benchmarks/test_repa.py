@@ -20,6 +20,7 @@ from dbench.suites.repa.cached import remember
 from dbench.suites.repa.plan import PLAIN, REPA, Settings
 from drun.console import silent
 from drun.errors import ConfigError, NotFiniteError, UserError
+from drun.files import sha256
 from dtrain import config, device, published
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.train.loop import train
@@ -104,6 +105,8 @@ def test_all_is_measured(result: Result, settings: Settings) -> None:
         assert found[0] != found[1]
     assert result.subject["parameters"] > 1000
     assert (result.subject["aligned_block"], result.subject["num_real"]) == (1, 1797)
+    last = [sha256(settings.runs / f"{arm}-seed3" / f"{name}-0000004.pt") for arm, name in plan.RECIPES.items()]
+    assert result.subject["checkpoint_sha256"] == last
     assert str(settings.runs) not in json.dumps(result.to_dict())
 
 
@@ -124,9 +127,10 @@ def test_the_command(result: Result, settings: Settings, dbench: Callable[..., A
     )  # fmt: skip
     assert done.code == 0
     written = sorted(path.name for path in Path("results").iterdir())
-    assert written == ["repa-layers.svg", "repa.json", "repa.md", "repa.svg"]
+    ends = ("-distances.svg", "-layers.svg", ".json", ".md")
+    assert written == [f"{result.file_name}{end}" for end in ends]
     last = json.loads(done.out.splitlines()[-1])
-    assert last == json.loads(Path("results/repa.json").read_text())
+    assert last == json.loads(Path(f"results/{result.file_name}.json").read_text())
     assert last["rows"] == json.loads(json.dumps(result.to_dict()))["rows"]
 
 

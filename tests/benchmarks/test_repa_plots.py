@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -36,7 +37,8 @@ def result_of(plain: tuple[tuple[float, ...], ...], repa: tuple[tuple[float, ...
         {"teacher_probe": 0.99, "pixels_probe": 0.9, "pixels_alignment": 0.15},
         Spread(0.07, 0.06, 0.08),
     )
-    subject, settings = {"aligned_block": 1}, {"samples": 64, "sampling_steps": 5}
+    subject = {"name": "digits-sit", "checkpoint_sha256": ["0" * 64, "1" * 64], "aligned_block": 1}
+    settings = {"samples": 64, "sampling_steps": 5}
     return Result(tuple(to_rows(found)), subject, settings, machine.fingerprint(), "dbench repa")
 
 
@@ -77,7 +79,7 @@ def test_who_is_slower_is_called_so(slow: Result) -> None:
 @pytest.mark.parametrize("curves", [(PLAIN, FAST), (FAST, PLAIN), (PLAIN, PLAIN)])
 def test_the_plots_are_svg_files_that_stand_alone(curves: tuple[tuple[tuple[float, ...], ...], ...]) -> None:
     charts = plots.draw(result_of(*curves))
-    assert set(charts) == {"repa", "repa-layers"}
+    assert set(charts) == {"distances", "layers"}
     for chart in charts.values():
         svg = ElementTree.fromstring(chart.standalone())
         assert svg.tag == f"{SVG}svg"
@@ -93,9 +95,9 @@ def test_the_plots_are_svg_files_that_stand_alone(curves: tuple[tuple[tuple[floa
 def test_what_the_plots_say(fast: Result) -> None:
     charts = {name: ElementTree.fromstring(chart.standalone()) for name, chart in plots.draw(fast).items()}
     said = {name: {text.text for text in svg.iter(f"{SVG}text")} for name, svg in charts.items()}
-    assert {"plain SiT", "with REPA", "2.00×", "two halves of the real digits", "training step"} <= said["repa"]
-    assert {"teacher", "pixels", "plain, t = 0.25", "REPA, t = 0.5", "aligned"} <= said["repa-layers"]
-    kinds = [path.get("class") for path in charts["repa"].iter(f"{SVG}path")]
+    assert {"plain SiT", "with REPA", "2.00×", "two halves of the real digits", "training step"} <= said["distances"]
+    assert {"teacher", "pixels", "plain, t = 0.25", "REPA, t = 0.5", "aligned"} <= said["layers"]
+    kinds = [path.get("class") for path in charts["distances"].iter(f"{SVG}path")]
     assert [kinds.count(kind) for kind in ("plain thin", "repa thin", "plain", "repa")] == [3, 3, 1, 1]
 
 
@@ -121,12 +123,13 @@ def test_the_section_of_a_report(slow: Result) -> None:
     assert "trained with the labels" in markup
 
 
-def test_a_report_has_the_section_where_there_are_results(fast: Result, model: Any, tmp_path: Path) -> None:
-    record.write(fast, tmp_path)
+def test_a_report_of_one_of_the_runs_has_the_section(fast: Result, model: Any, tmp_path: Path) -> None:
+    of = [model.open().manifest.model.checkpoint["sha256"], "1" * 64]
+    record.write(replace(fast, subject=fast.subject | {"checkpoint_sha256": of}), tmp_path)
     out = tmp_path / "page.html"
-    figures_of_page = write_report(out, Sources(model.run, model.bundle, model.samples, tmp_path), silent)
+    key_numbers = write_report(out, Sources(model.bundle, results=(tmp_path,)), silent)
     text = out.read_text(encoding="utf-8")
-    assert ("2.00×", fast.row(rows.SPEEDUP).headline) in figures_of_page
+    assert ("2.00×", fast.row(rows.SPEEDUP).headline) in {(key.number, key.meaning) for key in key_numbers}
     assert "What does REPA gain?" in text
     assert plots.distances(fast).inline() in text
     assert plots.layers(fast).inline() in text

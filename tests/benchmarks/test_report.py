@@ -1,26 +1,29 @@
-"""The page stands alone: valid HTML, no scripts, no requests, every number from its source."""
+"""The page stands alone: valid HTML, no scripts, no requests, every number from its source, nothing off the screen."""
 
 from __future__ import annotations
 
+import html
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from dbench import report
-from dbench.core import machine, record
+from dbench import suites
+from dbench.core import machine, record, subject
 from dbench.core.record import Result, Row
 from dbench.html import page
+from dbench.html.page import KeyNumber
 from dbench.report import Sources, write_report
-from dbench.suites import quality
 from drun.console import silent
-from drun.errors import DataError, UserError
 
 VOID = {"meta", "img", "br", "hr", "link"}
 
@@ -33,6 +36,7 @@ class Checker(HTMLParser):
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text: list[str] = []
+        self.headings: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attributes)))
@@ -48,6 +52,8 @@ class Checker(HTMLParser):
     def handle_data(self, text: str) -> None:
         if self.open and self.open[-1] != "style":
             self.text.append(text)
+            if self.open[-1] in ("h1", "h2"):
+                self.headings.append(text)
 
 
 def parse(path: Path) -> Checker:
@@ -61,28 +67,33 @@ def said_by(path: Path) -> str:
     return " ".join(parse(path).text).replace("\u00a0", " ")
 
 
+def speed_of(model: Any, rows: tuple[Row, ...]) -> Result:
+    settings = {"backends": ["ort"], "checkpoint": None, "compile": False}
+    return Result(rows, subject.of_bundle(model.open()), settings, machine.fingerprint(2), "dbench latency tiny")
+
+
+SPEED = (
+    Row("latency", "ort, call", 1.234, "ms", 1.1, 1.5),
+    Row("latency", "eager torch / ort, pairwise", 4.56, "x", 4.4, 4.7, headline="faster"),
+    Row("latency", "ort, loop overhead", 2.99, "%", -13.9, 22.7, headline="loop overhead"),
+    Row("latency", "ort, drun imports torch", False, ""),
+    Row("latency", "a < b & c", None, "MB"),
+)
+
+
 @pytest.fixture
 def sources(model: Any, tmp_path: Path) -> Sources:
-    here = machine.fingerprint(2)
-    distances = {quality.SAMPLES: 0.35, quality.HALVES: 0.0712, quality.NOISE: 9.31, quality.POSITION: 3.02}
-    rows = tuple(Row("quality", name, value, "%" if value == 3.02 else "") for name, value in distances.items())
-    subject = {"num_samples": 6, "num_real": 1797}
-    record.write(Result(rows, subject, {}, here, "dbench quality samples"), tmp_path)
-    speed = (
-        Row("latency", "ort, call", 1.234, "ms", 1.1, 1.9),
-        Row("latency", "eager torch / ort, of medians", 4.56, "x", headline="faster"),
-        Row("latency", "a < b & c", None, "MB"),
-    )
-    record.write(Result(speed, {}, {"backends": ("ort",), "checkpoint": None}, here, "dbench latency tiny"), tmp_path)
-    return Sources(model.run, model.bundle, model.samples, tmp_path, model.animation)
+    record.write(speed_of(model, SPEED), tmp_path)
+    return Sources(model.bundle, model.run, model.samples, (tmp_path,), model.animation)
 
 
 def test_the_command_writes_a_page_that_stands_alone(sources: Sources, dbench: Callable[..., Any]) -> None:
     done = dbench(
         "report", "new/page.html", "--run", sources.run, "--bundle", sources.bundle, "--samples", sources.samples,
-        "--results", sources.results, "--animation", sources.animation,
+        "--results", sources.results[0], "--animation", sources.animation,
     )  # fmt: skip
     assert (done.code, done.out.splitlines()[-1]) == (0, "new/page.html")
+    assert "2.99 %  loop overhead; p10 to p90: -13.9 to 22.7; † its spread crosses zero" in done.out
     path = Path("new/page.html")
     text, parsed = path.read_text(encoding="utf-8"), parse(path)
     assert "<script" not in text
@@ -93,80 +104,184 @@ def test_the_command_writes_a_page_that_stands_alone(sources: Sources, dbench: C
     assert sum((picture["src"] or "").startswith("data:image/webp") for picture in pictures) == 1
     assert sum(tag == "h1" for tag, _ in parsed.tags) == 1
     assert any(tag == "svg" for tag, _ in parsed.tags)
-    assert str(sources.run.parent) not in text
+    assert str(sources.bundle.parent) not in text
 
 
 def test_the_page_holds_the_numbers(sources: Sources, tmp_path: Path) -> None:
-    out = tmp_path / "page.html"
-    write_report(out, sources, silent)
-    said = said_by(out)
-    for expected in ("1.23", "4.56×", "a < b & c", "0.350", "9.31", "1,797 real digits", "dbench latency tiny"):
-        assert expected in said, expected
-    assert "lie 3.02 % of the way from real to noise, within the goal of at most 10 %" in said
-    checks = len(record_of_parity(sources))
-    assert f"{checks} of {checks}" in said
+    key_numbers = write_report(tmp_path / "page.html", sources, silent)
+    said = said_by(tmp_path / "page.html")
+    for expected in ("1.23", "4.56×", "a < b & c", "dbench latency tiny", "compile no", "ort, drun imports torch no"):
+        assert expected in re.sub(r"\s+", " ", said), expected
+    checks = json.loads((sources.bundle / "manifest.json").read_text())["artifacts"][0]["parity"]["checks"]
+    assert f"{checks} of {checks}" in {key.number for key in key_numbers}
     assert said.count("trajectory, batch") == 2
+    assert not re.search(r"\b(True|False|NO)\b", said)
 
 
-def record_of_parity(sources: Sources) -> range:
-    manifest = json.loads((sources.bundle / "manifest.json").read_text())
-    return range(manifest["artifacts"][0]["parity"]["checks"])
+def test_a_key_number_shows_its_spread_and_what_speaks_against_it(sources: Sources, tmp_path: Path) -> None:
+    key_numbers = write_report(tmp_path / "page.html", sources, silent)
+    assert KeyNumber("4.56×", "faster", "4.40 to 4.70") in key_numbers
+    assert KeyNumber("2.99 %", "loop overhead", "-13.9 to 22.7", "its spread crosses zero") in key_numbers
+    said = said_by(tmp_path / "page.html")
+    assert said.count("2.99 %  †".replace("  ", " ")) == 1  # at the head
+    assert said.count("2.99 †") == 1  # in the table
+    assert "4.56 †" not in said
+    assert record.LEGEND in said
 
 
-def test_samples_far_from_real_are_called_so(sources: Sources, tmp_path: Path) -> None:
-    path = sources.results / "quality.json"
-    fields = json.loads(path.read_text())
-    fields["rows"][-1]["value"] = 23.4
-    path.write_text(json.dumps(fields))
+def test_a_bundle_alone(model: Any, dbench: Callable[..., Any]) -> None:
+    done = dbench("report", "page.html", "--bundle", model.bundle)
+    assert done.code == 0, done.err
+    said = said_by(Path("page.html"))
+    assert "tiny: exported to ONNX" in said
+    assert "parameters, trained in PyTorch on digits (1,797 images, 16x16 grey), exported with its EMA weights" in said
+    assert "Parity with eager PyTorch" in said
+    for absent in ("Training", "Samples", "Latency"):
+        assert absent not in parse(Path("page.html")).headings
+    assert dbench("report", "page.html").code == 2  # nothing to report on
+
+
+def test_results_lie_in_results_unless_said_otherwise(model: Any, dbench: Callable[..., Any]) -> None:
+    record.write(speed_of(model, SPEED), Path("results"))
+    assert "4.56×" in dbench("report", "page.html", "--bundle", model.bundle).out
+
+
+def test_the_captions_say_how_the_samples_were_drawn(sources: Sources, tmp_path: Path) -> None:
     write_report(tmp_path / "page.html", sources, silent)
-    said = said_by(tmp_path / "page.html")
-    assert "lie 23.4 % of the way from real to noise, outside the goal of at most 10 %" in said
+    how = "Drawn: 6 samples, seed 0, 3 ddpm steps, no guidance, no classes, EMA weights of step 2"
+    assert how in said_by(tmp_path / "page.html")
 
 
-def test_a_model_of_other_images_has_no_quality_and_no_film(sources: Sources, tmp_path: Path) -> None:
-    (sources.results / "quality.json").unlink()
-    write_report(tmp_path / "page.html", replace(sources, animation=None), silent)
-    said = said_by(tmp_path / "page.html")
-    assert "How real are they?" not in said
-    assert "From noise to image" not in said
+def test_two_results_of_a_suite_are_told_apart(sources: Sources, model: Any, tmp_path: Path) -> None:
+    other = speed_of(model, SPEED)
+    record.write(replace(other, subject=other.subject | {"name": "elsewhere"}), tmp_path)
+    meanings = [key.meaning for key in write_report(tmp_path / "page.html", sources, silent)]
+    assert {"faster (tiny)", "faster (elsewhere)"} <= set(meanings)
 
 
-def test_real_images_come_from_where_the_recipe_says(tmp_path: Path) -> None:
-    stack = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
-    np.savez(tmp_path / "a.npz", images=stack)
-    recipe = {"data": {"source": str(tmp_path / "a.npz"), "image_size": 4}, "model": {"channels": 1}}
-    real = report.read_real(recipe, 3)
-    assert real.shape == (3, 4, 4, 1)
-    assert all(any((image[..., 0] == one).all() for one in stack) for image in real)
+def test_a_report_needs_no_torch(sources: Sources, tmp_path: Path) -> None:
+    """A device makes the report of what was measured on it."""
+    code = """
+import sys
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, NoTorch())
+from pathlib import Path
+from dbench import suites
+from dbench.report import Sources, write_report
+from drun.console import silent
+for name in suites.names():
+    assert callable(suites.load(name).section)
+out, bundle, run, samples, results, animation = map(Path, sys.argv[1:])
+write_report(out, Sources(bundle, run, samples, (results,), animation), silent)
+"""
+    paths = (tmp_path / "page.html", sources.bundle, sources.run, sources.samples, *sources.results, sources.animation)
+    done = subprocess.run([sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Real: 6 of the training images" in said_by(tmp_path / "page.html")
 
 
-@pytest.mark.parametrize(
-    ("missing", "message"),
-    [("run", "recipe.json"), ("samples", "run.json"), ("results", "no results in"), ("animation", "film.webp")],
-)
-def test_what_is_missing_is_named(sources: Sources, tmp_path: Path, missing: str, message: str) -> None:
-    nowhere = tmp_path / "nowhere" / ("film.webp" if missing == "animation" else "")
-    with pytest.raises(DataError, match=message):
-        write_report(tmp_path / "page.html", replace(sources, **{missing: nowhere}), silent)
-    assert not (tmp_path / "page.html").exists()
+SUITE = """
+'''How heavy is a bundle?'''
+from dataclasses import dataclass
+from pathlib import Path
+from dbench.core import machine, subject
+from dbench.core.record import Result, Row
+from dbench.html.page import measured as section
+from drun.bundle import reading
+
+@dataclass(frozen=True)
+class Settings:
+    bundle: Path
+
+def measure(settings, report):
+    bundle = reading.read(settings.bundle)
+    size = sum(path.stat().st_size for path in bundle.path.iterdir())
+    row = Row("weight", "all files", size / 1e6, "MB", headline="in all files")
+    return Result((row,), subject.of_bundle(bundle), {}, machine.fingerprint(), "test")
+"""
 
 
-@pytest.mark.parametrize("text", ["", "{}\n", "no json\n", '{"step": 1, "loss": NaN}\n', '{"step": 1, "loss": 0}\n'])
-def test_a_log_without_losses(text: str, tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").write_text(text)
-    with pytest.raises(DataError, match=r"log\.jsonl"):
-        report.read_losses(tmp_path / "log.jsonl")
+def test_a_new_suite_is_one_file(model: Any, tmp_path: Path) -> None:
+    """The report shows it, and needs no change."""
+    package = Path(suites.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "dbench", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "dbench" / "suites" / "weight.py").write_text(SUITE)
+    code = """
+import sys
+from pathlib import Path
+from dbench import commands
+bundle, out = map(Path, sys.argv[1:])
+commands.measure("weight", out, bundle=bundle)
+commands.report(out / "page.html", bundle=bundle, run=None, samples=None, results=(out,), animation=None)
+"""
+    command = [sys.executable, "-c", code, str(model.bundle), str(tmp_path)]
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, check=True)
+    size_mb = sum(path.stat().st_size for path in model.bundle.iterdir()) / 1e6
+    assert f"{record.number(size_mb)} MB" in said_by(tmp_path / "page.html")
+    assert "Weight" in parse(tmp_path / "page.html").headings
 
 
-def test_broken_results(sources: Sources, tmp_path: Path) -> None:
-    (sources.results / "latency.json").write_text("{")
-    with pytest.raises(UserError, match=r"latency\.json"):
-        write_report(tmp_path / "page.html", sources, silent)
+def test_real_images_that_are_gone_are_left_out(
+    sources: Sources, model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(model.run, run)
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["data"]["source"] = str(tmp_path / "gone")
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    write_report(tmp_path / "page.html", replace(sources, run=run), silent)
+    assert "the report shows no real images: " in capsys.readouterr().err
+    assert "Real:" not in said_by(tmp_path / "page.html")
 
 
 def test_text_is_escaped() -> None:
-    markup = page.document("<t>", page.section("a < b", page.paragraph("x & y"), page.key_numbers([("<1>", "<n>")])))
+    keys = page.key_numbers([KeyNumber("<1>", "<n>", "<s>", "<d>")])
+    markup = page.document("<t>", page.section("a < b", page.paragraph("x & y"), keys))
     assert "<t>" not in markup
     assert "a &lt; b" in markup
     assert "x &amp; y" in markup
-    assert "&lt;1&gt;" in markup
+    assert all(f"&lt;{each}&gt;" in markup for each in "1nsd")
+
+
+# ---- small screens --------------------------------------------------------------------------------------
+
+
+def test_a_phone_stacks_the_cells_of_a_row_behind_their_labels() -> None:
+    markup = page.table(("what", "value", "unit"), [("a", "1", ""), ("b", "–", "ms")], "numbers")
+    assert '<td data-label="value">1</td><td data-label="unit"></td>' in markup
+    assert '<td data-label="value">–</td><td data-label="unit">ms</td>' in markup
+    style = re.sub(r"\s+", " ", page.document("", ""))
+    assert "td::before { content: attr(data-label)" in style
+    assert "td:empty { display: none; }" in style
+
+
+PROBE = """
+<iframe id="frame" width="{width}" height="900" srcdoc="{page}"></iframe><pre id="found"></pre>
+<script>
+frame.onload = () => {{
+  const inner = frame.contentDocument;
+  const wide = [...inner.querySelectorAll("body *")].filter(
+    each => !each.closest(".wide > .chart") && each.getBoundingClientRect().right > {width} + 0.5);
+  found.textContent = "off screen: " + wide.map(each => each.tagName + "." + each.className).join(" ")
+    + "; scrolls to " + inner.documentElement.scrollWidth + ";";
+}};
+</script>
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser")
+@pytest.mark.parametrize("width", [320, 375, 1280])
+def test_nothing_is_off_the_screen(sources: Sources, tmp_path: Path, width: int) -> None:
+    write_report(tmp_path / "page.html", sources, silent)
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    (tmp_path / "probe.html").write_text(PROBE.format(width=width, page=html.escape(text)), encoding="utf-8")
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=3000")
+    profile = f"--user-data-dir={tmp_path / 'browser'}"
+    command = ["chromium", *options, profile, "--dump-dom", str(tmp_path / "probe.html")]
+    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert f"off screen: ; scrolls to {width};" in dom

@@ -13,9 +13,11 @@ import pytest
 import torch
 from torch import nn
 
+from dbench.core import subject
 from dbench.core.record import Row
-from dbench.suites import train
-from dbench.suites.train import Candidate, Settings, synthetic, trial
+from dbench.suites.train import Settings, candidates, measuring, synthetic, trial
+from dbench.suites.train import rows as rows_of_steps
+from dbench.suites.train.rows import Candidate
 from dbench.suites.train.trial import GpuScale, Matmuls, Trial, check_divides
 from drun.console import silent
 from drun.errors import ConfigError, UserError
@@ -121,8 +123,8 @@ def test_teachers_that_are_there_are_used_as_they_are(tmp_path: Path) -> None:
 
 
 def started(name: str, assignments: tuple[str, ...], folder: Path, **options: Any) -> Trial:
-    recipe = train.resolve(Settings(name, assignments=assignments, **options))
-    (recipe,) = train.prepare(recipe, (), folder, silent).values()
+    recipe = candidates.resolve(Settings(name, assignments=assignments, **options))
+    (recipe,) = candidates.prepare(recipe, (), folder, silent).values()
     return Trial(recipe, folder / "out", CPU)
 
 
@@ -197,12 +199,12 @@ def test_a_step_trains_every_weight(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Candidate]]:
     folder = tmp_path_factory.mktemp("train")
-    recipe = train.resolve(Settings("digits-sit-repa", steps=3, assignments=TINY_SIT))
-    recipes = train.prepare(recipe, train.choose(recipe, ()), folder, silent)
+    recipe = candidates.resolve(Settings("digits-sit-repa", steps=3, assignments=TINY_SIT))
+    recipes = candidates.prepare(recipe, candidates.choose(recipe, ()), folder, silent)
     with ExitStack() as stack:
         found = {}
         for name, each in recipes.items():
-            found[name] = train.open_candidate(each, folder / "out" / name, CPU, 2, silent)
+            found[name] = measuring.open_candidate(each, folder / "out" / name, CPU, 2, silent)
             stack.enter_context(closing(found[name].trial))
         yield found
 
@@ -220,7 +222,7 @@ def test_the_candidates_differ_in_their_teacher_alone(opened: dict[str, Candidat
 
 
 def test_rows_belong_together(opened: dict[str, Candidate]) -> None:
-    rows = train.timed_rows(opened, Matmuls(CPU.device, "fp32"), CPU, Settings("", steps=3), silent)
+    rows = rows_of_steps.timed_rows(opened, Matmuls(CPU.device, "fp32"), CPU, Settings("", steps=3), silent)
     found, by_name = values(rows), {row.name: row for row in rows}
     for name, candidate in opened.items():
         step, share = by_name[f"{name}, step of 4 images"], by_name[f"{name}, share of the matrix rate"]
@@ -244,7 +246,7 @@ def test_rows_belong_together(opened: dict[str, Candidate]) -> None:
 def test_steps_in_an_unbroken_row(opened: dict[str, Candidate]) -> None:
     running = opened["teacher none"].trial
     done = running.run.step
-    row = train._unbroken_row("teacher none", running, 3)
+    row = rows_of_steps._unbroken_row("teacher none", running, 3)
     assert running.run.step == done + 3
     assert row.value > 0
 
@@ -256,8 +258,8 @@ def test_only_a_gpu_is_weighed_in_this_process() -> None:
 
 
 def test_the_bar_stands_beside_the_recipe_it_is_for(opened: dict[str, Candidate]) -> None:
-    assert ("sit-xl-2-repa", config.load("sit-xl-2-repa").train.batch_size) in train.BARS
-    rows = train.timed_rows(opened, Matmuls(CPU.device, "fp32"), CPU, Settings("", steps=1), silent)
+    assert ("sit-xl-2-repa", config.load("sit-xl-2-repa").train.batch_size) in rows_of_steps.BARS
+    rows = rows_of_steps.timed_rows(opened, Matmuls(CPU.device, "fp32"), CPU, Settings("", steps=1), silent)
     assert not any("bar" in row.details for row in rows)
 
 
@@ -266,7 +268,8 @@ def test_the_command(dbench: Callable[..., Any]) -> None:
     done = dbench("train", "digits-unet", "--batch", 3, "--steps", 2, "--warmup", 2, "--device", "cpu", *settings)
     assert done.code == 0, done.err
     last = json.loads(done.out.splitlines()[-1])
-    assert last == json.loads(Path("results/train.json").read_text())
+    (file,) = Path("results").glob("train-digits-unet-*.json")
+    assert last == json.loads(file.read_text())
     assert [file.name for file in Path().iterdir()] == ["results"]
     rows = {row["name"]: row["value"] for row in last["rows"]}
     assert rows["digits-unet, images a second"] == pytest.approx(3 * rows["digits-unet, steps a second"])
@@ -275,16 +278,18 @@ def test_the_command(dbench: Callable[..., Any]) -> None:
     settings_used = last["settings"]
     assert (settings_used["batch"], settings_used["precision"], settings_used["teacher"]) == (3, "fp32", [])
     assert last["subject"]["model"]["dim"] == 8
+    recipe = config.load("digits-unet", [*TINY_UNET, "train.steps=7"]).to_dict()  # as recipe.json of a run has it
+    assert last["subject"]["recipe_sha256"] == subject.of_recipe(recipe)["recipe_sha256"]
     assert last["subject"]["teachers"] == {}
     assert last["machine"]["num_threads"] == torch.get_num_threads()
 
 
 def test_the_subject_says_which_teachers_are_random() -> None:
     recipe = config.load("digits-sit-repa", ['objective.teachers=["runs/digits-teacher", "dinov2-vit-b=/a/b"]'])
-    told = train._subject(recipe, ("live",))["teachers"]
+    told = candidates.subject_of(recipe, ("live",))["teachers"]
     assert told["dinov2-vit-b=b"] == "as given"
     assert "random weights" in told["digits-teacher"]
-    assert train._subject(recipe, ("none",))["teachers"] == {}
+    assert candidates.subject_of(recipe, ("none",))["teachers"] == {}
 
 
 # ---- what is refused ------------------------------------------------------------------------------------
@@ -314,7 +319,7 @@ def test_errors_are_one_line(dbench: Callable[..., Any], arguments: tuple[str, .
 @pytest.mark.parametrize("steps", [{"warmup": 1}, {"steps": 0}])
 def test_too_few_steps(steps: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=r"--warmup and --steps got .+ and .+, expected at least 2 and 1"):
-        train.resolve(Settings("digits-sit", **steps))
+        candidates.resolve(Settings("digits-sit", **steps))
 
 
 def test_a_batch_of_fewer_images_than_parts() -> None:
@@ -324,13 +329,13 @@ def test_a_batch_of_fewer_images_than_parts() -> None:
 
 def test_the_order_of_the_options_does_not_matter() -> None:
     recipe = config.load("digits-sit-repa")
-    assert train.choose(recipe, ("none", "live", "none")) == ("live", "none")
-    assert train.choose(recipe, ()) == ("live", "cached", "none")
+    assert candidates.choose(recipe, ("none", "live", "none")) == ("live", "none")
+    assert candidates.choose(recipe, ()) == ("live", "cached", "none")
 
 
 def test_teachers_are_made_only_for_those_who_listen(tmp_path: Path) -> None:
-    recipe = train.resolve(Settings("digits-sit-repa", assignments=("train.batch_size=2",)))
-    assert list(train.prepare(recipe, ("none",), tmp_path, silent)) == ["teacher none"]
+    recipe = candidates.resolve(Settings("digits-sit-repa", assignments=("train.batch_size=2",)))
+    assert list(candidates.prepare(recipe, ("none",), tmp_path, silent)) == ["teacher none"]
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
@@ -340,7 +345,7 @@ def test_memory_that_does_not_suffice(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(*arguments: Any) -> Candidate:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(train, "open_candidate", full)
+    monkeypatch.setattr(measuring, "open_candidate", full)
     recipes = {"teacher live": config.load("digits-sit"), "teacher none": config.load("digits-sit")}
     with pytest.raises(UserError, match=r"suffice for teacher live, teacher none at --batch 32: measure fewer"):
-        train._in_this_process(recipes, tmp_path, CPU, Settings("digits-sit"), silent)
+        measuring._in_this_process(recipes, tmp_path, CPU, Settings("digits-sit"), silent)

@@ -362,7 +362,8 @@ class Measured(Reader):
         from dbench.core import machine, record
 
         rows = tuple(record.Row("latency", name, 1.5, "ms", 1.0, 2.0) for name in ("a", "b"))
-        record.write(record.Result(rows, {"bundle": "x"}, {"batch": 1}, machine.fingerprint(1), "dbench"), folder)
+        result = record.Result(rows, {"name": "x"}, {"batch": 1}, machine.fingerprint(1), "dbench")
+        record.write(result, folder)[0].rename(folder / "latency.json")
         (folder / "log.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n')
 
     def attack(self, folder: Path, draw: random.Random) -> None:
@@ -373,11 +374,36 @@ class Measured(Reader):
             path.write_bytes(damage(path.read_bytes(), draw))
 
     def read(self, folder: Path) -> Any:
-        from dbench import report
         from dbench.core import record
+        from dbench.report.sources import read_losses
 
         record.to_markdown(record.read(folder / "latency.json"))
-        report.read_losses(folder / "log.jsonl")
+        read_losses(folder / "log.jsonl")
+
+
+class Judged(Reader):
+    """Samples whose quality is measured: the array, and what run.json says of it."""
+
+    def make(self, folder: Path) -> None:
+        np.savez(folder / "samples.npz", arr_0=np.arange(640, dtype=np.uint8).reshape(10, 8, 8, 1))
+        settings = {"classes": {"count": 3, "null_label": 3, "names": ["a", "b", "c"]}, "labels": "b,0", "seed": 4}
+        seen = {"source": "digits", "num_images": 1797, "image_size": 16, "channels": 1, "fingerprint": "0" * 64}
+        (folder / "run.json").write_text(json.dumps({"settings": settings, "trained_on": seen}))
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        path = folder / draw.choice(["samples.npz", "run.json"])
+        if path.suffix == ".json" and draw.random() < 0.5:
+            path.write_text(json.dumps(change_value(json.loads(path.read_text()), draw)))
+        else:
+            path.write_bytes(damage(path.read_bytes(), draw))
+
+    def read(self, folder: Path) -> Any:
+        from dbench.quality.samples import open_samples
+
+        samples = open_samples(folder)
+        samples.labels()
+        _ = samples.trained_on
+        return samples.images.tobytes()
 
 
 #: name -> (reader, share of the mutants)
@@ -386,6 +412,6 @@ READERS: dict[str, tuple[Reader, float]] = {
     for kind, share in (
         (Bundle, 2), (Manifest, 2), (Golden, 1), (Graph, 1), (Samples, 1), (Noise, 2), (Checkpoint, 2), (Signed, 1),
         (Older, 1), (Pickled, 1), (Published, 1), (Resumed, 0.3), (Recipe, 1), (Pictures, 1), (Archive, 1),
-        (Mnist, 1), (Arrays, 1), (Latents, 1), (Index, 1), (Measured, 1),
+        (Mnist, 1), (Arrays, 1), (Latents, 1), (Index, 1), (Measured, 1), (Judged, 1),
     )
 }  # fmt: skip

@@ -16,8 +16,8 @@ LIBRARIES = ("dexport", "numpy", "onnxruntime", "torch", "scikit-learn")
 #: slowest thread many times a call.
 OVERLOAD = 1.1
 CPUINFO, PROC_STAT = Path("/proc/cpuinfo"), Path("/proc/stat")
-#: The project's folder if this file lies in a checkout of it, benchmarks/dbench/machine.py.
-CHECKOUT = Path(__file__).parents[2]
+#: The project's folder if this file lies in a checkout of it, benchmarks/dbench/core/machine.py.
+CHECKOUT = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,27 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dbench.core import subject
 from dbench.core.machine import Machine
 from dbench.core.timing import Spread
-from drun.bundle.reading import Bundle
-from drun.errors import UserError, door
+from drun.errors import DataError, UserError, door
 from drun.files import atomic, write_json
 from drun.foreign import read_json
 from drun.typed import typed
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 UNKNOWN = "–"
+#: A spread, p10 to p90, wider than this share of its median leaves open what the median is.
+WIDE_SPREAD = 0.5
+#: Units of what other work on a machine disturbs, unlike sizes, counts and distances. A suite that times nothing states
+#: no threads, so that its machine was never shared.
+TIMED_UNITS = ("ms", "s", "1/s", "x", "%", "TFLOP/s")
+#: Stands behind every figure that `doubt` speaks against, and is explained where one stands.
+MARK = "†"
+LEGEND = (
+    f"{MARK} says little: measured beside too much other work, or p10 to p90 crosses zero or spans more than half of "
+    "the median"
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class Row:
 
     suite: str
     name: str
-    value: float | None              # a median where there are percentiles
+    value: bool | float | None       # a median where there are percentiles; True and False are yes and no
     unit: str
     p10: float | None = None
     p90: float | None = None
@@ -41,7 +52,7 @@ class Result:
     """The rows of one suite."""
 
     rows: tuple[Row, ...]
-    subject: dict[str, Any]          # what was measured
+    subject: dict[str, Any]          # what was measured: its name, and the hashes of dbench.core.subject that it has
     settings: dict[str, Any]         # how
     machine: Machine
     command: str
@@ -49,6 +60,11 @@ class Result:
     @property
     def suite(self) -> str:
         return self.rows[0].suite
+
+    @property
+    def file_name(self) -> str:
+        """Of its files, without suffix: no two suites or subjects share one."""
+        return f"{self.suite}-{subject.file_name(_plain(self.subject))}"
 
     def row(self, name: str) -> Row:
         """Raises UserError if there is none of this name."""
@@ -68,21 +84,6 @@ def spread_row(suite: str, name: str, values: Spread, unit: str, **fields: Any) 
     return Row(suite, name, values.median, unit, values.p10, values.p90, **fields)
 
 
-def identity(bundle: Bundle) -> dict[str, Any]:
-    """What a bundle holds, by content."""
-    manifest = bundle.manifest
-    return {
-        "bundle": bundle.name,
-        "model": manifest.model.name,
-        "parameters": manifest.model.parameters,
-        "checkpoint_sha256": manifest.model.checkpoint["sha256"],
-        "artifacts": {
-            f"{artifact.format} {artifact.precision}": [entry.sha256 for entry in artifact.files]
-            for artifact in manifest.artifacts
-        },
-    }
-
-
 def shown_command(arguments: Sequence[str]) -> str:
     """A command line as others may see it: of absolute paths only the last name."""
     shown = [Path(argument).name if Path(argument).is_absolute() else argument for argument in arguments]
@@ -94,8 +95,8 @@ def this_command() -> str:
 
 
 def write(result: Result, folder: Path) -> tuple[Path, Path]:
-    """Write `<suite>.json` and `<suite>.md`; returns their paths."""
-    as_json, as_markdown = folder / f"{result.suite}.json", folder / f"{result.suite}.md"
+    """Write `<suite>-<subject>.json` and `.md`; returns their paths."""
+    as_json, as_markdown = (folder / f"{result.file_name}.{suffix}" for suffix in ("json", "md"))
     write_json(as_json, result.to_dict())
     with atomic(as_markdown) as temporary:
         temporary.write_text(to_markdown(result), encoding="utf-8")
@@ -106,23 +107,52 @@ def read(path: Path) -> Result:
     """Read what `write` wrote.
 
     Raises:
-        DataError: it is not JSON, or not such a result.
+        DataError: it is not JSON, not such a result, or of another schema.
     """
     with door(f"'{path}' is not a result of this dbench", advice="measure again"):
         fields = read_json(path)
-        if fields.pop("schema_version") != SCHEMA_VERSION or not fields["rows"]:
-            raise ValueError("it has another schema version, or no rows")
+        if type(version := fields.pop("schema_version")) is not int or version != SCHEMA_VERSION:
+            raise DataError(
+                f"'{path}' holds results of another schema: got version {version!r:.40}, expected {SCHEMA_VERSION}; "
+                "measure again"
+            )
+        if not fields["rows"]:
+            raise ValueError("it has no rows")
         result: Result = typed(Result, fields, "result")
+        assert result.file_name
         return result
+
+
+# ---- for people -----------------------------------------------------------------------------------------
 
 
 def to_markdown(result: Result) -> str:
     """A table of the rows, and the conditions below it."""
     head = "| what | value | p10 | p90 | unit |\n|---|--:|--:|--:|---|"
-    cells = [[row.name, number(row.value), number(row.p10), number(row.p90), row.unit] for row in result.rows]
-    rows = [f"| {' | '.join(texts)} |" for texts in cells]
+    rows = [f"| {' | '.join(cells(row, result.machine))} |" for row in result.rows]
+    legend = [f"{LEGEND}\n"] if any(doubt(row, result.machine) for row in result.rows) else []
     facts = [f"- {name}: {value}" for name, value in conditions(result.machine).items()]
-    return "\n".join([f"# {result.suite}\n", head, *rows, "", *facts, f"- command: `{result.command}`", ""])
+    return "\n".join([f"# {result.suite}\n", head, *rows, "", *legend, *facts, f"- command: `{result.command}`", ""])
+
+
+def cells(row: Row, machine: Machine) -> list[str]:
+    """Name, value, p10, p90 and unit, empty where there is none; a value that says little is marked."""
+    mark = f" {MARK}" if doubt(row, machine) else ""
+    spread = ["" if end is None else number(end) for end in (row.p10, row.p90)]
+    return [row.name, number(row.value) + mark, *spread, row.unit]
+
+
+def doubt(row: Row, machine: Machine) -> str:
+    """Why a figure says little, in words; empty if nothing speaks against it."""
+    reasons = []
+    if machine.was_shared and row.unit in TIMED_UNITS:
+        reasons.append("measured beside too much other work")
+    if row.value is not None and row.p10 is not None and row.p90 is not None:
+        if row.p10 < 0 < row.p90:
+            reasons.append("its spread crosses zero")
+        elif row.p90 - row.p10 > WIDE_SPREAD * abs(row.value):
+            reasons.append("its spread is wider than half of it")
+    return ", ".join(reasons)
 
 
 def conditions(machine: Machine) -> dict[str, str]:
@@ -142,8 +172,10 @@ def conditions(machine: Machine) -> dict[str, str]:
     }
 
 
-def number(value: float | None) -> str:
-    """Three significant digits, or all digits before the point."""
+def number(value: bool | float | None) -> str:
+    """Three significant digits, or all digits before the point; yes and no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if value is None or not math.isfinite(value):
         return UNKNOWN
     if abs(value) >= 999.5:

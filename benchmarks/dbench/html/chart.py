@@ -138,9 +138,13 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], description: str
 
 
 def running_median(values: Sequence[float], window: int = WINDOW) -> list[float]:
-    """The median of the values around each, fewer at both ends."""
-    reach = window // 2
-    return [float(np.median(values[max(0, i - reach) : i + reach + 1])) for i in range(len(values))]
+    """The median of the values around each.
+
+    Where fewer lie before it, as many are taken after it: the line starts at the first value and stays on a curve that
+    falls steeply there. At the end, where curves are flat, the window is cut off.
+    """
+    reaches = (min(window // 2, i) for i in range(len(values)))
+    return [float(np.median(values[i - reach : i + reach + 1])) for i, reach in enumerate(reaches)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:

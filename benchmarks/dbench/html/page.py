@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from dbench.core.record import Row, number
+from dbench.core import record
+from dbench.core.record import Result
 from dbench.html import chart
 from drun.run.images import UInt8, to_pil
 
 MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp"}
+
+
+@dataclass(frozen=True)
+class KeyNumber:
+    """What a page shows at its head."""
+
+    number: str         # with its unit
+    meaning: str
+    spread: str = ""    # p10 to p90
+    doubt: str = ""     # why it says little
 
 
 def document(title: str, markup: str) -> str:
@@ -56,10 +68,16 @@ def paragraph(text: str, kind: str = "") -> str:
     return f"<p{attribute}>{escape(text)}</p>"
 
 
-def key_numbers(numbers: Iterable[tuple[str, str]]) -> str:
-    """(number with its unit, what it is), ..."""
-    items = (f"<div><dd>{escape(value)}</dd><dt>{escape(label)}</dt></div>" for value, label in numbers)
-    return f'<dl class="key">{"".join(items)}</dl>'
+def key_numbers(numbers: Iterable[KeyNumber]) -> str:
+    """Cards; a number that says little is marked, and its card says why."""
+    return f'<dl class="key">{"".join(map(_card, numbers))}</dl>'
+
+
+def _card(key: KeyNumber) -> str:
+    value = f"{key.number} {record.MARK}" if key.doubt else key.number
+    notes = [f"p10 to p90: {key.spread}" if key.spread else "", f"{record.MARK} {key.doubt}" if key.doubt else ""]
+    small = "".join(f'<dd class="note">{escape(note)}</dd>' for note in notes if note)
+    return f"<div><dt>{escape(key.meaning)}</dt><dd>{escape(value)}</dd>{small}</div>"
 
 
 def facts(labelled: Mapping[str, str]) -> str:
@@ -71,7 +89,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> s
     """The first column is text, the others are numbers."""
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "\n".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}</tr>'
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(map(_cell, head[1:], cells))}</tr>'
         for name, *cells in rows
     )
     return (
@@ -80,19 +98,33 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> s
     )
 
 
-def results(rows: Iterable[Row], caption: str) -> str:
-    """A table of measured numbers."""
-    cells = [[row.name, *map(number, (row.value, row.p10, row.p90)), row.unit] for row in rows]
-    return table(("what", "value (median)", "p10", "p90", "unit"), cells, caption)
+def _cell(label: str, text: str) -> str:
+    """Small screens stack the cells of a row, each behind the label of its column, and leave the empty ones out."""
+    return f'<td data-label="{escape(label)}">{escape(text)}</td>'
+
+
+def results(result: Result, caption: str) -> str:
+    """A table of measured numbers, of which those that say little are marked."""
+    rows = [record.cells(row, result.machine) for row in result.rows]
+    legend = f". {record.LEGEND}" if any(record.doubt(row, result.machine) for row in result.rows) else ""
+    return table(("what", "value (median)", "p10", "p90", "unit"), rows, f"{caption}{legend}.")
+
+
+def measured(result: Result) -> str:
+    """A section for a suite that needs no more than its table."""
+    caption = f"Of {result.subject['name']}, measured with {listed(result.settings)}"
+    return section(result.suite.capitalize(), results(result, caption))
 
 
 def listed(settings: Mapping[str, Any]) -> str:
     """The settings that are given, as text."""
-    return ", ".join(f"{key} {_words(value)}" for key, value in settings.items() if value is not None)
+    return ", ".join(f"{key} {_words(value)}" for key, value in settings.items() if value not in (None, [], ()))
 
 
 def _words(value: Any) -> str:
-    return " and ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list | tuple):
+        return " and ".join(map(_words, value))
+    return record.number(value) if isinstance(value, bool) else str(value)
 
 
 def scrolled(markup: str) -> str:

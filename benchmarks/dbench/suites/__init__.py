@@ -1,7 +1,9 @@
 """The measurements: one question a file or folder, whose name is the suite's and that of its `dbench` command.
 
-A suite holds a frozen dataclass `Settings` and `measure(settings, report) -> Result`, and, if the suite
-draws, `figures(result) -> {file name without suffix: Chart}`.
+A suite holds a frozen dataclass `Settings`, `measure(settings, report) -> Result` and `section(result) -> HTML` for a
+report; if it draws, `figures(result) -> {name: Chart}`, and if it shows images, `pictures(settings, result) -> {name:
+uint8 (H, W, C)}`. Importing it must not import torch: a report is made where results are, not only where they were
+measured.
 """
 
 from __future__ import annotations

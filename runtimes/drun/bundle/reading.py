@@ -26,6 +26,7 @@ MAX_MANIFEST_BYTES = 1 << 26
 class Bundle:
     path: Path
     manifest: Manifest
+    sha256: str | None = None     # that the manifest states of itself; None while it is being made
 
     @property
     def name(self) -> str:
@@ -126,7 +127,7 @@ def read(path: Path) -> Bundle:
     if not isinstance(stated, str) or not is_sealed(content, stated):
         raise BundleError(f"'{file}' is damaged: its sha256 is not the one that it states; copy it or export again")
     with door(f"'{file}' has a wrong or missing field", BundleError, "export again"):
-        return _checked(Bundle(path, _manifest(fields)))
+        return _checked(Bundle(path, _manifest(fields), stated))
 
 
 def _manifest(fields: dict[str, Any]) -> Manifest:

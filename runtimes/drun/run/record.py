@@ -62,6 +62,8 @@ def _claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
     trained_on = sampling.bundle.manifest.trained_on
     own = {
         "settings": identity, "num_images": output.num_images, "batches": batches,
+        # Not in the settings: a bundle that gains an artifact draws the same images.
+        "bundle_sha256": sampling.bundle.sha256,
         "trained_on": None if trained_on is None else asdict(trained_on),
     }  # fmt: skip
     write_json(path, own | record | environment() | kept)

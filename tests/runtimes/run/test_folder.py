@@ -169,8 +169,10 @@ def test_the_record_is_enough_to_repeat_the_run(make_bundle: MakeBundle, tmp_pat
     draw(bundle, tmp_path / "first", settings)
     record = json.loads((tmp_path / "first" / "run.json").read_text())
     assert set(record) == {
-        "settings", "num_images", "batches", "trained_on", "backend", "precision", "versions", "machine", "command",
+        "settings", "num_images", "batches", "bundle_sha256", "trained_on", "backend", "precision", "versions",
+        "machine", "command",
     }  # fmt: skip
+    assert record["bundle_sha256"] == bundle.sha256
     own = {key: value for key, value in record["settings"].items() if key in Settings.__dataclass_fields__}
     draw(bundle, tmp_path / "second", Settings(**own), num_images=record["num_images"])
     assert results(tmp_path / "second") == results(tmp_path / "first")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from dbench.core import fresh, machine, timing
+from dbench.core import machine, subject, timing
 from dbench.core.inputs import Inputs, able_backends, check_batch, example
-from dbench.core.record import Result, Row, identity, spread_row, this_command
+from dbench.core.record import Result, Row, spread_row, this_command
 from dbench.core.timing import Call, Timing
+from dbench.html.page import measured as section
+from dbench.suites.latency import processes
+from dbench.suites.latency.settings import SUITE, Settings
 from drun import backends
 from drun.backends import Backend
 from drun.bundle import reading as bundles
@@ -25,22 +28,9 @@ from drun.run import parity
 from drun.run.sampling import Sampling, open_sampling
 from drun.run.sampling import Settings as DrunSettings
 
-SUITE = "latency"
+__all__ = ["Settings", "measure", "section"]
+
 EAGER = "eager torch"
-#: Times the batch: the images of the long memory run; the short one has one batch and FEW_STEPS.
-MANY_BATCHES, FEW_STEPS = 16, 2
-MB = 1e6
-
-
-@dataclass(frozen=True)
-class Settings:
-    bundle: Path
-    checkpoint: Path | None = None      # also measure eager torch with its weights
-    backends: tuple[str, ...] = ()      # none: all that can open the bundle here
-    batch: int = 1                      # images a call
-    steps: int = 50                     # of the sampling loop
-    repeats: int = 20                   # timed calls and loops; a quarter as many cold starts
-    threads: int = 0                    # 0: one for each core
 
 
 def measure(settings: Settings, report: Report) -> Result:
@@ -58,15 +48,15 @@ def measure(settings: Settings, report: Report) -> Result:
         check_batch(bundle, name, settings.batch)
     rows = _in_this_process(bundle, names, settings, threads, report)
     for name in names:
-        rows += _in_fresh_processes(bundle, name, settings, threads, report)
-    resolved = asdict(settings) | {
-        "bundle": bundle.name,
+        rows += processes.rows_of(bundle, name, settings, threads, report)
+    shown = {key: value for key, value in asdict(settings).items() if key != "bundle"}
+    resolved = shown | {
         "checkpoint": bundle.manifest.model.checkpoint["file"] if settings.checkpoint else None,
         "backends": names,
         "threads": threads,
     }
     here = machine.fingerprint(threads, since=start)
-    return Result(tuple(rows), identity(bundle), resolved, here, this_command())
+    return Result(tuple(rows), subject.of_bundle(bundle), resolved, here, this_command())
 
 
 def _in_this_process(
@@ -153,8 +143,10 @@ def _ratio_rows(name: str, eager: Timing, backend: Timing) -> list[Row]:
     pairwise = timing.pairwise_ratio(eager, backend)
     ratio = timing.ratio_of_medians(eager, backend)
     return [
-        Row(SUITE, f"{EAGER} / {name}, of medians", ratio, "x", headline=f"faster than {EAGER}: a call on {name}"),
-        spread_row(SUITE, f"{EAGER} / {name}, pairwise", pairwise, "x"),
+        Row(SUITE, f"{EAGER} / {name}, of medians", ratio, "x"),
+        spread_row(
+            SUITE, f"{EAGER} / {name}, pairwise", pairwise, "x", headline=f"faster than {EAGER}: a call on {name}"
+        ),
     ]
 
 
@@ -191,76 +183,3 @@ def _drun_settings(bundle: Bundle, num_steps: int) -> DrunSettings:
 
 def _draw(sampling: Sampling, batch: int) -> Array:
     return sampling.draw(range(batch), lambda row, x: None)
-
-
-# ---- fresh processes ------------------------------------------------------------------------------------
-
-
-def _in_fresh_processes(bundle: Bundle, name: str, settings: Settings, threads: int, report: Report) -> list[Row]:
-    one = fresh.Job(bundle.path, name, threads, batch=1, num_images=1, num_steps=settings.steps)
-    return cold_start_rows(one, settings, report) + memory_rows(bundle, name, settings, threads, report)
-
-
-def cold_start_rows(job: fresh.Job, settings: Settings, report: Report) -> list[Row]:
-    """From the start of a process to its first image, and whether PyTorch came along."""
-    starts = max(3, settings.repeats // 4)
-    seconds = []
-    for done in range(1, starts + 1):
-        seconds.append(fresh.cold_start_s(job))
-        report(f"starting drun on {job.backend}", done, starts)
-    with_torch = fresh.imports_module(job, "torch")
-    return [
-        spread_row(
-            SUITE, f"{job.backend}, cold start to the first image, {job.num_steps} steps", timing.spread(seconds), "s",
-            headline=f"from the start of drun on {job.backend} to its first image", details={"seconds": seconds},
-        ),
-        Row(SUITE, f"{job.backend}, drun imports torch (0: no, 1: yes)", float(with_torch), ""),
-    ]  # fmt: skip
-
-
-def memory_rows(bundle: Bundle, name: str, settings: Settings, threads: int, report: Report) -> list[Row]:
-    """Peak memory of `drun` for few and many images, beside that of the backend alone for as many calls."""
-    few = fresh.Job(bundle.path, name, threads, settings.batch, settings.batch, FEW_STEPS)
-    many = fresh.Job(bundle.path, name, threads, settings.batch, MANY_BATCHES * settings.batch, settings.steps)
-    peaks: list[int | None] = []
-    for weigh in (
-        partial(fresh.drun_peak_bytes, few),
-        partial(fresh.drun_peak_bytes, many),
-        partial(fresh.session_peak_bytes, many, MANY_BATCHES * settings.steps),
-        partial(fresh.session_peak_bytes, many, 0),
-    ):
-        peaks.append(weigh())
-        report(f"weighing processes on {name}", len(peaks), 4)
-    drun_few, drun_many, session, imported = peaks
-    network = _minus(session, imported)
-    sizes = {
-        f"drun peak memory, {_run(few)}": drun_few,
-        f"drun peak memory, {_run(many)}": drun_many,
-        f"the backend alone, {MANY_BATCHES * settings.steps} calls, peak memory": session,
-        "the runtime imported, nothing opened, peak memory": imported,
-        "weights and activations (backend alone - runtime imported)": network,
-        "weight files": weight_bytes(bundle, name),
-        "drun above the backend alone": _minus(drun_many, session),
-        "drun above weights and activations": _minus(drun_many, network),
-    }
-    return [Row(SUITE, f"{name}, {what}", _in_mb(size), "MB", details={"bytes": size}) for what, size in sizes.items()]
-
-
-def weight_bytes(bundle: Bundle, backend: str) -> int | None:
-    """The size of the files that `backend` opens; None if it needs none."""
-    formats = backends.load(backend).formats
-    if not formats:
-        return None
-    return sum(bundle.locate(entry).stat().st_size for entry in bundle.artifact(formats).files)
-
-
-def _run(job: fresh.Job) -> str:
-    return f"{job.num_images} {'image' if job.num_images == 1 else 'images'}, {job.num_steps} steps"
-
-
-def _minus(a: int | None, b: int | None) -> int | None:
-    return None if a is None or b is None else a - b
-
-
-def _in_mb(size_bytes: int | None) -> float | None:
-    return None if size_bytes is None else size_bytes / MB

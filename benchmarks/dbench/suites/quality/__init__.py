@@ -1,7 +1,8 @@
-"""How real are the samples? Fréchet distance of their raw 8x8 pixels to real digits, on a scale from real to noise."""
+"""How real are the samples? Their Fréchet distance to real images, on a scale from other real images to noise."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,111 +10,141 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dbench.core import machine, timing
-from dbench.core.record import Result, Row, spread_row, this_command
-from dbench.core.timing import Spread
-from dbench.quality.frechet import frechet_distance
-from dbench.quality.neighbours import share_nearer_than_real
-from drun.console import Report
-from drun.errors import ConfigError, DataError, door
-from drun.foreign import read_json, read_npz
+from dbench.core import machine, subject
+from dbench.core.record import Result, Row, this_command
+from dbench.quality import features, scale
+from dbench.quality.features import Extractor, Features, extract
+from dbench.quality.neighbours import some
+from dbench.quality.reference import Reference, open_reference
+from dbench.quality.samples import Samples, open_samples
+from dbench.suites.quality import rows
+from dbench.suites.quality.section import section
+from drun.console import Report, warn
+from drun.errors import DataError
+from drun.run.images import UInt8, grid
 
-SUITE = "quality"
+__all__ = ["Settings", "measure", "pictures", "section"]
+
 SEED = 0
-SIDE = 8
-#: Names of rows that the report speaks of.
-SAMPLES, HALVES, NOISE = "samples to real digits", "one half of the real digits to the other", "noise to real digits"
-POSITION, NEARER = "samples on the way from real to noise", "samples nearer to a real digit than those to each other"
-
-Features = NDArray[np.float64]
+#: Of either kind: so many are taken at random, and the features of so many fit into memory.
+MAX_IMAGES = 65_536
+#: From here on the classes of samples and real images differ by more than chance.
+MIXTURE_PERCENT = 20.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    samples: Path                # a folder that `drun` wrote, or its samples.npz
-    reference: str = "digits"
-    splits: int = 20             # random halvings of the real images
+    samples: Path                  # what `open_samples` reads
+    reference: str | None = None   # what `open_reference` reads; None: what the model learned from
+    splits: int = 20               # random choices of the real images that are set apart
+    features: str = "pixels"       # a file of dbench/quality/features
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is compared: some of the samples and some of the real images, all if they are not too many."""
+
+    samples: Samples
+    reference: Reference
+    drawn: NDArray[np.int64]
+    chosen: NDArray[np.int64]
+
+    @property
+    def set_size(self) -> int:
+        return scale.set_size(len(self.drawn), len(self.chosen))
+
+    def features(self, extractor: Extractor) -> tuple[Features, Features]:
+        """Of the samples and the real images, (N, D) and (M, D)."""
+        images, shape = self.samples.images, self.reference.shape
+        return (
+            extract(extractor, lambda part: images[self.drawn[part]], len(self.drawn), shape),
+            extract(extractor, lambda part: self.reference.read(self.chosen[part]), len(self.chosen), shape),
+        )
 
 
 def measure(settings: Settings, report: Report) -> Result:
-    """Compare samples, real halves and noise with the real images.
+    """Compare the samples, other real images and noise with real images, and look for copies.
 
     Raises:
-        ConfigError: an unknown reference. DataError: no samples, or of a size that does not fit.
+        ConfigError: nothing says what to compare with. DataError: an input cannot be read, or holds too few images.
     """
-    if settings.reference != "digits":
-        raise ConfigError(f"--reference got '{settings.reference}', expected digits")
-    images = read_samples(settings.samples)
-    samples = pixels_8x8(images)
-    from dtrain.data.digits import digits_8x8
-
-    real = digits_8x8().reshape(-1, SIDE * SIDE)
-    noise = np.random.default_rng(SEED).integers(0, 256, images.shape, np.uint8)
-    report("comparing", 0, settings.splits)
-    halves = halves_distance(real, settings.splits)
-    report("comparing", settings.splits, settings.splits)
-    rows = _rows(frechet_distance(samples, real), halves, frechet_distance(pixels_8x8(noise), real))
-    nearer = 100 * share_nearer_than_real(samples, real)
-    subject = {"num_samples": len(samples), "num_real": len(real), "run": _run_settings(settings.samples)}
-    resolved = {"samples": settings.samples.name, "reference": settings.reference, "splits": settings.splits}
-    rows.append(Row(SUITE, NEARER, nearer, "%"))
-    return Result(tuple(rows), subject, resolved, machine.fingerprint(), this_command())
-
-
-def _rows(samples: float, halves: Spread, noise: float) -> list[Row]:
-    unit = "squared pixel values"
-    position = 100 * (samples - halves.median) / (noise - halves.median)
-    return [
-        Row(SUITE, SAMPLES, samples, unit),
-        spread_row(SUITE, HALVES, halves, unit),
-        Row(SUITE, NOISE, noise, unit),
-        Row(SUITE, POSITION, position, "%", headline="of the way from real digits to noise, by Fréchet distance"),
-    ]
+    pair = _open(settings, report)
+    extractor = features.choose(settings.features, pair.set_size, pair.reference.shape)
+    finest = features.choose(settings.features, None, pair.reference.shape)
+    noise = extract(extractor, _noise(pair.reference.shape), pair.set_size, pair.reference.shape)
+    compared = pair.features(extractor)
+    distances = scale.measure(*compared, noise, settings.splits, report)
+    found = rows.distance_rows(distances, extractor, pair.reference.title if extractor == finest else "")
+    report("looking for copies", 0, 1)
+    seen = compared if extractor == finest else pair.features(finest)
+    found += [rows.nearer_row(*seen, pair.drawn, pair.chosen), *_mixture_rows(pair)]
+    report("looking for copies", 1, 1)
+    _warn_of_few(pair, extractor, finest)
+    resolved = {
+        "samples": pair.samples.name, "reference": pair.reference.name, "real_images": len(pair.chosen),
+        "images_a_set": pair.set_size, "splits": settings.splits, "distance_on": extractor.name,
+        "neighbours_by": finest.name,
+    }  # fmt: skip
+    return Result(tuple(found), _subject(pair), resolved, machine.fingerprint(), this_command())
 
 
-def halves_distance(real: Features, splits: int) -> Spread:
-    """Fréchet distances between random halves of the real images: what two sets of real images differ by."""
-    generator, half = np.random.default_rng(SEED), len(real) // 2
-    distances = []
-    for _ in range(splits):
-        order = generator.permutation(len(real))
-        distances.append(frechet_distance(real[order[:half]], real[order[half:]]))
-    return timing.spread(distances)
+def pictures(settings: Settings, result: Result) -> dict[str, UInt8]:
+    """File name without suffix -> picture: samples, the nearest to real images first, each beside its nearest ones."""
+    samples = open_samples(settings.samples)
+    reference = open_reference(settings.reference, samples)
+    gap = np.full((1, *reference.shape), 255, np.uint8)
+    tiles, beside = [], result.row(rows.NEARER).details["nearest"]
+    for sample, nearest in beside:
+        tiles += [samples.images[[sample]], gap, reference.read(np.array(nearest))]
+    return {"neighbours": grid(np.concatenate(tiles), 2 + len(beside[0][1]))}
 
 
-def pixels_8x8(images: NDArray[np.uint8]) -> Features:
-    """(N, H, W, C) uint8 -> (N, 64) float64 in [0, 1]: the channels' and each box's mean.
-
-    Raises:
-        DataError: sides that are no multiple of 8.
-    """
-    num, height, width, channels = images.shape
-    if height != width or height % SIDE:
-        raise DataError(f"the samples are {height}x{width} pixels, expected squares of 8x8, 16x16 or a multiple")
-    box = height // SIDE
-    boxes = images.reshape(num, SIDE, box, SIDE, box * channels)
-    means: Features = boxes.mean(axis=(2, 4), dtype=np.float64)
-    return means.reshape(num, SIDE * SIDE) / 255
+def _open(settings: Settings, report: Report) -> Pair:
+    samples = open_samples(settings.samples, report)
+    reference = open_reference(settings.reference, samples, report, warn)
+    if reference.num_images < 4:
+        raise DataError(
+            f"'{reference.name}' holds {reference.num_images} images, of which half are compared with the others: "
+            "expected at least 4, better twice as many as samples"
+        )
+    return Pair(samples, reference, some(len(samples.images), MAX_IMAGES), some(reference.num_images, MAX_IMAGES))
 
 
-def read_samples(path: Path) -> NDArray[np.uint8]:
-    """The images of a folder that `drun` wrote, or of its samples.npz: (N, H, W, C) uint8.
-
-    Raises:
-        DataError: there are none, or they are something else.
-    """
-    file = path / "samples.npz" if path.is_dir() else path
-    if not file.is_file():
-        raise DataError(f"no samples at '{file}': draw them with 'drun --bundle BUNDLE -n 512 --out DIR'")
-    with door(f"'{file}' is not a samples.npz of drun", advice="draw the samples again"):
-        images: NDArray[np.uint8] = read_npz(file)["arr_0"]
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise DataError(f"'{file}' holds {images.dtype} {images.shape}, expected uint8 (N, H, W, C)")
-    return images
+def _noise(shape: tuple[int, int, int]) -> Callable[[slice], UInt8]:
+    """Uniform noise, to be read once and in order."""
+    generator = np.random.default_rng(SEED)
+    return lambda part: generator.integers(0, 256, (part.stop - part.start, *shape), np.uint8)
 
 
-def _run_settings(samples: Path) -> dict[str, Any]:
-    """How the samples were drawn, if their folder says so."""
-    path = (samples if samples.is_dir() else samples.parent) / "run.json"
-    settings = read_json(path).get("settings") if path.is_file() else None
-    return settings if isinstance(settings, dict) else {}
+def _mixture_rows(pair: Pair) -> list[Row]:
+    """How far the classes differ, if both sides have some; a distance counts that, too."""
+    drawn, real = pair.samples.labels(), pair.reference.labels()
+    if drawn is None or real is None:
+        return []
+    row = rows.mixture_row(drawn, real)
+    if (row.value or 0) > MIXTURE_PERCENT:
+        held, shown = (len(np.unique(labels)) for labels in (real, drawn))
+        warn(
+            f"of the {held} classes of '{pair.reference.name}' the samples show {shown}, in other shares, and the "
+            "distance counts that: draw without --labels, or give images of the same classes as --reference"
+        )
+    return [row]
+
+
+def _warn_of_few(pair: Pair, extractor: Extractor, finest: Extractor) -> None:
+    if extractor != finest:
+        advice = "draw more samples" if len(pair.drawn) == pair.set_size else "give more real images, twice as many"
+        warn(
+            f"the distance is on {extractor.name} only, which tells little: {finest.name} need {finest.num_images:,} "
+            f"images a set, here are {pair.set_size:,}; {advice}"
+        )
+
+
+def _subject(pair: Pair) -> dict[str, Any]:
+    """What was measured, by content."""
+    samples, reference = pair.samples, pair.reference
+    ties = subject.of_samples(samples.file, samples.record) if samples.file.is_file() else {}
+    seen = {"source": reference.name, "num_images": reference.num_images, "fingerprint": reference.fingerprint}
+    return ties | {
+        "name": samples.name, "num_samples": len(samples.images), "reference": seen, "run": samples.settings,
+    }  # fmt: skip

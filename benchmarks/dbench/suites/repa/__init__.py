@@ -2,130 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
-
-import torch
-
-from dbench.core import machine
-from dbench.core.record import Result, this_command
-from dbench.html.chart import Chart
-from dbench.suites.quality import Features, halves_distance
-from dbench.suites.repa import drawing, layers, plan, plots, training
-from dbench.suites.repa.crossing import Curve
-from dbench.suites.repa.layers import Digits
-from dbench.suites.repa.plan import LABELS, PLAIN, REPA, Settings
-from dbench.suites.repa.rows import Found, to_rows
+from dbench.core.record import Result
+from dbench.suites.repa.plan import Settings
+from dbench.suites.repa.plots import draw as figures
+from dbench.suites.repa.section import section
 from drun.console import Report
-from dtrain.checkpoints import ours as checkpoint
-from dtrain.config import Recipe
-from dtrain.data.digits import digits_8x8
 
-__all__ = ["Settings", "figures", "measure"]
-
-#: Random halvings of the real digits, as in `dbench quality`.
-SPLITS = 20
-
-
-@dataclass(frozen=True)
-class Run:
-    """One arm of one seed, trained and evaluated."""
-
-    arm: str
-    curve: Curve
-    last: Path       # its final checkpoint
+__all__ = ["Settings", "figures", "measure", "section"]
 
 
 def measure(settings: Settings, report: Report) -> Result:
-    """Train both arms for every seed, unless they are there, and compare their checkpoints.
+    """See `measuring.measure`, which needs torch: reports are made without."""
+    from dbench.suites.repa.measuring import measure
 
-    Runs and records of what was measured stay in `settings.runs`: an interrupted or repeated call goes on from there.
-
-    Raises:
-        ConfigError: settings that make no comparison, or that differ from those of the runs that are there.
-        NotFiniteError: a network diverged.
-    """
-    plan.check(settings)
-    recipes = {seed: plan.recipes(settings, seed) for seed in settings.seeds}
-    first = recipes[settings.seeds[0]]
-    teacher, device = plan.teacher_of(first[REPA]), training.placement_of(first[PLAIN]).device
-    training.check_fits(first[PLAIN])
-    if Path(teacher) == plan.teacher_folder(settings):
-        training.train_teacher(Path(teacher), report)
-    training.check_fits(first[REPA])
-    real = digits_8x8().reshape(-1, 64)
-    runs = [run for seed in settings.seeds for run in _runs(settings, seed, recipes[seed], real, device, report)]
-    digits = layers.open_digits(first[PLAIN], teacher, device)
-    found = Found(
-        settings.seeds,
-        {arm: [run.curve for run in runs if run.arm == arm] for arm in LABELS},
-        _blocks(runs, digits, device, report),
-        layers.references(digits),
-        halves_distance(real, SPLITS),
-    )
-    subject = _subject(first, digits, runs[0].last)
-    return Result(tuple(to_rows(found)), subject, _resolved(settings, device), machine.fingerprint(), this_command())
-
-
-def figures(result: Result) -> dict[str, Chart]:
-    """File name without suffix -> plot."""
-    return plots.draw(result)
-
-
-def _runs(
-    settings: Settings, seed: int, recipes: dict[str, Recipe], real: Features, device: torch.device, report: Report
-) -> Iterator[Run]:
-    """Both arms of a seed: trained, then every checkpoint drawn from."""
-    for arm, recipe in recipes.items():
-        name = f"{LABELS[arm]}, seed {seed}"
-        paths = training.train_run(recipe, settings.runs / f"{arm}-seed{seed}", settings.checkpoints, name, report)
-        distances = []
-        for step, path in paths.items():
-            report(f"drawing: {name}", step - settings.every, settings.steps)
-            distances.append(drawing.distance(path, real, settings.samples, settings.sampling_steps, device))
-        report(f"drawing: {name}", settings.steps, settings.steps, f"distance {distances[-1]:.3g}")
-        yield Run(arm, Curve(tuple(paths), tuple(distances)), paths[settings.steps])
-
-
-def _blocks(
-    runs: list[Run], digits: Digits, device: torch.device, report: Report
-) -> dict[str, list[dict[str, list[list[float]]]]]:
-    """By arm, the final checkpoints of all seeds."""
-    found: dict[str, list[dict[str, list[list[float]]]]] = {arm: [] for arm in LABELS}
-    for done, run in enumerate(runs):
-        report("reading blocks", done, len(runs))
-        found[run.arm].append(layers.blocks(run.last, digits, device))
-    report("reading blocks", len(runs), len(runs))
-    return found
-
-
-def _subject(recipes: dict[str, Recipe], digits: Digits, path: Path) -> dict[str, Any]:
-    """What was compared, without the folders it lies in."""
-    plain, objective = recipes[PLAIN].to_dict(), recipes[REPA].to_dict()["objective"]
-    weights = checkpoint.read(path).ema.values()
-    shown = {key: value for key, value in objective.items() if key not in ("teachers", "cache", "base")}
-    return {
-        "recipe": plain["name"],
-        "model": plain["model"],
-        "parameters": sum(weight.numel() for weight in weights),
-        "batch_size": plain["train"]["batch_size"],
-        "optimizer": plain["optimizer"],
-        "ema": plain["ema"],
-        "alignment": shown,
-        "aligned_block": objective["encoder_depth"],
-        "teacher": {"name": digits.teacher_name, "fingerprint": digits.teacher_fingerprint},
-        "num_real": len(digits.images),
-    }
-
-
-def _resolved(settings: Settings, device: torch.device) -> dict[str, Any]:
-    shown = asdict(settings) | {
-        "seeds": list(settings.seeds),
-        "assignments": list(settings.assignments) or None,
-        "repa_assignments": list(settings.repa_assignments) or None,
-        "sampler": drawing.SAMPLER,
-        "device": device.type,
-    }
-    return {key: value for key, value in shown.items() if key != "runs"}
+    return measure(settings, report)

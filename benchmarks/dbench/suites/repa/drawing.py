@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dbench.quality.features import Features
+from dbench.quality.features.pixels import PixelFeatures
 from dbench.quality.frechet import frechet_distance
-from dbench.suites.quality import Features, pixels_8x8
 from dbench.suites.repa.cached import remember
 from drun.diffusion.loop import sample
 from drun.diffusion.noise import PhiloxNoise
@@ -31,7 +32,7 @@ BATCH = 128
 def distance(checkpoint: Path, real: Features, num_images: int, num_steps: int, device: torch.device) -> float:
     """Fréchet distance of images drawn with a checkpoint's averaged weights to `real`, on raw 8x8 pixels.
 
-    real: (N, 64) in [0, 1], as `pixels_8x8` gives. The distance is in squared pixel values; it is kept beside the
+    real: (N, 64) in [0, 1], as `grey_8x8` gives. The distance is in squared pixel values; it is kept beside the
     checkpoint.
 
     Raises:
@@ -41,12 +42,18 @@ def distance(checkpoint: Path, real: Features, num_images: int, num_steps: int, 
 
     def measure() -> dict[str, Any]:
         images = draw(published.load(checkpoint), num_images, num_steps, device)
-        return {"frechet_distance": frechet_distance(pixels_8x8(images), real)}
+        return {"frechet_distance": frechet_distance(grey_8x8(images), real)}
 
     try:
         return float(remember(checkpoint, "frechet", settings, measure)["frechet_distance"])
     except NotFiniteError as error:
         raise NotFiniteError(f"'{checkpoint}': {error}") from error
+
+
+def grey_8x8(images: UInt8) -> Features:
+    """(N, H, W, C) uint8 -> (N, 64) float64 in [0, 1]: what the real digits are, 8x8 grey levels."""
+    grey: Features = PixelFeatures(8, images.shape[3])(images).reshape(len(images), 64, -1).mean(axis=2)
+    return grey
 
 
 @torch.no_grad()

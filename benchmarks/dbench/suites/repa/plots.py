@@ -1,4 +1,4 @@
-"""The plots of the comparison, drawn from its result alone: repa.json is enough to draw them anew."""
+"""The plots of the comparison, drawn from its result alone: its JSON is enough to draw them anew."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dbench.core import timing
 from dbench.core.record import Result, number
 from dbench.core.timing import Spread
 from dbench.html.chart import Axis, Chart, Line, Panel, enclosing_ticks, linear_ticks, log_ticks, path, text
-from dbench.suites.quality import HALVES
 from dbench.suites.repa import rows
 from dbench.suites.repa.crossing import Curve, median_curve, speedup
 from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, REPA
@@ -23,8 +22,8 @@ LABEL_WIDTH = 70
 
 
 def draw(result: Result) -> dict[str, Chart]:
-    """File name without suffix -> chart."""
-    return {"repa": distances(result), "repa-layers": layers(result)}
+    """Name -> chart."""
+    return {"distances": distances(result), "layers": layers(result)}
 
 
 def describe(result: Result) -> str:
@@ -59,7 +58,7 @@ def factors(result: Result) -> Spread:
 def distances(result: Result) -> Chart:
     """Fréchet distance over training steps: every seed thin, their median thick, and what REPA gains."""
     curves = {arm: read_curves(result, arm) for arm in LABELS}
-    halves, last = float(result.row(HALVES).value or 0), curves[PLAIN][0].steps[-1]
+    halves, last = float(result.row(rows.HALVES).value or 0), curves[PLAIN][0].steps[-1]
     seen = [value for each in curves.values() for curve in each for value in curve.distances]
     ticks = log_ticks(min(*seen, halves), max(seen))
     panel = Panel(

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from dbench.core import timing
 from dbench.core.record import Row, spread_row
 from dbench.core.timing import Spread
-from dbench.suites.quality import HALVES
 from dbench.suites.repa.crossing import Curve, Speedup, final_ratios, speedup
 from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, REPA
 
@@ -17,6 +16,7 @@ DISTANCE_UNIT = "squared pixel values"
 SPEEDUP = "plain / REPA, steps to the same distance"
 REACHED = "seeds in which REPA reached the plain model's final distance"
 FINAL = "plain / REPA, final distance"
+HALVES = "one half of the real digits to the other"
 TEACHER_PROBE = "teacher (trained with the labels), linear probe"
 PIXELS_PROBE, PIXELS_ALIGNMENT = "pixels, linear probe", "pixels, CKNNA with the teacher"
 

@@ -24,9 +24,9 @@ def section(result: Result) -> str:
     return page.section(
         "What does REPA gain?",
         page.paragraph(_answer(result)),
-        page.figure(page.scrolled(charts["repa"].inline()), distances),
-        page.figure(page.scrolled(charts["repa-layers"].inline()), blocks),
-        page.results(result.rows, f"Measured with {page.listed(result.settings)}"),
+        page.figure(page.scrolled(charts["distances"].inline()), distances),
+        page.figure(page.scrolled(charts["layers"].inline()), blocks),
+        page.results(result, f"Measured with {page.listed(result.settings)}"),
     )
 
 

@@ -1,0 +1,81 @@
+"""The head of a page: what it is about, and the key figures, each with its spread and what speaks against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dbench.core import record
+from dbench.core.record import Result, Row, number
+from dbench.html import page
+from dbench.html.page import KeyNumber
+from dbench.report import captions
+from dbench.report.sources import Material
+from drun.run.parity import Comparison, worst
+
+Proofs = dict[str, list[Comparison]]
+
+
+def title(material: Material) -> str:
+    formats = ", ".join(sorted({artifact.format.upper() for artifact in material.bundle.manifest.artifacts}))
+    if material.training is None:
+        return f"{material.bundle.name}: exported to {formats}"
+    return f"{material.training.recipe['name']}: from training to {formats}"
+
+
+def head(material: Material, figures: Sequence[KeyNumber]) -> str:
+    return page.header(title(material), page.paragraph(_lead(material), "lead"), page.key_numbers(figures))
+
+
+def key_numbers(results: Sequence[Result], proofs: Proofs) -> list[KeyNumber]:
+    """The rows with a headline, and how many checks of parity passed."""
+    suites = [result.suite for result in results]
+    rows = [
+        _key_number(row, result, named=suites.count(result.suite) > 1)
+        for result in results
+        for row in result.rows
+        if row.headline
+    ]
+    checks = [check for comparisons in proofs.values() for check in comparisons]
+    passed, most = sum(check.passed for check in checks), worst(checks).relative_l2
+    meaning = f"parity checks passed, relative L2 at most {most:.1e}"
+    return [*rows, KeyNumber(f"{passed} of {len(checks)}", meaning)]
+
+
+def _key_number(row: Row, result: Result, named: bool) -> KeyNumber:
+    """named: whether other results of the suite are on the page."""
+    meaning = f"{row.headline} ({result.subject['name']})" if named else row.headline
+    spread = "" if row.p10 is None or row.p90 is None else f"{number(row.p10)} to {number(row.p90)}"
+    return KeyNumber(_with_unit(row), meaning, spread, record.doubt(row, result.machine))
+
+
+def _with_unit(row: Row) -> str:
+    return f"{number(row.value)}×" if row.unit == "x" else f"{number(row.value)} {row.unit}".rstrip()
+
+
+def _lead(material: Material) -> str:
+    model = material.bundle.manifest.model
+    sentences = [
+        f"A {model.name} of {model.parameters:,} parameters",
+        _trained(material),
+        f"exported with its {captions.weights(model.checkpoint)}",
+    ]
+    if material.drawn is not None:
+        run, settings = material.drawn.run, material.drawn.run["settings"]
+        how = f"in {settings['num_steps']} {settings['sampler']} steps on {settings['backend']}"
+        sentences.append(f"and sampled without PyTorch: {run['num_images']:,} images {how}")
+    return ", ".join(sentence for sentence in sentences if sentence) + "."
+
+
+def _trained(material: Material) -> str:
+    """On which images and for how long, as far as bundle and run say it."""
+    run, seen = material.training, material.bundle.manifest.trained_on
+    if run is None and seen is None:
+        return ""
+    words = ["trained in PyTorch"]
+    if seen is not None:
+        side, colour = seen.image_size, "grey" if seen.channels == 1 else "colour"
+        words.append(f"on {Path(seen.source).name} ({seen.num_images:,} images, {side}x{side} {colour})")
+    if run is not None:
+        words.append(f"for {run.steps[-1]:,} steps of {run.recipe['train']['batch_size']} images")
+    return " ".join(words)

@@ -1,0 +1,140 @@
+"""The parts of a page that are not of a suite."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import numpy as np
+
+from dbench.core import record
+from dbench.core.inputs import able_backends
+from dbench.core.record import number, shown_command
+from dbench.html import chart, page
+from dbench.report import captions
+from dbench.report.head import Proofs
+from dbench.report.sources import Drawn, Material, Training, present
+from drun import backends
+from drun.bundle.average import of_initial_weights
+from drun.bundle.reading import Bundle
+from drun.console import Report, warn
+from drun.errors import UserError
+from drun.run import images, parity
+from drun.run.assembly import GRID_IMAGES
+from drun.run.images import UInt8
+
+SEED = 0
+UNPROVEN = (
+    "The run does not hold the checkpoint that the bundle was exported from, so nothing proves that they belong "
+    "together."
+)
+
+
+def training(run: Training) -> str:
+    """The loss over the steps."""
+    smooth = chart.running_median(run.losses)
+    text = f"The loss falls from {number(run.losses[0])} to {number(smooth[-1])} in {run.steps[-1]:,} steps."
+    svg = chart.loss_curve(run.steps, run.losses, f"Loss curve. {text}")
+    every = run.recipe["train"]["log_every"]
+    caption = f"{text} Thin: the mean of each {every} steps; thick: running median of {chart.WINDOW} of them."
+    doubt = [] if run.is_proven else [page.paragraph(UNPROVEN)]
+    return page.section("Training", *doubt, page.figure(svg, caption))
+
+
+# ---- samples --------------------------------------------------------------------------------------------
+
+
+def samples(material: Material, drawn: Drawn) -> str:
+    """The grid of samples, beside real images where the run says which and they are there."""
+    checkpoint = material.bundle.manifest.model.checkpoint
+    count = min(int(drawn.run["num_images"]), GRID_IMAGES)
+    how = f"{count} samples, {captions.drawn(drawn.run['settings'], checkpoint)}"
+    grid = page.image(present(drawn.folder / "grid.png"), f"Grid of {how}")
+    figures = [page.figure(grid, f"Drawn: {how}.")]
+    if material.training is not None and (real := _real(material.training, count)) is not None:
+        words = f"{len(real)} of the training images, chosen at random"
+        figures.append(page.figure(page.image(images.grid(real), f"Grid of {words}"), f"Real: {words}."))
+    moving = []
+    if material.animation is not None:
+        film = page.image(material.animation, "Animation of samples forming from noise")
+        caption = "The sampler's state of the first of these samples, step by step."
+        moving = [page.subheading("From noise to image"), page.figure(film, caption)]
+    heading = "Samples beside real images" if len(figures) > 1 else "Samples"
+    note = of_initial_weights(checkpoint.get("initial_share"), checkpoint["step"])
+    doubt = [page.paragraph(f"The average of the weights {note}.")] if note else []
+    return page.section(heading, *doubt, page.side_by_side(*figures), *moving)
+
+
+def _real(run: Training, count: int) -> UInt8 | None:
+    try:
+        return read_real(run, count)
+    except (UserError, ImportError) as error:  # the digits need scikit-learn
+        warn(f"the report shows no real images: {error}")
+        return None
+
+
+def read_real(run: Training, count: int) -> UInt8:
+    """A fixed random choice of the images that a run was trained on: (count, H, W, C) uint8.
+
+    Raises:
+        UserError: they are no longer there.
+    """
+    from dtrain.data.pixels import load_images
+
+    data = run.recipe["data"]
+    size, channels = int(data["image_size"]), int(run.recipe["model"].get("channels", 3))
+    real = load_images(data["source"], size, channels)
+    chosen = np.random.default_rng(SEED).permutation(len(real))[:count]
+    return real[np.sort(chosen)].reshape(-1, size, size, channels)
+
+
+# ---- parity ---------------------------------------------------------------------------------------------
+
+
+def prove(bundle: Bundle, report: Report) -> Proofs:
+    """Run the golden file on every backend that can open the bundle here: what it runs on -> comparisons."""
+    proofs = {}
+    for name in able_backends(bundle):
+        with closing(backends.open_backend(name, bundle)) as backend:
+            artifact = bundle.artifact(backend.formats)
+            proofs[f"{backend.describe()}, {artifact.precision}"] = parity.check(bundle, backend, artifact, report)
+    return proofs
+
+
+def proven(proofs: Proofs) -> str:
+    """All comparisons, a table for each runtime."""
+    text = (
+        "The bundle carries inputs and the outputs of eager PyTorch in float32. For this page each was computed again; "
+        "a check passes if its relative L2 error is at most the allowed one."
+    )
+    head = ("check", "relative L2", "allowed", "max abs", "p99 abs", "mean abs", "PSNR dB", "passed")
+    tables = [page.table(head, map(_comparison, checks), runtime) for runtime, checks in proofs.items()]
+    return page.section("Parity with eager PyTorch", page.paragraph(text), *tables)
+
+
+def _comparison(check: parity.Comparison) -> list[str]:
+    errors = (check.relative_l2, check.tolerance, check.max_abs, check.p99_abs, check.mean_abs)
+    return [check.name, *(f"{error:.1e}" for error in errors), f"{check.psnr_db:.1f}", number(check.passed)]
+
+
+# ---- conditions -----------------------------------------------------------------------------------------
+
+
+def conditions(material: Material) -> str:
+    """What everything was made by and measured on."""
+    manifest, drawn = material.bundle.manifest, material.drawn
+    checkpoint = manifest.model.checkpoint
+    made = {
+        "checkpoint": f"{checkpoint['file']}, sha256 {checkpoint['sha256']}",
+        "bundle": f"{material.bundle.name}, sha256 {material.bundle.sha256}, made by {manifest.created_by}",
+    }
+    if drawn is not None:
+        made |= {
+            "samples": f"{drawn.folder.resolve().name}, sha256 {drawn.samples_sha256}",
+            "sampled by": shown_command(drawn.run.get("command", [])),
+            "sampled on": ", ".join([drawn.run["machine"], *(f"{k} {v}" for k, v in drawn.run["versions"].items())]),
+        }
+    parts = [page.facts(made)]
+    for result in material.results:
+        parts.append(page.subheading(f"dbench {result.suite}: {result.subject['name']}"))
+        parts.append(page.facts(record.conditions(result.machine) | {"command": result.command}))
+    return page.section("Conditions", *parts)

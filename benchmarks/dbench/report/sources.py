@@ -1,0 +1,230 @@
+"""What a page is made from: read, and joined only where a hash says that it belongs together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dbench import suites
+from dbench.core import record, subject
+from dbench.core.record import Result
+from drun.bundle import reading as bundles
+from drun.bundle.manifest import Manifest
+from drun.bundle.reading import Bundle
+from drun.console import warn
+from drun.errors import ConfigError, DataError, door
+from drun.files import sha256
+from drun.foreign import parse_json, read_json
+from drun.run.record import ANIMATION
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the material lies. Without a bundle there is nothing to prove, so nothing to report."""
+
+    bundle: Path
+    run: Path | None = None              # of dtrain: recipe.json and log.jsonl
+    samples: Path | None = None          # of drun: run.json, samples.npz and grid.png
+    results: tuple[Path, ...] = ()       # of dbench: files, or folders of some that may be of other models
+    animation: Path | None = None        # of drun --trajectory
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run of `dtrain`."""
+
+    folder: Path
+    recipe: dict[str, Any]
+    steps: list[int]
+    losses: list[float]                  # as many
+    is_proven: bool                      # whether the bundle's checkpoint lies in the folder
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A folder of `drun`."""
+
+    folder: Path
+    run: dict[str, Any]                  # its run.json
+    samples_sha256: str
+
+
+@dataclass(frozen=True)
+class Material:
+    """All of one model."""
+
+    bundle: Bundle
+    training: Training | None = None
+    drawn: Drawn | None = None
+    results: list[Result] = field(default_factory=list)
+    animation: Path | None = None
+
+
+def gather(sources: Sources) -> Material:
+    """Read everything and refuse what is not of the bundle; of a folder of results, take what is.
+
+    Raises:
+        DataError: something is missing, broken, or of another model. BundleError: there is no bundle.
+        ConfigError: an animation without the samples that say whose it is.
+    """
+    bundle = bundles.read(sources.bundle)
+    of: dict[str, Any] = {key: value for key, value in subject.of_bundle(bundle).items() if key in subject.TIES}
+    training = None if sources.run is None else read_training(sources.run, bundle)
+    if training is not None:
+        of["recipe_sha256"] = subject.of_recipe(training.recipe)["recipe_sha256"]
+    drawn = None if sources.samples is None else read_drawn(sources.samples, of)
+    if drawn is not None:
+        of["samples_sha256"] = drawn.samples_sha256
+    if sources.animation is not None:
+        check_animation(sources.animation, drawn)
+    return Material(bundle, training, drawn, read_results(sources.results, of), sources.animation)
+
+
+# ---- training -------------------------------------------------------------------------------------------
+
+
+def read_training(folder: Path, bundle: Bundle) -> Training:
+    """A run that the bundle's checkpoint is of, or, where that was deleted, may be of.
+
+    Raises:
+        DataError: something is missing or broken, or the run trained another network.
+    """
+    recipe = read_json(present(folder / "recipe.json"))
+    steps, losses = read_losses(folder / "log.jsonl")
+    checkpoint = bundle.manifest.model.checkpoint
+    is_proven = _holds(folder, checkpoint["sha256"], checkpoint["file"])
+    if not is_proven:
+        if why := _contradiction(folder, recipe, steps[-1], bundle.manifest):
+            raise DataError(
+                f"'{folder}' does not belong to bundle '{bundle.name}': {why}; give the run that the bundle is of, or "
+                "none"
+            )
+        warn(
+            f"'{folder}' does not hold {checkpoint['file']}, which '{bundle.name}' was exported from: nothing proves "
+            "that they belong together, and the report says so"
+        )
+    return Training(folder, recipe, steps, losses, is_proven)
+
+
+def _contradiction(folder: Path, recipe: dict[str, Any], num_steps: int, manifest: Manifest) -> str:
+    """What shows that a run without a bundle's checkpoint never had it; empty if nothing does."""
+    checkpoint = manifest.model.checkpoint
+    if (folder / checkpoint["file"]).is_file():
+        return f"its {checkpoint['file']} has another sha256"
+    if (checkpoint["step"] or 0) > num_steps:
+        return f"its log ends at step {num_steps:,}, the checkpoint is of step {checkpoint['step']:,}"
+    stated = {"model": manifest.model.config | {"name": manifest.model.name}}
+    if manifest.trained_on is not None:
+        stated["data"] = {key: getattr(manifest.trained_on, key) for key in ("image_size", "fingerprint")}
+    for section, values in stated.items():
+        for key in values.keys() & recipe[section].keys():
+            if (got := recipe[section][key]) != values[key]:
+                return f"its recipe has another {section}.{key}, {got!r:.40} instead of {values[key]!r:.40}"
+    return ""
+
+
+def _holds(folder: Path, digest: str, name: str) -> bool:
+    """Whether a checkpoint lies in a folder; the one of its name is hashed first, for they may be large."""
+    paths = sorted(folder.glob("*.pt"), key=lambda path: path.name != name)
+    return any(sha256(path) == digest for path in paths)
+
+
+def read_losses(path: Path) -> tuple[list[int], list[float]]:
+    """Steps and losses of a training log.
+
+    Raises:
+        DataError: it is missing, empty or broken.
+    """
+    with door(f"'{path}' is not a training log", advice="give the folder of 'dtrain run'"):
+        lines = [parse_json(line) for line in present(path).read_bytes().splitlines()]
+        steps, losses = [int(line["step"]) for line in lines], [float(line["loss"]) for line in lines]
+    if not steps or not (np.isfinite(losses).all() and min(losses) > 0):
+        raise DataError(f"'{path}' holds no losses that can be drawn: expected finite ones above 0")
+    return steps, losses
+
+
+# ---- samples --------------------------------------------------------------------------------------------
+
+
+def read_drawn(folder: Path, of: dict[str, str]) -> Drawn:
+    """Samples that were drawn from the bundle.
+
+    Raises:
+        DataError: they are missing or unfinished, or of another bundle.
+    """
+    run = read_json(present(folder / "run.json"))
+    found = subject.of_samples(present(folder / "samples.npz"), run)
+    if why := subject.mismatch(found, of):
+        raise DataError(f"'{folder}' does not belong to this bundle: it is {why}; draw samples from this one")
+    return Drawn(folder, run, found["samples_sha256"])
+
+
+def check_animation(path: Path, drawn: Drawn | None) -> None:
+    """Raises DataError if an animation is not that of the samples, ConfigError if there are none."""
+    if drawn is None:
+        raise ConfigError("--animation needs --samples: their run.json says whose animation it is")
+    if drawn.run.get(ANIMATION) != sha256(present(path)):
+        raise DataError(
+            f"'{path}' is not the animation of '{drawn.folder}': give what 'drun --trajectory' wrote with them"
+        )
+
+
+# ---- results --------------------------------------------------------------------------------------------
+
+
+def read_results(paths: Sequence[Path], of: dict[str, str]) -> list[Result]:
+    """The results of a model; those of others that lie in a folder are named in one warning.
+
+    Args:
+        of: what ties to the model, as `dbench.core.subject.mismatch` takes it.
+
+    Raises:
+        DataError: there are none, or a file that was given by its name is broken or of another model.
+    """
+    return [result for path in paths for result in (_of_folder if path.is_dir() else _of_file)(path, of)]
+
+
+def _read(path: Path) -> Result:
+    """Raises DataError if it is no result of a suite that is here: its name decides what is imported."""
+    result = record.read(present(path))
+    if result.suite not in suites.names():
+        raise DataError(f"'{path}' is of suite {result.suite!r:.40}, expected one of {', '.join(suites.names())}")
+    return result
+
+
+def _of_file(path: Path, of: dict[str, str]) -> Iterator[Result]:
+    result = _read(path)
+    if why := subject.mismatch(result.subject, of):
+        raise DataError(f"'{path}' does not belong to this bundle: it is {why}; leave it out, or measure this one")
+    yield result
+
+
+def _of_folder(folder: Path, of: dict[str, str]) -> Iterator[Result]:
+    paths = sorted(folder.glob("*.json"))
+    if not paths:
+        wanted = " or ".join(f"'dbench {suite}'" for suite in suites.names())
+        raise DataError(f"no results in '{folder}': measure with {wanted} first")
+    left_out = []
+    for path in paths:
+        try:
+            result = _read(path)
+        except DataError as error:
+            warn(f"left out of the report: {error}")
+            continue
+        if why := subject.mismatch(result.subject, of):
+            left_out.append(f"'{path.name}' ({why})")
+        else:
+            yield result
+    if left_out:
+        warn(f"left out of the report, for they are not of this bundle: {', '.join(left_out)}")
+
+
+def present(path: Path) -> Path:
+    """Raises DataError if there is no such file."""
+    if not path.is_file():
+        raise DataError(f"the report needs '{path}', which is missing: see 'dbench report --help' for what makes it")
+    return path

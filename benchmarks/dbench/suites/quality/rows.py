@@ -1,0 +1,58 @@
+"""What the comparison says, in rows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dbench.core import timing
+from dbench.core.record import Row, spread_row
+from dbench.quality.features import Extractor, Features
+from dbench.quality.neighbours import nearest, some, typical_distance
+from dbench.quality.scale import Distances
+
+Indices = NDArray[np.int64]
+
+SUITE = "quality"
+#: Names of rows that the report speaks of.
+SAMPLES, REAL, NOISE = "samples to real images", "other real images to real images", "noise to real images"
+POSITION, NEARER = "samples on the way from real to noise", "samples nearer to a real image than those to each other"
+MIXTURE = "samples of other classes than the real images"
+#: Of the picture: samples, and real images beside each.
+NUM_SHOWN, NUM_NEIGHBOURS = 8, 5
+
+
+def distance_rows(distances: Distances, extractor: Extractor, against: str) -> list[Row]:
+    """against: what people call the real images; empty if the position is no key number."""
+    named = {SAMPLES: distances.samples, REAL: distances.real, NOISE: distances.noise}
+    headline = f"of the way from {against} to noise, by Fréchet distance on {extractor.name}" if against else ""
+    return [
+        *(spread_row(SUITE, name, timing.spread(each.tolist()), extractor.unit) for name, each in named.items()),
+        spread_row(SUITE, POSITION, timing.spread(distances.position.tolist()), "%", headline=headline),
+    ]
+
+
+def nearer_row(samples: Features, real: Features, drawn: Indices, chosen: Indices) -> Row:
+    """The share of likely copies; its details name samples, the nearest ones first, with their nearest real images.
+
+    drawn, chosen: the numbers of these samples and real images, (N,) and (M,).
+    """
+    asked = some(len(samples))
+    distances = nearest(samples[asked], real, 1).distances[:, 0]
+    shown = asked[np.argsort(distances, kind="stable")[_ranks(len(asked))]]
+    beside = nearest(samples[shown], real, min(NUM_NEIGHBOURS, len(real))).indices
+    pairs = [[int(drawn[i]), chosen[near].tolist()] for i, near in zip(shown, beside, strict=True)]
+    share = float(np.mean(distances < typical_distance(real)))
+    return Row(SUITE, NEARER, 100 * share, "%", details={"nearest": pairs})
+
+
+def _ranks(num: int) -> Indices:
+    """At most NUM_SHOWN of 0..num - 1: the first ones, and then ever fewer up to the last."""
+    return np.unique(np.rint(np.geomspace(1, num, NUM_SHOWN)).astype(np.int64)) - 1
+
+
+def mixture_row(samples: Indices, real: Indices) -> Row:
+    """The total variation between the labels of both, (N,) and (M,)."""
+    count = max(samples.max(), real.max()) + 1
+    a, b = (np.bincount(labels, minlength=count) / len(labels) for labels in (samples, real))
+    return Row(SUITE, MIXTURE, float(50 * np.abs(a - b).sum()), "%")
