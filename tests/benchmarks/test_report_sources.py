@@ -189,13 +189,13 @@ def test_a_log_without_losses(text: str, tmp_path: Path) -> None:
         read_losses(tmp_path / "log.jsonl")
 
 
-def test_real_images_come_from_the_runs_cache(model: Any, tmp_path: Path) -> None:
+def test_real_images_are_those_that_the_recipe_names(model: Any, tmp_path: Path) -> None:
     stack = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
-    np.save(tmp_path / "images.npy", stack)
+    np.save(tmp_path / "stack.npy", stack)
     training = gather(Sources(model.bundle, run=model.run)).training
     assert training is not None
-    recipe = {"data": {"source": "gone", "image_size": 4}, "model": {"channels": 1}}
-    real = sections.read_real(replace(training, folder=tmp_path, recipe=recipe), 3)
+    recipe = {"data": {"source": str(tmp_path / "stack.npy"), "image_size": 4}, "model": {"channels": 1}}
+    real = sections.read_real(replace(training, recipe=recipe), 3)
     assert real.shape == (3, 4, 4, 1)
     assert all(any((image[..., 0] == one).all() for one in stack) for image in real)
 
