@@ -75,19 +75,36 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     Raises:
         UserError: another process holds it, or it cannot be written.
     """
-    with _written(folder, "choose another folder"):
-        is_new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
+    is_new = not folder.exists()
+    handle = _open_locked(folder, wait)
     try:
-        if not _lock(handle, wait):
-            raise UserError(f"another run is writing to '{folder}': wait for it, or choose another folder")
         yield
     finally:
-        os.close(handle)
         if is_new:
             with suppress(OSError):  # unless something was written there
                 folder.rmdir()
+        os.close(handle)  # last, so that who waits for the folder does not get one that is about to vanish
+
+
+def _open_locked(folder: Path, wait: bool) -> int:
+    """A handle of the folder, made if it is not there: what was waited for may have been removed by who had it."""
+    while True:
+        with _written(folder, "choose another folder"):
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder, os.O_RDONLY)
+        if not _lock(handle, wait):
+            os.close(handle)
+            raise UserError(f"another run is writing to '{folder}': wait for it, or choose another folder")
+        if _is_at(handle, folder):
+            return handle
+        os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether an open file or folder still has this name."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle), path.stat())
+    return False
 
 
 @contextmanager

@@ -158,6 +158,24 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_is_removed_while_it_is_waited_for_is_made_and_locked_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, lock = tmp_path / "folder", files._lock
+
+    def removed_before(handle: int, wait: bool = False) -> bool:
+        monkeypatch.setattr(files, "_lock", lock)
+        folder.rmdir()
+        return lock(handle, wait)
+
+    monkeypatch.setattr(files, "_lock", removed_before)
+    with locked(folder, wait=True):
+        assert folder.is_dir()
+        with pytest.raises(UserError, match="another run is writing to"), locked(folder):
+            pass
+    assert not folder.exists()
+
+
 def test_a_kill_lets_go_of_a_folder(tmp_path: Path) -> None:
     code = f"""
 import os, signal
