@@ -17,6 +17,7 @@ from dbench.core.record import Result, Row
 from dbench.report import sections
 from dbench.report.sources import Sources, gather, read_losses
 from drun.errors import ConfigError, DataError, UserError
+from dtrain.data.pixels import fingerprint
 
 OTHER = "f" * 64
 
@@ -198,6 +199,11 @@ def test_real_images_are_those_that_the_recipe_names(model: Any, tmp_path: Path)
     real = sections.read_real(replace(training, recipe=recipe), 3)
     assert real.shape == (3, 4, 4, 1)
     assert all(any((image[..., 0] == one).all() for one in stack) for image in real)
+    recipe["data"]["fingerprint"] = fingerprint(stack[..., None])
+    np.testing.assert_array_equal(sections.read_real(replace(training, recipe=recipe), 3), real)
+    np.save(tmp_path / "stack.npy", stack + 1)
+    with pytest.raises(DataError, match=r"stack\.npy' no longer holds the images that the run was trained on"):
+        sections.read_real(replace(training, recipe=recipe), 3)
 
 
 # ---- what is missing ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from drun.console import Report, silent
 from drun.errors import ConfigError, DataError
 from drun.run.images import UInt8
 from dtrain.data.digits import DIGITS
-from dtrain.data.pixels import decoded
+from dtrain.data.pixels import decoded, fingerprint
 from dtrain.data.sources import Source, open_source
 
 Indices = NDArray[np.int64]
@@ -108,10 +108,9 @@ def _opened(source: str, shape: Shape, report: Report, note: Callable[[str], Non
 
 
 def _of_pixels(source: str, found: Source, images: UInt8) -> Reference:
-    from dtrain.data.dataset import Pixels  # needs torch
-
-    fingerprint = Pixels(None, images).fingerprint
-    return Reference(source, len(images), images.shape[1:], fingerprint, images.__getitem__, lambda: found.labels()[0])
+    return Reference(
+        source, len(images), images.shape[1:], fingerprint(images), images.__getitem__, lambda: found.labels()[0]
+    )
 
 
 def _of_latents(source: str, shape: Shape) -> Reference:
@@ -125,4 +124,3 @@ def _of_latents(source: str, shape: Shape) -> Reference:
     if held != shape:
         raise DataError(f"the images of '{source}' have {kind(held)}, the samples {kind(shape)}: {ADVICE}")
     return Reference(source, len(latents), held, latents.fingerprint, latents.images, lambda: latents.labels)
-

@@ -17,7 +17,7 @@ from drun import backends
 from drun.bundle.average import of_initial_weights
 from drun.bundle.reading import Bundle
 from drun.console import Report, warn
-from drun.errors import UserError
+from drun.errors import DataError, UserError
 from drun.run import images, parity
 from drun.run.assembly import GRID_IMAGES
 from drun.run.images import UInt8
@@ -32,7 +32,7 @@ UNPROVEN = (
 def training(run: Training) -> str:
     """The loss over the steps."""
     smooth = chart.running_median(run.losses)
-    text = f"The loss falls from {number(run.losses[0])} to {number(smooth[-1])} in {run.steps[-1]:,} steps."
+    text = f"The loss goes from {number(run.losses[0])} to {number(smooth[-1])} in {run.steps[-1]:,} steps."
     svg = chart.loss_curve(run.steps, run.losses, f"Loss curve. {text}")
     every = run.recipe["train"]["log_every"]
     caption = f"{text} Thin: the mean of each {every} steps; thick: running median of {chart.WINDOW} of them."
@@ -76,13 +76,15 @@ def read_real(run: Training, count: int) -> UInt8:
     """A fixed random choice of the images that a run was trained on: (count, H, W, C) uint8.
 
     Raises:
-        UserError: they are no longer there.
+        UserError: they are no longer there, or others are.
     """
-    from dtrain.data.pixels import load_images
+    from dtrain.data.pixels import fingerprint, load_images
 
     data = run.recipe["data"]
     size, channels = int(data["image_size"]), int(run.recipe["model"].get("channels", 3))
     real = load_images(data["source"], size, channels)
+    if data.get("fingerprint") not in (None, "", fingerprint(real)):
+        raise DataError(f"'{data['source']}' no longer holds the images that the run was trained on")
     chosen = np.random.default_rng(SEED).permutation(len(real))[:count]
     return real[np.sort(chosen)].reshape(-1, size, size, channels)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drun.errors import DataError
+from dtrain.data import pixels
 from dtrain.data.batches import augment
 from dtrain.data.latents import Latents, sample_moments
 from dtrain.draws import Draws
@@ -98,10 +98,7 @@ class Pixels(Dataset):
 
     @cached_property
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(str(self.images.shape).encode())
-        for start in range(0, len(self.images), 4096):
-            digest.update(self.images[start : start + 4096].tobytes())
-        return digest.hexdigest()
+        return pixels.fingerprint(self.images)
 
     def read(
         self, indices: Indices, pictures: bool, draws: Draws | None = None, modes: Sequence[str] = ()

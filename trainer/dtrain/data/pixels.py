@@ -64,6 +64,14 @@ def decoded(source: Source, image_size: int, channels: int, report: Report = sil
     )  # fmt: skip
 
 
+def fingerprint(images: NDArray[np.uint8]) -> str:
+    """The sha256 of decoded images and their shape, (N, H, W, C): what checkpoints say of what they learned from."""
+    digest = hashlib.sha256(str(images.shape).encode())
+    for start in range(0, len(images), 4096):  # they may lie on a disk
+        digest.update(images[start : start + 4096].tobytes())
+    return digest.hexdigest()
+
+
 def _key(source: Source, shape: tuple[int, ...]) -> str:
     """Of all that the pixels follow from, and of the place of the source, for two may have equal names and times."""
     told = json.dumps([_RECIPE, shape, str(source.path.resolve()), source.fingerprint])
