@@ -21,7 +21,9 @@ class Targets(TyperGroup):
             return super().resolve_command(ctx, args)
         targets = [name for name, command in self.commands.items() if takes_checkpoint(command)]
         is_checkpoint = Path(word).exists() or Path(word).suffix
-        command = shlex.join(["dexport", targets[0], *(args if is_checkpoint else others or ["CHECKPOINT"])])
+        target = next((other for other in others if other in targets), targets[0])
+        words = [argument for argument in (args if is_checkpoint else others) if argument not in targets]
+        command = shlex.join(["dexport", target, *(words or ["CHECKPOINT"])])
         got = "no target" if is_checkpoint else f"unknown target '{word}'"
         raise ConfigError(f"{got}: type {command} (targets: {', '.join(targets)})")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,8 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As typer's. Raises ConfigError, with the command to type, if the first word is a file or folder."""
         if args[0] not in self.commands and Path(args[0]).exists():
-            raise ConfigError(f"'{args[0]}' is not a command: to sample from a bundle, type drun --bundle {args[0]}")
+            command = shlex.join(["drun", "--bundle", *args])
+            raise ConfigError(f"'{args[0]}' is not a command: to sample from a bundle, type {command}")
         return super().resolve_command(ctx, args)
 
 

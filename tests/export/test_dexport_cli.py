@@ -51,6 +51,7 @@ def test_the_targets_are_those_of_the_registry() -> None:
     ("arguments", "message"),
     [
         (["CKPT"], "no target: type dexport onnx CKPT (targets: onnx)"),
+        (["x.pt", "onnx", "--quick"], "no target: type dexport onnx x.pt --quick (targets: onnx)"),
         (["x.pt", "--quick"], "no target: type dexport onnx x.pt --quick (targets: onnx)"),
         (["tensorrt", "CKPT"], "unknown target 'tensorrt': type dexport onnx CKPT (targets: onnx)"),
         (["onx", "CKPT", "-o", "b"], "unknown target 'onx': type dexport onnx CKPT -o b (targets: onnx)"),

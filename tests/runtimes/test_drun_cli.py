@@ -411,7 +411,7 @@ def test_a_backend_by_another_name(drun: Drun, word: str, extra: str) -> None:
 
 def test_a_bundle_as_a_command(make_bundle: MakeBundle, drun: Drun) -> None:
     make_bundle()
-    message = "'bundles/tiny' is not a command: to sample from a bundle, type drun --bundle bundles/tiny"
+    message = "'bundles/tiny' is not a command: to sample from a bundle, type drun --bundle bundles/tiny --steps 3"
     fails(drun("bundles/tiny", "--steps", 3), message)
 
 
