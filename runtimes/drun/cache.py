@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     folder: Path
     what: str          # in words
     num_bytes: int
@@ -130,22 +130,22 @@ def _check_room(folder: Path, num_bytes: int) -> None:
 # ---- all of it ------------------------------------------------------------------------------------------
 
 
-def entries() -> list[Entry]:
+def entries() -> list[CacheEntry]:
     """What the cache holds, the last used first."""
     folder = root()
     places = [place for place in folder.iterdir() if KEY.fullmatch(place.name)] if folder.is_dir() else []
     return sorted(map(_entry, places), key=lambda entry: -entry.used_at)
 
 
-def _entry(folder: Path) -> Entry:
+def _entry(folder: Path) -> CacheEntry:
     try:
         what = str(read_json(folder / RECORD).get("what"))
     except DataError:
         what = "unfinished"
     with suppress(FileNotFoundError):  # another process removes it now
         sizes = [path.stat().st_size for path in folder.iterdir()]
-        return Entry(folder, what, sum(sizes), folder.stat().st_mtime)
-    return Entry(folder, what, 0, 0.0)
+        return CacheEntry(folder, what, sum(sizes), folder.stat().st_mtime)
+    return CacheEntry(folder, what, 0, 0.0)
 
 
 def clear() -> int:

@@ -16,7 +16,7 @@ from dbench.core.timing import Spread
 from dbench.report import Sources, write_report
 from dbench.suites.repa import plots, rows
 from dbench.suites.repa.crossing import Curve
-from dbench.suites.repa.rows import Found, to_rows
+from dbench.suites.repa.rows import Measurements, to_rows
 from dbench.suites.repa.section import section
 from drun.console import silent
 
@@ -30,7 +30,7 @@ def result_of(plain: tuple[tuple[float, ...], ...], repa: tuple[tuple[float, ...
     """As the suite makes it, of curves and of blocks that know more the deeper they lie."""
     blocks = [{"probe": [[0.5, 0.75 + seed / 100], [0.25, 0.5]], "alignment": [[0.1, 0.3], [0.05, 0.2]]}
               for seed in range(3)]  # fmt: skip
-    found = Found(
+    found = Measurements(
         (0, 1, 4),
         {"plain": [Curve(STEPS, curve) for curve in plain], "repa": [Curve(STEPS, curve) for curve in repa]},
         {"plain": blocks, "repa": blocks[::-1]},

@@ -19,7 +19,7 @@ from dtrain.data.image_files import IMAGE_SUFFIXES
 from dtrain.data.labels import LABELS, read_labels
 from dtrain.data.latent_index import check_index
 from dtrain.data.shards import (
-    Arrays,
+    ArrayFiles,
     Header,
     Indices,
     Items,
@@ -210,7 +210,7 @@ def _open_repa(features: Path, pictures: Path) -> Latents:
         bias=(0.0,) * channels,
         fingerprint=fingerprint(listing, kept),
         num_images=len(names),
-        files=Arrays(Names.of(features, names), header),
+        files=ArrayFiles(Names.of(features, names), header),
         pictures=images,
     )
 

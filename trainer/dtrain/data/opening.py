@@ -35,14 +35,14 @@ def open_dataset(recipe: Recipe, out: Path, report: Report) -> Dataset:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundImages:
     """Images that fit the model. shape: (C, H, W) of what the network sees. open: decodes them; it may take hours."""
 
     shape: tuple[int, int, int]
     open: Callable[[Report], Dataset]
 
 
-def found(recipe: Recipe, out: Path) -> Found:
+def found(recipe: Recipe, out: Path) -> FoundImages:
     """All checks of `open_dataset` that need no decoding; arguments and errors are its own."""
     place = place_of(recipe)
     images = _found_latents(recipe, place) if are_latents(place) else _found_pixels(recipe, out)
@@ -77,7 +77,7 @@ def warn_of_change(before: Data, now: Data) -> None:
 # ---- latents and pixels ---------------------------------------------------------------------------------
 
 
-def _found_latents(recipe: Recipe, place: Path) -> Found:
+def _found_latents(recipe: Recipe, place: Path) -> FoundImages:
     num_classes, opened = _num_classes(recipe), open_latents(place)
     labels, names = (opened.labels, opened.class_names) if num_classes else (None, ())
     _check_labels(labels, str(place), num_classes)
@@ -85,14 +85,14 @@ def _found_latents(recipe: Recipe, place: Path) -> Found:
     if "teachers" in recipe.objective and not recipe.objective.get("cache") and opened.images is None:
         raise DataError(NO_PICTURES)
     latent = {"vae": opened.vae, "scale": list(opened.scale), "bias": list(opened.bias)}
-    return Found(opened.shape, lambda report: LatentImages(labels, opened, latent=latent, class_names=names))
+    return FoundImages(opened.shape, lambda report: LatentImages(labels, opened, latent=latent, class_names=names))
 
 
-def _found_pixels(recipe: Recipe, out: Path) -> Found:
+def _found_pixels(recipe: Recipe, out: Path) -> FoundImages:
     channels, size, source = pixel_channels(recipe), recipe.data.image_size, open_source(recipe.data.source)
     _check_outside(out, source)
     labels, names = labels_of(source, _num_classes(recipe))  # before hours of decoding
-    return Found(
+    return FoundImages(
         (channels, size, size),
         lambda report: Pixels(labels, decoded(source, size, channels, report), class_names=names),
     )

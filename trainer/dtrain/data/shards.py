@@ -180,7 +180,7 @@ class Names:
 
 
 @dataclass(frozen=True)
-class Arrays:
+class ArrayFiles:
     """Item i is the whole .npy file i; all have the same header, byte by byte."""
 
     names: Names

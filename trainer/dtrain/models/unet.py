@@ -42,7 +42,7 @@ class Sinusoid(nn.Module):
         return torch.cat((angles.sin(), angles.cos()), dim=-1)
 
 
-class TimeEmbedding(nn.Sequential):
+class TimeMlp(nn.Sequential):
     """t: (N,) -> (N, 4 dim), in the dtype of the weights."""
 
     def __init__(self, dim: int, theta: float) -> None:
@@ -172,7 +172,7 @@ class UNet(nn.Module, ABC):
         bottom = levels[-1][1]
 
         self.init_conv = nn.Conv2d(channels, init_dim, 7, padding=3)
-        self.time_mlp = TimeEmbedding(dim, sinusoidal_pos_emb_theta)
+        self.time_mlp = TimeMlp(dim, sinusoidal_pos_emb_theta)
         self.downs = nn.ModuleList(_down_level(*level, time_dim) for level in levels[:-1])
         self.downs.append(_down_level(*levels[-1], time_dim, last=True))
         self.ups = nn.ModuleList(self.up_level(*level, time_dim) for level in levels[:0:-1])

@@ -17,7 +17,7 @@ from dbench.suites.repa import drawing, layers, plan, training
 from dbench.suites.repa.crossing import Curve
 from dbench.suites.repa.layers import Digits
 from dbench.suites.repa.plan import LABELS, PLAIN, REPA, Settings
-from dbench.suites.repa.rows import Found, to_rows
+from dbench.suites.repa.rows import Measurements, to_rows
 from drun.console import Report
 from drun.files import sha256
 from dtrain.checkpoints import ours as checkpoint
@@ -29,7 +29,7 @@ SPLITS = 20
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainedArm:
     """One arm of one seed, trained and evaluated."""
 
     arm: str
@@ -57,7 +57,7 @@ def measure(settings: Settings, report: Report) -> Result:
     real = digits_8x8().reshape(-1, 64)
     runs = [run for seed in settings.seeds for run in _runs(settings, seed, recipes[seed], real, device, report)]
     digits = layers.open_digits(first[PLAIN], teacher, device)
-    found = Found(
+    found = Measurements(
         settings.seeds,
         {arm: [run.curve for run in runs if run.arm == arm] for arm in LABELS},
         _blocks(runs, digits, device, report),
@@ -70,7 +70,7 @@ def measure(settings: Settings, report: Report) -> Result:
 
 def _runs(
     settings: Settings, seed: int, recipes: dict[str, Recipe], real: Features, device: torch.device, report: Report
-) -> Iterator[Run]:
+) -> Iterator[TrainedArm]:
     """Both arms of a seed: trained, then every checkpoint drawn from."""
     for arm, recipe in recipes.items():
         name = f"{LABELS[arm]}, seed {seed}"
@@ -80,11 +80,11 @@ def _runs(
             report(f"drawing: {name}", step - settings.every, settings.steps)
             distances.append(drawing.distance(path, real, settings.samples, settings.sampling_steps, device))
         report(f"drawing: {name}", settings.steps, settings.steps, f"distance {distances[-1]:.3g}")
-        yield Run(arm, Curve(tuple(paths), tuple(distances)), paths[settings.steps])
+        yield TrainedArm(arm, Curve(tuple(paths), tuple(distances)), paths[settings.steps])
 
 
 def _blocks(
-    runs: list[Run], digits: Digits, device: torch.device, report: Report
+    runs: list[TrainedArm], digits: Digits, device: torch.device, report: Report
 ) -> dict[str, list[dict[str, list[list[float]]]]]:
     """By arm, the final checkpoints of all seeds."""
     found: dict[str, list[dict[str, list[list[float]]]]] = {arm: [] for arm in LABELS}

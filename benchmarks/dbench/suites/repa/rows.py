@@ -22,7 +22,7 @@ PIXELS_PROBE, PIXELS_ALIGNMENT = "pixels, linear probe", "pixels, CKNNA with the
 
 
 @dataclass(frozen=True)
-class Found:
+class Measurements:
     """The measurements. In the lists, one entry for each seed."""
 
     seeds: tuple[int, ...]
@@ -32,7 +32,7 @@ class Found:
     halves: Spread                                                    # two sets of real digits
 
 
-def to_rows(found: Found) -> list[Row]:
+def to_rows(found: Measurements) -> list[Row]:
     return [
         *_steps_rows(found),
         *(_curve_row(arm, found) for arm in LABELS),
@@ -61,7 +61,7 @@ def alignment_name(arm: str, depth: float) -> str:
 # ---- steps ----------------------------------------------------------------------------------------------
 
 
-def _steps_rows(found: Found) -> list[Row]:
+def _steps_rows(found: Measurements) -> list[Row]:
     gains = _speedups(found)
     ratio = timing.spread([gain.ratio for gain in gains])
     per_seed = [{"seed": seed, **asdict(gain)} for seed, gain in zip(found.seeds, gains, strict=True)]
@@ -76,7 +76,7 @@ def _steps_rows(found: Found) -> list[Row]:
     ]
 
 
-def _seed_rows(found: Found) -> list[Row]:
+def _seed_rows(found: Measurements) -> list[Row]:
     rows = []
     pairs = zip(found.curves[PLAIN], found.curves[REPA], strict=True)
     for seed, gain, (plain, repa) in zip(found.seeds, _speedups(found), pairs, strict=True):
@@ -89,11 +89,11 @@ def _seed_rows(found: Found) -> list[Row]:
     return rows
 
 
-def _speedups(found: Found) -> list[Speedup]:
+def _speedups(found: Measurements) -> list[Speedup]:
     return [speedup(*pair) for pair in zip(found.curves[PLAIN], found.curves[REPA], strict=True)]
 
 
-def _curve_row(arm: str, found: Found) -> Row:
+def _curve_row(arm: str, found: Measurements) -> Row:
     curves = found.curves[arm]
     details = {
         "seeds": list(found.seeds),
@@ -107,12 +107,12 @@ def _curve_row(arm: str, found: Found) -> Row:
 # ---- blocks ---------------------------------------------------------------------------------------------
 
 
-def _probe_row(arm: str, depth_index: int, found: Found) -> Row:
+def _probe_row(arm: str, depth_index: int, found: Measurements) -> Row:
     by_seed = [[100 * share for share in each["probe"][depth_index]] for each in found.blocks[arm]]
     return _best_row(probe_name(arm, DEPTHS[depth_index]), by_seed, "%")
 
 
-def _alignment_row(arm: str, depth_index: int, found: Found) -> Row:
+def _alignment_row(arm: str, depth_index: int, found: Measurements) -> Row:
     by_seed = [each["alignment"][depth_index] for each in found.blocks[arm]]
     return _best_row(alignment_name(arm, DEPTHS[depth_index]), by_seed, "")
 
