@@ -80,6 +80,12 @@ def is_hidden(path: Path) -> bool:
     return any(part.startswith(HIDDEN) and part != ".." for part in path.parts)
 
 
+def takes_in(source: Path, folder: Path) -> bool:
+    """Whether images written to a folder would be among those of the source the next time."""
+    inner, outer = folder.resolve(), source.resolve()
+    return inner.is_relative_to(outer) and not is_hidden(inner.relative_to(outer))
+
+
 def read_images(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """The one image of an image file, or all images of a .npy stack.
 

@@ -14,7 +14,7 @@ from drun.errors import ConfigError, DataError
 from dtrain import config
 from dtrain.config import Data, Recipe
 from dtrain.data.dataset import NO_PICTURES, Dataset, LatentImages, Pixels
-from dtrain.data.image_files import is_hidden
+from dtrain.data.image_files import takes_in
 from dtrain.data.latents import Latents, are_latents, open_latents
 from dtrain.data.pixels import check_format, decoded
 from dtrain.data.sources import Source, open_source
@@ -125,8 +125,7 @@ def labels_of(source: Source, num_classes: int) -> tuple[Indices | None, tuple[s
 
 def _check_outside(out: Path, source: Source) -> None:
     """The previews of a run among its images would be images of the next run."""
-    inner, outer = out.resolve(), source.path.resolve()
-    if inner.is_relative_to(outer) and not is_hidden(inner.relative_to(outer)):
+    if takes_in(source.path, out):
         raise DataError(
             f"the image folder '{source.path}' would take in the run's folder '{out}', whose previews the next run "
             "would read as images: choose another --out"

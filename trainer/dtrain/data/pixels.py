@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from drun import cache
 from drun.console import Report, silent
 from drun.errors import ConfigError, DataError
-from dtrain.data.image_files import MAX_PIXELS, fit, is_hidden, open_stack, pixel_limit
+from dtrain.data.image_files import MAX_PIXELS, fit, open_stack, pixel_limit, takes_in
 from dtrain.data.sources import Source, open_source
 
 _RECIPE = 1  # part of the cache's key: raise it when decoding or resizing gives other pixels
@@ -79,8 +79,7 @@ def _key(source: Source, shape: tuple[int, ...]) -> str:
 
 
 def _check_outside(folder: Path, source: Path) -> None:
-    inner, outer = folder.resolve(), source.resolve()
-    if inner.is_relative_to(outer) and not is_hidden(inner.relative_to(outer)):
+    if takes_in(source, folder):
         raise DataError(
             f"the image folder '{source}' would take in the cache '{folder}', which the next run would read as images: "
             f"set {cache.VARIABLE} to another folder"

@@ -11,7 +11,7 @@ import numpy as np
 
 from drun.console import say, warn
 from dtrain.config import Recipe
-from dtrain.data.image_files import HIDDEN, IMAGE_SUFFIXES, MAX_PIXELS, Look, pixel_limit
+from dtrain.data.image_files import IMAGE_SUFFIXES, MAX_PIXELS, Look, is_hidden, pixel_limit
 from dtrain.data.latents import are_latents, open_latents
 from dtrain.data.opening import Indices, labels_of, pixel_channels, place_of
 from dtrain.data.sources import Source, open_source
@@ -80,7 +80,7 @@ def _totals(num_images: int, labels: Indices | None, note: str = "") -> str:
 def _no_classes(root: Path, names: tuple[str, ...]) -> Iterator[str]:
     """Folders beside the classes `names` whose files are of other formats."""
     for folder in sorted(root.iterdir()) if names and root.is_dir() else ():
-        if folder.is_dir() and not folder.name.startswith(HIDDEN) and folder.name not in names:
+        if folder.is_dir() and not is_hidden(Path(folder.name)) and folder.name not in names:
             yield f"'{folder}' is no class: it holds no images in {', '.join(IMAGE_SUFFIXES)}"
 
 
