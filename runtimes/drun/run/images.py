@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -156,11 +156,6 @@ def write_animation(path: Path, frames: Image.Image, durations_ms: list[int]) ->
     """A looping WebP, near-lossless enough to see single pixels."""
     with atomic(path) as temporary:
         frames.save(temporary, format="WEBP", save_all=True, duration=durations_ms, loop=0, quality=80)
-
-
-def read_all(folder: Path, count: int) -> Iterator[UInt8]:
-    """The images 0..count-1 that `drun` wrote to a folder."""
-    return (read_png(image_path(folder, i)) for i in range(count))
 
 
 def image_path(folder: Path, index: int) -> Path:
