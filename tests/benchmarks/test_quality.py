@@ -140,6 +140,24 @@ def test_samples_of_one_class_are_warned_of(
     assert "other shares" not in capsys.readouterr().err
 
 
+def test_classes_of_one_name_are_one_class_whatever_their_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = noise(40, 8)
+    for i, image in enumerate(images):
+        path = tmp_path / "real" / ("coat" if i % 2 else "shirt") / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(path)
+    classes = {"count": 3, "null_label": 3, "names": ["bag", "coat", "shirt"]}
+    drawn = save(tmp_path, images[:20], classes=classes, labels="shirt,coat", seed=0)
+    result = measure(Settings(drawn, str(tmp_path / "real"), splits=2), silent)
+    assert value(result, rows.MIXTURE) == 0
+    assert "other shares" not in capsys.readouterr().err
+    others = classes | {"names": ["bag", "hat", "shirt"]}
+    drawn = save(tmp_path, images[:20], classes=others, labels="shirt,hat", seed=0)
+    assert value(measure(Settings(drawn, str(tmp_path / "real"), splits=2), silent), rows.MIXTURE) == 50
+
+
 def test_a_small_reference_limits_the_sets(
     digits: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,9 +43,10 @@ def test_a_folder_is_read_as_training_reads_it(photos: Path) -> None:
     files = sorted(photos.rglob("*.png"))
     expected = np.stack([fit(Image.open(file), 6, 1) for file in files])
     np.testing.assert_array_equal(found.read(np.arange(5)), expected)
-    labels = found.labels()
+    labels, names = found.labels()
     assert labels is not None
     assert labels.tolist() == [0, 0, 1, 1, 1]
+    assert names == ["cat", "dog"]
     assert (found.num_images, found.shape, found.name) == (5, (6, 6, 1), "photos")
     (said,) = notes
     assert "have 9x7 pixels in colour, the samples 6x6 pixels in grey" in said
@@ -74,7 +75,7 @@ def test_digits_of_any_size(side: int, channels: int) -> None:
     assert read.shape == (18, side, side, channels)
     if side == 16:
         np.testing.assert_array_equal(read, load_images("digits", 16, channels)[::100])
-    np.testing.assert_array_equal(found.labels(), digit_labels())
+    np.testing.assert_array_equal(found.labels()[0], digit_labels())
     assert found.title == "real digits"
 
 

@@ -15,7 +15,7 @@ from drun.errors import ConfigError, DataError
 from drun.run.images import UInt8
 from dtrain.data.digits import DIGITS
 from dtrain.data.pixels import decoded, fingerprint
-from dtrain.data.sources import Source, open_source
+from dtrain.data.sources import LabelsAndNames, Source, open_source
 
 Indices = NDArray[np.int64]
 Shape = tuple[int, int, int]
@@ -32,7 +32,7 @@ class Reference:
     shape: Shape                          # (H, W, C)
     fingerprint: str                      # changes when the images do
     read: Callable[[Indices], UInt8]      # (n,) in 0..num_images - 1 -> (n, H, W, C)
-    labels: Callable[[], Indices | None]  # (num_images,)
+    labels: Callable[[], LabelsAndNames]  # (num_images,), and the names of the classes
     learned: bool = False                 # whether the model learned from them
 
     @property
@@ -108,9 +108,7 @@ def _opened(source: str, shape: Shape, report: Report, note: Callable[[str], Non
 
 
 def _of_pixels(source: str, found: Source, images: UInt8) -> Reference:
-    return Reference(
-        source, len(images), images.shape[1:], fingerprint(images), images.__getitem__, lambda: found.labels()[0]
-    )
+    return Reference(source, len(images), images.shape[1:], fingerprint(images), images.__getitem__, found.labels)
 
 
 def _of_latents(source: str, shape: Shape) -> Reference:
@@ -123,4 +121,5 @@ def _of_latents(source: str, shape: Shape) -> Reference:
     held = (latents.image_size, latents.image_size, 3)
     if held != shape:
         raise DataError(f"the images of '{source}' have {kind(held)}, the samples {kind(shape)}: {ADVICE}")
-    return Reference(source, len(latents), held, latents.fingerprint, latents.images, lambda: latents.labels)
+    labels = latents.labels, list(latents.class_names) or None
+    return Reference(source, len(latents), held, latents.fingerprint, latents.images, lambda: labels)

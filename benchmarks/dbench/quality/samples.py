@@ -47,13 +47,19 @@ class Samples:
             trained_on: TrainedOn | None = typed(TrainedOn | None, self.record.get("trained_on"), "trained_on")
             return trained_on
 
-    def labels(self) -> NDArray[np.int64] | None:
-        """(N,) the class that each was to show, if drun drew them and its model has classes."""
-        settings = self.settings
+    @property
+    def classes(self) -> Classes | None:
+        """Those of the model, if drun drew them. Raises DataError for a record that is damaged."""
         with door(f"'{self.file.parent}' has no {RECORD} of drun", advice="draw the samples again"):
-            classes: Classes | None = typed(Classes | None, settings.get("classes"), "classes")
-            if classes is None:
-                return None
+            classes: Classes | None = typed(Classes | None, self.settings.get("classes"), "classes")
+            return classes
+
+    def labels(self) -> NDArray[np.int64] | None:
+        """(N,) the class that each was to show, if drun drew them and its model has classes. Raises as `classes`."""
+        settings, classes = self.settings, self.classes
+        if classes is None:
+            return None
+        with door(f"'{self.file.parent}' has no {RECORD} of drun", advice="draw the samples again"):
             return labels.choose(settings["labels"], range(len(self.images)), classes, settings["seed"])
 
 

@@ -118,9 +118,11 @@ def _noise(shape: tuple[int, int, int]) -> Callable[[slice], UInt8]:
 
 def _mixture_rows(pair: Pair) -> list[Row]:
     """How far the classes differ, if both sides have some; a distance counts that, too."""
-    drawn, real = pair.samples.labels(), pair.reference.labels()
-    if drawn is None or real is None:
+    drawn, (real, names), classes = pair.samples.labels(), pair.reference.labels(), pair.samples.classes
+    if drawn is None or real is None or classes is None:
         return []
+    if names and classes.names:  # two folders number their classes each in its own way
+        real = rows.renumbered(real, names, classes.names)
     row = rows.mixture_row(drawn, real)
     if (row.value or 0) > MIXTURE_PERCENT:
         held, shown = (len(np.unique(labels)) for labels in (real, drawn))

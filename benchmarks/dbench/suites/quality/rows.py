@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,6 +51,12 @@ def nearer_row(samples: Features, real: Features, drawn: Indices, chosen: Indice
 def _ranks(num: int) -> Indices:
     """At most NUM_SHOWN of 0..num - 1: the first ones, and then ever fewer up to the last."""
     return np.unique(np.rint(np.geomspace(1, num, NUM_SHOWN)).astype(np.int64)) - 1
+
+
+def renumbered(labels: Indices, names: Sequence[str], wanted: Sequence[str]) -> Indices:
+    """Labels of the classes `names` as labels of the classes `wanted`; those that are not there come behind them."""
+    numbers = {name: number for number, name in enumerate(wanted)}
+    return np.array([numbers.get(name, len(wanted) + i) for i, name in enumerate(names)])[labels]
 
 
 def mixture_row(samples: Indices, real: Indices) -> Row:
