@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dbench import cli
 from dexport import writer
 from dexport.fixtures import full_proof
 from drun import backends
@@ -56,25 +55,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return Model(run, checkpoint, bundle, samples, animation)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    code: int | str | None
-    out: str
-    err: str
-
-
 @pytest.fixture
-def dbench(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Outcome]:
-    """`dbench(*arguments)` runs the command in this process, in `tmp_path`."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["dbench", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return Outcome(exit_.value.code or 0, *capsys.readouterr())
-
-    return call
+def dbench(command: Callable[[str], Callable[..., Any]]) -> Callable[..., Any]:
+    return command("dbench")

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from drun import cli
 from drun.bundle import manifest as manifests
 from drun.bundle import reading as bundles
 from drun.diffusion.noise import PhiloxNoise
@@ -199,26 +198,9 @@ def philox() -> Callable[[list[int], tuple[int, int]], list[int]]:
     return block
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int | str | None
-    out: str
-    err: str
-
-
 @pytest.fixture
-def drun(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., Result]:
-    """`drun(*arguments)` runs the command in this process, in `tmp_path`."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["drun", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        return Result(exit_.value.code or 0, *capsys.readouterr())
-
-    return call
+def drun(command: Callable[[str], Callable[..., Any]]) -> Callable[..., Any]:
+    return command("drun")
 
 
 @pytest.fixture

@@ -4,11 +4,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-
-from dtrain import cli
 
 TINY = ["--set", "model.dim=8", "--set", "model.dim_mults=[1,2]", "--set", "train.batch_size=4"]
 
@@ -17,15 +16,12 @@ Here = Callable[..., tuple[object, list[str], list[str]]]
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
-    monkeypatch.chdir(tmp_path)
+def here(command: Callable[[str], Callable[..., Any]]) -> Here:
+    dtrain = command("dtrain")
 
     def run(*arguments: str) -> tuple[object, list[str], list[str]]:
-        monkeypatch.setattr(sys, "argv", ["dtrain", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        printed = capsys.readouterr()
-        return end.value.code, printed.out.splitlines(), printed.err.splitlines()
+        done = dtrain(*arguments)
+        return done.code, done.out.splitlines(), done.err.splitlines()
 
     return run
 
