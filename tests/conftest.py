@@ -27,10 +27,10 @@ class Outcome:
 
 
 @pytest.fixture
-def command(
+def in_process(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[[str], Callable[..., Outcome]]:
-    """`command("drun")(*arguments)` runs a command in this process, in `tmp_path`."""
+    """`in_process("drun")(*arguments)` runs a command in this process, in `tmp_path`."""
 
     def of(package: str) -> Callable[..., Outcome]:
         monkeypatch.chdir(tmp_path)

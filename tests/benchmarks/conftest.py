@@ -56,5 +56,5 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.fixture
-def dbench(command: Callable[[str], Callable[..., Any]]) -> Callable[..., Any]:
-    return command("dbench")
+def dbench(in_process: Callable[[str], Callable[..., Any]]) -> Callable[..., Any]:
+    return in_process("dbench")

@@ -19,7 +19,7 @@ def run(package: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess
 
 
 def test_bare_export_then_bare_run(
-    command: Callable[[str], Callable[..., Any]], tiny_checkpoint: Path, tmp_path: Path
+    in_process: Callable[[str], Callable[..., Any]], tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
     """`dexport onnx ckpt.pt`, then `drun --backend ort --steps N`, as written in the mission."""
     done = run("dexport", "onnx", str(tiny_checkpoint.parent), "--quick", cwd=tmp_path)
@@ -36,7 +36,7 @@ def test_bare_export_then_bare_run(
     assert names == {"000000.png", "000001.png", "grid.png", "run.json", "samples.npz"}
     out = ["-o", f"bundles/{tiny_checkpoint.stem}"]
     again = ["onnx", str(tiny_checkpoint), "--trajectory-steps", "2", "--weights", "online", "--batch", "2", *out]
-    dexport = command("dexport")
+    dexport = in_process("dexport")
     refused = dexport(*again)
     assert (refused.code, "ema weights: add --force to replace it" in refused.err) == (1, True)
     done = dexport(*again, "--force")
@@ -74,14 +74,14 @@ def test_the_targets_are_those_of_the_registry() -> None:
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_1(
-    command: Callable[[str], Callable[..., Any]],
+    in_process: Callable[[str], Callable[..., Any]],
     tiny_checkpoint: Path,
     tmp_path: Path,
     arguments: list[str],
     message: str,
 ) -> None:
     (tmp_path / "file").touch()
-    done = command("dexport")(*(tiny_checkpoint if word == "CKPT" else word for word in arguments))
+    done = in_process("dexport")(*(tiny_checkpoint if word == "CKPT" else word for word in arguments))
     errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
     assert done.code == 1
     assert len(errors) == 1

@@ -199,8 +199,8 @@ def philox() -> Callable[[list[int], tuple[int, int]], list[int]]:
 
 
 @pytest.fixture
-def drun(command: Callable[[str], Callable[..., Any]]) -> Callable[..., Any]:
-    return command("drun")
+def drun(in_process: Callable[[str], Callable[..., Any]]) -> Callable[..., Any]:
+    return in_process("drun")
 
 
 @pytest.fixture

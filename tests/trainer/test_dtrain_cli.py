@@ -16,8 +16,8 @@ Here = Callable[..., tuple[object, list[str], list[str]]]
 
 
 @pytest.fixture
-def here(command: Callable[[str], Callable[..., Any]]) -> Here:
-    dtrain = command("dtrain")
+def here(in_process: Callable[[str], Callable[..., Any]]) -> Here:
+    dtrain = in_process("dtrain")
 
     def run(*arguments: str) -> tuple[object, list[str], list[str]]:
         done = dtrain(*arguments)
