@@ -197,6 +197,7 @@ def test_config_rebuilds_the_net(name: str) -> None:
         ({"name": "TwoResUNet"}, "missing a required argument: 'dim'"),
         ({"name": "TwoResUNet", "dim": 7}, "got 7, expected an even number"),
         ({"name": "TwoResUNet", "dim": 8, "dim_mults": []}, "dim_mults is empty"),
+        ({"name": "TwoResUNet", "dim": 8, "dim_mults": [1, 0]}, r"dim_mults got \[1, 0\], expected widths of at"),
     ],
 )
 def test_build_refuses(config: dict[str, object], message: str) -> None:

@@ -274,6 +274,8 @@ def _check_sizes(dim: int, dim_mults: Sequence[int]) -> None:
         raise ConfigError(f"dim_mults has {len(dim_mults)} levels, expected at most {MAX_LEVELS}")
     if not dim_mults:
         raise ConfigError("dim_mults is empty: expected one width per level, such as 1, 2, 4, 8.")
+    if min(dim_mults) < 1:
+        raise ConfigError(f"dim_mults got {list(dim_mults)}, expected widths of at least 1")
 
 
 def _down_level(dim_in: int, dim_out: int, time_dim: int, last: bool = False) -> nn.ModuleList:
