@@ -16,6 +16,7 @@ SETTINGS = {
 EMA = Checkpoint(file="x.pt", sha256="", weights="ema", step=1600, settings={})
 DIGITS = {"count": 10, "null_label": 10, "names": []}
 CLOTHES = {"count": 3, "null_label": 3, "names": ["shirt", "trouser", "pullover"]}
+NUMBERS = {"count": 4, "null_label": 4, "names": ["1", "10", "2", "a,b"]}
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,8 @@ CLOTHES = {"count": 3, "null_label": 3, "names": ["shirt", "trouser", "pullover"
         ({"classes": CLOTHES, "labels": "random"}, "random classes of 3"),
         ({"classes": CLOTHES, "labels": "2, 0"}, "classes pullover, shirt"),
         ({"classes": CLOTHES, "labels": "pullover,1"}, "classes pullover, trouser"),
+        ({"classes": NUMBERS, "labels": "2"}, "classes 2, EMA"),  # a name goes before a number
+        ({"classes": NUMBERS, "labels": "a,b"}, "classes a,b, EMA"),
         ({"classes": DIGITS | {"count": 1000}}, "classes in turn: 0 to 999 (1,000)"),
     ],
 )

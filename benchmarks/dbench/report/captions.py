@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from drun.bundle.average import NOTICEABLE_SHARE, percent
-from drun.bundle.manifest import Checkpoint
+from drun.bundle.manifest import Checkpoint, Classes
+from drun.run.labels import in_turn
+from drun.typed import typed
 
 WEIGHTS = {"ema": "EMA weights", "online": "online weights"}
 #: More classes are counted instead of named.
@@ -43,19 +45,15 @@ def _guidance(settings: Mapping[str, Any]) -> str:
 
 
 def _classes(settings: Mapping[str, Any]) -> str:
-    classes, labels = settings["classes"], settings["labels"]
-    if classes is None:
+    if settings["classes"] is None:
         return "no classes"
-    names = classes["names"] or [str(label) for label in range(classes["count"])]
-    if labels == "random":
-        return f"random classes of {len(names)}"
-    if labels in (None, "balanced"):
-        return f"classes in turn: {listed(names)}"
-    return f"classes {listed([_name(label.strip(), names) for label in labels.split(',')])}"
-
-
-def _name(label: str, names: list[str]) -> str:
-    return names[int(label)] if label.isdecimal() and int(label) < len(names) else label
+    spec, classes = settings["labels"], typed(Classes, settings["classes"], "classes")
+    labels = in_turn(spec, classes)
+    if labels is None:
+        return f"random classes of {classes.count}"
+    in_words = "in turn: " if spec in (None, "balanced") else ""
+    names = classes.names or tuple(map(str, range(classes.count)))
+    return f"classes {in_words}{listed([names[label] for label in labels])}"
 
 
 def listed(names: list[str]) -> str:

@@ -51,7 +51,9 @@ def in_turn(spec: str | None, classes: Classes) -> Sequence[int] | None:
 
 def _numbers(spec: str, classes: Classes) -> list[int]:
     """The classes that `a,b` or `1,7` names."""
-    numbers = {name: number for number, name in enumerate(classes.names)}
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(classes.names):
+        numbers.setdefault(name, number)  # classes without images are called by their numbers, as folders may be, too
     if spec in numbers:  # names may hold commas
         return [numbers[spec]]
     return [_number(label.strip(), numbers, classes.count) for label in spec.split(",")]

@@ -84,6 +84,13 @@ def test_classes_by_name(names: tuple[str, ...], spec: str, expected: list[int])
     assert got.tolist() == expected
 
 
+def test_of_equal_names_the_first_is_meant() -> None:
+    """Of folders 1, 10 and 3 and a class without images, called 3 after its number."""
+    got = choose("3", range(1), Classes(4, None, ("1", "10", "3", "3")), seed=0)
+    assert got is not None
+    assert got.tolist() == [2]
+
+
 def test_an_unknown_name_is_told_the_known_ones() -> None:
     named = Classes(3, None, ("bag", "coat", "dress"))
     with pytest.raises(ConfigError, match=r"got 'jeans', expected .* from 0 to 2, or names such as bag, coat, dress$"):
