@@ -87,7 +87,7 @@ def fetch(
     folder = _made(root()) / key
     with locked(folder, wait=True):
         if not _is_whole(folder, name):
-            _check_room(folder, num_bytes)
+            _check_room(folder.parent, folder.parent, num_bytes)
             (folder / RECORD).unlink(missing_ok=True)  # first: no old record may ever stand beside a new file
             with atomic(folder / name) as unfinished:
                 write(unfinished)
@@ -96,6 +96,23 @@ def fetch(
             _shrink(folder)
         os.utime(folder)
         return read(folder / name)
+
+
+def check(key: str, name: str, num_bytes: int) -> None:
+    """Whether `fetch` could write a file that is not there, as far as can be seen without writing.
+
+    Raises:
+        UserError: the cache cannot be written, or has no room.
+    """
+    folder = root()
+    if (folder / key / name).is_file():
+        return
+    parent = next(place for place in (folder, *folder.parents) if place.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(
+            f"cannot write the cache '{folder}': '{parent}' takes no new folders; set {VARIABLE} to another folder"
+        )
+    _check_room(parent, folder, num_bytes)
 
 
 def _made(folder: Path) -> Path:
@@ -118,11 +135,12 @@ def _is_whole(folder: Path, name: str) -> bool:
         return False
 
 
-def _check_room(folder: Path, num_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
+def _check_room(place: Path, folder: Path, num_bytes: int) -> None:
+    """place: on the disk of the cache, which may not exist yet."""
+    free = shutil.disk_usage(place).free
     if num_bytes > free:
         raise UserError(
-            f"the cache needs {num_bytes:,} bytes, and '{folder.parent}' has {free:,} left: free some space, by "
+            f"the cache needs {num_bytes:,} bytes, and '{folder}' has {free:,} left: free some space, by "
             f"drun cache --clear for one, or set {VARIABLE} to another folder"
         )
 

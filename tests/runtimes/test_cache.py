@@ -149,8 +149,12 @@ def test_a_cache_that_cannot_be_written(folder: Path) -> None:
 def test_a_disk_without_room(folder: Path) -> None:
     folder.mkdir(parents=True, mode=0o700)
     free = shutil.disk_usage(folder).free
-    with pytest.raises(UserError, match=r"needs .* bytes, and .* has .* left: free .*, or set DEXPORT_CACHE"):
+    lacks = r"needs .* bytes, and .* has .* left: free .*, or set DEXPORT_CACHE"
+    with pytest.raises(UserError, match=lacks):
         fetch(KEYS[0], num_bytes=2 * free + 1)
+    with pytest.raises(UserError, match=lacks):
+        cache.check(KEYS[0], "images.npy", 2 * free + 1)
+    assert not any(folder.rglob("images.npy"))
 
 
 # ---- the command ----------------------------------------------------------------------------------------

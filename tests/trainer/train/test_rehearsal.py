@@ -112,6 +112,16 @@ def test_missing_images(tmp_path: Path) -> None:
         rehearsal.check(sit(tmp_path / "nowhere"), tmp_path / "run", CPU, resume=False)
 
 
+def test_the_cache_is_looked_at(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DEXPORT_CACHE", str(tmp_path / "file" / "sub"))
+    with pytest.raises(UserError, match=r"cannot write the cache '.*sub': .* set DEXPORT_CACHE to another folder"):
+        rehearsal.check(sit(folders), tmp_path / "run", CPU, resume=False)
+    monkeypatch.setenv("DEXPORT_CACHE", str(folders / "cache"))
+    with pytest.raises(DataError, match=r"would take in the cache '.*cache'"):
+        rehearsal.check(sit(folders), tmp_path / "run", CPU, resume=False)
+
+
 def test_the_folder_is_looked_at(folders: Path, tmp_path: Path) -> None:
     out, file = tmp_path / "run", tmp_path / "file"
     file.write_text("")

@@ -16,7 +16,7 @@ from dtrain.config import Data, Recipe
 from dtrain.data.dataset import NO_PICTURES, Dataset, LatentImages, Pixels
 from dtrain.data.image_files import takes_in
 from dtrain.data.latents import Latents, are_latents, open_latents
-from dtrain.data.pixels import check_format, decoded
+from dtrain.data.pixels import check_cache, check_format, decoded
 from dtrain.data.sources import Source, open_source
 
 Indices = NDArray[np.int64]
@@ -91,6 +91,7 @@ def _found_latents(recipe: Recipe, place: Path) -> FoundImages:
 def _found_pixels(recipe: Recipe, out: Path) -> FoundImages:
     channels, size, source = pixel_channels(recipe), recipe.data.image_size, open_source(recipe.data.source)
     _check_outside(out, source)
+    check_cache(source, size, channels)
     labels, names = labels_of(source, _num_classes(recipe))  # before hours of decoding
     return FoundImages(
         (channels, size, size),

@@ -17,6 +17,8 @@ from drun.errors import ConfigError, DataError
 from dtrain.data.image_files import MAX_PIXELS, fit, open_stack, pixel_limit, takes_in
 from dtrain.data.sources import Source, open_source
 
+#: Of the array in its folder of the cache.
+NAME = "images.npy"
 _RECIPE = 1  # part of the cache's key: raise it when decoding or resizing gives other pixels
 
 
@@ -51,14 +53,14 @@ def decoded(source: Source, image_size: int, channels: int, report: Report = sil
     Raises:
         DataError: naming the image that is broken. UserError: the cache has no room.
     """
-    shape = (len(source.names), image_size, image_size, channels)
-    if source.stack is not None and source.stack.is_light and (*source.stack.shape, 1)[:4] == shape:
+    shape = _shape(source, image_size, channels)
+    if source.stack is not None and _is_mapped(source, shape):
         return source.stack.images().reshape(shape)
     _check_outside(cache.root(), source.path)
     images = (fit(source.read(i), image_size, channels) for i in range(len(source.names)))
     what = f"{shape[0]:,} images, {image_size}x{image_size} {'grey' if channels == 1 else 'colour'}, of {source.path}"
     return cache.fetch(
-        _key(source, shape), "images.npy", what, int(np.prod(shape)),
+        _key(source, shape), NAME, what, int(np.prod(shape)),
         write=lambda path: _write_stack(path, images, shape, report),
         read=lambda path: open_stack(path).reshape(shape),
     )  # fmt: skip
@@ -70,6 +72,23 @@ def fingerprint(images: NDArray[np.uint8]) -> str:
     for start in range(0, len(images), 4096):  # they may lie on a disk
         digest.update(images[start : start + 4096].tobytes())
     return digest.hexdigest()
+
+
+def check_cache(source: Source, image_size: int, channels: int) -> None:
+    """Whether `decoded` could write what it needs to. Raises as `decoded`, as far as can be seen without writing."""
+    shape = _shape(source, image_size, channels)
+    if not _is_mapped(source, shape):
+        _check_outside(cache.root(), source.path)
+        cache.check(_key(source, shape), NAME, int(np.prod(shape)))
+
+
+def _shape(source: Source, image_size: int, channels: int) -> tuple[int, int, int, int]:
+    return len(source.names), image_size, image_size, channels
+
+
+def _is_mapped(source: Source, shape: tuple[int, ...]) -> bool:
+    """Whether the source is such an array already."""
+    return source.stack is not None and source.stack.is_light and (*source.stack.shape, 1)[:4] == shape
 
 
 def _key(source: Source, shape: tuple[int, ...]) -> str:
