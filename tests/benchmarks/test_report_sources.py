@@ -48,7 +48,12 @@ def test_of_a_folder_what_belongs_is_taken_and_the_rest_is_named(
     assert warning.startswith("warning: left out of the report, for they are not of this bundle: 'latency-")
     for other, of_what in zip(others, ("bundle", "checkpoint"), strict=True):
         assert f"'{other.file_name}.json' (of {of_what} ffffffff…, not " in warning
-    assert f"'{nobodys.file_name}.json' (names no bundle, checkpoint)" in warning
+    assert f"'{nobodys.file_name}.json' (of unknown bundle, checkpoint)" in warning
+
+
+def test_a_result_that_is_named_twice_is_shown_once(model: Any, result: Result, tmp_path: Path) -> None:
+    path, _ = record.write(result, tmp_path)
+    assert gather(Sources(model.bundle, results=(path, tmp_path))).results == [result]
 
 
 def test_a_file_of_another_model_is_refused(model: Any, result: Result, tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ MODEL = {"checkpoint_sha256": ONE, "bundle_sha256": ONE, "samples_sha256": ONE}
         ({"checkpoint_sha256": TWO}, "of checkpoint 22222222…, not 11111111…"),
         ({"checkpoint_sha256": ONE, "bundle_sha256": TWO}, "of bundle 22222222…, not 11111111…"),  # other weights of it
         ({"bundle_sha256": ONE, "samples_sha256": TWO}, "of samples 22222222…, not 11111111…"),
-        ({"name": "x"}, "names no samples, bundle, checkpoint"),
-        ({"recipe_sha256": ONE}, "names no samples, bundle, checkpoint"),
+        ({"name": "x"}, "of unknown samples, bundle, checkpoint"),
+        ({"recipe_sha256": ONE}, "of unknown samples, bundle, checkpoint"),
     ],
 )
 def test_what_belongs_to_a_model(stated: dict[str, Any], why: str) -> None:

@@ -83,7 +83,7 @@ def mismatch(subject: Mapping[str, Any], of: Mapping[str, str]) -> str:
     for key in shared:
         if of[key] not in (stated := _listed(subject[key])):
             return f"of {TIES[key]} {stated[0][:SHOWN_DIGITS]}…, not {of[key][:SHOWN_DIGITS]}…"
-    return "" if shared else f"names no {', '.join(TIES[key] for key in TIES if key in of)}"
+    return "" if shared else f"of unknown {', '.join(TIES[key] for key in TIES if key in of)}"
 
 
 def _listed(value: Any) -> list[str]:

@@ -177,7 +177,7 @@ def check_animation(path: Path, drawn: Drawn | None) -> None:
 
 
 def read_results(paths: Sequence[Path], of: dict[str, str]) -> list[Result]:
-    """The results of a model; those of others that lie in a folder are named in one warning.
+    """The results of a model, each once; those of others that lie in a folder are named in one warning.
 
     Args:
         of: what ties to the model, as `dbench.core.subject.mismatch` takes it.
@@ -185,7 +185,8 @@ def read_results(paths: Sequence[Path], of: dict[str, str]) -> list[Result]:
     Raises:
         DataError: there are none, or a file that was given by its name is broken or of another model.
     """
-    return [result for path in paths for result in (_of_folder if path.is_dir() else _of_file)(path, of)]
+    found = [result for path in paths for result in (_of_folder if path.is_dir() else _of_file)(path, of)]
+    return [result for i, result in enumerate(found) if result not in found[:i]]
 
 
 def _read(path: Path) -> Result:
