@@ -33,6 +33,18 @@ def test_the_extra_of_the_command_or_the_smallest(
     assert install_line(module, usual) == f"pip install 'dexport[{extra}]'"
 
 
+def test_a_library_that_a_finder_withholds_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Withholds:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> None:
+            if name == "torch":
+                raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Withholds, *sys.meta_path])
+    assert install_line("torch", "train") == "pip install 'dexport[train]'"
+
+
 def test_nothing_is_said_of_what_is_installed_or_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert install_line("torch", "train") is None  # a broken installation is another matter
     assert install_line("tensorrt", "train") is None
