@@ -114,6 +114,11 @@ def test_a_run_that_goes_on_with_other_images_is_told(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == ""
     warn_of_change(replace(data, fingerprint="a"), replace(data, fingerprint="b"))
     assert "warning: the images of 'photos' are not those that the run began with" in capsys.readouterr().err
+    for names in ((), ("cat", "dog")):
+        warn_of_change(replace(data, class_names=names), replace(data, class_names=("cat", "dog")))
+    assert capsys.readouterr().err == ""
+    warn_of_change(replace(data, class_names=("dog", "cat")), replace(data, class_names=("cat", "dog")))
+    assert "warning: the classes of 'photos' are not called as when the run began" in capsys.readouterr().err
 
 
 def test_previews_must_not_lie_among_the_images(folders: Path) -> None:
@@ -271,6 +276,10 @@ def test_flat_folders_have_no_classes(tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     Image.new("L", (16, 16)).save(tmp_path / "flat" / "a.png")
     with pytest.raises(ConfigError, match="has no labels, the model has 10 classes: sort the images into a folder"):
+        opened(recipe(tmp_path / "flat"), tmp_path)
+    (tmp_path / "flat" / "cat").mkdir()
+    Image.new("L", (16, 16)).save(tmp_path / "flat" / "cat" / "b.png")
+    with pytest.raises(ConfigError, match=r"'a\.png' is in none, as 1 of its 2 images: move them into one, or away"):
         opened(recipe(tmp_path / "flat"), tmp_path)
 
 

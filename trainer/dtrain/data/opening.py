@@ -69,9 +69,11 @@ def described(data: Data, dataset: Dataset) -> Data:
 
 
 def warn_of_change(before: Data, now: Data) -> None:
-    """A run that goes on is told if its images are others than at first."""
+    """A run that goes on is told if its images or classes are others than at first."""
     if before.fingerprint not in ("", now.fingerprint):
         warn(f"the images of '{now.source}' are not those that the run began with: it goes on with these")
+    elif before.class_names not in ((), now.class_names):
+        warn(f"the classes of '{now.source}' are not called as when the run began: it goes on with these names")
 
 
 # ---- latents and pixels ---------------------------------------------------------------------------------
@@ -120,8 +122,20 @@ def labels_of(source: Source, num_classes: int) -> tuple[Indices | None, tuple[s
     if not num_classes:
         return None, ()
     labels, names = source.labels()
+    if labels is None:
+        _check_none_beside(source)
     _check_labels(labels, str(source.path), num_classes)
     return labels, tuple(names or ())
+
+
+def _check_none_beside(source: Source) -> None:
+    """One picture beside the folders of classes, and nothing has a class."""
+    beside = [name for name in source.names if "/" not in name]
+    if 0 < len(beside) < len(source.names):
+        raise ConfigError(
+            f"'{source.path}' has a folder for each class, and '{beside[0]}' is in none, as {len(beside):,} of its "
+            f"{len(source.names):,} images: move them into one, or away"
+        )
 
 
 def _check_outside(out: Path, source: Source) -> None:
