@@ -72,6 +72,12 @@ def test_an_empty_class_folder(folder: Path) -> None:
     assert open_source(folder).labels()[1] == ["cat", "dog"]
 
 
+def test_a_link_to_nothing_is_named(folder: Path) -> None:
+    (folder / "gone.png").symlink_to(folder / "nowhere")
+    with pytest.raises(DataError, match=r"cannot look at '.*gone\.png': No such file or directory; repair or remove"):
+        open_source(folder)
+
+
 def test_a_zip_is_as_its_folder(folder: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name in ("cat/b.png", "dog/c[0].png"):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun.console import warn
-from drun.errors import DataError, door
+from drun.errors import DataError, door, reason
 from drun.foreign import map_npy, read_npy, regular
 from dtrain.data.image_files import HIDDEN, check_name, read_images
 
@@ -252,9 +252,16 @@ def scan(folder: Path, suffixes: tuple[str, ...]) -> Listing:
                     pending.append((Path(entry.path), f"{prefix}{entry.name}/"))
                 elif entry.name.lower().endswith(suffixes):
                     check_name(prefix + entry.name, folder)
-                    stat = entry.stat()
-                    found[prefix + entry.name] = (stat.st_size, stat.st_mtime_ns)
+                    found[prefix + entry.name] = _stamp(entry)
     return found
+
+
+def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
+    try:
+        stat = entry.stat()
+    except OSError as error:  # such as a link to nothing
+        raise DataError(f"cannot look at '{entry.path}': {reason(error)}; repair or remove it") from error
+    return stat.st_size, stat.st_mtime_ns
 
 
 def fingerprint(*listings: Mapping[str, tuple[int, int]]) -> str:
