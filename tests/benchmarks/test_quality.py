@@ -158,6 +158,12 @@ def test_classes_of_one_name_are_one_class_whatever_their_numbers(
     assert value(measure(Settings(drawn, str(tmp_path / "real"), splits=2), silent), rows.MIXTURE) == 50
 
 
+def test_samples_without_classes_need_no_labels_of_the_real_images(digits: np.ndarray, tmp_path: Path) -> None:
+    np.savez(tmp_path / "real.npz", images=digits[:8, ..., 0], labels=np.array(["a"] * 8))
+    result = measure(Settings(save(tmp_path, digits[:4]), str(tmp_path / "real.npz"), splits=2), silent)
+    assert rows.MIXTURE not in {row.name for row in result.rows}
+
+
 def test_a_small_reference_limits_the_sets(
     digits: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,8 +118,11 @@ def _noise(shape: tuple[int, int, int]) -> Callable[[slice], UInt8]:
 
 def _mixture_rows(pair: Pair) -> list[Row]:
     """How far the classes differ, if both sides have some; a distance counts that, too."""
-    drawn, (real, names), classes = pair.samples.labels(), pair.reference.labels(), pair.samples.classes
-    if drawn is None or real is None or classes is None:
+    drawn, classes = pair.samples.labels(), pair.samples.classes
+    if drawn is None or classes is None:
+        return []  # whatever the labels of the real images are
+    real, names = pair.reference.labels()
+    if real is None:
         return []
     if names and classes.names:  # two folders number their classes each in its own way
         real = rows.renumbered(real, names, classes.names)
