@@ -39,7 +39,7 @@ def run_app(app: Callable[[], Any], extra: str | None = None) -> None:
         if isinstance(stop, SystemExit) and stop.code not in (INTERRUPTED, TERMINATED):
             raise
         code = TERMINATED if isinstance(stop, SystemExit) and stop.code == TERMINATED else INTERRUPTED
-        _fail("interrupted: what was finished is kept, the same command goes on from there", code)
+        _fail("interrupted: the same command goes on from what was finished", code)
     except (UserError, OSError, MemoryError, ImportError) as error:
         if debug:
             raise
@@ -163,7 +163,7 @@ class _Lines:
         if what != self.what:
             self.what, self.first, self.start_s, self.last_s = what, done, now, now
             self._print(f"{what} …")
-        elif now - self.last_s >= PLAIN_INTERVAL_S and done > self.first:
+        elif done > self.first and (now - self.last_s >= PLAIN_INTERVAL_S or done == total):
             self.last_s = now
             gone_s = now - self.start_s
             left_s = gone_s / (done - self.first) * (total - done)

@@ -11,7 +11,7 @@ import pytest
 from drun import console
 from drun.errors import BundleError, Interrupted, ParityError
 
-STOPPED = "error: interrupted: what was finished is kept, the same command goes on from there\n"
+STOPPED = "error: interrupted: the same command goes on from what was finished\n"
 
 
 def stop(error: BaseException) -> Callable[[], Any]:

@@ -86,7 +86,7 @@ def test_a_second_setting_has_a_folder_of_its_own(make_bundle: MakeBundle, drun:
         assert "2 images computed" in drun("--steps", 3, "-n", 2, *change).out
     assert len(list((tmp_path / "out" / "digits").iterdir())) == len(changes)
     assert "1 images computed" in drun("--steps", 3, "-n", 3, "--cfg", 1.5, "--batch", 2).out
-    assert "0 images computed" in drun("--steps", 3, "-n", 2, "--precision", "fp32", "--set", "eta=0").out
+    assert "nothing to compute" in drun("--steps", 3, "-n", 2, "--precision", "fp32", "--set", "eta=0").out
 
 
 def test_online_weights_are_named(make_bundle: MakeBundle, drun: Drun, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_online_weights_are_named(make_bundle: MakeBundle, drun: Drun, tmp_path:
 def test_sample_is_the_bare_command(make_bundle: MakeBundle, drun: Drun) -> None:
     make_bundle()
     assert "2 images computed" in drun("sample", "--steps", 3, "-n", 2).out
-    assert "0 images computed" in drun("--steps", 3, "-n", 2).out
+    assert "nothing to compute" in drun("--steps", 3, "-n", 2).out
     fails(drun("--steps", 3, "sample"), "--steps stands before 'sample', expected behind it: drun sample ...")
     fails(drun("-n", 3, "info"), "-n stands before 'info', expected behind it: drun info ...")
 
@@ -139,7 +139,7 @@ def test_the_installed_command(make_bundle: MakeBundle, tmp_path: Path) -> None:
 def test_the_same_command_again_computes_nothing(make_bundle: MakeBundle, drun: Drun) -> None:
     make_bundle()
     drun("--steps", 3, "-n", 2)
-    assert "0 images computed in" in drun("--steps", 3, "-n", 2).out
+    assert "nothing to compute" in drun("--steps", 3, "-n", 2).out
 
 
 def test_options_reach_the_run(make_bundle: MakeBundle, drun: Drun, tmp_path: Path) -> None:
@@ -553,8 +553,8 @@ def test_control_c(make_bundle: MakeBundle, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    message = "error: interrupted: what was finished is kept, the same command goes on from there"
-    assert errors.splitlines() == ["sampling steps …", message]
+    message = "error: interrupted: the same command goes on from what was finished"
+    assert errors.splitlines() == ["sampling, steps of all images …", message]
     assert {path.suffix for path in folder.iterdir()} == {".png", ".json"}
 
 

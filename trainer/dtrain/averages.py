@@ -78,7 +78,7 @@ def early_note(recipe: Recipe, step: int) -> str | None:
     """For the start of a run at `step`; None unless a checkpoint or a preview comes before the average is settled."""
     train, settled = recipe.train, settled_at(recipe.ema)
     next_look = step + min(every - step % every for every in (train.save_every, train.preview_every, train.steps))
-    if next_look >= settled:
+    if next_look >= settled or recipe.objective["name"] == "classify":  # which has no previews
         return None
     end = f", and this run ends at {train.steps:,}" if settled > train.steps else ""
     return (

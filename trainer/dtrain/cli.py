@@ -46,7 +46,7 @@ def run(
     ] = [],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check all that the run would check, and stop.")
+        bool, typer.Option("--dry-run", help="Check all that the run checks before it decodes images.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:

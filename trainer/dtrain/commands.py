@@ -57,7 +57,7 @@ def run(
         return
     rehearsal.check(recipe, folder, placement, resume)
     if _is_first():
-        say("the run would start; nothing was written")
+        say("the run would start, if every image can be decoded; nothing was written")
 
 
 def _train(recipe: Recipe, folder: Path, placement: Placement, resume: bool) -> None:

@@ -69,7 +69,10 @@ def _special(bundle: Bundle, formats: tuple[str, ...], precision: str | None) ->
 
 def _say_result(output: Output, num_computed: int, seconds: float) -> None:
     folder = output.folder
-    say(f"{num_computed} images computed in {seconds:.1f} s, {output.num_images} wanted")
+    if num_computed:
+        say(f"{num_computed} images computed in {seconds:.1f} s, {output.num_images} wanted")
+    else:
+        say("nothing to compute: the images are there already")
     written = [name for name in ("grid.png", "samples.npz", "raw.npz") if (folder / name).is_file()]
     if written:
         say(f"{folder}/{', '.join(written)}")

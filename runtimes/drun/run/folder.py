@@ -48,7 +48,7 @@ def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Repo
         pixels = Pixels(sampling.bundle, sampling.settings.uint8, output.options, output.batch)
     else:
         output = replace(output, save_images=False, save_raw=True, trajectory=None)
-    claim(sampling, output, record)
+    claim(sampling, output, record, computes=bool(missing(output)))
     if is_animated(output):
         output = replace(output, trajectory=None)
     todo = missing(output)
@@ -58,7 +58,7 @@ def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Repo
             f"{len(lost)} images vanished from '{output.folder}' while the run wrote them: run the same command again"
         )
     if not missing(replace(output, shard=(0, 1), trajectory=None)):
-        todo += _assemble(sampling, output, pixels, report)
+        todo += _assemble(sampling, output, record, pixels, report)
     return len(todo)
 
 
@@ -69,7 +69,7 @@ def _compute(sampling: Sampling, output: Output, todo: list[int], pixels: Pixels
         animated = output.trajectory if indices[0] == output.shard[0] else None
 
         def on_row(row: int, done: int = start * num_rows, count: int = len(indices)) -> None:
-            report("sampling steps", done + (row + 1) * count, len(todo) * num_rows)
+            report("sampling, steps of all images", done + (row + 1) * count, len(todo) * num_rows)
 
         with memory_for("sampling", f"lower --batch, which is {output.batch}"):
             x = _draw(sampling, output, indices, animated, pixels, on_row)
@@ -78,13 +78,16 @@ def _compute(sampling: Sampling, output: Output, todo: list[int], pixels: Pixels
             note_animation(output)
 
 
-def _assemble(sampling: Sampling, output: Output, pixels: Pixels | None, report: Report) -> list[int]:
+def _assemble(
+    sampling: Sampling, output: Output, record: dict[str, Any], pixels: Pixels | None, report: Report
+) -> list[int]:
     """Write the files of the whole run; which images were damaged and computed again for it."""
     try:
         assemble(sampling, output, pixels.shape if pixels else None)
     except Damaged as damaged:
         indices = damaged.indices
         warn(f"damaged files in '{output.folder}' are computed again: {', '.join(map(str, indices[:9]))}")
+        claim(sampling, output, record)
         _compute(sampling, replace(output, trajectory=None), indices, pixels, report)
         assemble(sampling, output, pixels.shape if pixels else None)
         return indices

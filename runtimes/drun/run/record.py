@@ -24,17 +24,20 @@ from drun.run.sampling import Sampling
 ANIMATION = "animation_sha256"
 
 
-def claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
+def claim(sampling: Sampling, output: Output, record: dict[str, Any], computes: bool = True) -> None:
     """Write `run.json`, or refuse a folder that holds images made otherwise, or nobody knows how.
+
+    Args:
+        computes: whether images are about to be computed, `output.batch` at a time.
 
     Raises:
         ConfigError: naming the first setting that differs.
     """
     with locked(output.folder, wait=True):  # shards may begin at once
-        _claim(sampling, output, record)
+        _claim(sampling, output, record, computes)
 
 
-def _claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
+def _claim(sampling: Sampling, output: Output, record: dict[str, Any], computes: bool) -> None:
     folder, path = output.folder, output.folder / "run.json"
     previous: dict[str, Any] = {}
     identity = json.loads(json.dumps(_identity(sampling, record)))  # as it is read back
@@ -48,17 +51,17 @@ def _claim(sampling: Sampling, output: Output, record: dict[str, Any]) -> None:
                     f"'{folder}' holds images made with {key} = {held.get(key)}, this run has {value}: "
                     "choose another --out, or delete the folder"
                 )
-        if others := [batch for batch in _batches(previous) if batch != output.batch]:
-            warn(
-                f"'{folder}' holds images computed {' and '.join(map(str, others))} at a time, this run takes "
-                f"{output.batch}: they agree within the tolerance, not byte for byte"
-            )
     elif found := _left_images(folder):
         raise ConfigError(
             f"'{folder}' holds '{found}', and no run.json says how it was made: choose another --out, or move it away"
         )
     kept = {key: previous[key] for key in (ANIMATION,) if key in previous}
-    batches = sorted({*_batches(previous), output.batch})
+    batches = sorted({*_batches(previous), *([output.batch] if computes else [])})
+    if len(batches) > 1:
+        warn(
+            f"the images of '{folder}' are computed {' and '.join(map(str, batches))} at a time: they agree within the "
+            "tolerance, not byte for byte"
+        )
     trained_on = sampling.bundle.manifest.trained_on
     own = {
         "settings": identity, "num_images": output.num_images, "batches": batches,

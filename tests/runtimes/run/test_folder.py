@@ -190,7 +190,8 @@ def test_progress_counts_the_steps_of_each_image(bundle: Bundle, tmp_path: Path)
     sampling = open_sampling(bundle, null.Runtime(bundle, None, {}), ANCESTRAL)
     record = {"backend": "null", "precision": None}
     assert run(sampling, output, record, lambda what, done, total: seen.append((what, done, total))) == 7
-    assert seen == [("sampling steps", done, 35) for done in (3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 31, 32, 33, 34, 35)]
+    rows = (3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 31, 32, 33, 34, 35)
+    assert seen == [("sampling, steps of all images", done, 35) for done in rows]
 
 
 # --- one image, however the work is cut
@@ -638,7 +639,16 @@ def test_another_batch_is_said(bundle: Bundle, tmp_path: Path, capsys: pytest.Ca
     draw(bundle, tmp_path, num_images=2)
     for _ in range(2):  # as long as they are there
         draw(bundle, tmp_path)
-        assert "holds images computed 2 at a time, this run takes 3: they agree within the" in capsys.readouterr().err
+        assert "are computed 2 and 3 at a time: they agree within the tolerance" in capsys.readouterr().err
+
+
+def test_a_batch_that_computes_nothing_is_not_recorded(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(bundle, tmp_path, num_images=2, batch=2)
+    draw(bundle, tmp_path, num_images=2, batch=1)
+    assert json.loads((tmp_path / "run.json").read_text())["batches"] == [2]
+    assert capsys.readouterr().err == ""
 
 
 def test_a_folder_that_is_deleted_meanwhile(bundle: Bundle, tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ def test_it_follows_from_the_command_line_too() -> None:
         ({"data": "image_size = 100"}, "data.image_size got 100, expected a multiple of 8, for latents are smaller"),
         ({"data": 'image_size = "big"'}, "data.image_size got 'big', expected a whole number"),
         ({"model": 'name = "SiT"\ninput_size = "big"'}, "model.input_size is 'big' and data.image_size 32, which"),
-        ({"model": 'name = "Sit"'}, "Unknown model name: got 'Sit', expected one of AttentionUNet"),
-        ({"model": "name = [3]"}, r"Unknown model name: got \[3\]"),
+        ({"model": 'name = "Sit"'}, "unknown model 'Sit': choose one of AttentionUNet"),
+        ({"model": "name = [3]"}, r"unknown model \[3\]"),
     ],
 )
 def test_sides_that_cannot_be(tmp_path: Path, changed: dict[str, str], message: str) -> None:

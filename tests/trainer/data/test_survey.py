@@ -36,7 +36,7 @@ def of(source: object, *assignments: str, channels: int = 1, classes: int = 0) -
 @pytest.mark.parametrize(
     ("modes", "channels", "line"),
     [
-        ("LL", 1, "2 images, 16x16 grey -> 16x16 grey"), ("LL", 3, "2 images, 16x16 grey -> 16x16 colour"),
+        ("LL", 1, "2 images, 16x16 grey -> 16x16 grey"),
         (["RGB", "RGB"], 3, "2 images, 16x16 colour -> 16x16 colour"),
         (["L", "RGB"], 3, "2 images, 16x16 grey and colour -> 16x16 colour"),
     ],
@@ -44,6 +44,12 @@ def of(source: object, *assignments: str, channels: int = 1, classes: int = 0) -
 def test_a_run_that_loses_nothing(tmp_path: Path, modes: list[str], channels: int, line: str) -> None:
     folder = write(tmp_path, *((f"{i}.png", mode, (16, 16)) for i, mode in enumerate(modes)))
     assert of(folder, channels=channels) == Survey(line, ())
+
+
+def test_a_model_of_colours_learns_grey_only(tmp_path: Path) -> None:
+    folder = write(tmp_path, ("a.png", "L", (16, 16)), ("b.png", "L", (16, 16)))
+    warning = "all images are grey, and the model draws colour: model.channels=1 is enough"
+    assert of(folder, channels=3) == Survey("2 images, 16x16 grey -> 16x16 colour", (warning,))
 
 
 def test_digits() -> None:

@@ -191,8 +191,8 @@ def test_config_rebuilds_the_net(name: str) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"name": "ThreeRes", "dim": 8}, "got 'ThreeRes', expected one of .*AttentionUNet.*TwoResUNet"),
-        ({"dim": 8}, "got None, expected one of"),
+        ({"name": "ThreeRes", "dim": 8}, "unknown model 'ThreeRes': choose one of .*AttentionUNet.*TwoResUNet"),
+        ({"dim": 8}, "unknown model None: choose one of"),
         ({"name": "TwoResUNet", "dim": 8, "groups": 8}, "groups.*its settings are dim, init_dim"),
         ({"name": "TwoResUNet"}, "missing a required argument: 'dim'"),
         ({"name": "TwoResUNet", "dim": 7}, "got 7, expected an even number"),

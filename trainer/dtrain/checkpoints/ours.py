@@ -68,7 +68,9 @@ def located(path: Path) -> Path:
         return path
     matches = {file: match for file in path.glob("*.pt") if (match := NUMBERED.fullmatch(file.name))}
     if not matches:
-        raise CheckpointError(f"'{path}' is a folder without checkpoints, expected one that 'dtrain run' wrote")
+        below = sorted({f"'{file.parent}'" for file in path.glob("*/*.pt")})
+        advice = f"; there are some in {', '.join(below)}" if below else ""
+        raise CheckpointError(f"'{path}' is a folder without checkpoints, expected one that 'dtrain run' wrote{advice}")
     newest = max(matches, key=lambda file: int(matches[file]["step"]))
     if len({match["name"] for match in matches.values()}) > 1:
         raise CheckpointError(f"'{path}' holds checkpoints of several recipes: name one, such as '{newest}'")

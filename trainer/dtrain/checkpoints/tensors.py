@@ -42,6 +42,8 @@ def read_tensors(path: Path, allowed: tuple[type, ...] = ()) -> Any:
     """
     if path.suffix == ".safetensors":
         import safetensors.torch  # noqa: F401, outside the door: where it is missing, nothing is wrong with the file
+    if path.suffix == ".toml":
+        raise CheckpointError(f"'{path}' is a recipe, expected a checkpoint: train one with dtrain run {path}")
     with door(f"'{path}' is damaged or not a checkpoint", CheckpointError), existing(path).open("rb") as file:
         if path.suffix == ".safetensors":
             content = _read_safetensors(path)

@@ -138,6 +138,8 @@ class _Looked:
             yield from self._if_some(
                 lambda look: not look.is_grey, "in colour, which is lost: the model draws grey (model.channels=1)"
             )
+        if channels == 3 and all(look.is_grey for look in self.looks):
+            yield "all images are grey, and the model draws colour: model.channels=1 is enough"
         yield from self._if_some(
             lambda look: look.has_alpha, "stored with transparency, which is dropped: hidden colours show"
         )

@@ -39,7 +39,7 @@ def parameters(name: Any) -> Mapping[str, inspect.Parameter]:
     """What the model `name` can be told, by keyword. Raises ConfigError for an unknown name."""
     models = available()
     if not isinstance(name, str) or name not in models:
-        raise ConfigError(f"Unknown model name: got {name!r}, expected one of {', '.join(sorted(models))}.")
+        raise ConfigError(f"unknown model {name!r:.80}: choose one of {', '.join(sorted(models))}")
     return inspect.signature(models[name]).parameters
 
 
@@ -47,5 +47,6 @@ def _check_keywords(name: str, keywords: dict[str, Any], signature: inspect.Sign
     try:
         signature.bind(**keywords)
     except TypeError as error:
-        expected = ", ".join(signature.parameters)
-        raise ConfigError(f"Model {name} cannot be built: {error}; its settings are {expected}.") from None
+        expected, unknown = ", ".join(signature.parameters), sorted(keywords.keys() - signature.parameters.keys())
+        what = f"unknown setting 'model.{unknown[0]}'" if unknown else str(error)
+        raise ConfigError(f"model {name} cannot be built: {what}; its settings are {expected}") from None

@@ -137,7 +137,8 @@ def _classes(classes: Classes | None) -> str:
     if classes is None:
         return "none"
     null = "no null label" if classes.null_label is None else f"null label {classes.null_label}"
-    return f"{classes.count:,}, {null}"
+    names = f": {', '.join(classes.names)}" if classes.names else ""
+    return f"{classes.count:,}, {null}{names}"
 
 
 def _guidance(denoiser: Denoiser) -> str:

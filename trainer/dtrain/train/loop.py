@@ -12,7 +12,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from drun.console import Report, silent, warn
+from drun.console import Report, say, silent, warn
 from drun.errors import memory_for
 from drun.files import locked, write_json
 from dtrain.averages import early_note, late_note
@@ -57,6 +57,8 @@ def _train(run: Run, out: Path, report: Report) -> Path:
     workers, train = run.workers, run.recipe.train
     last = checkpoint.path_at(out, run.recipe, run.step)
     _warn(run, early_note(run.recipe, run.step))
+    if workers.is_first and run.step:
+        say(_resumed(run.step, train.steps))
     with Log(out, run.step) if workers.is_first else workers.no_log() as log, Stop() as stop:
         start_s = time.monotonic()
         for parts in read_ahead(run):
@@ -94,6 +96,12 @@ def _is_asked_to_stop(run: Run, stop: Stop, advanced: bool) -> bool:
         return stop.asked
     looks = advanced and _due(run.step, run.recipe.train.log_every, run.recipe.train.steps)
     return looks and run.workers.agree(stop.asked)
+
+
+def _resumed(step: int, num_steps: int) -> str:
+    if step < num_steps:
+        return f"going on from step {step:,} of {num_steps:,}"
+    return f"step {num_steps:,} is reached, nothing is left to do: --set train.steps={2 * num_steps} goes further"
 
 
 def _warn(run: Run, note: str | None) -> None:

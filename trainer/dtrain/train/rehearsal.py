@@ -41,11 +41,16 @@ def summary(recipe: Recipe, out: Path) -> Iterator[str]:
         f"{process} process, {recipe.data.image_size}x{recipe.data.image_size} pixels"
     )
     yield f"{train.steps:,} steps of {train.batch_size} images: {train.steps * train.batch_size:,} images are seen"
+    saves, previews = (_when(every, train.steps) for every in (train.save_every, train.preview_every))
     yield (
-        f"writes {out}/: a checkpoint of about {BYTES_A_PARAMETER * num_parameters / 1e6:,.0f} MB every "
-        f"{train.save_every:,} steps (the last {train.keep_checkpoints} stay), a preview every {train.preview_every:,} "
-        "steps, log.jsonl, TensorBoard events, and all settings in recipe.json"
+        f"writes {out}/: a checkpoint of about {BYTES_A_PARAMETER * num_parameters / 1e6:,.0f} MB {saves} (the last "
+        f"{train.keep_checkpoints} stay), a preview {previews}, log.jsonl, TensorBoard events, and all settings in "
+        "recipe.json"
     )
+
+
+def _when(every: int, num_steps: int) -> str:
+    return f"every {every:,} steps" if every < num_steps else "at the end"
 
 
 def check(recipe: Recipe, out: Path, placement: Placement, resume: bool) -> None:
