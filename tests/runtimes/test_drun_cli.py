@@ -23,6 +23,7 @@ from drun.bundle import manifest as manifests
 from drun.bundle.hashes import seal
 from drun.diffusion import samplers
 from drun.diffusion.noise import PhiloxNoise
+from drun.run import images
 
 Drun = Callable[..., Any]
 MakeBundle = Callable[..., Path]
@@ -266,9 +267,11 @@ def test_classes_by_name(make_bundle: MakeBundle, drun: Drun) -> None:
     result = drun("--steps", 3, "-n", 20, "--labels", "pullover,1", "--out", "named")
     assert result.out.endswith("\nclasses in turn: pullover, bag\n")
     drun("--steps", 3, "-n", 20, "--labels", "4,1", "--out", "numbered")
-    both = [np.load(f"{folder}/samples.npz") for folder in ("named", "numbered")]
-    assert both[0]["arr_1"].tolist() == [4, 1] * 10
-    assert np.array_equal(both[0]["arr_0"], both[1]["arr_0"])
+    named, numbered = (npz(Path(folder, "samples.npz")) for folder in ("named", "numbered"))
+    assert named["arr_1"].tolist() == [4, 1] * 10
+    assert np.array_equal(named["arr_0"], numbered["arr_0"])
+    expected = images.grid(named["arr_0"], names=["pullover", "bag"] * 10)
+    assert np.array_equal(images.read_png(Path("named", "grid.png")), expected)
 
 
 def test_info(make_bundle: MakeBundle, drun: Drun) -> None:
