@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dbench.core import record
 from dbench.suites import quality
 from dbench.suites.quality import Settings, measure, pictures, rows
 from drun.console import silent
@@ -53,11 +54,11 @@ def test_copies_are_real_and_noise_is_noise(digits: np.ndarray, tmp_path: Path) 
 
 def test_other_images_than_those_learned_from_are_far(digits: np.ndarray, tmp_path: Path) -> None:
     """Digits are no blots, and are not called real only because they are digits."""
-    blots = np.sort(noise(200, 8, 1).reshape(200, 64), axis=1).reshape(200, 8, 8)
+    blots = np.sort(noise(300, 8, 1).reshape(300, 64), axis=1).reshape(300, 8, 8)
     np.save(tmp_path / "blots.npy", blots)
     result = measure(Settings(save(tmp_path, digits[:200]), str(tmp_path / "blots.npy"), splits=2), silent)
     assert value(result, rows.POSITION) > 50
-    assert result.row(rows.SAMPLES).unit == "squared pixel values, 3x3"
+    assert result.row(rows.SAMPLES).unit == "squared pixel values, 4x4"
 
 
 def test_only_enough_images_make_a_key_number(digits: np.ndarray, tmp_path: Path) -> None:
@@ -93,7 +94,8 @@ def test_the_command_compares_with_what_the_model_learned_from(model: Any, dbenc
     assert (subject["num_samples"], subject["run"]["num_steps"]) == (6, 3)
     assert str(model.samples.parent) not in done.out
     assert next(Path("results").glob("quality-samples-*.md")).read_text() in done.out
-    assert "on 1x1 pixels only, which tells little: 8x8 pixels need 512 images a set, here are 6; draw more" in done.err
+    need = "8x8 pixels need 512 samples (here are 6); draw samples with 'drun --bundle BUNDLE -n 512 --out DIR'"
+    assert f"the distance is on 1x1 pixels only, which tells little: {need}" in done.err
     with Image.open(next(Path("results").glob("quality-samples-*-neighbours.png"))) as picture:
         assert picture.size == (7 * 66 + 2, 6 * 66 + 2)
 
@@ -117,8 +119,32 @@ def test_the_section_gives_a_verdict_on_enough_images_only(digits: np.ndarray, t
     assert "on 8x8 pixels, 512 samples are 9.3" in far
     assert "the 1,797 real images of &#x27;digits&#x27;" in far
     assert "\u00a0% of the way from real to noise, outside the goal" in far
-    few = quality.section(measure(Settings(save(tmp_path, digits[:50]), "digits", splits=1), silent))
-    assert "unknown: there are too few images" in few
+    few = quality.section(measure(Settings(save(tmp_path, noise(200)), "digits", splits=1), silent))
+    assert "On 5x5 pixels they lie " in few
+    assert "\u00a0% of the way from real to noise, which tells little: 8x8 pixels need 512 samples (here are 200)" in few
+    none = quality.section(measure(Settings(save(tmp_path, digits[:50]), "digits", splits=1), silent))
+    assert "between real and noise is unknown: 8x8 pixels need 512 samples (here are 50)." in none
+
+
+def test_a_coarse_grid_is_marked_and_the_coarsest_gives_no_position(digits: np.ndarray, tmp_path: Path) -> None:
+    named = (rows.SAMPLES, rows.REAL, rows.NOISE, rows.POSITION)
+    for num, marks, is_known in ((512, 0, True), (511, 4, True), (128, 4, True), (127, 4, False)):
+        result = measure(Settings(save(tmp_path, digits[:num]), "digits", splits=2), silent)
+        assert sum(bool(record.doubt(result.row(name), result.machine)) for name in named) == marks
+        assert (result.row(rows.POSITION).value is not None) == is_known
+    assert "8x8 pixels need 512 samples (here are 127)" in record.to_markdown(result)
+
+
+def test_a_position_around_zero_is_no_doubt(digits: np.ndarray, tmp_path: Path) -> None:
+    """Half of the digits are as real as the other half."""
+    order = np.random.default_rng(1).permutation(len(digits))
+    np.save(tmp_path / "real.npy", digits[order[600:]])
+    real = str(tmp_path / "real.npy")
+    row = (result := measure(Settings(save(tmp_path, digits[order[:512]]), real), silent)).row(rows.POSITION)
+    assert row.p10 is not None
+    assert row.p90 is not None
+    assert row.p10 < 0 < row.p90
+    assert record.doubt(row, result.machine) == ""
 
 
 def test_equal_runs_give_equal_numbers(model: Any) -> None:
@@ -170,7 +196,7 @@ def test_a_small_reference_limits_the_sets(
     np.save(tmp_path / "few.npy", digits[:40, ..., 0])
     result = measure(Settings(save(tmp_path, digits), str(tmp_path / "few.npy"), splits=2), silent)
     assert (result.settings["images_a_set"], result.settings["distance_on"]) == (20, "1x1 pixels")
-    assert "give more real images" in capsys.readouterr().err
+    assert "8x8 pixels need 1,024 real images (here are 40); give at least 1,024 real" in capsys.readouterr().err
     np.save(tmp_path / "few.npy", digits[:3, ..., 0])
     with pytest.raises(DataError, match=r"'few\.npy' holds 3 images, .* expected at least 4"):
         measure(Settings(tmp_path, str(tmp_path / "few.npy")), silent)

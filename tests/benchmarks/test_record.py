@@ -36,11 +36,12 @@ def test_json_out_and_in(result: Result, tmp_path: Path) -> None:
     assert sorted(as_json.parent.iterdir()) == [as_json, as_markdown]
 
 
-def test_another_subject_has_files_of_its_own(result: Result, tmp_path: Path) -> None:
-    """A second measurement once overwrote the first."""
+def test_another_subject_or_setting_has_files_of_its_own(result: Result, tmp_path: Path) -> None:
+    """A second measurement, of something else or with other settings, once overwrote the first."""
     other = replace(result, subject=result.subject | {"bundle_sha256": "cd" * 32})
-    paths = {*record.write(result, tmp_path), *record.write(other, tmp_path), *record.write(result, tmp_path)}
-    assert len(paths) == 4
+    larger = replace(result, settings=result.settings | {"batch": 8})
+    paths = {path for each in (result, other, larger, result) for path in record.write(each, tmp_path)}
+    assert len(paths) == 6
     assert record.read(tmp_path / f"{other.file_name}.json") == other
 
 
@@ -75,7 +76,7 @@ def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_subject_without_a_name(result: Result, tmp_path: Path) -> None:
     path = tmp_path / "latency.json"
     path.write_text(json.dumps(result.to_dict() | {"subject": {}}))
-    with pytest.raises(DataError, match="not a result of this dbench: it lacks 'name'"):
+    with pytest.raises(DataError, match="not a result of this dbench: its subject has no name"):
         record.read(path)
 
 
@@ -132,6 +133,17 @@ def test_what_says_little_is_marked_in_the_table_and_explained(result: Result) -
     text = record.to_markdown(replace(result, rows=(wide, *result.rows)))
     assert "| overhead | 2.99 † | -13.9 | 22.7 | % |" in text
     assert text.count(record.LEGEND) == 1
+
+
+def test_a_suite_may_judge_its_rows_itself(result: Result) -> None:
+    """A share around zero may be what one hopes for, and a steady figure may still say little."""
+    around, steady = Row("s", "a", 0.1, "%", -1, 1, doubt=""), Row("s", "b", 1.0, "", 1, 1, doubt="there are few images")
+    text = record.to_markdown(replace(result, rows=(around, steady)))
+    assert "| a | 0.100 | -1.00 | 1.00 | % |" in text
+    assert "| b | 1.00 † | 1.00 | 1.00 |  |" in text
+    assert f"{record.LEGEND}; or there are few images\n" in text
+    disturbed = replace(result.machine, num_processors=2, other_processors=1.0)
+    assert record.doubt(around, disturbed) == "measured beside too much other work"
 
 
 def test_yes_and_no(result: Result, tmp_path: Path) -> None:

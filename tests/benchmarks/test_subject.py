@@ -65,12 +65,12 @@ def test_a_recipe_is_what_it_trains_whatever_the_length_and_the_data() -> None:
     [("digits-unet",) * 2, ("a b/../c", "a-b-..-c"), ("Möwe", "Möwe"), ("/", "unnamed"), ("x" * 99, "x" * 60)],
 )
 def test_file_names_are_readable_and_safe(name: str, shown: str) -> None:
-    found, _, digest = subject.file_name({"name": name}).rpartition("-")
+    found, _, digest = subject.file_name({"name": name}, {}).rpartition("-")
     assert found == shown
     assert len(digest) == 8
 
 
-def test_no_two_subjects_share_a_file_name() -> None:
+def test_no_two_subjects_or_settings_share_a_file_name() -> None:
     subjects = [{"name": "a", "samples_sha256": ONE}, {"name": "a", "samples_sha256": TWO}, {"name": "a"}]
-    assert len({subject.file_name(each) for each in subjects}) == 3
-    assert subject.file_name({"x": (1, 2), "name": "a"}) == subject.file_name({"name": "a", "x": [1, 2]})
+    assert len({subject.file_name(each, {"batch": batch}) for each in subjects for batch in (1, 8)}) == 6
+    assert subject.file_name({"x": (1, 2), "name": "a"}, {}) == subject.file_name({"name": "a", "x": [1, 2]}, {})

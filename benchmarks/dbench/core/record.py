@@ -45,6 +45,7 @@ class Row:
     p90: float | None = None
     headline: str = ""               # what a report calls it, if it is one of the key numbers
     details: dict[str, Any] = field(default_factory=dict)
+    doubt: str | None = None         # why it says little, or "", where the suite knows; None: its spread says it
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Result:
 
     @property
     def file_name(self) -> str:
-        """Of its files, without suffix: no two suites or subjects share one."""
-        return f"{self.suite}-{subject.file_name(_plain(self.subject))}"
+        """Of its files, without suffix: no two suites, subjects or settings share one."""
+        return f"{self.suite}-{subject.file_name(_plain(self.subject), _plain(self.settings))}"
 
     def row(self, name: str) -> Row:
         """Raises UserError if there is none of this name."""
@@ -119,7 +120,8 @@ def read(path: Path) -> Result:
         if not fields["rows"]:
             raise ValueError("it has no rows")
         result: Result = typed(Result, fields, "result")
-        assert result.file_name
+        if not result.subject.get("name"):
+            raise ValueError("its subject has no name")
         return result
 
 
@@ -130,9 +132,9 @@ def to_markdown(result: Result) -> str:
     """A table of the rows, and the conditions below it."""
     head = "| what | value | p10 | p90 | unit |\n|---|--:|--:|--:|---|"
     rows = [f"| {' | '.join(cells(row, result.machine))} |" for row in result.rows]
-    legend = [f"{LEGEND}\n"] if any(doubt(row, result.machine) for row in result.rows) else []
+    explained = legend(result)
     facts = [f"- {name}: {value}" for name, value in conditions(result.machine).items()]
-    return "\n".join([f"# {result.suite}\n", head, *rows, "", *legend, *facts, f"- command: `{result.command}`", ""])
+    return "\n".join([f"# {result.suite}\n", head, *rows, "", *([f"{explained}\n"] if explained else []), *facts, f"- command: `{result.command}`", ""])
 
 
 def cells(row: Row, machine: Machine) -> list[str]:
@@ -147,12 +149,21 @@ def doubt(row: Row, machine: Machine) -> str:
     reasons = []
     if machine.was_shared and row.unit in TIMED_UNITS:
         reasons.append("measured beside too much other work")
-    if row.value is not None and row.p10 is not None and row.p90 is not None:
+    if row.doubt is not None:
+        reasons += filter(None, [row.doubt])
+    elif row.value is not None and row.p10 is not None and row.p90 is not None:
         if row.p10 < 0 < row.p90:
             reasons.append("its spread crosses zero")
         elif row.p90 - row.p10 > WIDE_SPREAD * abs(row.value):
             reasons.append("its spread is wider than half of it")
     return ", ".join(reasons)
+
+
+def legend(result: Result) -> str:
+    """What the mark means; empty if no figure of a result has it."""
+    own = dict.fromkeys(row.doubt for row in result.rows if row.doubt)
+    is_marked = any(doubt(row, result.machine) for row in result.rows)
+    return "; or ".join([LEGEND, *own]) if is_marked else ""
 
 
 def conditions(machine: Machine) -> dict[str, str]:

@@ -65,10 +65,10 @@ def of_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": recipe["name"], "recipe_sha256": _digest({key: recipe[key] for key in TRAINED})}
 
 
-def file_name(subject: Mapping[str, Any]) -> str:
-    """The subject's name for people, and a short hash of all of it, so that no two share a file."""
+def file_name(subject: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """The subject's name for people, and a short hash of what was measured and how, so that no two share a file."""
     name = re.sub(r"[^\w.-]+", "-", str(subject["name"])).strip("-.")[:LONGEST_NAME]
-    return f"{name or 'unnamed'}-{_digest(subject)[:SHOWN_DIGITS]}"
+    return f"{name or 'unnamed'}-{_digest([subject, settings])[:SHOWN_DIGITS]}"
 
 
 def mismatch(subject: Mapping[str, Any], of: Mapping[str, str]) -> str:

@@ -106,8 +106,8 @@ def _cell(label: str, text: str) -> str:
 def results(result: Result, caption: str) -> str:
     """A table of measured numbers, of which those that say little are marked."""
     rows = [record.cells(row, result.machine) for row in result.rows]
-    legend = f". {record.LEGEND}" if any(record.doubt(row, result.machine) for row in result.rows) else ""
-    return table(("what", "value (median)", "p10", "p90", "unit"), rows, f"{caption}{legend}.")
+    text = ". ".join(filter(None, [caption, record.legend(result)]))
+    return table(("what", "value (median)", "p10", "p90", "unit"), rows, f"{text}.")
 
 
 def measured(result: Result) -> str:

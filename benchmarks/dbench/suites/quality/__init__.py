@@ -74,12 +74,14 @@ def measure(settings: Settings, report: Report) -> Result:
     noise = extract(extractor, _noise(pair.reference.shape), pair.set_size, pair.reference.shape)
     compared = pair.features(extractor)
     distances = scale.measure(*compared, noise, settings.splits, report)
-    found = rows.distance_rows(distances, extractor, pair.reference.title if extractor == finest else "")
+    lack = _lack(pair, finest)
+    found = rows.distance_rows(distances, extractor, finest, pair.reference.title, lack)
     report("looking for copies", 0, 1)
     seen = compared if extractor == finest else pair.features(finest)
     found += [rows.nearer_row(*seen, pair.drawn, pair.chosen), *_mixture_rows(pair)]
     report("looking for copies", 1, 1)
-    _warn_of_few(pair, extractor, finest)
+    if lack:
+        warn(f"the distance is on {extractor.name} only, which tells little: {lack}; {_remedy(pair, finest)}")
     resolved = {
         "samples": pair.samples.name, "reference": pair.reference.name, "real_images": len(pair.chosen),
         "images_a_set": pair.set_size, "splits": settings.splits, "distance_on": extractor.name,
@@ -136,13 +138,24 @@ def _mixture_rows(pair: Pair) -> list[Row]:
     return [row]
 
 
-def _warn_of_few(pair: Pair, extractor: Extractor, finest: Extractor) -> None:
-    if extractor != finest:
-        advice = "draw more samples" if len(pair.drawn) == pair.set_size else "give more real images, twice as many"
-        warn(
-            f"the distance is on {extractor.name} only, which tells little: {finest.name} need {finest.num_images:,} "
-            f"images a set, here are {pair.set_size:,}; {advice}"
-        )
+def _lack(pair: Pair, finest: Extractor) -> str:
+    """How many images the finest features need of what is too few, in words; empty if nothing is."""
+    size, found = finest.num_images, []
+    if (held := len(pair.drawn)) < size:
+        found.append(f"{size:,} samples (here are {held:,})")
+    if (held := len(pair.chosen)) < 2 * size:
+        found.append(f"{2 * size:,} real images (here are {held:,})")
+    return f"{finest.name} need {' and '.join(found)}" if found else ""
+
+
+def _remedy(pair: Pair, finest: Extractor) -> str:
+    """What to do about a lack."""
+    size, advice = finest.num_images, []
+    if len(pair.drawn) < size:
+        advice.append(f"draw samples with 'drun --bundle BUNDLE -n {size} --out DIR'")
+    if len(pair.chosen) < 2 * size:
+        advice.append(f"give at least {2 * size:,} real images")
+    return " and ".join(advice)
 
 
 def _subject(pair: Pair) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +21,28 @@ SUITE = "quality"
 SAMPLES, REAL, NOISE = "samples to real images", "other real images to real images", "noise to real images"
 POSITION, NEARER = "samples on the way from real to noise", "samples nearer to a real image than those to each other"
 MIXTURE = "samples of other classes than the real images"
+#: As a part of those that the finest features need, one in so many: with fewer, on pixels
+#: coarser than 4x4 instead of 8x8, a distance tells nothing of what is shown.
+FEWEST_IMAGES = 4
 #: Of the picture: samples, and real images beside each.
 NUM_SHOWN, NUM_NEIGHBOURS = 8, 5
 
 
-def distance_rows(distances: Distances, extractor: Extractor, against: str) -> list[Row]:
-    """against: what people call the real images; empty if the position is no key number."""
+def distance_rows(distances: Distances, extractor: Extractor, finest: Extractor, against: str, lack: str) -> list[Row]:
+    """Spreads are over random choices, and samples as good as real images lie around 0 %: only `lack` is a doubt.
+
+    against: what people call the real images. lack: which images the finest features need, empty if these are used.
+    """
     named = {SAMPLES: distances.samples, REAL: distances.real, NOISE: distances.noise}
-    headline = f"of the way from {against} to noise, by Fréchet distance on {extractor.name}" if against else ""
-    return [
-        *(spread_row(SUITE, name, timing.spread(each.tolist()), extractor.unit) for name, each in named.items()),
-        spread_row(SUITE, POSITION, timing.spread(distances.position.tolist()), "%", headline=headline),
-    ]
+    rows = [_judged(name, values, extractor.unit, lack) for name, values in named.items()]
+    if FEWEST_IMAGES * extractor.num_images < finest.num_images:
+        return [*rows, Row(SUITE, POSITION, None, "%", doubt=lack)]
+    headline = "" if lack else f"of the way from {against} to noise, by Fréchet distance on {extractor.name}"
+    return [*rows, _judged(POSITION, distances.position, "%", lack, headline=headline)]
+
+
+def _judged(name: str, values: Features, unit: str, doubt: str, **fields: Any) -> Row:
+    return spread_row(SUITE, name, timing.spread(values.tolist()), unit, doubt=doubt, **fields)
 
 
 def nearer_row(samples: Features, real: Features, drawn: Indices, chosen: Indices) -> Row:

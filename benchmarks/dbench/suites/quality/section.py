@@ -13,18 +13,23 @@ GOAL_PERCENT = 10.0
 def section(result: Result) -> str:
     """HTML of a result of `dbench quality`."""
     samples, real, noise = (number(result.row(name).value) for name in (SAMPLES, REAL, NOISE))
-    reference = result.subject["reference"]
+    reference, measured_on = result.subject["reference"], result.settings["distance_on"]
     text = (
-        f"By Fréchet distance on {result.settings['distance_on']}, {result.subject['num_samples']:,} samples are "
+        f"By Fréchet distance on {measured_on}, {result.subject['num_samples']:,} samples are "
         f"{samples} from the {reference['num_images']:,} real images of '{reference['source']}'. As many of those are "
-        f"{real} from the others, as much uniform noise {noise}. {_position(result.row(POSITION))}"
+        f"{real} from the others, as much uniform noise {noise}. {_position(result.row(POSITION), measured_on)}"
     )
     return page.section("How real are they?", page.paragraph(text), page.results(result, "Distances and shares"))
 
 
-def _position(row: Row) -> str:
-    if row.value is None or not row.headline:
-        return "Where the samples lie between real and noise is unknown: there are too few images."
+def _position(row: Row, measured_on: str) -> str:
+    if row.value is None:
+        return f"Where the samples lie between real and noise is unknown: {row.doubt}."
+    if row.doubt:
+        return (
+            f"On {measured_on} they lie {number(row.value)}\u00a0% of the way from real to noise, which tells little: "
+            f"{row.doubt}."
+        )
     verdict = "within" if row.value <= GOAL_PERCENT else "outside"
     return (
         f"So the samples lie {number(row.value)}\u00a0% of the way from real to noise, {verdict} the goal of at most "
