@@ -51,7 +51,7 @@ def test_the_curve_is_svg_with_labelled_axes() -> None:
     svg = ElementTree.fromstring(chart.loss_curve([10, 20, 40], [1.0, 0.1, 0.5], "falls & rises"))
     assert svg.get("aria-label") == "falls & rises"
     texts = {element.text for element in svg.iter("text")}
-    assert {"training step", "mean squared error", "0.1", "1", "40"} <= texts
+    assert {"training step", "loss", "0.1", "1", "40"} <= texts
     (logged,) = (path.get("d") or "" for path in svg.iter("path") if path.get("class") == "logged")
     points = [tuple(map(float, point.split())) for point in re.split("[ML]", logged)[1:]]
     assert points[0][1] == chart.TOP
@@ -111,6 +111,15 @@ def test_places_on_straight_and_logarithmic_axes() -> None:
     assert panel.place((5, 10)) == pytest.approx((150, 25))
     assert panel.place((0, 1)) == pytest.approx((100, 50))
     assert panel.place((10, 100)) == pytest.approx((200, 0))
+
+
+def test_a_loss_below_zero_is_drawn_on_a_straight_axis() -> None:
+    svg = ElementTree.fromstring(chart.loss_curve([1, 2, 3], [1.0, 0.0, -1.0], "falls"))
+    assert {"-1", "0", "1"} <= {element.text for element in svg.iter("text")}
+    (logged,) = (path.get("d") or "" for path in svg.iter("path") if path.get("class") == "logged")
+    heights = [float(point.split()[1]) for point in re.split("[ML]", logged)[1:]]
+    middle = (chart.TOP + chart.HEIGHT - chart.BOTTOM) / 2
+    assert heights == pytest.approx([chart.TOP, middle, chart.HEIGHT - chart.BOTTOM])
 
 
 def test_one_point() -> None:

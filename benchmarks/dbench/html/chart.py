@@ -119,15 +119,17 @@ class Panel:
 
 
 def loss_curve(steps: Sequence[float], losses: Sequence[float], description: str) -> str:
-    """Training loss over steps, logarithmic: every logged value, thin, and a running median, thick.
+    """Training loss over steps, logarithmic if it can be: every logged value, thin, and a running median, thick.
 
-    steps: increasing; losses: as many, positive and finite. Returns SVG for a page.
+    steps: increasing; losses: as many, finite. Returns SVG for a page.
     """
-    ticks, last = log_ticks(min(losses), max(losses)), max(steps)
+    low, high, last = min(losses), max(losses), max(steps)
+    is_log = low > 0  # a contrastive loss may be negative
+    ticks = log_ticks(low, high) if is_log else enclosing_ticks(low, high)
     panel = Panel(
         LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM,
         Axis("training step", 0, last, linear_ticks(last)),
-        Axis("mean squared error", ticks[0], ticks[-1], ticks, log=True),
+        Axis("loss", ticks[0], ticks[-1], ticks, is_log),
     )  # fmt: skip
     logged = Line(list(zip(steps, losses, strict=True)), "logged")
     smooth = Line(list(zip(steps, running_median(losses), strict=True)), "smooth")
