@@ -142,8 +142,8 @@ def read_losses(path: Path) -> tuple[list[int], list[float]]:
     with door(f"'{path}' is not a training log", advice="give the folder of 'dtrain run'"):
         lines = [parse_json(line) for line in present(path).read_bytes().splitlines()]
         steps, losses = [int(line["step"]) for line in lines], [float(line["loss"]) for line in lines]
-    if not steps or not (np.isfinite(losses).all() and min(losses) > 0):
-        raise DataError(f"'{path}' holds no losses that can be drawn: expected finite ones above 0")
+    if not steps or not np.isfinite(losses).all():
+        raise DataError(f"'{path}' holds no losses that can be drawn: expected finite ones")
     return steps, losses
 
 
@@ -200,7 +200,7 @@ def _read(path: Path) -> Result:
 def _of_file(path: Path, of: dict[str, str]) -> Iterator[Result]:
     result = _read(path)
     if why := subject.mismatch(result.subject, of):
-        raise DataError(f"'{path}' does not belong to this bundle: it is {why}; leave it out, or measure this one")
+        raise DataError(f"'{path}' does not belong to {_wanted(of)}: it is {why}; leave it out, or measure this one")
     yield result
 
 
@@ -221,7 +221,11 @@ def _of_folder(folder: Path, of: dict[str, str]) -> Iterator[Result]:
         else:
             yield result
     if left_out:
-        warn(f"left out of the report, for they are not of this bundle: {', '.join(left_out)}")
+        warn(f"left out of the report, for they are not of {_wanted(of)}: {', '.join(left_out)}")
+
+
+def _wanted(of: dict[str, str]) -> str:
+    return "this bundle or these samples" if "samples_sha256" in of else "this bundle"
 
 
 def present(path: Path) -> Path:
