@@ -81,10 +81,13 @@ def test_digits_of_any_size(side: int, channels: int) -> None:
 
 def test_by_default_it_is_what_the_model_learned_from(photos: Path) -> None:
     notes: list[str] = []
-    record = trained_on(str(photos), open_reference(str(photos), samples()).fingerprint)
+    unknown = open_reference(str(photos), samples())
+    assert (unknown.learned, unknown.title) == (False, "the images of 'photos'")
+    record = trained_on(str(photos), unknown.fingerprint)
     found = open_reference(None, samples(trained_on=record), note=notes.append)
     assert (found.learned, found.num_images) == (True, 5)
-    assert found.title == "the training images of 'photos'"
+    assert open_reference(str(photos), samples(trained_on=record)).learned
+    assert found.title == "the training images"
     assert notes == []
 
 

@@ -134,7 +134,7 @@ def test_a_bundle_alone(model: Any, dbench: Callable[..., Any]) -> None:
     assert done.code == 0, done.err
     said = said_by(Path("page.html"))
     assert "tiny: exported to ONNX" in said
-    assert "parameters, trained in PyTorch on digits (1,797 images, 16x16 grey), exported with its EMA weights" in said
+    assert "trained in PyTorch on 1,797 images of 'digits', 16x16 grey, exported with its EMA weights" in said
     assert "Parity with eager PyTorch" in said
     for absent in ("Training", "Samples", "Latency"):
         assert absent not in parse(Path("page.html")).headings

@@ -44,9 +44,9 @@ class Reference:
     @property
     def title(self) -> str:
         """As in "from the real digits to noise"."""
-        if self.source == DIGITS:
-            return "real digits"
-        return f"{'the training images' if self.learned else 'the images'} of '{self.name}'"
+        if self.learned:
+            return "the training images"
+        return "real digits" if self.source == DIGITS else f"the images of '{self.name}'"
 
 
 def ignore(message: str) -> None:
@@ -71,7 +71,9 @@ def open_reference(
         return _trained_on(samples, shape, report)
     reference = _opened(source, shape, report, note)
     told = samples.trained_on
-    if told is not None and told.fingerprint != reference.fingerprint:
+    if told is not None and told.fingerprint == reference.fingerprint:
+        return replace(reference, learned=True)
+    if told is not None:
         learned = f"{told.num_images:,} images of '{told.source}'"
         note(f"the model learned from {learned}, these {reference.num_images:,} are others")
     return reference

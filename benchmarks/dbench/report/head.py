@@ -72,10 +72,10 @@ def _trained(material: Material) -> str:
     run, seen = material.training, material.bundle.manifest.trained_on
     if run is None and seen is None:
         return ""
-    words = ["trained in PyTorch"]
+    parts = ["trained in PyTorch"]
     if seen is not None:
         side, colour = seen.image_size, "grey" if seen.channels == 1 else "colour"
-        words.append(f"on {Path(seen.source).name} ({seen.num_images:,} images, {side}x{side} {colour})")
+        parts = [f"{parts[0]} on {seen.num_images:,} images of '{Path(seen.source).name}'", f"{side}x{side} {colour}"]
     if run is not None:
-        words.append(f"for {run.steps[-1]:,} steps of {run.recipe['train']['batch_size']} images")
-    return " ".join(words)
+        parts.append(f"for {run.steps[-1]:,} steps of {run.recipe['train']['batch_size']} images")
+    return ", ".join(parts)
