@@ -137,7 +137,8 @@ def test_what_says_little_is_marked_in_the_table_and_explained(result: Result) -
 
 def test_a_suite_may_judge_its_rows_itself(result: Result) -> None:
     """A share around zero may be what one hopes for, and a steady figure may still say little."""
-    around, steady = Row("s", "a", 0.1, "%", -1, 1, doubt=""), Row("s", "b", 1.0, "", 1, 1, doubt="there are few images")
+    around = Row("s", "a", 0.1, "%", -1, 1, doubt="")
+    steady = Row("s", "b", 1.0, "", 1, 1, doubt="there are few images")
     text = record.to_markdown(replace(result, rows=(around, steady)))
     assert "| a | 0.100 | -1.00 | 1.00 | % |" in text
     assert "| b | 1.00 † | 1.00 | 1.00 |  |" in text

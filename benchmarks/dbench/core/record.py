@@ -132,9 +132,9 @@ def to_markdown(result: Result) -> str:
     """A table of the rows, and the conditions below it."""
     head = "| what | value | p10 | p90 | unit |\n|---|--:|--:|--:|---|"
     rows = [f"| {' | '.join(cells(row, result.machine))} |" for row in result.rows]
-    explained = legend(result)
+    notes = [f"{text}\n" for text in (legend(result),) if text]
     facts = [f"- {name}: {value}" for name, value in conditions(result.machine).items()]
-    return "\n".join([f"# {result.suite}\n", head, *rows, "", *([f"{explained}\n"] if explained else []), *facts, f"- command: `{result.command}`", ""])
+    return "\n".join([f"# {result.suite}\n", head, *rows, "", *notes, *facts, f"- command: `{result.command}`", ""])
 
 
 def cells(row: Row, machine: Machine) -> list[str]:

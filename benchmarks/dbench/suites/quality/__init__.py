@@ -28,8 +28,6 @@ __all__ = ["Settings", "measure", "pictures", "section"]
 SEED = 0
 #: Of either kind: so many are taken at random, and the features of so many fit into memory.
 MAX_IMAGES = 65_536
-#: From here on the classes of samples and real images differ by more than chance.
-MIXTURE_PERCENT = 20.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def _noise(shape: tuple[int, int, int]) -> Callable[[slice], UInt8]:
 
 
 def _mixture_rows(pair: Pair) -> list[Row]:
-    """How far the classes differ, if both sides have some; a distance counts that, too."""
+    """How far the classes differ, if both sides have some and it is far; a distance counts that, too."""
     drawn, classes = pair.samples.labels(), pair.samples.classes
     if drawn is None or classes is None:
         return []  # whatever the labels of the real images are
@@ -128,14 +126,14 @@ def _mixture_rows(pair: Pair) -> list[Row]:
         return []
     if names and classes.names:  # two folders number their classes each in its own way
         real = rows.renumbered(real, names, classes.names)
-    row = rows.mixture_row(drawn, real)
-    if (row.value or 0) > MIXTURE_PERCENT:
+    found = rows.mixture_rows(drawn, real)
+    if found:
         held, shown = (len(np.unique(labels)) for labels in (real, drawn))
         warn(
             f"of the {held} classes of '{pair.reference.name}' the samples show {shown}, in other shares, and the "
             "distance counts that: draw without --labels, or give images of the same classes as --reference"
         )
-    return [row]
+    return found
 
 
 def _lack(pair: Pair, finest: Extractor) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,9 @@ SUITE = "quality"
 #: Names of rows that the report speaks of.
 SAMPLES, REAL, NOISE = "samples to real images", "other real images to real images", "noise to real images"
 POSITION, NEARER = "samples on the way from real to noise", "samples nearer to a real image than those to each other"
-MIXTURE = "samples of other classes than the real images"
+MIXTURE = "samples that would have to change class to have the real images' mixture"
+#: Up to here classes may differ by the way in which the images were collected.
+MIXTURE_PERCENT = 20.0
 #: As a part of those that the finest features need, one in so many: with fewer, on pixels
 #: coarser than 4x4 instead of 8x8, a distance tells nothing of what is shown.
 FEWEST_IMAGES = 4
@@ -70,8 +73,12 @@ def renumbered(labels: Indices, names: Sequence[str], wanted: Sequence[str]) -> 
     return np.array([numbers.get(name, len(wanted) + i) for i, name in enumerate(names)])[labels]
 
 
-def mixture_row(samples: Indices, real: Indices) -> Row:
-    """The total variation between the labels of both, (N,) and (M,)."""
-    count = max(samples.max(), real.max()) + 1
+def mixture_rows(samples: Indices, real: Indices) -> list[Row]:
+    """The total variation between the labels of both, (N,) and (M,), if it is more than chance explains.
+
+    N labels drawn from K shares differ from these by at most sqrt((K - 1) / N) / 2 in the mean (by Cauchy-Schwarz).
+    """
+    count = int(max(samples.max(), real.max())) + 1
     a, b = (np.bincount(labels, minlength=count) / len(labels) for labels in (samples, real))
-    return Row(SUITE, MIXTURE, float(50 * np.abs(a - b).sum()), "%")
+    percent, chance = float(50 * np.abs(a - b).sum()), 50 * math.sqrt((count - 1) / len(samples))
+    return [Row(SUITE, MIXTURE, percent, "%")] if percent > max(MIXTURE_PERCENT, chance) else []
