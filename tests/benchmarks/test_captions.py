@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dbench.report import captions
+from dbench.core import captions
 from drun.bundle.manifest import Checkpoint
 
 SETTINGS = {
@@ -37,7 +37,7 @@ NUMBERS = {"count": 4, "null_label": 4, "names": ["1", "10", "2", "a,b"]}
     ],
 )
 def test_how_samples_were_drawn(changes: dict[str, Any], expected: str) -> None:
-    assert expected in captions.drawn(SETTINGS | changes, EMA)
+    assert expected in captions.drawn(SETTINGS | changes, captions.weights(EMA))
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_the_command_compares_with_what_the_model_learned_from(model: Any, dbenc
     assert subject["bundle_sha256"] == model.open().sha256
     assert subject["checkpoint_sha256"] == sha256(model.checkpoint)
     assert subject["reference"] == {
-        "source": "digits", "num_images": 1797, "fingerprint": manifest.trained_on.fingerprint,
+        "source": "digits", "num_images": 1797, "fingerprint": manifest.trained_on.fingerprint, "learned": True,
     }  # fmt: skip
     assert (subject["num_samples"], subject["run"]["num_steps"]) == (6, 3)
     assert str(model.samples.parent) not in done.out
@@ -116,7 +116,8 @@ def test_the_picture_shows_the_nearest_samples_beside_the_nearest_real_images(tm
 
 def test_the_section_gives_a_verdict_on_enough_images_only(digits: np.ndarray, tmp_path: Path) -> None:
     far = quality.section(measure(Settings(save(tmp_path, noise(512)), "digits", splits=1), silent))
-    assert "on 8x8 pixels, 512 samples are 9.3" in far
+    assert "are judged: nothing says how they were drawn. By Fréchet distance on 8x8 pixels they are 9.3" in far
+    assert "<h2>Compared with &#x27;digits&#x27;</h2>" in far
     assert "the 1,797 real images of &#x27;digits&#x27;" in far
     assert "\u00a0% of the way from real to noise, outside the goal" in far
     few = quality.section(measure(Settings(save(tmp_path, noise(200)), "digits", splits=1), silent))

@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dbench import suites
@@ -157,6 +158,34 @@ def test_two_results_of_a_suite_are_told_apart(sources: Sources, model: Any, tmp
     record.write(replace(other, subject=other.subject | {"name": "elsewhere"}), tmp_path)
     meanings = [key.meaning for key in write_report(tmp_path / "page.html", sources, silent)]
     assert {"faster (tiny)", "faster (elsewhere)"} <= set(meanings)
+
+
+def test_settings_tell_results_of_one_subject_apart(sources: Sources, model: Any, tmp_path: Path) -> None:
+    one = speed_of(model, SPEED)
+    record.write(replace(one, settings=one.settings | {"batch": 8}), tmp_path)
+    meanings = [key.meaning for key in write_report(tmp_path / "page.html", sources, silent)]
+    assert {"faster (tiny)", "faster (tiny, batch 8)"} <= set(meanings)
+
+
+def test_samples_are_compared_first_with_what_their_model_learned_from(
+    model: Any, tmp_path: Path, dbench: Callable[..., Any]
+) -> None:
+    np.save("blots.npy", np.random.default_rng(0).integers(0, 256, (20, 16, 16), np.uint8))
+    shutil.copytree(model.samples, "again")
+    for folder, reference in ((model.samples, "blots.npy"), (model.samples, "digits"), ("again", "digits")):
+        assert dbench("quality", folder, "--reference", reference).code == 0
+    assert dbench("report", "page.html", "--bundle", model.bundle).code == 0
+    page = parse(Path("page.html"))
+    first, *others = (heading for heading in page.headings if heading.startswith(("How real", "Compared")))
+    assert (first, others) == ("How real are they?", ["How real are they?", "Compared with 'blots.npy'"])
+    said = said_by(Path("page.html"))
+    how = "seed 0, 3 ddpm steps, no guidance, no classes, EMA weights, ort"
+    assert [said.count(f"6 samples of '{name}' are judged: {how}.") for name in ("again", "samples")] == [1, 2]
+    assert "from the 1,797 training images of 'digits'" in said
+    assert said.count("Left: a sample, the nearest to a real image in the first row") == 3
+    next(Path("results").glob("quality-again-*.png")).unlink()
+    assert dbench("report", "page.html", "--bundle", model.bundle).code == 0
+    assert said_by(Path("page.html")).count("Left: a sample") == 2
 
 
 def test_a_report_needs_no_torch(sources: Sources, tmp_path: Path) -> None:

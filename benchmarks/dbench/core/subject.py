@@ -71,6 +71,13 @@ def file_name(subject: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     return f"{name or 'unnamed'}-{_digest([subject, settings])[:SHOWN_DIGITS]}"
 
 
+def order(subject: Mapping[str, Any]) -> tuple[str, str, bool, str]:
+    """To sort by: what is of the same samples stays together, compared first with what their model learned from."""
+    reference = subject.get("reference", {})
+    samples, source = str(subject.get("samples_sha256", "")), str(reference.get("source", ""))
+    return str(subject["name"]), samples, not reference.get("learned", False), source
+
+
 def mismatch(subject: Mapping[str, Any], of: Mapping[str, str]) -> str:
     """Why a subject does not belong to a model, in words; empty if it does.
 

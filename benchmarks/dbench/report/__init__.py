@@ -46,13 +46,14 @@ def _parts(material: Material, proofs: Proofs) -> list[str]:
     return [
         *([sections.training(material.training)] if material.training else []),
         *([sections.samples(material, material.drawn)] if material.drawn else []),
-        *map(_section, of_samples),
+        *(_section(result, material) for result in of_samples),
         sections.proven(proofs),
-        *map(_section, others),
+        *(_section(result, material) for result in others),
         sections.conditions(material),
     ]
 
 
-def _section(result: Result) -> str:
-    markup: str = suites.load(result.suite).section(result)
+def _section(result: Result, material: Material) -> str:
+    pictures, module = material.pictures.get(result.file_name), suites.load(result.suite)
+    markup: str = module.section(result, pictures) if pictures else module.section(result)
     return markup

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dbench.core import record
+from dbench.core import captions, record
 from dbench.core.record import Result, Row, number
 from dbench.html import page
 from dbench.html.page import KeyNumber
-from dbench.report import captions
 from dbench.report.sources import Material
 from drun.run.parity import Comparison, worst
 
@@ -29,9 +28,8 @@ def head(material: Material, figures: Sequence[KeyNumber]) -> str:
 
 def key_numbers(results: Sequence[Result], proofs: Proofs) -> list[KeyNumber]:
     """The rows with a headline, and how many checks of parity passed."""
-    suites = [result.suite for result in results]
     rows = [
-        _key_number(row, result, named=suites.count(result.suite) > 1)
+        _key_number(row, result, _told_apart(result, [other for other in results if other.suite == result.suite]))
         for result in results
         for row in result.rows
         if row.headline
@@ -42,9 +40,19 @@ def key_numbers(results: Sequence[Result], proofs: Proofs) -> list[KeyNumber]:
     return [*rows, KeyNumber(f"{passed} of {len(checks)}", meaning)]
 
 
-def _key_number(row: Row, result: Result, named: bool) -> KeyNumber:
-    """named: whether other results of the suite are on the page."""
-    meaning = f"{row.headline} ({result.subject['name']})" if named else row.headline
+def _told_apart(result: Result, of_suite: Sequence[Result]) -> str:
+    """What names a result among those of its suite, if there are others: its subject, and settings that differ."""
+    if len(of_suite) == 1:
+        return ""
+    alike = [other.settings for other in of_suite if other.subject == result.subject]
+    differing = {
+        key: value for key, value in result.settings.items() if any(other.get(key) != value for other in alike)
+    }
+    return ", ".join(filter(None, [result.subject["name"], page.listed(differing)]))
+
+
+def _key_number(row: Row, result: Result, name: str) -> KeyNumber:
+    meaning = f"{row.headline} ({name})" if name else row.headline
     spread = "" if row.p10 is None or row.p90 is None else f"{number(row.p10)} to {number(row.p90)}"
     return KeyNumber(_with_unit(row), meaning, spread, record.doubt(row, result.machine))
 

@@ -6,11 +6,10 @@ from contextlib import closing
 
 import numpy as np
 
-from dbench.core import record
+from dbench.core import captions, record
 from dbench.core.inputs import able_backends
 from dbench.core.record import number, shown_command
 from dbench.html import chart, page
-from dbench.report import captions
 from dbench.report.head import Proofs
 from dbench.report.sources import Drawn, Material, Training, present
 from drun import backends
@@ -47,7 +46,7 @@ def samples(material: Material, drawn: Drawn) -> str:
     """The grid of samples, beside real images where the run says which and they are there."""
     checkpoint = material.bundle.manifest.model.checkpoint
     count = min(int(drawn.run["num_images"]), GRID_IMAGES)
-    how = f"{count} samples, {captions.drawn(drawn.run['settings'], checkpoint)}"
+    how = f"{count} samples, {captions.drawn(drawn.run['settings'], captions.weights(checkpoint))}"
     grid = page.image(present(drawn.folder / "grid.png"), f"Grid of {how}")
     figures = [page.figure(grid, f"Drawn: {how}.")]
     if material.training is not None and (real := _real(material.training, count)) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ class Material:
     training: Training | None = None
     drawn: Drawn | None = None
     results: list[Result] = field(default_factory=list)
+    pictures: dict[str, dict[str, Path]] = field(default_factory=dict)  # a result's file name -> those beside it
     animation: Path | None = None
 
 
@@ -81,7 +83,9 @@ def gather(sources: Sources) -> Material:
         of["samples_sha256"] = drawn.samples_sha256
     if sources.animation is not None:
         check_animation(sources.animation, drawn)
-    return Material(bundle, training, drawn, read_results(sources.results, of), sources.animation)
+    found = read_results(sources.results, of)
+    pictures = {result.file_name: beside(path) for path, result in found}
+    return Material(bundle, training, drawn, [result for _, result in found], pictures, sources.animation)
 
 
 # ---- training -------------------------------------------------------------------------------------------
@@ -176,8 +180,8 @@ def check_animation(path: Path, drawn: Drawn | None) -> None:
 # ---- results --------------------------------------------------------------------------------------------
 
 
-def read_results(paths: Sequence[Path], of: dict[str, str]) -> list[Result]:
-    """The results of a model, each once; those of others that lie in a folder are named in one warning.
+def read_results(paths: Sequence[Path], of: dict[str, str]) -> list[tuple[Path, Result]]:
+    """The results of a model, each once and sorted; those of others that lie in a folder are named in one warning.
 
     Args:
         of: what ties to the model, as `dbench.core.subject.mismatch` takes it.
@@ -185,8 +189,16 @@ def read_results(paths: Sequence[Path], of: dict[str, str]) -> list[Result]:
     Raises:
         DataError: there are none, or a file that was given by its name is broken or of another model.
     """
-    found = [result for path in paths for result in (_of_folder if path.is_dir() else _of_file)(path, of)]
-    return [result for i, result in enumerate(found) if result not in found[:i]]
+    found = [pair for path in paths for pair in (_of_folder if path.is_dir() else _of_file)(path, of)]
+    results = [result for _, result in found]
+    once = [pair for i, pair in enumerate(found) if pair[1] not in results[:i]]
+    return sorted(once, key=lambda pair: (pair[1].suite, *subject.order(pair[1].subject)))
+
+
+def beside(path: Path) -> dict[str, Path]:
+    """Name -> the pictures that `dbench` wrote beside a result."""
+    prefix = f"{path.stem}-"
+    return {found.stem.removeprefix(prefix): found for found in path.parent.glob(f"{escape(prefix)}*.png")}
 
 
 def _read(path: Path) -> Result:
@@ -197,14 +209,14 @@ def _read(path: Path) -> Result:
     return result
 
 
-def _of_file(path: Path, of: dict[str, str]) -> Iterator[Result]:
+def _of_file(path: Path, of: dict[str, str]) -> Iterator[tuple[Path, Result]]:
     result = _read(path)
     if why := subject.mismatch(result.subject, of):
         raise DataError(f"'{path}' does not belong to {_wanted(of)}: it is {why}; leave it out, or measure this one")
-    yield result
+    yield path, result
 
 
-def _of_folder(folder: Path, of: dict[str, str]) -> Iterator[Result]:
+def _of_folder(folder: Path, of: dict[str, str]) -> Iterator[tuple[Path, Result]]:
     paths = sorted(folder.glob("*.json"))
     if not paths:
         wanted = " or ".join(f"'dbench {suite}'" for suite in suites.names())
@@ -219,7 +231,7 @@ def _of_folder(folder: Path, of: dict[str, str]) -> Iterator[Result]:
         if why := subject.mismatch(result.subject, of):
             left_out.append(f"'{path.name}' ({why})")
         else:
-            yield result
+            yield path, result
     if left_out:
         warn(f"left out of the report, for they are not of {_wanted(of)}: {', '.join(left_out)}")
 

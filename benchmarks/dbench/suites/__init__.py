@@ -2,8 +2,8 @@
 
 A suite holds a frozen dataclass `Settings`, `measure(settings, report) -> Result` and `section(result) -> HTML` for a
 report; if it draws, `figures(result) -> {name: Chart}`, and if it shows images, `pictures(settings, result) -> {name:
-uint8 (H, W, C)}`. Importing it must not import torch: a report is made where results are, not only where they were
-measured.
+uint8 (H, W, C)}`, whose files `section(result, {name: Path})` gets where they lie beside the result. Importing it must
+not import torch: a report is made where results are, not only where they were measured.
 """
 
 from __future__ import annotations

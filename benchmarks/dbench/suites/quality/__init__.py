@@ -18,7 +18,7 @@ from dbench.quality.neighbours import some
 from dbench.quality.reference import Reference, open_reference
 from dbench.quality.samples import Samples, open_samples
 from dbench.suites.quality import rows
-from dbench.suites.quality.section import section
+from dbench.suites.quality.section import NEIGHBOURS, section
 from drun.console import Report, warn
 from drun.errors import DataError
 from drun.run.images import UInt8, grid
@@ -96,7 +96,7 @@ def pictures(settings: Settings, result: Result) -> dict[str, UInt8]:
     tiles, beside = [], result.row(rows.NEARER).details["nearest"]
     for sample, nearest in beside:
         tiles += [samples.images[[sample]], gap, reference.read(np.array(nearest))]
-    return {"neighbours": grid(np.concatenate(tiles), 2 + len(beside[0][1]))}
+    return {NEIGHBOURS: grid(np.concatenate(tiles), 2 + len(beside[0][1]))}
 
 
 def _open(settings: Settings, report: Report) -> Pair:
@@ -160,7 +160,10 @@ def _subject(pair: Pair) -> dict[str, Any]:
     """What was measured, by content."""
     samples, reference = pair.samples, pair.reference
     ties = subject.of_samples(samples.file, samples.record) if samples.file.is_file() else {}
-    seen = {"source": reference.name, "num_images": reference.num_images, "fingerprint": reference.fingerprint}
+    seen = {
+        "source": reference.name, "num_images": reference.num_images, "fingerprint": reference.fingerprint,
+        "learned": reference.learned,
+    }  # fmt: skip
     return ties | {
         "name": samples.name, "num_samples": len(samples.images), "reference": seen, "run": samples.settings,
     }  # fmt: skip

@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
-from dbench.core.record import Result, Row, number
-from dbench.html import page
-from dbench.suites.quality.rows import NOISE, POSITION, REAL, SAMPLES
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+from dbench.core import captions
+from dbench.core.record import Result, number
+from dbench.html import page
+from dbench.suites.quality.rows import NEARER, NOISE, POSITION, REAL, SAMPLES
+
+#: Name of the picture
+NEIGHBOURS = "neighbours"
 #: How far from real to noise the samples may lie, percent of the way by Fréchet distance.
 GOAL_PERCENT = 10.0
 
 
-def section(result: Result) -> str:
-    """HTML of a result of `dbench quality`."""
+def section(result: Result, pictures: Mapping[str, Path] = MappingProxyType({})) -> str:
+    """HTML of a result of `dbench quality`, with its picture if that is there."""
+    reference = result.subject["reference"]
+    heading = "How real are they?" if reference.get("learned") else f"Compared with '{reference['source']}'"
+    shown = [_neighbours(result, pictures[NEIGHBOURS])] if NEIGHBOURS in pictures else []
+    text = f"{_judged(result.subject)} {_distances(result)} {_position(result)}"
+    return page.section(heading, page.paragraph(text), page.results(result, "Distances and shares"), *shown)
+
+
+def _judged(subject: Mapping[str, Any]) -> str:
+    """Which samples these are."""
+    run = subject["run"]
+    how = captions.drawn(run, captions.named(run["weights"])) if run else "nothing says how they were drawn"
+    return f"{subject['num_samples']:,} samples of '{subject['name']}' are judged: {how}."
+
+
+def _distances(result: Result) -> str:
     samples, real, noise = (number(result.row(name).value) for name in (SAMPLES, REAL, NOISE))
-    reference, measured_on = result.subject["reference"], result.settings["distance_on"]
-    text = (
-        f"By Fréchet distance on {measured_on}, {result.subject['num_samples']:,} samples are "
-        f"{samples} from the {reference['num_images']:,} real images of '{reference['source']}'. As many of those are "
-        f"{real} from the others, as much uniform noise {noise}. {_position(result.row(POSITION), measured_on)}"
+    reference = result.subject["reference"]
+    kind = "training" if reference.get("learned") else "real"
+    return (
+        f"By Fréchet distance on {result.settings['distance_on']} they are {samples} from the "
+        f"{reference['num_images']:,} {kind} images of '{reference['source']}'. As many of those are {real} from the "
+        f"others, as much uniform noise {noise}."
     )
-    return page.section("How real are they?", page.paragraph(text), page.results(result, "Distances and shares"))
 
 
-def _position(row: Row, measured_on: str) -> str:
+def _neighbours(result: Result, picture: Path) -> str:
+    (_, nearest), *_ = result.row(NEARER).details["nearest"]
+    caption = (
+        "Left: a sample, the nearest to a real image in the first row and the farthest in the last; right: its "
+        f"{len(nearest)} nearest real images."
+    )
+    return page.figure(page.image(picture, f"Samples beside real images. {caption}"), caption)
+
+
+def _position(result: Result) -> str:
+    row = result.row(POSITION)
     if row.value is None:
         return f"Where the samples lie between real and noise is unknown: {row.doubt}."
+    lie = f"they lie {number(row.value)}\u00a0% of the way from real to noise"
     if row.doubt:
-        return (
-            f"On {measured_on} they lie {number(row.value)}\u00a0% of the way from real to noise, which tells little: "
-            f"{row.doubt}."
-        )
+        return f"On {result.settings['distance_on']} {lie}, which tells little: {row.doubt}."
     verdict = "within" if row.value <= GOAL_PERCENT else "outside"
-    return (
-        f"So the samples lie {number(row.value)}\u00a0% of the way from real to noise, {verdict} the goal of at most "
-        f"{GOAL_PERCENT:g}\u00a0%."
-    )
+    return f"So {lie}, {verdict} the goal of at most {GOAL_PERCENT:g}\u00a0%."

@@ -15,14 +15,14 @@ WEIGHTS = {"ema": "EMA weights", "online": "online weights"}
 MOST_NAMED = 12
 
 
-def drawn(settings: Mapping[str, Any], checkpoint: Checkpoint) -> str:
-    """Seed, steps, sampler, guidance and classes, of the settings in run.json, and the weights of the bundle."""
+def drawn(settings: Mapping[str, Any], weights: str) -> str:
+    """Seed, steps, sampler, guidance and classes, of the settings in run.json, and the weights, in words."""
     parts = [
         f"seed {settings['seed']}",
         f"{settings['num_steps']} {settings['sampler']} steps",
         _guidance(settings),
         _classes(settings),
-        weights(checkpoint),
+        weights,
         settings["backend"] + (f" in {settings['precision']}" if settings["precision"] else ""),
     ]
     return ", ".join(parts)
@@ -30,11 +30,16 @@ def drawn(settings: Mapping[str, Any], checkpoint: Checkpoint) -> str:
 
 def weights(checkpoint: Checkpoint) -> str:
     """EMA or online, of which step, and how much of an average is still random."""
-    words = WEIGHTS.get(checkpoint["weights"], f"{checkpoint['weights']} weights")
+    words = named(checkpoint["weights"])
     if checkpoint["step"] is not None:
         words += f" of step {checkpoint['step']:,}"
     share = checkpoint.get("initial_share")
     return words if share is None or share <= NOTICEABLE_SHARE else f"{words} ({percent(share)} initial weights)"
+
+
+def named(kind: str) -> str:
+    """A kind of weights."""
+    return WEIGHTS.get(kind, f"{kind} weights")
 
 
 def _guidance(settings: Mapping[str, Any]) -> str:
