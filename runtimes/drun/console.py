@@ -153,7 +153,7 @@ def duration(seconds: float) -> str:
 
 
 class _Lines:
-    """A line when something begins, and then one now and then."""
+    """A line when something begins, then one now and then, and one at the end of what took long."""
 
     def __init__(self) -> None:
         self.what, self.first, self.start_s, self.last_s = "", 0, 0.0, 0.0
@@ -163,7 +163,7 @@ class _Lines:
         if what != self.what:
             self.what, self.first, self.start_s, self.last_s = what, done, now, now
             self._print(f"{what} …")
-        elif done > self.first and (now - self.last_s >= PLAIN_INTERVAL_S or done == total):
+        elif done > self.first and now - (self.start_s if done == total else self.last_s) >= PLAIN_INTERVAL_S:
             self.last_s = now
             gone_s = now - self.start_s
             left_s = gone_s / (done - self.first) * (total - done)

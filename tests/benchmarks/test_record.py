@@ -159,7 +159,7 @@ def test_yes_and_no(result: Result, tmp_path: Path) -> None:
 
 def test_a_row_by_name(result: Result) -> None:
     assert result.row("ort, call").value == 1.5
-    with pytest.raises(UserError, match="lack 'cold start'"):
+    with pytest.raises(UserError, match="lacks 'cold start'"):
         result.row("cold start")
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from dbench.core import machine, record, subject
 from dbench.core.record import Result, Row
-from dbench.report import sections
+from dbench.report import sections, sources
 from dbench.report.sources import Sources, gather, read_losses
+from drun.bundle.manifest import Classes
 from drun.errors import ConfigError, DataError, UserError
 from dtrain.data.pixels import fingerprint
 
@@ -169,6 +170,14 @@ def test_a_run_of_another_network_is_refused(model: Any, run: Path) -> None:
     (run / "recipe.json").write_text(json.dumps(recipe))
     with pytest.raises(DataError, match=r"run' does not belong to bundle 'tiny': .* another model.dim, 16 "):
         gather(Sources(model.bundle, run=run))
+
+
+def test_a_run_on_classes_of_other_names_is_another(model: Any) -> None:
+    recipe, manifest = json.loads((model.run / "recipe.json").read_text()), model.open().manifest
+    manifest = replace(manifest, artifacts=(), classes=Classes(2, None, ("coat", "dress")))
+    same = recipe | {"data": recipe["data"] | {"class_names": ["coat", "dress"]}}
+    assert sources._contradiction(Path("run"), same, 9, manifest) == ""
+    assert "another data.class_names" in sources._contradiction(Path("run"), recipe, 9, manifest)
 
 
 def test_a_run_of_the_same_recipe_is_refused(model: Any, run: Path) -> None:

@@ -72,7 +72,7 @@ class Result:
         for row in self.rows:
             if row.name == name:
                 return row
-        raise UserError(f"the results of '{self.suite}' lack '{name}': run 'dbench {self.suite}' again")
+        raise UserError(f"the result '{self.file_name}' lacks '{name}': measure it again or leave it out")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; numbers that are not finite become None."""

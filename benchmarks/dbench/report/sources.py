@@ -124,6 +124,8 @@ def _contradiction(folder: Path, recipe: dict[str, Any], num_steps: int, manifes
     stated = {"model": manifest.model.config | {"name": manifest.model.name}}
     if manifest.trained_on is not None:
         stated["data"] = {key: getattr(manifest.trained_on, key) for key in ("image_size", "fingerprint")}
+        if manifest.classes is not None:
+            stated["data"]["class_names"] = list(manifest.classes.names)
     for section, values in stated.items():
         for key in values.keys() & recipe[section].keys():
             if (got := recipe[section][key]) != values[key]:

@@ -576,7 +576,7 @@ def test_names_that_are_not_utf8(repa: Path, pictures: Path) -> None:
 
 def test_what_cannot_be_looked_at(repa: Path) -> None:
     (repa / "vae-sd" / "gone.npy").symlink_to(repa / "nowhere")
-    with pytest.raises(DataError, match=r"cannot look through '.*vae-sd': No such file or directory; repair or remove"):
+    with pytest.raises(DataError, match=r"cannot look at '.*gone.npy': No such file or directory; repair or remove"):
         open_latents(repa)
 
 
