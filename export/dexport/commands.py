@@ -13,8 +13,9 @@ from dexport.writer import write_bundle
 from drun import backends
 from drun.bundle.average import of_initial_weights
 from drun.bundle.manifest import MAX_BATCH
+from drun.bundle.reading import open_bundle
 from drun.commands.check import check, parity_table
-from drun.commands.options import open_bundle, parse_assignments
+from drun.commands.options import parse_assignments
 from drun.console import progress, say, warn
 from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import DiscreteProcess

@@ -73,7 +73,7 @@ def gather(sources: Sources) -> Material:
         DataError: something is missing, broken, or of another model. BundleError: there is no bundle.
         ConfigError: an animation without the samples that say whose it is.
     """
-    bundle = bundles.read(sources.bundle)
+    bundle = bundles.open_bundle(sources.bundle)
     of: dict[str, Any] = {key: value for key, value in subject.of_bundle(bundle).items() if key in subject.TIES}
     training = None if sources.run is None else read_training(sources.run, bundle)
     if training is not None:

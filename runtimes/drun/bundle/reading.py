@@ -16,6 +16,8 @@ from drun.errors import BundleError, door
 from drun.foreign import parse_json
 from drun.typed import typed
 
+#: Where `dexport` puts bundles.
+BUNDLES = Path("bundles")
 #: What people name in place of a bundle.
 CHECKPOINTS = (".pt", ".safetensors")
 #: A manifest of 1,000 named classes has 40 KB.
@@ -144,6 +146,17 @@ def _checked(bundle: Bundle) -> Bundle:
     assert bundle.process
     samplers.resolve(sampler.name, sampler.options)
     return bundle
+
+
+def open_bundle(path: Path | None) -> Bundle:
+    """A bundle as people name it: at `path`, of that name under bundles/, or (None) the newest there.
+
+    Raises:
+        BundleError: there is none, or it is damaged.
+    """
+    if path is None:
+        return read(newest(BUNDLES))
+    return read(path if path.exists() or not (BUNDLES / path).is_dir() else BUNDLES / path)
 
 
 def newest(folder: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from drun import backends as registry
-from drun.commands.options import open_bundle
+from drun.bundle.reading import open_bundle
 from drun.console import progress, say, warn
 from drun.errors import ConfigError, ParityError
 from drun.run import parity

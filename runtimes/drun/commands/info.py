@@ -10,8 +10,7 @@ from typing import Any
 from drun import backends as registry
 from drun.bundle.average import of_initial_weights
 from drun.bundle.manifest import Artifact, Classes, Parity, TrainedOn
-from drun.bundle.reading import Bundle
-from drun.commands.options import open_bundle
+from drun.bundle.reading import Bundle, open_bundle
 from drun.console import say
 from drun.diffusion import samplers as sampler_registry
 

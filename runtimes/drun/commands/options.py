@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
-from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
 from drun.diffusion import samplers
 from drun.errors import ConfigError
-
-#: Where `dexport` puts bundles.
-BUNDLES = Path("bundles")
-
-
-def open_bundle(path: Path | None) -> Bundle:
-    """The bundle at `path`, of that name under bundles/, or the newest there. Raises BundleError if there is none."""
-    if path is None:
-        return bundles.read(bundles.newest(BUNDLES))
-    return bundles.read(path if path.exists() or not (BUNDLES / path).is_dir() else BUNDLES / path)
 
 
 def resolve_sampler(bundle: Bundle, sampler: str | None, options: list[str]) -> tuple[str, dict[str, Any]]:

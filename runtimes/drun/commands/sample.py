@@ -7,8 +7,8 @@ from pathlib import Path
 
 from drun import backends as registry
 from drun.bundle.manifest import Classes
-from drun.bundle.reading import Bundle
-from drun.commands.options import open_bundle, parse_channels, parse_interval, parse_shard, resolve_sampler
+from drun.bundle.reading import Bundle, open_bundle
+from drun.commands.options import parse_channels, parse_interval, parse_shard, resolve_sampler
 from drun.console import progress, say
 from drun.run.decoder import has_pixels
 from drun.run.folder import run

@@ -40,7 +40,7 @@ def measure(settings: Settings, report: Report) -> Result:
         ConfigError: a checkpoint whose weights are not in the bundle, or a batch that an artifact lacks.
         BackendUnavailable: nothing here opens the bundle.
     """
-    bundle = bundles.read(settings.bundle)
+    bundle = bundles.open_bundle(settings.bundle)
     threads = settings.threads or machine.num_cores()
     start = machine.usage()
     names = settings.backends or tuple(able_backends(bundle))
