@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from drun.console import run_app
+from drun.errors import ConfigError
+
+
+class Recipes(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As typer's. Raises ConfigError, with the command to type, if the first word is a recipe."""
+        from dtrain import config
+
+        if args[0] not in self.commands and (args[0].endswith(".toml") or args[0] in config.names()):
+            command = shlex.join(["dtrain", "run", *args])
+            raise ConfigError(f"'{args[0]}' is not a command: to train this recipe, type {command}")
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
+    cls=Recipes,
     help="Train diffusion models. Add --debug to any command for a traceback.",
     pretty_exceptions_enable=False,
     add_completion=False,
