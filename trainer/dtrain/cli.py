@@ -62,7 +62,7 @@ def run(
     ] = [],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check all that the run checks before it decodes images.")
+        bool, typer.Option("--dry-run", help="Check all that the run checks first; of many images decode some.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:

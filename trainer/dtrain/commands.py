@@ -55,9 +55,10 @@ def run(
     if not dry_run:
         _train(recipe, folder, placement, resume)
         return
-    rehearsal.check(recipe, folder, placement, resume)
+    tried, count = rehearsal.check(recipe, folder, placement, resume)
     if _is_first():
-        say("the run would start, if every image can be decoded; nothing was written")
+        condition = "" if tried == count else f", if all {count:,} images can be decoded as {tried} of them were"
+        say(f"the run would start{condition}; nothing was written")
 
 
 def _train(recipe: Recipe, folder: Path, placement: Placement, resume: bool) -> None:

@@ -17,7 +17,6 @@ from drun.errors import ConfigError, DataError, UserError
 from drun.files import locked
 from dtrain import config
 from dtrain.config import Recipe
-from dtrain.data import pixels
 from dtrain.device import Placement
 from dtrain.train import rehearsal
 from dtrain.train.loop import train
@@ -52,16 +51,21 @@ def test_it_says_what_a_run_is_and_costs() -> None:
     assert where.startswith("writes runs/aerial-128/: a checkpoint of about 1,003 MB every 1,000 steps (the last 3 ")
 
 
-def test_a_run_that_would_start_is_let_through_and_nothing_is_decoded_or_written(
+def test_a_run_that_would_start_is_let_through_and_nothing_is_written(
     folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def decode(*_: object, **__: object) -> None:
-        raise AssertionError("an image was decoded")
-
-    monkeypatch.setattr(pixels, "fit", decode)
     before = files_in(tmp_path)
-    rehearsal.check(sit(folders), tmp_path / "runs" / "new", CPU, resume=False)
+    assert rehearsal.check(sit(folders), tmp_path / "runs" / "new", CPU, resume=False) == (4, 4)
+    monkeypatch.setattr(rehearsal, "MAX_DECODED", 3)
+    assert rehearsal.check(sit(folders), tmp_path / "runs" / "new", CPU, resume=False) == (3, 4)
     assert files_in(tmp_path) == before
+
+
+def test_a_broken_image_is_named(folders: Path, tmp_path: Path) -> None:
+    whole = (folders / "coat" / "1.png").read_bytes()
+    (folders / "coat" / "1.png").write_bytes(whole[:45])
+    with pytest.raises(DataError, match=r"cannot decode image '.*coat/1.png'"):
+        rehearsal.check(sit(folders), tmp_path / "run", CPU, resume=False)
 
 
 REFUSED: list[tuple[list[str], str]] = [

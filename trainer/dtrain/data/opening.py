@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +36,16 @@ def open_dataset(recipe: Recipe, out: Path, report: Report) -> Dataset:
 
 @dataclass(frozen=True)
 class FoundImages:
-    """Images that fit the model. shape: (C, H, W) of what the network sees. open: decodes them; it may take hours."""
+    """Images that fit the model.
+
+    shape: (C, H, W) of what the network sees. open: decodes them; it may take hours. count: of the images that must be
+    decoded. decode: image number i alone; raises DataError naming a broken one.
+    """
 
     shape: tuple[int, int, int]
     open: Callable[[Report], Dataset]
+    count: int = 0
+    decode: Callable[[int], object] = field(default=lambda i: None)
 
 
 def found(recipe: Recipe, out: Path) -> FoundImages:
@@ -98,6 +104,8 @@ def _found_pixels(recipe: Recipe, out: Path) -> FoundImages:
     return FoundImages(
         (channels, size, size),
         lambda report: Pixels(labels, decoded(source, size, channels, report), class_names=names),
+        len(source.names),
+        source.read,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from drun.errors import ConfigError, UserError, door
 from drun.files import locked
 from dtrain import models, objectives
 from dtrain.config import Recipe
+from dtrain.data.image_files import MAX_PIXELS, pixel_limit
 from dtrain.data.opening import found
 from dtrain.device import Placement
 from dtrain.draws import Draws
@@ -24,6 +26,8 @@ from dtrain.train.workers import Workers
 
 #: Of a checkpoint, for each parameter: the weights, their average, and two moments of AdamW, in float32.
 BYTES_A_PARAMETER = 4 * 4
+#: Images that are decoded, evenly spread: a second of photos.
+MAX_DECODED = 100
 #: Blank images of the rehearsed step: two, for some losses compare neighbours.
 BATCH = 2
 
@@ -53,10 +57,13 @@ def _when(every: int, num_steps: int) -> str:
     return f"every {every:,} steps" if every < num_steps else "at the end"
 
 
-def check(recipe: Recipe, out: Path, placement: Placement, resume: bool) -> None:
-    """Look at all that `train` looks at before its first step, without decoding images or writing.
+def check(recipe: Recipe, out: Path, placement: Placement, resume: bool) -> tuple[int, int]:
+    """Look at all that `train` looks at before its first step, without writing; of many images, decode some.
 
     The step itself is made of blank images, with a network that computes shapes alone.
+
+    Returns:
+        How many images were decoded, and how many the run decodes.
 
     Raises:
         UserError: what `train` would raise.
@@ -69,7 +76,13 @@ def check(recipe: Recipe, out: Path, placement: Placement, resume: bool) -> None
         read_saved(recipe, out)
     objective = objectives.build(objective_options(recipe), processes.from_dict(recipe.process), workers.device)
     check_model(_shapes_of(recipe), objective, recipe)
-    rehearse(recipe, objective, found(recipe, out).shape, workers.device)
+    images = found(recipe, out)
+    rehearse(recipe, objective, images.shape, workers.device)
+    chosen = np.unique(np.linspace(0, images.count - 1, min(images.count, MAX_DECODED)).astype(int)).tolist()
+    with pixel_limit(MAX_PIXELS):
+        for i in chosen:
+            images.decode(i)
+    return len(chosen), images.count
 
 
 def _check_writable(out: Path) -> None:
