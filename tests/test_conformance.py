@@ -22,7 +22,7 @@ from drun.diffusion.loop import sample
 from drun.diffusion.noise import PhiloxNoise
 from drun.errors import ConfigError
 from drun.run import parity
-from drun.run.sampling import Settings, open_sampling
+from drun.run.sampling import SamplingSettings, open_sampling
 from dtrain import config, models, published
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
@@ -86,7 +86,7 @@ def options_of(bundle: Bundle, sampler: str) -> dict[str, Any]:
 def draw(bundle: Bundle, backend: str, sampler: str, indices: list[int]) -> np.ndarray:
     """Guided, where the network can be."""
     cfg = CFG if bundle.manifest.classes else 1.0
-    settings = Settings(sampler, options_of(bundle, sampler), STEPS, seed=3, cfg=cfg)
+    settings = SamplingSettings(sampler, options_of(bundle, sampler), STEPS, seed=3, cfg=cfg)
     opened = backends.open_backend(backend, bundle)
     try:
         return open_sampling(bundle, opened, settings).draw(indices, lambda row, x: None)

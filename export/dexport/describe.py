@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from drun.bundle.manifest import Checkpoint, Classes, Data, FileEntry, Guidance, Manifest, Model, Tensor
+from drun.bundle.manifest import CheckpointEntry, Classes, FileEntry, Guidance, Manifest, Model, StateSpace, Tensor
 from drun.diffusion.process import Process
 from drun.diffusion.process.flow import FlowProcess
 from dtrain.published import Denoiser
 
 
-def manifest(denoiser: Denoiser, num_parameters: int, checkpoint: Checkpoint) -> Manifest:
+def manifest(denoiser: Denoiser, num_parameters: int, checkpoint: CheckpointEntry) -> Manifest:
     """Without artifacts, decoder and golden file.
 
     Args:
@@ -24,7 +24,7 @@ def manifest(denoiser: Denoiser, num_parameters: int, checkpoint: Checkpoint) ->
         process=denoiser.process.to_dict(),
         prediction=denoiser.prediction,
         time={"kind": "flow" if isinstance(denoiser.process, FlowProcess) else "index", "dtype": "float32"},
-        data=Data("latent" if denoiser.latent else "pixel", denoiser.image_shape, latent=denoiser.latent),
+        data=StateSpace("latent" if denoiser.latent else "pixel", denoiser.image_shape, latent=denoiser.latent),
         sampler=denoiser.sampler,
         golden=FileEntry("", ""),
         classes=denoiser.classes,

@@ -24,7 +24,7 @@ from drun.diffusion.process import Process
 from drun.diffusion.process.flow import FlowProcess
 from drun.diffusion.table import StepTable
 from drun.run import labels
-from drun.run.sampling import Settings
+from drun.run.sampling import SamplingSettings
 from dtrain.published import Denoiser
 
 SEED = 20
@@ -63,7 +63,7 @@ def full_proof(num_steps: int = 25) -> Proof:
 class Trajectory:
     """The samples `indices` on the same noise as a runtime's."""
 
-    settings: Settings
+    settings: SamplingSettings
     indices: range
     table: StepTable
 
@@ -128,16 +128,16 @@ def trajectories(denoiser: Denoiser, proof: Proof) -> list[Trajectory]:
     classes, sampler = denoiser.classes, denoiser.sampler
     # Not from T - 1 on: there a cosine schedule's x0 is a difference of numbers 10^4 times larger.
     grid = "auto" if isinstance(denoiser.process, FlowProcess) else "leading"
-    short = Settings("ddim", {"grid": grid, "clip_x0": denoiser.latent is None}, proof.num_states, SEED)
+    short = SamplingSettings("ddim", {"grid": grid, "clip_x0": denoiser.latent is None}, proof.num_states, SEED)
     runs = [_trajectory(denoiser, short, range(SHORT_BATCH))]
     if proof.num_steps:
         cfg = CFG if classes is not None and classes.null_label is not None else 1.0
-        long = Settings(sampler.name, sampler.options, proof.num_steps, SEED, cfg=cfg)
+        long = SamplingSettings(sampler.name, sampler.options, proof.num_steps, SEED, cfg=cfg)
         runs.append(_trajectory(denoiser, long, range(1)))
     return runs
 
 
-def _trajectory(denoiser: Denoiser, settings: Settings, indices: range) -> Trajectory:
+def _trajectory(denoiser: Denoiser, settings: SamplingSettings, indices: range) -> Trajectory:
     # With all options, so that it is replayed the same by a version with other defaults.
     settings = replace(settings, options=samplers.resolve(settings.sampler, settings.options))
     table = samplers.step_table(

@@ -12,7 +12,16 @@ from dexport.latents import ImageDecoder
 from dexport.targets import Part
 from drun import backends
 from drun.bundle import reading as bundles
-from drun.bundle.manifest import MANIFEST, Artifact, Checkpoint, Decoder, FileEntry, Manifest, Tensor, Tolerance
+from drun.bundle.manifest import (
+    MANIFEST,
+    Artifact,
+    CheckpointEntry,
+    DecoderEntry,
+    FileEntry,
+    Manifest,
+    Tensor,
+    Tolerance,
+)
 from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.errors import BundleError, ParityError
@@ -63,7 +72,7 @@ def write_bundle(
         ParityError: the target does not compute what eager PyTorch computes; what was at `out` is left alone.
         BundleError: `out` is not a bundle, or one of something else.
     """
-    source = Checkpoint(
+    source = CheckpointEntry(
         file=checkpoint.name, sha256=denoiser.sha256, weights=denoiser.weights, step=denoiser.step,
         settings=denoiser.settings, initial_share=denoiser.initial_share,
     )  # fmt: skip
@@ -86,7 +95,7 @@ def write_bundle(
     return Written(results, replaced)
 
 
-def check_replaceable(out: Path, source: Checkpoint, force: bool = False, quick: bool = False) -> str | None:
+def check_replaceable(out: Path, source: CheckpointEntry, force: bool = False, quick: bool = False) -> str | None:
     """What an export to `out` would replace, in words; None for nothing, or a bundle of the same source made anew.
 
     Raises:
@@ -109,7 +118,7 @@ def _looks_like_a_bundle(out: Path) -> bool:
     return path.is_file() and all(key in path.read_bytes() for key in (b'"schema_version"', b'"golden"'))
 
 
-def _held(out: Path, source: Checkpoint, quick: bool) -> str | None:
+def _held(out: Path, source: CheckpointEntry, quick: bool) -> str | None:
     """What another bundle is of; None if it is of the same source, and proves no more.
 
     Raises:
@@ -130,13 +139,13 @@ def _held(out: Path, source: Checkpoint, quick: bool) -> str | None:
     return f"a bundle of {held['file']} ({held['sha256'][:12]}…), {held['weights']} weights{settings}"
 
 
-def _export_decoder(decoder: ImageDecoder, manifest: Manifest, folder: Path) -> Decoder:
+def _export_decoder(decoder: ImageDecoder, manifest: Manifest, folder: Path) -> DecoderEntry:
     io = (
         Tensor("z", "float32", ("N", *manifest.data.shape), "latents as the sampler leaves them"),
         Tensor("image", "float32", ("N", *decoder.shape), "RGB in about -1 to 1"),
     )
     part = Part("decoder", deployable_decoder(decoder.network), io, DECODER_BATCH, DECODER_TOLERANCE)
-    return Decoder(decoder.shape, (targets.load(DECODER_TARGET).export(part, folder),))
+    return DecoderEntry(decoder.shape, (targets.load(DECODER_TARGET).export(part, folder),))
 
 
 def _prove(bundle: Bundle, artifact: Artifact, report: Report) -> list[parity.Comparison]:

@@ -48,7 +48,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     checkpoint = train(config.load("digits-unet", RECIPE), run, device.choose("cpu", "fp32", "off"), False, silent)
     writer.write_bundle(published.load(checkpoint), checkpoint, "onnx", bundle, (1, 8), full_proof(3), silent)
     backend = backends.open_backend("ort", bundles.read(bundle), None, {"threads": 1})
-    settings = drun_sampling.Settings("ddpm", {"clip_x0": True}, num_steps=3)
+    settings = drun_sampling.SamplingSettings("ddpm", {"clip_x0": True}, num_steps=3)
     sampling = drun_sampling.open_sampling(bundles.read(bundle), backend, settings)
     output = drun_run.Output(samples, NUM_IMAGES, batch=4, trajectory=animation)
     drun_run.run(sampling, output, {"backend": "ort", "precision": None}, silent)

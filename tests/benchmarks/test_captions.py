@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from dbench.core import captions
-from drun.bundle.manifest import Checkpoint
+from drun.bundle.manifest import CheckpointEntry
 
 SETTINGS = {
     "seed": 3, "num_steps": 250, "sampler": "euler", "cfg": 1.0, "interval": None, "labels": None, "backend": "ort",
     "precision": "fp32", "classes": None,
 }  # fmt: skip
-EMA = Checkpoint(file="x.pt", sha256="", weights="ema", step=1600, settings={})
+EMA = CheckpointEntry(file="x.pt", sha256="", weights="ema", step=1600, settings={})
 DIGITS = {"count": 10, "null_label": 10, "names": []}
 CLOTHES = {"count": 3, "null_label": 3, "names": ["shirt", "trouser", "pullover"]}
 NUMBERS = {"count": 4, "null_label": 4, "names": ["1", "10", "2", "a,b"]}

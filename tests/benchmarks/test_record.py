@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dbench.core import machine, record
-from dbench.core.record import Result, Row
+from dbench.core.record import Result, ResultRow
 from dbench.core.timing import Spread
 from drun.errors import DataError, UserError
 
@@ -21,7 +21,7 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 def result() -> Result:
     rows = (
         record.spread_row("latency", "ort, call", Spread(1.5, 1.25, 1.75), "ms", headline="a", details={"batch": 1}),
-        Row("latency", "peak memory", None, "MB"),
+        ResultRow("latency", "peak memory", None, "MB"),
     )
     subject = {"name": "tiny", "bundle_sha256": "ab" * 32}
     return Result(rows, subject, {"repeats": 2}, machine.fingerprint(2), "dbench latency tiny")
@@ -46,7 +46,7 @@ def test_another_subject_or_setting_has_files_of_its_own(result: Result, tmp_pat
 
 
 def test_what_is_not_finite_is_null(result: Result) -> None:
-    rows = (Row("latency", "a", float("nan"), "ms", p90=float("inf"), details={"all": [float("-inf"), 1.0]}),)
+    rows = (ResultRow("latency", "a", float("nan"), "ms", p90=float("inf"), details={"all": [float("-inf"), 1.0]}),)
     line = record.to_line(Result(rows, {}, {}, result.machine, ""))
     row = json.loads(line)["rows"][0]
     assert (row["value"], row["p90"], row["details"]) == (None, None, {"all": [None, 1.0]})
@@ -103,16 +103,16 @@ def test_what_was_measured_for_the_readme_is_of_this_schema() -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        (Row("s", "overhead", 2.99, "%", -13.9, 22.7), "its spread crosses zero"),
-        (Row("s", "overhead", -2.99, "%", -4.0, -2.4), "its spread is wider than half of it"),
-        (Row("s", "call", 2.0, "ms", 1.5, 2.5), ""),
-        (Row("s", "call", 2.0, "ms", 1.5, 2.51), "its spread is wider than half of it"),
-        (Row("s", "ratio", 6.3, "x"), ""),
-        (Row("s", "nothing", 0.0, "ms", 0.0, 0.0), ""),
-        (Row("s", "unknown", None, "ms"), ""),
+        (ResultRow("s", "overhead", 2.99, "%", -13.9, 22.7), "its spread crosses zero"),
+        (ResultRow("s", "overhead", -2.99, "%", -4.0, -2.4), "its spread is wider than half of it"),
+        (ResultRow("s", "call", 2.0, "ms", 1.5, 2.5), ""),
+        (ResultRow("s", "call", 2.0, "ms", 1.5, 2.51), "its spread is wider than half of it"),
+        (ResultRow("s", "ratio", 6.3, "x"), ""),
+        (ResultRow("s", "nothing", 0.0, "ms", 0.0, 0.0), ""),
+        (ResultRow("s", "unknown", None, "ms"), ""),
     ],
 )
-def test_a_spread_that_swallows_its_median(row: Row, reason: str) -> None:
+def test_a_spread_that_swallows_its_median(row: ResultRow, reason: str) -> None:
     assert record.doubt(row, machine.fingerprint()) == reason
 
 
@@ -122,14 +122,14 @@ def test_other_work_disturbs_times_and_nothing_else() -> None:
     assert shared.was_shared
     reason = "measured beside too much other work"
     for unit in ("ms", "s", "1/s", "x", "%"):
-        assert record.doubt(Row("s", "a", 1.0, unit), shared) == reason
+        assert record.doubt(ResultRow("s", "a", 1.0, unit), shared) == reason
     for unit in ("MB", "", "squared pixel values", "TFLOP"):
-        assert record.doubt(Row("s", "a", 1.0, unit), shared) == ""
-    assert record.doubt(Row("s", "a", 1.0, "ms", -1, 3), shared) == f"{reason}, its spread crosses zero"
+        assert record.doubt(ResultRow("s", "a", 1.0, unit), shared) == ""
+    assert record.doubt(ResultRow("s", "a", 1.0, "ms", -1, 3), shared) == f"{reason}, its spread crosses zero"
 
 
 def test_what_says_little_is_marked_in_the_table_and_explained(result: Result) -> None:
-    wide = Row("latency", "overhead", 2.99, "%", -13.9, 22.7)
+    wide = ResultRow("latency", "overhead", 2.99, "%", -13.9, 22.7)
     text = record.to_markdown(replace(result, rows=(wide, *result.rows)))
     assert "| overhead | 2.99 † | -13.9 | 22.7 | % |" in text
     assert text.count(record.LEGEND) == 1
@@ -137,8 +137,8 @@ def test_what_says_little_is_marked_in_the_table_and_explained(result: Result) -
 
 def test_a_suite_may_judge_its_rows_itself(result: Result) -> None:
     """A share around zero may be what one hopes for, and a steady figure may still say little."""
-    around = Row("s", "a", 0.1, "%", -1, 1, doubt="")
-    steady = Row("s", "b", 1.0, "", 1, 1, doubt="there are few images")
+    around = ResultRow("s", "a", 0.1, "%", -1, 1, doubt="")
+    steady = ResultRow("s", "b", 1.0, "", 1, 1, doubt="there are few images")
     text = record.to_markdown(replace(result, rows=(around, steady)))
     assert "| a | 0.100 | -1.00 | 1.00 | % |" in text
     assert "| b | 1.00 † | 1.00 | 1.00 |  |" in text
@@ -148,7 +148,7 @@ def test_a_suite_may_judge_its_rows_itself(result: Result) -> None:
 
 
 def test_yes_and_no(result: Result, tmp_path: Path) -> None:
-    rows = (Row("latency", "imports torch", False, ""), Row("latency", "passed", True, ""))
+    rows = (ResultRow("latency", "imports torch", False, ""), ResultRow("latency", "passed", True, ""))
     as_json, as_markdown = record.write(replace(result, rows=rows), tmp_path)
     assert record.read(as_json).rows == rows
     assert "| imports torch | no |  |  |  |\n| passed | yes |  |  |  |" in as_markdown.read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from dbench.core.record import Result
 from dbench.suites import repa
 from dbench.suites.repa import drawing, layers, plan, training
 from dbench.suites.repa.cached import remember
-from dbench.suites.repa.plan import PLAIN, REPA, Settings
+from dbench.suites.repa.plan import PLAIN, REPA, RepaSettings
 from drun.console import silent
 from drun.errors import ConfigError, NotFiniteError, UserError
 from drun.files import sha256
@@ -34,16 +34,16 @@ ALIGNED = ("objective.encoder_depth=1", "objective.projector_width=8")
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> RepaSettings:
     """Beside a teacher that has seen two batches."""
     runs = tmp_path_factory.mktemp("repa")
     small = ("model.hidden_size=8", "model.depth=1", "model.num_heads=2", "train.steps=2", "train.batch_size=4")
     train(config.load(plan.TEACHER, list(small)), runs / "teacher", device.choose("cpu", "fp32", "off"), False, silent)
-    return Settings(4, (3,), 2, 12, 2, BOTH, ALIGNED, runs)
+    return RepaSettings(4, (3,), 2, 12, 2, BOTH, ALIGNED, runs)
 
 
 @pytest.fixture(scope="module")
-def result(settings: Settings) -> Result:
+def result(settings: RepaSettings) -> Result:
     return repa.measure(settings, silent)
 
 
@@ -55,7 +55,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
 # ---- what is compared -----------------------------------------------------------------------------------
 
 
-def test_both_arms_begin_as_the_same_network_and_see_the_same_batches(result: Result, settings: Settings) -> None:
+def test_both_arms_begin_as_the_same_network_and_see_the_same_batches(result: Result, settings: RepaSettings) -> None:
     logs = [(settings.runs / f"{arm}-seed3" / "log.jsonl").read_text().splitlines()[0] for arm in (PLAIN, REPA)]
     plain, aligned = map(json.loads, logs)
     assert "alignment" in aligned
@@ -85,7 +85,7 @@ def test_both_arms_begin_as_the_same_network_and_see_the_same_batches(result: Re
         ({"assignments": BOTH, "repa_assignments": ("objective.encoder_depth=3",)}, "encoder_depth got 3"),
     ],
 )
-def test_what_makes_no_comparison_is_refused(settings: Settings, changes: dict[str, Any], message: str) -> None:
+def test_what_makes_no_comparison_is_refused(settings: RepaSettings, changes: dict[str, Any], message: str) -> None:
     before = sorted(settings.runs.iterdir())
     with pytest.raises(ConfigError, match=message):
         repa.measure(replace(settings, **changes), silent)
@@ -95,7 +95,7 @@ def test_what_makes_no_comparison_is_refused(settings: Settings, changes: dict[s
 # ---- the measurement ------------------------------------------------------------------------------------
 
 
-def test_all_is_measured(result: Result, settings: Settings) -> None:
+def test_all_is_measured(result: Result, settings: RepaSettings) -> None:
     curves = [result.row(f"{label}, final distance").details for label in plan.LABELS.values()]
     assert all(curve["steps"] == [2, 4] and curve["seeds"] == [3] for curve in curves)
     assert curves[0]["distances"] != curves[1]["distances"]
@@ -110,7 +110,7 @@ def test_all_is_measured(result: Result, settings: Settings) -> None:
     assert str(settings.runs) not in json.dumps(result.to_dict())
 
 
-def test_a_repeated_call_trains_and_draws_nothing(result: Result, settings: Settings) -> None:
+def test_a_repeated_call_trains_and_draws_nothing(result: Result, settings: RepaSettings) -> None:
     files = sorted(path for path in settings.runs.rglob("*") if path.is_file())
     before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
     assert repa.measure(settings, silent).rows == result.rows
@@ -118,7 +118,7 @@ def test_a_repeated_call_trains_and_draws_nothing(result: Result, settings: Sett
     assert sorted(path for path in settings.runs.rglob("*") if path.is_file()) == files
 
 
-def test_the_command(result: Result, settings: Settings, dbench: Callable[..., Any]) -> None:
+def test_the_command(result: Result, settings: RepaSettings, dbench: Callable[..., Any]) -> None:
     words = [word for text in BOTH for word in ("--set", text)]
     words += [word for text in ALIGNED for word in ("--repa-set", text)]
     done = dbench(
@@ -146,12 +146,12 @@ def test_help_and_errors(dbench: Callable[..., Any]) -> None:
 
 
 @pytest.fixture
-def copied(result: Result, settings: Settings, tmp_path: Path) -> Path:
+def copied(result: Result, settings: RepaSettings, tmp_path: Path) -> Path:
     """The finished REPA run, to be damaged."""
     return Path(shutil.copytree(settings.runs / "repa-seed3", tmp_path / "run"))
 
 
-def test_an_unfinished_run_ends_as_an_uninterrupted_one(copied: Path, settings: Settings) -> None:
+def test_an_unfinished_run_ends_as_an_uninterrupted_one(copied: Path, settings: RepaSettings) -> None:
     recipe = plan.recipes(settings, 3)[REPA]
     last = checkpoint.path_at(copied, recipe, 4)
     whole = tensors(last)
@@ -164,7 +164,7 @@ def test_an_unfinished_run_ends_as_an_uninterrupted_one(copied: Path, settings: 
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
-def test_a_longer_run_serves_a_shorter_comparison(copied: Path, settings: Settings) -> None:
+def test_a_longer_run_serves_a_shorter_comparison(copied: Path, settings: RepaSettings) -> None:
     shorter = replace(plan.recipes(settings, 3)[REPA], train=replace(plan.recipes(settings, 3)[REPA].train, steps=2))
     assert list(training.train_run(shorter, copied, [2], "REPA", silent)) == [2]
     rate = replace(shorter.optimizer, decay_share=0.5)
@@ -172,7 +172,7 @@ def test_a_longer_run_serves_a_shorter_comparison(copied: Path, settings: Settin
         training.train_run(replace(shorter, optimizer=rate), copied, [2], "REPA", silent)
 
 
-def test_another_run_is_not_taken_for_this_one(copied: Path, settings: Settings) -> None:
+def test_another_run_is_not_taken_for_this_one(copied: Path, settings: RepaSettings) -> None:
     recipe = plan.recipes(replace(settings, repa_assignments=(*ALIGNED, "objective.weight=1.0")), 3)[REPA]
     with pytest.raises(ConfigError, match=r"trained with objective\.weight = 0\.5, now it is 1\.0: choose another"):
         training.train_run(recipe, copied, [2, 4], "REPA", silent)
@@ -180,7 +180,7 @@ def test_another_run_is_not_taken_for_this_one(copied: Path, settings: Settings)
         training.train_run(plan.recipes(settings, 3)[REPA], copied, [1, 2, 3, 4], "REPA", silent)
 
 
-def test_a_teacher_is_trained_once(settings: Settings) -> None:
+def test_a_teacher_is_trained_once(settings: RepaSettings) -> None:
     before = sorted((settings.runs / "teacher").iterdir())
     training.train_teacher(settings.runs / "teacher", silent)
     assert sorted((settings.runs / "teacher").iterdir()) == before
@@ -206,7 +206,7 @@ def test_records_hold_for_their_content_and_settings(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def denoiser(result: Result, settings: Settings) -> published.Denoiser:
+def denoiser(result: Result, settings: RepaSettings) -> published.Denoiser:
     """The final network, perturbed: the output layer of a fresh one is nearly zero, and labels would not matter."""
     loaded = published.load(settings.runs / "plain-seed3" / "digits-sit-0000004.pt")
     generator = torch.Generator().manual_seed(0)
@@ -246,7 +246,7 @@ def test_a_network_that_diverged_is_named(denoiser: published.Denoiser) -> None:
         drawing.draw(denoiser, 2, 2, CPU)
 
 
-def test_the_teacher_is_aligned_with_itself_and_pixels_tell_digits(result: Result, settings: Settings) -> None:
+def test_the_teacher_is_aligned_with_itself_and_pixels_tell_digits(result: Result, settings: RepaSettings) -> None:
     digits = layers.open_digits(plan.recipes(settings, 3)[PLAIN], str(settings.runs / "teacher"), CPU)
     assert digits.teacher.shape == (1797, 8)
     assert digits.alignment(digits.teacher) == pytest.approx(1, abs=0.01)

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from dbench.suites.repa import plan
-from dbench.suites.repa.plan import PLAIN, REPA, Settings
+from dbench.suites.repa.plan import PLAIN, REPA, RepaSettings
 from drun.errors import ConfigError
 
 
 def test_the_arms_differ_in_alignment_alone() -> None:
     both = ("objective.times=logit_normal", "optimizer.learning_rate=3e-4", "train.batch_size=4")
     aligned = ("objective.encoder_depth=1", "objective.weight=2.0")
-    settings = Settings(4, (5,), 2, assignments=both, repa_assignments=aligned, runs=Path("new runs"))
+    settings = RepaSettings(4, (5,), 2, assignments=both, repa_assignments=aligned, runs=Path("new runs"))
     arms = plan.recipes(settings, 5)
     assert replace(arms[REPA], name=arms[PLAIN].name, objective=arms[PLAIN].objective) == arms[PLAIN]
     assert arms[REPA].objective["base"] == arms[PLAIN].objective
@@ -27,7 +27,7 @@ def test_the_arms_differ_in_alignment_alone() -> None:
 
 
 def test_another_teacher() -> None:
-    arms = plan.recipes(Settings(repa_assignments=('objective.teachers=["mine"]',)), 0)
+    arms = plan.recipes(RepaSettings(repa_assignments=('objective.teachers=["mine"]',)), 0)
     assert plan.teacher_of(arms[REPA]) == "mine"
 
 

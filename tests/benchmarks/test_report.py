@@ -20,7 +20,7 @@ import pytest
 
 from dbench import suites
 from dbench.core import machine, record, subject
-from dbench.core.record import Result, Row
+from dbench.core.record import Result, ResultRow
 from dbench.html import page
 from dbench.html.page import KeyNumber
 from dbench.report import Sources, write_report
@@ -68,17 +68,17 @@ def said_by(path: Path) -> str:
     return " ".join(parse(path).text).replace("\u00a0", " ")
 
 
-def speed_of(model: Any, rows: tuple[Row, ...]) -> Result:
+def speed_of(model: Any, rows: tuple[ResultRow, ...]) -> Result:
     settings = {"backends": ["ort"], "checkpoint": None, "compile": False}
     return Result(rows, subject.of_bundle(model.open()), settings, machine.fingerprint(2), "dbench latency tiny")
 
 
 SPEED = (
-    Row("latency", "ort, call", 1.234, "ms", 1.1, 1.5),
-    Row("latency", "eager torch / ort, pairwise", 4.56, "x", 4.4, 4.7, headline="faster"),
-    Row("latency", "ort, loop overhead", 2.99, "%", -13.9, 22.7, headline="loop overhead"),
-    Row("latency", "ort, drun imports torch", False, ""),
-    Row("latency", "a < b & c", None, "MB"),
+    ResultRow("latency", "ort, call", 1.234, "ms", 1.1, 1.5),
+    ResultRow("latency", "eager torch / ort, pairwise", 4.56, "x", 4.4, 4.7, headline="faster"),
+    ResultRow("latency", "ort, loop overhead", 2.99, "%", -13.9, 22.7, headline="loop overhead"),
+    ResultRow("latency", "ort, drun imports torch", False, ""),
+    ResultRow("latency", "a < b & c", None, "MB"),
 )
 
 
@@ -217,7 +217,7 @@ SUITE = """
 from dataclasses import dataclass
 from pathlib import Path
 from dbench.core import machine, subject
-from dbench.core.record import Result, Row
+from dbench.core.record import Result, ResultRow
 from dbench.html.page import measured as section
 from drun.bundle import reading
 
@@ -228,7 +228,7 @@ class Settings:
 def measure(settings, report):
     bundle = reading.read(settings.bundle)
     size = sum(path.stat().st_size for path in bundle.path.iterdir())
-    row = Row("weight", "all files", size / 1e6, "MB", headline="in all files")
+    row = ResultRow("weight", "all files", size / 1e6, "MB", headline="in all files")
     return Result((row,), subject.of_bundle(bundle), {}, machine.fingerprint(), "test")
 """
 

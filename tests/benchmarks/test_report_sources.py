@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dbench.core import machine, record, subject
-from dbench.core.record import Result, Row
+from dbench.core.record import Result, ResultRow
 from dbench.report import sections, sources
 from dbench.report.sources import Sources, gather, read_losses
 from drun.bundle.manifest import Classes
@@ -25,7 +25,7 @@ OTHER = "f" * 64
 
 @pytest.fixture
 def result(model: Any) -> Result:
-    rows = (Row("latency", "ort, call", 1.234, "ms", 1.1, 1.5),)
+    rows = (ResultRow("latency", "ort, call", 1.234, "ms", 1.1, 1.5),)
     return Result(rows, subject.of_bundle(model.open()), {}, machine.fingerprint(2), "dbench latency tiny")
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dbench.core import subject
-from dbench.core.record import Row
+from dbench.core.record import ResultRow
 from dbench.suites.train import Settings, candidates, measuring, synthetic, trial
 from dbench.suites.train import rows as rows_of_steps
 from dbench.suites.train.rows import Candidate
@@ -40,7 +40,7 @@ def small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(trial.MATMUL_SIDE, "cpu", 128)
 
 
-def values(rows: list[Row]) -> dict[str, Any]:
+def values(rows: list[ResultRow]) -> dict[str, Any]:
     return {row.name: row.value for row in rows}
 
 

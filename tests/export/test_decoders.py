@@ -28,7 +28,7 @@ from drun.console import silent
 from drun.errors import BundleError, ConfigError
 from drun.files import sha256
 from drun.run import parity
-from drun.run.decoder import Decoder
+from drun.run.decoder import DecoderSession
 from dtrain import published
 from dtrain.published import Denoiser
 
@@ -105,7 +105,7 @@ def test_the_bundle_holds_both_networks_and_their_proofs(exported: tuple[Bundle,
 
 def test_the_decoder_computes_what_diffusers_decodes(exported: tuple[Bundle, str], tiny_vae: Path) -> None:
     expected = decode(tiny_vae, latents(3))
-    got = Decoder(exported[0])(latents(3).numpy())
+    got = DecoderSession(exported[0])(latents(3).numpy())
     assert got.shape == (3, 3, 64, 64)
     assert np.linalg.norm(got - expected) <= 1e-5 * np.linalg.norm(expected)
     assert expected.std() > 0.1

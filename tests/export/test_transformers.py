@@ -24,7 +24,7 @@ from drun.diffusion.process.flow import FlowProcess
 from drun.diffusion.samplers import resolve
 from drun.errors import ParityError
 from drun.run import parity
-from drun.run.sampling import Settings, open_sampling
+from drun.run.sampling import SamplingSettings, open_sampling
 from dtrain import published
 from dtrain.published import Denoiser
 
@@ -178,7 +178,7 @@ def test_a_static_batch_serves_guided_images(sit: Denoiser, sit_bundle: Bundle, 
     checkpoint.touch()
     static = write(sit, checkpoint, tmp_path / "static", batch=(4, 4))
     assert [shape_of(value) for value in graph_of(static).input] == [[4, 4, 8, 8], [4], [4]]
-    settings = Settings("euler_maruyama", resolve("euler_maruyama", {"form": "sit"}), 3, cfg=2.0)
+    settings = SamplingSettings("euler_maruyama", resolve("euler_maruyama", {"form": "sit"}), 3, cfg=2.0)
     states = [
         open_sampling(each, backends.open_backend("ort", each), settings).draw(range(3), lambda row, x: None)
         for each in (static, sit_bundle)
@@ -214,7 +214,7 @@ def test_the_golden_file_is_eager_pytorchs(sit_bundle: Bundle, sit: Denoiser) ->
 
 def test_the_long_trajectory_is_the_bundles_own_and_guided(sit_bundle: Bundle, dit_bundle: Bundle) -> None:
     for bundle in (sit_bundle, dit_bundle):
-        settings = [Settings(**each["settings"]) for each in golden_of(bundle)[1]["trajectories"]]
+        settings = [SamplingSettings(**each["settings"]) for each in golden_of(bundle)[1]["trajectories"]]
         own = bundle.manifest.sampler
         assert [each.sampler for each in settings] == ["ddim", own.name]
         assert [each.cfg for each in settings] == [1.0, 1.5]

@@ -22,7 +22,7 @@ from drun.diffusion.noise import PhiloxNoise
 from drun.diffusion.samplers import resolve, step_table
 from drun.errors import BundleError, ParityError
 from drun.run import images, parity
-from drun.run.sampling import Settings, open_sampling
+from drun.run.sampling import SamplingSettings, open_sampling
 from dtrain import published
 
 #: Traced in half the time of a dynamic batch.
@@ -99,7 +99,8 @@ def test_a_250_step_trajectory_on_the_same_noise_agrees_with_eager_to_1e_3(
     table = step_table("ddpm", denoiser.process, "noise", 250, options)
     expected = sample(eager, torch.from_numpy(noise()), table, lambda: torch.from_numpy(noise())).numpy()
     backend = backends.open_backend("ort", bundle)
-    got = open_sampling(bundle, backend, Settings("ddpm", options, 250, seed=5)).draw([0, 1], lambda row, x: None)
+    settings = SamplingSettings("ddpm", options, 250, seed=5)
+    got = open_sampling(bundle, backend, settings).draw([0, 1], lambda row, x: None)
     comparison = parity.compare("250 steps", expected, got, 1e-3)
     assert comparison.passed, comparison
     assert images.to_uint8(expected).std() > 0
@@ -115,7 +116,7 @@ def test_a_static_batch_serves_any_number_of_images(bundle: Bundle, tiny_checkpo
     static = write(tiny_checkpoint, tmp_path / "static", batch=(4, 4))
     graph = onnx.load(static.path / "denoiser.fp32.onnx").graph
     assert [dim.dim_value for dim in graph.input[0].type.tensor_type.shape.dim] == [4, 1, 16, 16]
-    settings = Settings("ddim", resolve("ddim", {}), 3)
+    settings = SamplingSettings("ddim", resolve("ddim", {}), 3)
     states = [
         open_sampling(each, backends.open_backend("ort", each), settings).draw(range(6), lambda row, x: None)
         for each in (static, bundle)
@@ -169,7 +170,7 @@ def test_an_existing_bundle_is_replaced_only_by_its_own_kind(tiny_checkpoint: Pa
         ({"sha256": "f" * 64}, rf"a bundle of {source['file']} \({source['sha256'][:12]}…\), ema weights"),
         ({"weights": "online"}, r"ema weights"), ({"settings": {"image_size": "32"}}, r"ema weights"),
     ):  # fmt: skip
-        other: manifests.Checkpoint = source | change  # type: ignore[assignment, operator]
+        other: manifests.CheckpointEntryEntry = source | change  # type: ignore[assignment, operator]
         with pytest.raises(BundleError, match=rf"is .*{words}: add --force to replace it, or use another -o"):
             writer.check_replaceable(out, other)
         assert writer.check_replaceable(out, other, force=True) is not None

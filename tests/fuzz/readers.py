@@ -32,7 +32,7 @@ from drun.foreign import read_npz
 from drun.run import parity
 from drun.run.folder import run
 from drun.run.output import Output
-from drun.run.sampling import Settings, open_sampling
+from drun.run.sampling import SamplingSettings, open_sampling
 
 TESTS = Path(__file__).parents[1]
 SMALL_UNET = [
@@ -84,9 +84,9 @@ class Manifest(Bundle):
         draw_images(bundle, folder / "out")
 
 
-def draw_images(bundle: bundles.Bundle, out: Path, settings: Settings | None = None) -> None:
+def draw_images(bundle: bundles.Bundle, out: Path, settings: SamplingSettings | None = None) -> None:
     default = bundle.manifest.sampler
-    settings = settings or Settings(default.name, default.options, 3)
+    settings = settings or SamplingSettings(default.name, default.options, 3)
     with contextlib.closing(open_backend("ort", bundle)) as backend:
         sampling = open_sampling(bundle, backend, settings)
         run(sampling, Output(out, 3, 2, save_raw=True), {"backend": "ort", "precision": "fp32"}, silent)
@@ -361,7 +361,7 @@ class Measured(Reader):
     def make(self, folder: Path) -> None:
         from dbench.core import machine, record
 
-        rows = tuple(record.Row("latency", name, 1.5, "ms", 1.0, 2.0) for name in ("a", "b"))
+        rows = tuple(record.ResultRow("latency", name, 1.5, "ms", 1.0, 2.0) for name in ("a", "b"))
         result = record.Result(rows, {"name": "x"}, {"batch": 1}, machine.fingerprint(1), "dbench")
         record.write(result, folder)[0].rename(folder / "latency.json")
         (folder / "log.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "loss": 0.25}\n')

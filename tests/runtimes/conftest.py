@@ -125,7 +125,7 @@ def tiny_manifest(artifact: manifests.Artifact, golden: manifests.FileEntry, con
         process={"kind": "discrete", "schedule": "linear", "num_timesteps": NUM_TIMESTEPS},
         prediction="noise",
         time={"kind": "index", "dtype": "float32"},
-        data=manifests.Data("pixel", SHAPE),
+        data=manifests.StateSpace("pixel", SHAPE),
         sampler=manifests.Sampler("ddim"),
         golden=golden,
         artifacts=(artifact,),

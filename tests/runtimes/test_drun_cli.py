@@ -184,7 +184,7 @@ def test_the_command_line_goes_before_the_bundle_before_the_defaults(
 
 
 def test_latents_are_not_clipped_unless_asked_for(make_bundle: MakeBundle, drun: Drun, tmp_path: Path) -> None:
-    make_bundle(data=manifests.Data("latent", (3, 8, 8)), sampler=manifests.Sampler("euler", {}))
+    make_bundle(data=manifests.StateSpace("latent", (3, 8, 8)), sampler=manifests.Sampler("euler", {}))
     for name, options in (("a", []), ("b", ["--set", "clip_x0=true"])):
         result = drun("--backend", "null", "--steps", 3, "-n", 2, "--sampler", "ddim", "--out", name, *options)
         assert result.code == 0

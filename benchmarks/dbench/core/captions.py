@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from drun.bundle.average import NOTICEABLE_SHARE, percent
-from drun.bundle.manifest import Checkpoint, Classes
+from drun.bundle.manifest import CheckpointEntry, Classes
 from drun.run.labels import in_turn
 from drun.typed import typed
 
@@ -28,7 +28,7 @@ def drawn(settings: Mapping[str, Any], weights: str) -> str:
     return ", ".join(parts)
 
 
-def weights(checkpoint: Checkpoint) -> str:
+def weights(checkpoint: CheckpointEntry) -> str:
     """EMA or online, of which step, and how much of an average is still random."""
     words = named(checkpoint["weights"])
     if checkpoint["step"] is not None:

@@ -34,7 +34,7 @@ LEGEND = (
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """One number. None is unknown."""
 
     suite: str
@@ -52,7 +52,7 @@ class Row:
 class Result:
     """The rows of one suite."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ResultRow, ...]
     subject: dict[str, Any]          # what was measured: its name, and the hashes of dbench.core.subject that it has
     settings: dict[str, Any]         # how
     machine: Machine
@@ -67,7 +67,7 @@ class Result:
         """Of its files, without suffix: no two suites, subjects or settings share one."""
         return f"{self.suite}-{subject.file_name(_plain(self.subject), _plain(self.settings))}"
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> ResultRow:
         """Raises UserError if there is none of this name."""
         for row in self.rows:
             if row.name == name:
@@ -80,9 +80,9 @@ class Result:
         return plain
 
 
-def spread_row(suite: str, name: str, values: Spread, unit: str, **fields: Any) -> Row:
+def spread_row(suite: str, name: str, values: Spread, unit: str, **fields: Any) -> ResultRow:
     """A row of a median and its percentiles."""
-    return Row(suite, name, values.median, unit, values.p10, values.p90, **fields)
+    return ResultRow(suite, name, values.median, unit, values.p10, values.p90, **fields)
 
 
 def shown_command(arguments: Sequence[str]) -> str:
@@ -137,14 +137,14 @@ def to_markdown(result: Result) -> str:
     return "\n".join([f"# {result.suite}\n", head, *rows, "", *notes, *facts, f"- command: `{result.command}`", ""])
 
 
-def cells(row: Row, machine: Machine) -> list[str]:
+def cells(row: ResultRow, machine: Machine) -> list[str]:
     """Name, value, p10, p90 and unit, empty where there is none; a value that says little is marked."""
     mark = f" {MARK}" if doubt(row, machine) else ""
     spread = ["" if end is None else number(end) for end in (row.p10, row.p90)]
     return [row.name, number(row.value) + mark, *spread, row.unit]
 
 
-def doubt(row: Row, machine: Machine) -> str:
+def doubt(row: ResultRow, machine: Machine) -> str:
     """Why a figure says little, in words; empty if nothing speaks against it."""
     reasons = []
     if machine.was_shared and row.unit in TIMED_UNITS:

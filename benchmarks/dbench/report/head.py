@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dbench.core import captions, record
-from dbench.core.record import Result, Row, number
+from dbench.core.record import Result, ResultRow, number
 from dbench.html import page
 from dbench.html.page import KeyNumber
 from dbench.report.sources import Material
@@ -51,13 +51,13 @@ def _told_apart(result: Result, of_suite: Sequence[Result]) -> str:
     return ", ".join(filter(None, [result.subject["name"], page.listed(differing)]))
 
 
-def _key_number(row: Row, result: Result, name: str) -> KeyNumber:
+def _key_number(row: ResultRow, result: Result, name: str) -> KeyNumber:
     meaning = f"{row.headline} ({name})" if name else row.headline
     spread = "" if row.p10 is None or row.p90 is None else f"{number(row.p10)} to {number(row.p90)}"
     return KeyNumber(_with_unit(row), meaning, spread, record.doubt(row, result.machine))
 
 
-def _with_unit(row: Row) -> str:
+def _with_unit(row: ResultRow) -> str:
     return f"{number(row.value)}×" if row.unit == "x" else f"{number(row.value)} {row.unit}".rstrip()
 
 

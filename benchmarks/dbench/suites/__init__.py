@@ -1,6 +1,6 @@
 """The measurements: one question a file or folder, whose name is the suite's and that of its `dbench` command.
 
-A suite holds a frozen dataclass `Settings`, `measure(settings, report) -> Result` and `section(result) -> HTML` for a
+A suite holds `Settings`, a frozen dataclass, `measure(settings, report) -> Result` and `section(result) -> HTML` for a
 report; if it draws, `figures(result) -> {name: Chart}`, and if it shows images, `pictures(settings, result) -> {name:
 uint8 (H, W, C)}`, whose files `section(result, {name: Path})` gets where they lie beside the result. Importing it must
 not import torch: a report is made where results are, not only where they were measured.

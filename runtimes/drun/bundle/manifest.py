@@ -25,7 +25,7 @@ class _Average(TypedDict, total=False):
     initial_share: float | None   # of the initial weights in averaged ones, 0 to 1; None: not averaged, or not known
 
 
-class Checkpoint(_Average):
+class CheckpointEntry(_Average):
     file: str
     sha256: str
     weights: str                  # ema | online
@@ -38,7 +38,7 @@ class Model:
     name: str
     config: dict[str, Any]
     parameters: int               # of the exported network
-    checkpoint: Checkpoint
+    checkpoint: CheckpointEntry
 
 
 class Latent(TypedDict):
@@ -50,7 +50,7 @@ class Latent(TypedDict):
 
 
 @dataclass(frozen=True)
-class Data:
+class StateSpace:
     space: str                    # pixel | latent
     shape: tuple[int, int, int]   # (C, H, W) of one state of the sampler
     range: tuple[float, float] = (-1.0, 1.0)  # of pixels
@@ -195,7 +195,7 @@ class Artifact:
 
 
 @dataclass(frozen=True)
-class Decoder:
+class DecoderEntry:
     """From latents to pixels."""
 
     shape: tuple[int, int, int]   # (C, H, W) of one image
@@ -227,14 +227,14 @@ class Manifest:
     process: dict[str, Any]       # see drun.diffusion.process
     prediction: str               # see drun.diffusion.prediction
     time: dict[str, Any]          # kind (index | flow), dtype
-    data: Data
+    data: StateSpace
     sampler: Sampler
     golden: FileEntry
     artifacts: tuple[Artifact, ...] = ()
     classes: Classes | None = None
     guidance: Guidance = field(default_factory=lambda: Guidance(channels=None))
     variance: str | None = None   # learned_range: the output's second half, see drun.diffusion.prediction
-    decoder: Decoder | None = None
+    decoder: DecoderEntry | None = None
     trained_on: TrainedOn | None = None  # None: the checkpoint does not say
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from drun.run.labels import in_turn
 from drun.run.naming import run_name
 from drun.run.noise_file import noise_digest
 from drun.run.output import Output
-from drun.run.sampling import Settings, open_sampling
+from drun.run.sampling import SamplingSettings, open_sampling
 
 #: Where the folders of runs lie, by the name of the bundle.
 OUT = Path("out")
@@ -33,7 +33,7 @@ def sample(
     formats = registry.load(backend_id).formats
     bundle = open_bundle(bundle_path)
     name, chosen = resolve_sampler(bundle, sampler, options)
-    settings = Settings(
+    settings = SamplingSettings(
         sampler=name, options=chosen, num_steps=steps, seed=seed, labels=labels, cfg=cfg,
         interval=parse_interval(interval), cfg_channels=parse_channels(cfg_channels), state_dtype=state_dtype,
         uint8=uint8, noise=noise_digest(noise),

@@ -16,7 +16,7 @@ from drun.run.images import UInt8, to_uint8
 DECODED_AT_ONCE = 2
 
 
-class Decoder:
+class DecoderSession:
     """The decoder of a latent model, by ONNX Runtime.
 
     Args:
@@ -56,7 +56,7 @@ class Pixels:
     Args:
         bundle: of a pixel model, or of a latent one with a decoder.
         conversion: see `drun.run.images.to_uint8`.
-        options, batch: see `Decoder`.
+        options, batch: see `DecoderSession`.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Pixels:
     ) -> None:
         manifest = bundle.manifest
         self.conversion = conversion
-        self.decoder = Decoder(bundle, options, batch) if manifest.decoder else None
+        self.decoder = DecoderSession(bundle, options, batch) if manifest.decoder else None
         self.shape = manifest.decoder.shape if manifest.decoder else manifest.data.shape
 
     def __call__(self, x: NDArray[Any]) -> UInt8:

@@ -11,7 +11,7 @@ from drun.diffusion.arrays import Array
 from drun.errors import ConfigError
 
 
-class Denoiser:
+class BatchedDenoiser:
     """(x, time, labels) -> raw output, for any batch that fits in memory.
 
     Args:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from drun.bundle.reading import Bundle
 from drun.errors import BundleError, door
 from drun.foreign import parse_json, read_npz
-from drun.run.sampling import Settings
+from drun.run.sampling import SamplingSettings
 from drun.typed import typed
 
 Floats = NDArray[np.float32]
@@ -31,7 +31,7 @@ class GoldenCall:
 class GoldenTrajectory:
     """The final states (N, C, H, W) of the samples `indices`."""
 
-    settings: Settings
+    settings: SamplingSettings
     indices: tuple[int, ...]
     out: Floats
 
@@ -45,7 +45,7 @@ class Golden:
 
 @dataclass(frozen=True)
 class _Run:
-    settings: Settings
+    settings: SamplingSettings
     indices: tuple[int, ...]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from drun.run.sampling import Settings
+from drun.run.sampling import SamplingSettings
 
 #: What every name says, without its key.
 ALWAYS = ("sampler", "options", "num_steps", "seed")
@@ -18,7 +18,7 @@ VALUE_LENGTH, TAIL_LENGTH = 24, 120
 PLAIN = re.compile(r"[A-Za-z0-9_.,+-]+")
 
 
-def run_name(backend_id: str, settings: Settings, usual: Mapping[str, Any], artifact: Mapping[str, str]) -> str:
+def run_name(backend_id: str, settings: SamplingSettings, usual: Mapping[str, Any], artifact: Mapping[str, str]) -> str:
     """Such as `ort-ddim-50-seed0-eta=0.5-cfg=1.5`: the same settings have the same name, others another.
 
     Neither the number of images nor the batch is in it: more images of the same settings lie in the same folder.
@@ -28,8 +28,9 @@ def run_name(backend_id: str, settings: Settings, usual: Mapping[str, Any], arti
         artifact: what differs from the bundle's usual one, such as {"precision": "fp16"}.
     """
     options = {key: value for key, value in settings.options.items() if value != usual[key]}
-    others = {field.name: getattr(settings, field.name) for field in fields(Settings) if field.name not in ALWAYS}
-    defaults = {field.name: field.default for field in fields(Settings)}
+    known = fields(SamplingSettings)
+    others = {field.name: getattr(settings, field.name) for field in known if field.name not in ALWAYS}
+    defaults = {field.name: field.default for field in known}
     changed = {key: value for key, value in others.items() if value != defaults[key]}
     pairs = [*artifact.items(), *options.items(), *changed.items()]
     tail = "".join(f"-{key}={_short(_text(value))}" for key, value in pairs)

@@ -14,8 +14,8 @@ from drun.bundle.manifest import Artifact, Parity, Tolerance
 from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.errors import NotFiniteError
-from drun.run.decoder import Decoder
-from drun.run.denoiser import Denoiser
+from drun.run.decoder import DecoderSession
+from drun.run.denoiser import BatchedDenoiser
 from drun.run.golden import Floats, GoldenCall, GoldenTrajectory, read_golden
 from drun.run.sampling import Sampling
 
@@ -69,7 +69,7 @@ def check(bundle: Bundle, backend: Backend, artifact: Artifact, report: Report) 
         BundleError: the golden file is damaged or compares nothing of a network. DataError: it is no .npz.
     """
     golden = read_golden(bundle)
-    denoiser = Denoiser(backend, bundle, artifact.batch)
+    denoiser = BatchedDenoiser(backend, bundle, artifact.batch)
     results, total = [], len(golden.calls) + len(golden.trajectories) + bool(golden.decoded)
     for call in golden.calls:
         results.append(_check_call(call, denoiser, artifact.tolerance))
@@ -87,10 +87,10 @@ def check(bundle: Bundle, backend: Backend, artifact: Artifact, report: Report) 
 def _check_decoder(z: Floats, image: Floats, bundle: Bundle) -> Comparison:
     assert bundle.manifest.decoder is not None
     tolerance = bundle.manifest.decoder.artifacts[0].tolerance.call
-    return compare(f"decoder, batch {len(z)}", image, Decoder(bundle)(z), tolerance)
+    return compare(f"decoder, batch {len(z)}", image, DecoderSession(bundle)(z), tolerance)
 
 
-def _check_call(call: GoldenCall, denoiser: Denoiser, tolerance: Tolerance) -> Comparison:
+def _check_call(call: GoldenCall, denoiser: BatchedDenoiser, tolerance: Tolerance) -> Comparison:
     name = f"call, batch {len(call.x)}, t = {call.t:g}"
     return compare(name, call.out, denoiser(call.x, call.t, call.labels), tolerance.call)
 

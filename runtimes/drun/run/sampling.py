@@ -22,7 +22,7 @@ from drun.diffusion.noise import NoiseSource, PhiloxNoise
 from drun.diffusion.table import StepTable
 from drun.errors import ConfigError, NotFiniteError
 from drun.run import labels
-from drun.run.denoiser import Denoiser
+from drun.run.denoiser import BatchedDenoiser
 from drun.run.images import CONVERSIONS
 from drun.run.noise_file import FileNoise
 
@@ -30,7 +30,7 @@ STATE_DTYPES = ("float32", "float64")
 
 
 @dataclass(frozen=True)
-class Settings:
+class SamplingSettings:
     """What an image depends on, besides the bundle and the backend."""
 
     sampler: str
@@ -62,7 +62,7 @@ class Sampling:
 
     bundle: Bundle
     backend: Backend
-    settings: Settings
+    settings: SamplingSettings
     artifact: Artifact | None = None  # that the backend opened, if it needs one
     noise_file: FileNoise | None = None
     table: StepTable = field(init=False)
@@ -74,7 +74,7 @@ class Sampling:
             manifest.variance,
         )  # fmt: skip
         self.table = with_guidance(table, settings.cfg, settings.interval)
-        self.denoiser = Denoiser(self.backend, self.bundle, self.artifact.batch if self.artifact else (1, 2**31))
+        self.denoiser = BatchedDenoiser(self.backend, self.bundle, self.artifact.batch if self.artifact else (1, 2**31))
 
     def labels(self, indices: Sequence[int]) -> NDArray[np.int64] | None:
         settings = self.settings
@@ -131,7 +131,7 @@ class Sampling:
 def open_sampling(
     bundle: Bundle,
     backend: Backend,
-    settings: Settings,
+    settings: SamplingSettings,
     precision: str | None = None,
     noise_file: Path | None = None,
     num_images: int = 1,

@@ -75,7 +75,7 @@ def test_fields_with_defaults_may_be_left_out(make_bundle: MakeBundle) -> None:
 
 
 def test_grey_images_are_images(make_bundle: MakeBundle) -> None:
-    bundle = bundles.read(make_bundle(data=manifests.Data("pixel", (1, 8, 8)), artifacts=()))
+    bundle = bundles.read(make_bundle(data=manifests.StateSpace("pixel", (1, 8, 8)), artifacts=()))
     assert bundle.manifest.data.shape == (1, 8, 8)
 
 

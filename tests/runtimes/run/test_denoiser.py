@@ -14,7 +14,7 @@ from drun.bundle import reading as bundles
 from drun.bundle.manifest import Artifact
 from drun.bundle.reading import Bundle
 from drun.errors import ConfigError
-from drun.run.denoiser import Denoiser
+from drun.run.denoiser import BatchedDenoiser
 
 RNG = np.random.default_rng(0)
 
@@ -33,11 +33,11 @@ class Watched(ort.Runtime):
         return super().predict(x, t, y)
 
 
-def open_watched(path: Path) -> tuple[Watched, Denoiser]:
+def open_watched(path: Path) -> tuple[Watched, BatchedDenoiser]:
     bundle = bundles.read(path)
     artifact = bundle.artifact(("onnx",))
     backend = Watched(bundle, artifact, {"threads": 1})
-    return backend, Denoiser(backend, bundle, artifact.batch)
+    return backend, BatchedDenoiser(backend, bundle, artifact.batch)
 
 
 @pytest.mark.parametrize(

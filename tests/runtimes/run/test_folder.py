@@ -28,11 +28,11 @@ from drun.run.folder import run
 from drun.run.noise_file import noise_digest
 from drun.run.output import Output
 from drun.run.record import claim
-from drun.run.sampling import Settings, open_sampling
+from drun.run.sampling import SamplingSettings, open_sampling
 from drun.run.trajectory import FRAME_MS, LAST_FRAME_MS
 
 MakeBundle = Callable[..., Path]
-ANCESTRAL = Settings("ddpm", samplers.resolve("ddpm", {}), num_steps=5, seed=3)
+ANCESTRAL = SamplingSettings("ddpm", samplers.resolve("ddpm", {}), num_steps=5, seed=3)
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -57,7 +57,7 @@ class Counted(null.Runtime):
 def draw(
     bundle: Bundle,
     folder: Path,
-    settings: Settings = ANCESTRAL,
+    settings: SamplingSettings = ANCESTRAL,
     backend: Backend | None = None,
     noise_file: Path | None = None,
     **output: Any,
@@ -116,7 +116,7 @@ def test_the_images_are_those_of_an_independent_loop(
     make_bundle: MakeBundle, tmp_path: Path, ddim_trajectory: Callable[..., np.ndarray]
 ) -> None:
     bundle = bundles.read(make_bundle(conditional=True))
-    settings = Settings("ddim", {"grid": "trailing"}, num_steps=5, seed=11)
+    settings = SamplingSettings("ddim", {"grid": "trailing"}, num_steps=5, seed=11)
     for name in ("ort", "null"):
         draw(bundle, tmp_path / name, settings, open_backend(name, bundle), save_raw=True, batch=4)
         labels = np.arange(7)
@@ -165,7 +165,7 @@ def test_a_grid_shows_at_most_64_images(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_the_record_is_enough_to_repeat_the_run(make_bundle: MakeBundle, tmp_path: Path) -> None:
     bundle = bundles.read(make_bundle(conditional=True))
-    settings = Settings("ddim", {"eta": 0.5}, 6, 4, "random", 2.5, (10, 60), 2, "float64")
+    settings = SamplingSettings("ddim", {"eta": 0.5}, 6, 4, "random", 2.5, (10, 60), 2, "float64")
     draw(bundle, tmp_path / "first", settings)
     record = json.loads((tmp_path / "first" / "run.json").read_text())
     assert set(record) == {
@@ -173,8 +173,8 @@ def test_the_record_is_enough_to_repeat_the_run(make_bundle: MakeBundle, tmp_pat
         "machine", "command",
     }  # fmt: skip
     assert record["bundle_sha256"] == bundle.sha256
-    own = {key: value for key, value in record["settings"].items() if key in Settings.__dataclass_fields__}
-    draw(bundle, tmp_path / "second", Settings(**own), num_images=record["num_images"])
+    own = {key: value for key, value in record["settings"].items() if key in SamplingSettings.__dataclass_fields__}
+    draw(bundle, tmp_path / "second", SamplingSettings(**own), num_images=record["num_images"])
     assert results(tmp_path / "second") == results(tmp_path / "first")
 
 
@@ -197,10 +197,12 @@ def test_progress_counts_the_steps_of_each_image(bundle: Bundle, tmp_path: Path)
 # --- one image, however the work is cut
 
 
-@pytest.mark.parametrize("settings", [ANCESTRAL, Settings("dpmpp_2m", {}, 6), Settings("ddim", {"eta": 1.0}, 4, 9)])
+@pytest.mark.parametrize(
+    "settings", [ANCESTRAL, SamplingSettings("dpmpp_2m", {}, 6), SamplingSettings("ddim", {"eta": 1.0}, 4, 9)]
+)
 @pytest.mark.parametrize("conditional", [False, True])
 def test_an_image_does_not_depend_on_the_batch(
-    make_bundle: MakeBundle, tmp_path: Path, settings: Settings, conditional: bool
+    make_bundle: MakeBundle, tmp_path: Path, settings: SamplingSettings, conditional: bool
 ) -> None:
     """To the bit, before rounding."""
     bundle = bundles.read(make_bundle(conditional=conditional))
@@ -411,7 +413,7 @@ def test_guidance_of_a_gaussian_shifts_its_mean(make_bundle: MakeBundle, tmp_pat
     """Both denoisers are the same linear function around their own class mean, so weight w samples the Gaussian
     around null + w (label - null). Deterministic and without clipping this is exact for the same noise."""
     bundle = bundles.read(make_bundle(conditional=True))
-    settings = Settings("ddim", {"clip_x0": False}, 20)
+    settings = SamplingSettings("ddim", {"clip_x0": False}, 20)
     draw(bundle, tmp_path / "guided", replace(settings, labels="4", cfg=2.0), save_raw=True)
     draw(bundle, tmp_path / "plain", replace(settings, labels="4"), save_raw=True)
     draw(bundle, tmp_path / "other", replace(settings, labels="5"), save_raw=True)
@@ -724,14 +726,14 @@ from drun.backends import null
 from drun.run.folder import run
 from drun.run.output import Output
 from drun.run.record import claim
-from drun.run.sampling import Settings, open_sampling
+from drun.run.sampling import SamplingSettings, open_sampling
 
 def report(what, done, total):
     if done == 30:
         resource.setrlimit(resource.RLIMIT_FSIZE, (150, 150))
 
 bundle, output = bundles.read(Path(sys.argv[1])), Output(Path(sys.argv[2]), 7, 3)
-settings = Settings("ddpm", samplers.resolve("ddpm", {}), 5, 3)
+settings = SamplingSettings("ddpm", samplers.resolve("ddpm", {}), 5, 3)
 sampling = open_sampling(bundle, null.Runtime(bundle, None, {}), settings)
 run(sampling, output, {"backend": "null", "precision": None}, report)
 """
@@ -800,7 +802,7 @@ finally:
 def peak_bytes(make_bundle: MakeBundle, tmp_path: Path, python: Python) -> Callable[..., int]:
     """`peak_bytes(*options)`: the memory of a run of 64 x 64 images on the null backend."""
     process = {"kind": "discrete", "schedule": "linear", "num_timesteps": 1000}
-    path = make_bundle(process=process, data=manifests.Data("pixel", (3, 64, 64)), artifacts=())
+    path = make_bundle(process=process, data=manifests.StateSpace("pixel", (3, 64, 64)), artifacts=())
 
     def measure(*options: object) -> int:
         shutil.rmtree(tmp_path / "out", ignore_errors=True)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from drun.run.naming import run_name
-from drun.run.sampling import Settings
+from drun.run.sampling import SamplingSettings
 
 USUAL = {"eta": 0.0, "grid": "auto", "clip_x0": True}
-PLAIN = Settings("ddim", USUAL, 50)
+PLAIN = SamplingSettings("ddim", USUAL, 50)
 
 
 def name(artifact: dict[str, str] | None = None, **changes: Any) -> str:

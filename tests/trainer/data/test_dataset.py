@@ -17,7 +17,7 @@ from drun.errors import ConfigError, DataError
 from dtrain import config
 from dtrain.config import Recipe
 from dtrain.data.batches import batch_indices
-from dtrain.data.dataset import Dataset, LatentImages, Pixels
+from dtrain.data.dataset import Dataset, LatentImages, PixelImages
 from dtrain.data.digits import digit_labels
 from dtrain.data.opening import described, open_dataset, warn_of_change
 from dtrain.device import Placement
@@ -75,7 +75,7 @@ def latent_recipe(source: Path, *assignments: str) -> Recipe:
 
 def test_digits_have_their_labels(tmp_path: Path) -> None:
     dataset = opened(recipe("digits"), tmp_path)
-    assert isinstance(dataset, Pixels)
+    assert isinstance(dataset, PixelImages)
     assert len(dataset) == 1797
     assert dataset.shape == (1, 16, 16)
     assert np.array_equal(dataset.labels, digit_labels())
@@ -204,7 +204,7 @@ def test_the_fingerprint_follows_the_pictures(tmp_path: Path) -> None:
     images = np.zeros((3, 4, 4, 1), np.uint8)
     changed = images.copy()
     changed[2, 0, 0] = 1
-    one, same, other = (Pixels(None, array).fingerprint for array in (images, images.copy(), changed))
+    one, same, other = (PixelImages(None, array).fingerprint for array in (images, images.copy(), changed))
     assert one == same != other
 
 

@@ -20,7 +20,7 @@ from drun.errors import ConfigError, DataError
 from dtrain import config, models, objectives
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
-from dtrain.data.dataset import Pixels
+from dtrain.data.dataset import PixelImages
 from dtrain.draws import Draws
 from dtrain.objectives import Batch
 from dtrain.objectives.repa import Aligned, ConvProjector, spatially_normalised
@@ -210,7 +210,7 @@ def test_alignment_stops_but_every_weight_keeps_a_gradient(teacher_file: Path) -
 def test_cached_features_give_the_same_loss_without_a_teacher(teacher_file: Path, tmp_path: Path) -> None:
     network = student()
     live, cached = repa(teacher_file), repa(teacher_file, cache=str(tmp_path))
-    dataset = Pixels(None, pictures().numpy())
+    dataset = PixelImages(None, pictures().numpy())
     torch.manual_seed(5)
     module = live.wrap(network)
     cached.attend(dataset, silent)

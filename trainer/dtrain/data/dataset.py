@@ -85,7 +85,7 @@ class Dataset(ABC):
 
 
 @dataclass(frozen=True)
-class Pixels(Dataset):
+class PixelImages(Dataset):
     images: NDArray[np.uint8]  # (N, H, W, C)
 
     def __len__(self) -> int:

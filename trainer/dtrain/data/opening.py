@@ -13,7 +13,7 @@ from drun.console import Report, warn
 from drun.errors import ConfigError, DataError
 from dtrain import config
 from dtrain.config import Data, Recipe
-from dtrain.data.dataset import NO_PICTURES, Dataset, LatentImages, Pixels
+from dtrain.data.dataset import NO_PICTURES, Dataset, LatentImages, PixelImages
 from dtrain.data.image_files import takes_in
 from dtrain.data.latents import Latents, are_latents, open_latents
 from dtrain.data.pixels import check_cache, check_format, decoded
@@ -103,7 +103,7 @@ def _found_pixels(recipe: Recipe, out: Path) -> FoundImages:
     labels, names = labels_of(source, _num_classes(recipe))  # before hours of decoding
     return FoundImages(
         (channels, size, size),
-        lambda report: Pixels(labels, decoded(source, size, channels, report), class_names=names),
+        lambda report: PixelImages(labels, decoded(source, size, channels, report), class_names=names),
         len(source.names),
         source.read,
     )

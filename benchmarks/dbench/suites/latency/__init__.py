@@ -10,11 +10,11 @@ from pathlib import Path
 
 from dbench.core import machine, subject, timing
 from dbench.core.inputs import Inputs, able_backends, check_batch, example
-from dbench.core.record import Result, Row, spread_row, this_command
+from dbench.core.record import Result, ResultRow, spread_row, this_command
 from dbench.core.timing import Call, Timing
 from dbench.html.page import measured as section
 from dbench.suites.latency import processes
-from dbench.suites.latency.settings import SUITE, Settings
+from dbench.suites.latency.settings import SUITE, LatencySettings
 from drun import backends
 from drun.backends import Backend
 from drun.bundle import reading as bundles
@@ -25,15 +25,16 @@ from drun.diffusion.arrays import Array
 from drun.errors import ConfigError
 from drun.files import sha256
 from drun.run import parity
-from drun.run.sampling import Sampling, open_sampling
-from drun.run.sampling import Settings as DrunSettings
+from drun.run.sampling import Sampling, SamplingSettings, open_sampling
 
 __all__ = ["Settings", "measure", "section"]
+
+Settings = LatencySettings
 
 EAGER = "eager torch"
 
 
-def measure(settings: Settings, report: Report) -> Result:
+def measure(settings: LatencySettings, report: Report) -> Result:
     """Time calls, loops and cold starts and weigh processes, every candidate with the same threads and inputs.
 
     Raises:
@@ -60,8 +61,8 @@ def measure(settings: Settings, report: Report) -> Result:
 
 
 def _in_this_process(
-    bundle: Bundle, names: tuple[str, ...], settings: Settings, threads: int, report: Report
-) -> list[Row]:
+    bundle: Bundle, names: tuple[str, ...], settings: LatencySettings, threads: int, report: Report
+) -> list[ResultRow]:
     inputs = example(bundle, settings.batch)
     with ExitStack() as stack:
         eager = None
@@ -115,8 +116,12 @@ def eager_call(bundle: Bundle, checkpoint: Path, inputs: Inputs, threads: int) -
 
 
 def call_rows(
-    opened: dict[str, Backend], eager: Callable[[], Array] | None, inputs: Inputs, settings: Settings, report: Report
-) -> list[Row]:
+    opened: dict[str, Backend],
+    eager: Callable[[], Array] | None,
+    inputs: Inputs,
+    settings: LatencySettings,
+    report: Report,
+) -> list[ResultRow]:
     """Latency of one call on each candidate, taking turns; with `eager`, the ratio and the difference to it."""
     calls: dict[str, Call] = {} if eager is None else {EAGER: eager}
     calls |= {name: partial(backend.predict, *inputs) for name, backend in opened.items()}
@@ -130,20 +135,20 @@ def call_rows(
         for name, backend in opened.items():
             rows += _ratio_rows(name, timings[EAGER], timings[name])
             error = parity.compare(name, eager(), backend.predict(*inputs), 0.0).relative_l2
-            rows.append(Row(SUITE, f"{name}, relative L2 to {EAGER}", error, ""))
+            rows.append(ResultRow(SUITE, f"{name}, relative L2 to {EAGER}", error, ""))
     return rows
 
 
-def _timing_row(name: str, times: Timing, batch: int, runs_on: str) -> Row:
+def _timing_row(name: str, times: Timing, batch: int, runs_on: str) -> ResultRow:
     details = {"runs_on": runs_on, "batch": batch, "latencies_ms": times.latencies_ms}
     return spread_row(SUITE, name, times.spread_ms, "ms", details=details)
 
 
-def _ratio_rows(name: str, eager: Timing, backend: Timing) -> list[Row]:
+def _ratio_rows(name: str, eager: Timing, backend: Timing) -> list[ResultRow]:
     pairwise = timing.pairwise_ratio(eager, backend)
     ratio = timing.ratio_of_medians(eager, backend)
     return [
-        Row(SUITE, f"{EAGER} / {name}, of medians", ratio, "x"),
+        ResultRow(SUITE, f"{EAGER} / {name}, of medians", ratio, "x"),
         spread_row(
             SUITE, f"{EAGER} / {name}, pairwise", pairwise, "x", headline=f"faster than {EAGER}: a call on {name}"
         ),
@@ -153,7 +158,9 @@ def _ratio_rows(name: str, eager: Timing, backend: Timing) -> list[Row]:
 # ---- the loop -------------------------------------------------------------------------------------------
 
 
-def loop_rows(name: str, backend: Backend, bundle: Bundle, settings: Settings, report: Report) -> list[Row]:
+def loop_rows(
+    name: str, backend: Backend, bundle: Bundle, settings: LatencySettings, report: Report
+) -> list[ResultRow]:
     """A whole sampling, as `drun` does it, against as many bare calls of the backend on fixed arrays."""
     sampling = open_sampling(bundle, backend, _drun_settings(bundle, settings.steps))
     inputs, num_calls = example(bundle, settings.batch), len(sampling.table.rows)
@@ -176,9 +183,9 @@ def loop_rows(name: str, backend: Backend, bundle: Bundle, settings: Settings, r
     ]
 
 
-def _drun_settings(bundle: Bundle, num_steps: int) -> DrunSettings:
+def _drun_settings(bundle: Bundle, num_steps: int) -> SamplingSettings:
     default = bundle.manifest.sampler
-    return DrunSettings(default.name, samplers.resolve(default.name, default.options), num_steps)
+    return SamplingSettings(default.name, samplers.resolve(default.name, default.options), num_steps)
 
 
 def _draw(sampling: Sampling, batch: int) -> Array:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from dbench.core import fresh, timing
-from dbench.core.record import Row, spread_row
-from dbench.suites.latency.settings import SUITE, Settings
+from dbench.core.record import ResultRow, spread_row
+from dbench.suites.latency.settings import SUITE, LatencySettings
 from drun import backends
 from drun.bundle.reading import Bundle
 from drun.console import Report
@@ -16,12 +16,12 @@ MANY_BATCHES, FEW_STEPS = 16, 2
 MB = 1e6
 
 
-def rows_of(bundle: Bundle, name: str, settings: Settings, threads: int, report: Report) -> list[Row]:
+def rows_of(bundle: Bundle, name: str, settings: LatencySettings, threads: int, report: Report) -> list[ResultRow]:
     one = fresh.Job(bundle.path, name, threads, batch=1, num_images=1, num_steps=settings.steps)
     return cold_start_rows(one, settings, report) + memory_rows(bundle, name, settings, threads, report)
 
 
-def cold_start_rows(job: fresh.Job, settings: Settings, report: Report) -> list[Row]:
+def cold_start_rows(job: fresh.Job, settings: LatencySettings, report: Report) -> list[ResultRow]:
     """From the start of a process to its first image, and whether PyTorch came along."""
     starts = max(3, settings.repeats // 4)
     seconds = []
@@ -34,11 +34,11 @@ def cold_start_rows(job: fresh.Job, settings: Settings, report: Report) -> list[
             SUITE, f"{job.backend}, cold start to the first image, {job.num_steps} steps", timing.spread(seconds), "s",
             headline=f"from the start of drun on {job.backend} to its first image", details={"seconds": seconds},
         ),
-        Row(SUITE, f"{job.backend}, drun imports torch", with_torch, ""),
+        ResultRow(SUITE, f"{job.backend}, drun imports torch", with_torch, ""),
     ]  # fmt: skip
 
 
-def memory_rows(bundle: Bundle, name: str, settings: Settings, threads: int, report: Report) -> list[Row]:
+def memory_rows(bundle: Bundle, name: str, settings: LatencySettings, threads: int, report: Report) -> list[ResultRow]:
     """Peak memory of `drun` for few and many images, beside that of the backend alone for as many calls."""
     few = fresh.Job(bundle.path, name, threads, settings.batch, settings.batch, FEW_STEPS)
     many = fresh.Job(bundle.path, name, threads, settings.batch, MANY_BATCHES * settings.batch, settings.steps)
@@ -63,7 +63,10 @@ def memory_rows(bundle: Bundle, name: str, settings: Settings, threads: int, rep
         "drun above the backend alone": _minus(drun_many, session),
         "drun above weights and activations": _minus(drun_many, network),
     }
-    return [Row(SUITE, f"{name}, {what}", _in_mb(size), "MB", details={"bytes": size}) for what, size in sizes.items()]
+    return [
+        ResultRow(SUITE, f"{name}, {what}", _in_mb(size), "MB", details={"bytes": size})
+        for what, size in sizes.items()
+    ]
 
 
 def weight_bytes(bundle: Bundle, backend: str) -> int | None:

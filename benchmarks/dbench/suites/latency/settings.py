@@ -9,7 +9,7 @@ SUITE = "latency"
 
 
 @dataclass(frozen=True)
-class Settings:
+class LatencySettings:
     bundle: Path
     checkpoint: Path | None = None      # also measure eager torch with its weights
     backends: tuple[str, ...] = ()      # none: all that can open the bundle here

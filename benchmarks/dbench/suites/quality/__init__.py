@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbench.core import machine, subject
-from dbench.core.record import Result, Row, this_command
+from dbench.core.record import Result, ResultRow, this_command
 from dbench.quality import features, scale
 from dbench.quality.features import Extractor, Features, extract
 from dbench.quality.neighbours import some
@@ -31,11 +31,14 @@ MAX_IMAGES = 65_536
 
 
 @dataclass(frozen=True)
-class Settings:
+class QualitySettings:
     samples: Path                  # what `open_samples` reads
     reference: str | None = None   # what `open_reference` reads; None: what the model learned from
     splits: int = 20               # random choices of the real images that are set apart
     features: str = "pixels"       # a file of dbench/quality/features
+
+
+Settings = QualitySettings
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Pair:
         )
 
 
-def measure(settings: Settings, report: Report) -> Result:
+def measure(settings: QualitySettings, report: Report) -> Result:
     """Compare the samples, other real images and noise with real images, and look for copies.
 
     Raises:
@@ -88,7 +91,7 @@ def measure(settings: Settings, report: Report) -> Result:
     return Result(tuple(found), _subject(pair), resolved, machine.fingerprint(), this_command())
 
 
-def pictures(settings: Settings, result: Result) -> dict[str, UInt8]:
+def pictures(settings: QualitySettings, result: Result) -> dict[str, UInt8]:
     """File name without suffix -> picture: samples, the nearest to real images first, each beside its nearest ones."""
     samples = open_samples(settings.samples)
     reference = open_reference(settings.reference, samples)
@@ -99,7 +102,7 @@ def pictures(settings: Settings, result: Result) -> dict[str, UInt8]:
     return {NEIGHBOURS: grid(np.concatenate(tiles), 2 + len(beside[0][1]))}
 
 
-def _open(settings: Settings, report: Report) -> Pair:
+def _open(settings: QualitySettings, report: Report) -> Pair:
     samples = open_samples(settings.samples, report)
     reference = open_reference(settings.reference, samples, report, warn)
     if reference.num_images < 4:
@@ -116,7 +119,7 @@ def _noise(shape: tuple[int, int, int]) -> Callable[[slice], UInt8]:
     return lambda part: generator.integers(0, 256, (part.stop - part.start, *shape), np.uint8)
 
 
-def _mixture_rows(pair: Pair) -> list[Row]:
+def _mixture_rows(pair: Pair) -> list[ResultRow]:
     """How far the classes differ, if both sides have some and it is far; a distance counts that, too."""
     drawn, classes = pair.samples.labels(), pair.samples.classes
     if drawn is None or classes is None:

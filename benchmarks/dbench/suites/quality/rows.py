@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dbench.core import timing
-from dbench.core.record import Row, spread_row
+from dbench.core.record import ResultRow, spread_row
 from dbench.quality.features import Extractor, Features
 from dbench.quality.neighbours import nearest, some, typical_distance
 from dbench.quality.scale import Distances
@@ -31,7 +31,9 @@ FEWEST_IMAGES = 4
 NUM_SHOWN, NUM_NEIGHBOURS = 8, 5
 
 
-def distance_rows(distances: Distances, extractor: Extractor, finest: Extractor, against: str, lack: str) -> list[Row]:
+def distance_rows(
+    distances: Distances, extractor: Extractor, finest: Extractor, against: str, lack: str
+) -> list[ResultRow]:
     """Spreads are over random choices, and samples as good as real images lie around 0 %: only `lack` is a doubt.
 
     against: what people call the real images. lack: which images the finest features need, empty if these are used.
@@ -39,16 +41,16 @@ def distance_rows(distances: Distances, extractor: Extractor, finest: Extractor,
     named = {SAMPLES: distances.samples, REAL: distances.real, NOISE: distances.noise}
     rows = [_judged(name, values, extractor.unit, lack) for name, values in named.items()]
     if FEWEST_IMAGES * extractor.num_images < finest.num_images:
-        return [*rows, Row(SUITE, POSITION, None, "%", doubt=lack)]
+        return [*rows, ResultRow(SUITE, POSITION, None, "%", doubt=lack)]
     headline = "" if lack else f"of the way from {against} to noise, by Fréchet distance on {extractor.name}"
     return [*rows, _judged(POSITION, distances.position, "%", lack, headline=headline)]
 
 
-def _judged(name: str, values: Features, unit: str, doubt: str, **fields: Any) -> Row:
+def _judged(name: str, values: Features, unit: str, doubt: str, **fields: Any) -> ResultRow:
     return spread_row(SUITE, name, timing.spread(values.tolist()), unit, doubt=doubt, **fields)
 
 
-def nearer_row(samples: Features, real: Features, drawn: Indices, chosen: Indices) -> Row:
+def nearer_row(samples: Features, real: Features, drawn: Indices, chosen: Indices) -> ResultRow:
     """The share of likely copies; its details name samples, the nearest ones first, with their nearest real images.
 
     drawn, chosen: the numbers of these samples and real images, (N,) and (M,).
@@ -59,7 +61,7 @@ def nearer_row(samples: Features, real: Features, drawn: Indices, chosen: Indice
     beside = nearest(samples[shown], real, min(NUM_NEIGHBOURS, len(real))).indices
     pairs = [[int(drawn[i]), chosen[near].tolist()] for i, near in zip(shown, beside, strict=True)]
     share = float(np.mean(distances < typical_distance(real)))
-    return Row(SUITE, NEARER, 100 * share, "%", details={"nearest": pairs})
+    return ResultRow(SUITE, NEARER, 100 * share, "%", details={"nearest": pairs})
 
 
 def _ranks(num: int) -> Indices:
@@ -73,7 +75,7 @@ def renumbered(labels: Indices, names: Sequence[str], wanted: Sequence[str]) -> 
     return np.array([numbers.get(name, len(wanted) + i) for i, name in enumerate(names)])[labels]
 
 
-def mixture_rows(samples: Indices, real: Indices) -> list[Row]:
+def mixture_rows(samples: Indices, real: Indices) -> list[ResultRow]:
     """The total variation between the labels of both, (N,) and (M,), if it is more than chance explains.
 
     N labels drawn from K shares differ from these by at most sqrt((K - 1) / N) / 2 in the mean (by Cauchy-Schwarz).
@@ -81,4 +83,4 @@ def mixture_rows(samples: Indices, real: Indices) -> list[Row]:
     count = int(max(samples.max(), real.max())) + 1
     a, b = (np.bincount(labels, minlength=count) / len(labels) for labels in (samples, real))
     percent, chance = float(50 * np.abs(a - b).sum()), 50 * math.sqrt((count - 1) / len(samples))
-    return [Row(SUITE, MIXTURE, percent, "%")] if percent > max(MIXTURE_PERCENT, chance) else []
+    return [ResultRow(SUITE, MIXTURE, percent, "%")] if percent > max(MIXTURE_PERCENT, chance) else []

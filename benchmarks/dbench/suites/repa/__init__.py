@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dbench.core.record import Result
-from dbench.suites.repa.plan import Settings
+from dbench.suites.repa.plan import RepaSettings
 from dbench.suites.repa.plots import draw as figures
 from dbench.suites.repa.section import section
 from drun.console import Report
 
 __all__ = ["Settings", "figures", "measure", "section"]
 
+Settings = RepaSettings
 
-def measure(settings: Settings, report: Report) -> Result:
+
+def measure(settings: RepaSettings, report: Report) -> Result:
     """See `measuring.measure`, which needs torch: reports are made without."""
     from dbench.suites.repa.measuring import measure
 

@@ -16,7 +16,7 @@ from dbench.quality.scale import between_halves
 from dbench.suites.repa import drawing, layers, plan, training
 from dbench.suites.repa.crossing import Curve
 from dbench.suites.repa.layers import Digits
-from dbench.suites.repa.plan import LABELS, PLAIN, REPA, Settings
+from dbench.suites.repa.plan import LABELS, PLAIN, REPA, RepaSettings
 from dbench.suites.repa.rows import Measurements, to_rows
 from drun.console import Report
 from drun.files import sha256
@@ -37,7 +37,7 @@ class TrainedArm:
     last: Path       # its final checkpoint
 
 
-def measure(settings: Settings, report: Report) -> Result:
+def measure(settings: RepaSettings, report: Report) -> Result:
     """Train both arms for every seed, unless they are there, and compare their checkpoints.
 
     Runs and records of what was measured stay in `settings.runs`: an interrupted or repeated call goes on from there.
@@ -69,7 +69,7 @@ def measure(settings: Settings, report: Report) -> Result:
 
 
 def _runs(
-    settings: Settings, seed: int, recipes: dict[str, Recipe], real: Features, device: torch.device, report: Report
+    settings: RepaSettings, seed: int, recipes: dict[str, Recipe], real: Features, device: torch.device, report: Report
 ) -> Iterator[TrainedArm]:
     """Both arms of a seed: trained, then every checkpoint drawn from."""
     for arm, recipe in recipes.items():
@@ -119,7 +119,7 @@ def _subject(recipes: dict[str, Recipe], digits: Digits, last: list[Path]) -> di
     }
 
 
-def _resolved(settings: Settings, device: torch.device) -> dict[str, Any]:
+def _resolved(settings: RepaSettings, device: torch.device) -> dict[str, Any]:
     shown = asdict(settings) | {
         "seeds": list(settings.seeds),
         "assignments": list(settings.assignments) or None,

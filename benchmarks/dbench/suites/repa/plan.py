@@ -27,7 +27,7 @@ DEPTHS = (0.25, 0.5)
 
 
 @dataclass(frozen=True)
-class Settings:
+class RepaSettings:
     steps: int = 2000                             # of training, each arm
     seeds: tuple[int, ...] = (0, 1, 2)            # of weights, noise and data order; one pair of runs each
     every: int = 250                              # steps between checkpoints that are evaluated
@@ -43,7 +43,7 @@ class Settings:
         return list(range(self.every, self.steps + 1, self.every))
 
 
-def check(settings: Settings) -> None:
+def check(settings: RepaSettings) -> None:
     """Raises ConfigError for settings that make no comparison."""
     steps, every = settings.steps, settings.every
     if every < 1 or steps % every:
@@ -68,7 +68,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def recipes(settings: Settings, seed: int) -> dict[str, Recipe]:
+def recipes(settings: RepaSettings, seed: int) -> dict[str, Recipe]:
     """Arm -> its recipe. REPA's is the plain one with alignment added to the very same objective.
 
     Raises:
@@ -83,7 +83,7 @@ def recipes(settings: Settings, seed: int) -> dict[str, Recipe]:
     return {PLAIN: plain, REPA: replace(plain, name=RECIPES[REPA], objective=aligned | {"base": plain.objective})}
 
 
-def teacher_folder(settings: Settings) -> Path:
+def teacher_folder(settings: RepaSettings) -> Path:
     """Where the suite's own teacher is."""
     return settings.runs / "teacher"
 
@@ -96,7 +96,7 @@ def teacher_of(recipe: Recipe) -> str:
     return str(teachers[0])
 
 
-def _schedule(settings: Settings, seed: int) -> list[str]:
+def _schedule(settings: RepaSettings, seed: int) -> list[str]:
     """One small preview at the end: the loop draws at least that. A constant rate: every point of a curve is then a run
     of that many steps, while a rate that falls would favour the last."""
     train = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from dbench.core import timing
-from dbench.core.record import Row, spread_row
+from dbench.core.record import ResultRow, spread_row
 from dbench.core.timing import Spread
 from dbench.suites.repa.crossing import Curve, Speedup, final_ratios, speedup
 from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, REPA
@@ -32,17 +32,17 @@ class Measurements:
     halves: Spread                                                    # two sets of real digits
 
 
-def to_rows(found: Measurements) -> list[Row]:
+def to_rows(found: Measurements) -> list[ResultRow]:
     return [
         *_steps_rows(found),
         *(_curve_row(arm, found) for arm in LABELS),
         spread_row(SUITE, HALVES, found.halves, DISTANCE_UNIT),
         *_seed_rows(found),
         *(_probe_row(arm, i, found) for i in range(len(DEPTHS)) for arm in LABELS),
-        Row(SUITE, TEACHER_PROBE, 100 * found.references["teacher_probe"], "%"),
-        Row(SUITE, PIXELS_PROBE, 100 * found.references["pixels_probe"], "%"),
+        ResultRow(SUITE, TEACHER_PROBE, 100 * found.references["teacher_probe"], "%"),
+        ResultRow(SUITE, PIXELS_PROBE, 100 * found.references["pixels_probe"], "%"),
         *(_alignment_row(arm, i, found) for i in range(len(DEPTHS)) for arm in LABELS),
-        Row(SUITE, PIXELS_ALIGNMENT, found.references["pixels_alignment"], ""),
+        ResultRow(SUITE, PIXELS_ALIGNMENT, found.references["pixels_alignment"], ""),
     ]
 
 
@@ -61,7 +61,7 @@ def alignment_name(arm: str, depth: float) -> str:
 # ---- steps ----------------------------------------------------------------------------------------------
 
 
-def _steps_rows(found: Measurements) -> list[Row]:
+def _steps_rows(found: Measurements) -> list[ResultRow]:
     gains = _speedups(found)
     ratio = timing.spread([gain.ratio for gain in gains])
     per_seed = [{"seed": seed, **asdict(gain)} for seed, gain in zip(found.seeds, gains, strict=True)]
@@ -71,20 +71,20 @@ def _steps_rows(found: Measurements) -> list[Row]:
         headline = "as fast as plain training: REPA needs more steps to the same Fréchet distance"
     return [
         spread_row(SUITE, SPEEDUP, ratio, "x", headline=headline, details={"per_seed": per_seed}),
-        Row(SUITE, REACHED, 100 * sum(gain.reached for gain in gains) / len(gains), "%"),
+        ResultRow(SUITE, REACHED, 100 * sum(gain.reached for gain in gains) / len(gains), "%"),
         spread_row(SUITE, FINAL, final_ratios(found.curves[PLAIN], found.curves[REPA]), "x"),
     ]
 
 
-def _seed_rows(found: Measurements) -> list[Row]:
+def _seed_rows(found: Measurements) -> list[ResultRow]:
     rows = []
     pairs = zip(found.curves[PLAIN], found.curves[REPA], strict=True)
     for seed, gain, (plain, repa) in zip(found.seeds, _speedups(found), pairs, strict=True):
         steps = gain.repa_steps if gain.reached else None
         rows += [
-            Row(SUITE, f"seed {seed}, {SPEEDUP}", gain.ratio, "x"),
-            Row(SUITE, f"seed {seed}, steps of REPA to the plain model's final distance", steps, "steps"),
-            Row(SUITE, f"seed {seed}, {FINAL}", plain.final / repa.final, "x"),
+            ResultRow(SUITE, f"seed {seed}, {SPEEDUP}", gain.ratio, "x"),
+            ResultRow(SUITE, f"seed {seed}, steps of REPA to the plain model's final distance", steps, "steps"),
+            ResultRow(SUITE, f"seed {seed}, {FINAL}", plain.final / repa.final, "x"),
         ]
     return rows
 
@@ -93,7 +93,7 @@ def _speedups(found: Measurements) -> list[Speedup]:
     return [speedup(*pair) for pair in zip(found.curves[PLAIN], found.curves[REPA], strict=True)]
 
 
-def _curve_row(arm: str, found: Measurements) -> Row:
+def _curve_row(arm: str, found: Measurements) -> ResultRow:
     curves = found.curves[arm]
     details = {
         "seeds": list(found.seeds),
@@ -107,16 +107,16 @@ def _curve_row(arm: str, found: Measurements) -> Row:
 # ---- blocks ---------------------------------------------------------------------------------------------
 
 
-def _probe_row(arm: str, depth_index: int, found: Measurements) -> Row:
+def _probe_row(arm: str, depth_index: int, found: Measurements) -> ResultRow:
     by_seed = [[100 * share for share in each["probe"][depth_index]] for each in found.blocks[arm]]
     return _best_row(probe_name(arm, DEPTHS[depth_index]), by_seed, "%")
 
 
-def _alignment_row(arm: str, depth_index: int, found: Measurements) -> Row:
+def _alignment_row(arm: str, depth_index: int, found: Measurements) -> ResultRow:
     by_seed = [each["alignment"][depth_index] for each in found.blocks[arm]]
     return _best_row(alignment_name(arm, DEPTHS[depth_index]), by_seed, "")
 
 
-def _best_row(name: str, by_seed: list[list[float]], unit: str) -> Row:
+def _best_row(name: str, by_seed: list[list[float]], unit: str) -> ResultRow:
     best = timing.spread([max(blocks) for blocks in by_seed])
     return spread_row(SUITE, name, best, unit, details={"blocks": by_seed})  # [seed][block]

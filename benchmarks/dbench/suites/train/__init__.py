@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dbench.core.record import Result
 from dbench.html.page import measured as section
-from dbench.suites.train.settings import Settings
+from dbench.suites.train.settings import TrainSettings
 from drun.console import Report
 
 __all__ = ["Settings", "measure", "section"]
 
+Settings = TrainSettings
 
-def measure(settings: Settings, report: Report) -> Result:
+
+def measure(settings: TrainSettings, report: Report) -> Result:
     """See `measuring.measure`, which needs torch: reports are made without."""
     from dbench.suites.train.measuring import measure
 

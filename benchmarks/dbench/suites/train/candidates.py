@@ -9,7 +9,7 @@ from typing import Any
 
 from dbench.core import subject
 from dbench.suites.train import synthetic
-from dbench.suites.train.settings import CACHED, LIVE, NONE, TEACHER, Settings
+from dbench.suites.train.settings import CACHED, LIVE, NONE, TEACHER, TrainSettings
 from drun.console import Report
 from drun.errors import ConfigError
 from dtrain import config
@@ -23,7 +23,7 @@ LEAST_WARMUP = 2
 AS_GIVEN, RANDOM = "as given", "random weights of the real size and class: speed does not depend on them"
 
 
-def resolve(settings: Settings) -> Recipe:
+def resolve(settings: TrainSettings) -> Recipe:
     """The recipe with the settings applied, long enough for all steps.
 
     Raises:

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from dbench.core import fresh, machine
-from dbench.core.record import Result, Row, this_command
+from dbench.core.record import Result, ResultRow, this_command
 from dbench.suites.train.candidates import choose, prepare, resolve, subject_of
 from dbench.suites.train.rows import MB, Candidate, runs_on, timed_rows
-from dbench.suites.train.settings import SUITE, Settings
+from dbench.suites.train.settings import SUITE, TrainSettings
 from dbench.suites.train.trial import GpuScale, Matmuls, Trial, check_divides, count_flops
 from drun.console import Report
 from drun.errors import UserError
@@ -24,7 +24,7 @@ from dtrain.config import Recipe
 from dtrain.device import Placement
 
 
-def measure(settings: Settings, report: Report) -> Result:
+def measure(settings: TrainSettings, report: Report) -> Result:
     """Time the steps of a recipe on synthetic data, its teachers live, cached and absent in turns, and weigh each.
 
     Raises:
@@ -55,8 +55,8 @@ def measure(settings: Settings, report: Report) -> Result:
 
 
 def _in_this_process(
-    recipes: dict[str, Recipe], folder: Path, placement: Placement, settings: Settings, report: Report
-) -> list[Row]:
+    recipes: dict[str, Recipe], folder: Path, placement: Placement, settings: TrainSettings, report: Report
+) -> list[ResultRow]:
     with ExitStack() as stack:
         try:
             opened = {}
@@ -92,7 +92,7 @@ def open_candidate(recipe: Recipe, folder: Path, placement: Placement, warmup: i
 
 def _in_fresh_processes(
     recipes: dict[str, Recipe], folder: Path, placement: Placement, report: Report
-) -> list[Row]:
+) -> list[ResultRow]:
     """The largest resident memory of a process that trains a few steps: Python and PyTorch are in it."""
     rows = []
     for done, (name, recipe) in enumerate(recipes.items()):
@@ -100,7 +100,7 @@ def _in_fresh_processes(
         peak = weigh(recipe, folder / "out" / name, placement)
         details = {"bytes": peak, "of": "a fresh process, resident: Python, PyTorch, data and training together"}
         value = None if peak is None else peak / MB
-        rows.append(Row(SUITE, f"{name}, peak memory of a fresh process", value, "MB", details=details))
+        rows.append(ResultRow(SUITE, f"{name}, peak memory of a fresh process", value, "MB", details=details))
     return rows
 
 

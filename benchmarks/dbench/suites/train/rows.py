@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 import torch
 
 from dbench.core import timing
-from dbench.core.record import Row, spread_row
+from dbench.core.record import ResultRow, spread_row
 from dbench.core.timing import Timing
 from dbench.suites.train.candidates import LEAD_IN_ROUNDS
-from dbench.suites.train.settings import SUITE, TEACHER, Settings
+from dbench.suites.train.settings import SUITE, TEACHER, TrainSettings
 from dbench.suites.train.trial import Flops, GpuPeak, Matmuls, Trial, synchronise
 from drun.console import Report
 from dtrain.device import Placement
@@ -39,8 +39,8 @@ class Candidate:
 
 
 def timed_rows(
-    opened: dict[str, Candidate], matmuls: Matmuls, placement: Placement, settings: Settings, report: Report
-) -> list[Row]:
+    opened: dict[str, Candidate], matmuls: Matmuls, placement: Placement, settings: TrainSettings, report: Report
+) -> list[ResultRow]:
     """A step of each candidate and a burst of matrix products, in turns."""
 
     def burst() -> None:
@@ -61,7 +61,8 @@ def timed_rows(
         rows += _work_rows(name, candidate, timings[name], rates)
         reading = readings[name].spread_ms
         rows.append(spread_row(SUITE, f"{name}, reading a batch, beside the step before", reading, "ms"))
-        rows.append(Row(SUITE, f"{name}, first step, with all that is compiled then", candidate.first_step_s, "s"))
+        first = f"{name}, first step, with all that is compiled then"
+        rows.append(ResultRow(SUITE, first, candidate.first_step_s, "s"))
         if candidate.peak is not None:
             rows += _gpu_rows(name, candidate.peak)
         if placement.device.type != "cpu":
@@ -69,7 +70,7 @@ def timed_rows(
     return [*rows, *_ratio_rows(timings), _rate_row(matmuls, rates, placement)]
 
 
-def _speed_rows(name: str, candidate: Candidate, times: Timing, placement: Placement) -> list[Row]:
+def _speed_rows(name: str, candidate: Candidate, times: Timing, placement: Placement) -> list[ResultRow]:
     recipe = candidate.trial.run.recipe
     batch = recipe.train.batch_size
     bar = {"bar": BARS[recipe.name, batch]} if (recipe.name, batch) in BARS else {}
@@ -86,7 +87,7 @@ def _speed_rows(name: str, candidate: Candidate, times: Timing, placement: Place
     ]
 
 
-def _work_rows(name: str, candidate: Candidate, times: Timing, rates: list[float]) -> list[Row]:
+def _work_rows(name: str, candidate: Candidate, times: Timing, rates: list[float]) -> list[ResultRow]:
     """What is counted for a step, and which share of the matrix rate of the same round that is."""
     batch, each = candidate.trial.run.recipe.train.batch_size, candidate.flops
     seconds = [latency_ms / 1e3 for latency_ms in times.latencies_ms]
@@ -97,7 +98,7 @@ def _work_rows(name: str, candidate: Candidate, times: Timing, rates: list[float
 
     counted = {f"{part}_flops_an_image": count for part, count in asdict(each).items()}
     return [
-        Row(SUITE, f"{name}, counted work of a step", batch * each.total / TERA, "TFLOP", details=counted),
+        ResultRow(SUITE, f"{name}, counted work of a step", batch * each.total / TERA, "TFLOP", details=counted),
         spread_row(
             SUITE, f"{name}, share of the matrix rate", share(each.total), "%",
             details={"of_the_trained_parts_alone": share(each.trained).median},
@@ -105,26 +106,26 @@ def _work_rows(name: str, candidate: Candidate, times: Timing, rates: list[float
     ]  # fmt: skip
 
 
-def _gpu_rows(name: str, peak: GpuPeak) -> list[Row]:
+def _gpu_rows(name: str, peak: GpuPeak) -> list[ResultRow]:
     of = {"of": "this candidate alone, PyTorch's allocator: what the others hold at rest is subtracted"}
     sizes = {"allocated": peak.allocated_bytes, "reserved": peak.reserved_bytes}
     return [
-        Row(SUITE, f"{name}, peak GPU memory {what}", size / MB, "MB", details={"bytes": size} | of)
+        ResultRow(SUITE, f"{name}, peak GPU memory {what}", size / MB, "MB", details={"bytes": size} | of)
         for what, size in sizes.items()
     ]
 
 
-def _unbroken_row(name: str, trial: Trial, num_steps: int) -> Row:
+def _unbroken_row(name: str, trial: Trial, num_steps: int) -> ResultRow:
     """As `dtrain run` does it: the processor prepares the next step while the device is still at this one."""
     start_s = time.perf_counter()
     for _ in range(num_steps):
         trial.step()
     synchronise(trial.device)
     rate = num_steps / (time.perf_counter() - start_s)
-    return Row(SUITE, f"{name}, steps a second in one unbroken row", rate, "1/s", details={"steps": num_steps})
+    return ResultRow(SUITE, f"{name}, steps a second in one unbroken row", rate, "1/s", details={"steps": num_steps})
 
 
-def _ratio_rows(timings: dict[str, Timing]) -> list[Row]:
+def _ratio_rows(timings: dict[str, Timing]) -> list[ResultRow]:
     """How many times as long a step takes, from the pairs of each round."""
     names = [f"teacher {word}" for word in TEACHER if f"teacher {word}" in timings]
     pairs = [(above, below) for i, above in enumerate(names) for below in names[i + 1 :]]
@@ -137,7 +138,7 @@ def _ratio_rows(timings: dict[str, Timing]) -> list[Row]:
     ]  # fmt: skip
 
 
-def _rate_row(matmuls: Matmuls, rates: list[float], placement: Placement) -> Row:
+def _rate_row(matmuls: Matmuls, rates: list[float], placement: Placement) -> ResultRow:
     details = {
         "side": matmuls.side, "precision": placement.precision, "float32": torch.get_float32_matmul_precision(),
     }  # fmt: skip

@@ -9,7 +9,7 @@ LIVE, CACHED, NONE = TEACHER = ("live", "cached", "none")
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainSettings:
     recipe: str                         # a name from `dtrain recipes`, or a .toml file
     batch: int = 0                      # images a step; 0: the recipe's
     steps: int = 10                     # timed, of each candidate
