@@ -42,9 +42,7 @@ def repa_sde(path: str, velocity: Network, x: Array, z: list[Array], num_steps: 
     return x
 
 
-def sit_sde(
-    path: str, form: str, last_step: str, velocity: Network, x: Array, z: list[Array], num_steps: int
-) -> Array:
+def sit_sde(path: str, form: str, last_step: str, velocity: Network, x: Array, z: list[Array], num_steps: int) -> Array:
     """SiT's time: drift v + w s, noise sqrt(2 w dt), from noise at 0 to data at 1."""
     start = 1e-3 if form == "sbdm" and path != "vp" else 0.0
     if last_step == "none":

@@ -44,9 +44,9 @@ Array = NDArray[Any]
 class Proof:
     """How much a golden file holds. Single calls start from states of the short trajectory: inputs of real sampling."""
 
-    num_states: int           # steps of the short trajectory
+    num_states: int  # steps of the short trajectory
     batches: tuple[int, ...]  # batch sizes of the single calls, at most SHORT_BATCH
-    num_steps: int            # of the trajectory with the bundle's own sampler; 0: there is none
+    num_steps: int  # of the trajectory with the bundle's own sampler; 0: there is none
     is_quick: bool
 
 

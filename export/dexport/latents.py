@@ -17,8 +17,8 @@ SCALE_TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class ImageDecoder:
-    network: vae.Decoder          # z: (N, C, h, w) -> image: (N, *shape) in about [-1, 1], both float32
-    shape: tuple[int, int, int]   # (3, H, W)
+    network: vae.Decoder  # z: (N, C, h, w) -> image: (N, *shape) in about [-1, 1], both float32
+    shape: tuple[int, int, int]  # (3, H, W)
 
 
 def find_decoder(denoiser: Denoiser, choice: str) -> ImageDecoder | None:

@@ -43,8 +43,8 @@ DECODER_TARGET, DECODER_BATCH = "onnx", (1, 8)
 class Written:
     """What `write_bundle` did."""
 
-    results: list[parity.Comparison]   # every comparison made
-    replaced: str | None               # the bundle that was there before, in words, if it was of something else
+    results: list[parity.Comparison]  # every comparison made
+    replaced: str | None  # the bundle that was there before, in words, if it was of something else
 
 
 def write_bundle(

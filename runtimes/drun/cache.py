@@ -33,9 +33,9 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class CacheEntry:
     folder: Path
-    what: str          # in words
+    what: str  # in words
     num_bytes: int
-    used_at: float     # seconds since the epoch
+    used_at: float  # seconds since the epoch
 
 
 def root() -> Path:

@@ -50,7 +50,9 @@ def sample(
     labels: Annotated[str | None, typer.Option(help="207,pullover | balanced | random (default: balanced).")] = None,
     cfg: Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is off.")] = 1.0,
     interval: Annotated[str | None, typer.Option(metavar="LOW,HIGH", help="Guided part of the model's time.")] = None,
-    cfg_channels: Annotated[str, typer.Option(help="Guided channels: all, or the first so many (default: the bundle's).")] = "",  # noqa: E501
+    cfg_channels: Annotated[
+        str, typer.Option(help="Guided channels: all, or the first so many (default: the bundle's).")
+    ] = "",
     precision: Precision = None,
     state_dtype: Annotated[str, typer.Option(help="Sampler state: float32 or float64.")] = "float32",
     uint8: Annotated[str, typer.Option(help="To 8 bits by round, floor (REPA) or adm (DiT, SiT).")] = "round",

@@ -76,7 +76,11 @@ class OutOfMemory(UserError):
 
 #: What torch, ONNX Runtime and C++ say, in lower case.
 _OUT_OF_MEMORY = (
-    "out of memory", "can't allocate memory", "failed to allocate", "bad_alloc", "bad allocation",
+    "out of memory",
+    "can't allocate memory",
+    "failed to allocate",
+    "bad_alloc",
+    "bad allocation",
     "could not create a primitive",
 )
 

@@ -37,9 +37,7 @@ def regular(path: Path) -> Path:
 # ---- JSON -----------------------------------------------------------------------------------------------
 
 
-def read_json(
-    path: Path, kind: type[UserError] = DataError, advice: str = "delete it and run again"
-) -> dict[str, Any]:
+def read_json(path: Path, kind: type[UserError] = DataError, advice: str = "delete it and run again") -> dict[str, Any]:
     """The object in a JSON file, without NaN, infinity and text that cannot be written.
 
     Raises:
@@ -110,9 +108,7 @@ def npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
 
 
 @contextmanager
-def _members(
-    path: Path, file: IO[bytes] | None = None
-) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+def _members(path: Path, file: IO[bytes] | None = None) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
     """An .npz file and its members by the names of the arrays. Raises whatever is wrong."""
     size = regular(path).stat().st_size
     with zipfile.ZipFile(file or path) as archive:

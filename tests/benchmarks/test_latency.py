@@ -117,9 +117,7 @@ def test_unknown_backend(model: Any) -> None:
         measure(model, backends=("abacus",))
 
 
-def test_backends_by_default_are_those_that_open_the_bundle(
-    model: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_backends_by_default_are_those_that_open_the_bundle(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle: Bundle = model.open()
     assert "ort" in inputs.able_backends(bundle)
     assert "null" not in inputs.able_backends(bundle)

@@ -8,8 +8,9 @@ from drun.errors import BackendUnavailable, BundleError, OutOfMemory, door, memo
 
 
 def test_a_door_names_what_why_and_what_to_do() -> None:
-    with pytest.raises(BundleError, match=r"^cannot read it: it lacks 'shape'; export again$"), door(
-        "cannot read it", BundleError, "export again"
+    with (
+        pytest.raises(BundleError, match=r"^cannot read it: it lacks 'shape'; export again$"),
+        door("cannot read it", BundleError, "export again"),
     ):
         raise KeyError("shape")
 
@@ -49,8 +50,9 @@ def test_a_terminal_is_not_commanded() -> None:
     ],
 )  # fmt: skip
 def test_a_lack_of_memory_says_what_to_lower(error: Exception) -> None:
-    with pytest.raises(OutOfMemory, match=r"^sampling ran out of memory: lower --batch$"), memory_for(
-        "sampling", "lower --batch"
+    with (
+        pytest.raises(OutOfMemory, match=r"^sampling ran out of memory: lower --batch$"),
+        memory_for("sampling", "lower --batch"),
     ):
         raise error
 

@@ -85,9 +85,7 @@ def test_every_library_that_is_imported_is_brought_by_an_extra(monkeypatch: pyte
         (["dbench", "train", "digits-unet"], "torch", "bench"),
     ],
 )
-def test_commands_where_a_library_is_missing(
-    arguments: list[str], module: str, extra: str, tmp_path: Path
-) -> None:
+def test_commands_where_a_library_is_missing(arguments: list[str], module: str, extra: str, tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").touch()
     package, *words = arguments
     code = f"import sys; sys.modules['{module}'] = None; from {package}.cli import main; main()"

@@ -46,8 +46,11 @@ def test_the_constant_law_acts_at_multiples() -> None:
 def test_the_ramp_is_that_of_edm(every: int, batch_size: int) -> None:
     """Written from the paper's terms: images, and a half-life in images that is at most 5 % of those seen before."""
     law = Ema("ramp", 0.9, every)
-    constant_half_life = every * batch_size * torch.log(torch.tensor(0.5, dtype=torch.float64)) / torch.log(
-        torch.tensor(0.9, dtype=torch.float64)
+    constant_half_life = (
+        every
+        * batch_size
+        * torch.log(torch.tensor(0.5, dtype=torch.float64))
+        / torch.log(torch.tensor(0.9, dtype=torch.float64))
     )
     for step in range(every, 400, every):
         seen, images = (step - every) * batch_size, every * batch_size
@@ -119,7 +122,7 @@ def test_a_short_run_is_told_at_its_start_and_at_its_end() -> None:
 def test_a_papers_long_run_is_told_once_when_it_is_settled() -> None:
     paper = config.load("sit-xl-2")
     assert "until step 46,050: before that" in str(early_note(paper, 0))
-    assert early_note(paper, 40_000) is None        # resumed; the next preview is of step 50,000
+    assert early_note(paper, 40_000) is None  # resumed; the next preview is of step 50,000
     assert "until step 46,050: before that" in str(early_note(paper, 39_999))
     assert late_note(paper, 400_000, Path("x.pt")) is None
 

@@ -61,9 +61,7 @@ def test_a_printed_recipe_is_begun_from_and_a_dry_run_writes_nothing(here: Here,
 def test_a_recipe_in_place_of_a_command(here: Here, recipe: str) -> None:
     code, lines, errors = here(recipe, "--resume")
     assert (code, lines) == (1, [])
-    assert errors == [
-        f"error: '{recipe}' is not a command: to train this recipe, type dtrain run {recipe} --resume"
-    ]
+    assert errors == [f"error: '{recipe}' is not a command: to train this recipe, type dtrain run {recipe} --resume"]
 
 
 def test_settings_are_listed(here: Here) -> None:

@@ -102,9 +102,7 @@ def _is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def tiles(
-    source: Path, out: Path, size: int, overlap: int, holdout: float, min_std: float, seed: int
-) -> None:
+def tiles(source: Path, out: Path, size: int, overlap: int, holdout: float, min_std: float, seed: int) -> None:
     from dtrain.data.tiles import cut_tiles
 
     with progress() as report:

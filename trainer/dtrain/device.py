@@ -15,7 +15,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 @dataclass(frozen=True)
 class Placement:
     device: torch.device
-    precision: str                     # fp32 | bf16 | fp16: of autocast; weights stay float32
+    precision: str  # fp32 | bf16 | fp16: of autocast; weights stay float32
     compile: bool
     reasons: tuple[str, ...]
 

@@ -23,14 +23,14 @@ CHECKOUT = Path(__file__).parents[3]
 @dataclass(frozen=True)
 class Machine:
     processor: str
-    num_cores: int                      # physical ones that this process may use
-    num_threads: int | None             # used in the measurement
+    num_cores: int  # physical ones that this process may use
+    num_threads: int | None  # used in the measurement
     memory_bytes: int | None
     os: str
-    versions: dict[str, str | None]     # None: not installed
-    commit: str | None                  # of the project; `-dirty` if files differ from it
-    num_processors: int                 # logical ones of the whole machine
-    other_processors: float | None      # of them, how many other work kept busy in the meantime, on average
+    versions: dict[str, str | None]  # None: not installed
+    commit: str | None  # of the project; `-dirty` if files differ from it
+    num_processors: int  # logical ones of the whole machine
+    other_processors: float | None  # of them, how many other work kept busy in the meantime, on average
 
     @property
     def was_shared(self) -> bool:
@@ -45,8 +45,8 @@ class Usage:
     """Processor seconds since the machine, or this process, started."""
 
     wall_s: float
-    all_s: float                        # of all processes, and taken by the hypervisor for others
-    own_s: float                        # of this process and those it waited for
+    all_s: float  # of all processes, and taken by the hypervisor for others
+    own_s: float  # of this process and those it waited for
 
 
 def fingerprint(num_threads: int | None = None, since: Usage | None = None) -> Machine:

@@ -39,13 +39,13 @@ class ResultRow:
 
     suite: str
     name: str
-    value: bool | float | None       # a median where there are percentiles; True and False are yes and no
+    value: bool | float | None  # a median where there are percentiles; True and False are yes and no
     unit: str
     p10: float | None = None
     p90: float | None = None
-    headline: str = ""               # what a report calls it, if it is one of the key numbers
+    headline: str = ""  # what a report calls it, if it is one of the key numbers
     details: dict[str, Any] = field(default_factory=dict)
-    doubt: str | None = None         # why it says little, or "", where the suite knows; None: its spread says it
+    doubt: str | None = None  # why it says little, or "", where the suite knows; None: its spread says it
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Result:
     """The rows of one suite."""
 
     rows: tuple[ResultRow, ...]
-    subject: dict[str, Any]          # what was measured: its name, and the hashes of dbench.core.subject that it has
-    settings: dict[str, Any]         # how
+    subject: dict[str, Any]  # what was measured: its name, and the hashes of dbench.core.subject that it has
+    settings: dict[str, Any]  # how
     machine: Machine
     command: str
 

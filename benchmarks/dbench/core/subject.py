@@ -14,10 +14,10 @@ from drun.files import sha256
 
 #: The keys of a subject that tie it to a model, the finest first -> what they are the sha256 of. A value may be a list.
 TIES = {
-    "samples_sha256": "samples",         # of samples.npz
-    "bundle_sha256": "bundle",           # its manifest's hash of itself, and with it of every file
+    "samples_sha256": "samples",  # of samples.npz
+    "bundle_sha256": "bundle",  # its manifest's hash of itself, and with it of every file
     "checkpoint_sha256": "checkpoint",
-    "recipe_sha256": "recipe",           # of what is trained, see `of_recipe`
+    "recipe_sha256": "recipe",  # of what is trained, see `of_recipe`
 }
 #: The sections of a recipe that say what is trained, and towards what.
 TRAINED = ("model", "process", "objective")

@@ -27,7 +27,7 @@ class Chart:
 
     width: int
     height: int
-    description: str         # for those who do not see it
+    description: str  # for those who do not see it
     markup: str
 
     def inline(self) -> str:
@@ -63,9 +63,9 @@ class Axis:
 
 @dataclass(frozen=True)
 class Line:
-    points: Points           # in the axes' units, from left to right
-    kind: str                # CSS classes
-    label: str = ""          # to the right of its end
+    points: Points  # in the axes' units, from left to right
+    kind: str  # CSS classes
+    label: str = ""  # to the right of its end
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp"}
 class KeyNumber:
     """What a page shows at its head."""
 
-    number: str         # with its unit
+    number: str  # with its unit
     meaning: str
-    spread: str = ""    # p10 to p90
-    doubt: str = ""     # why it says little
+    spread: str = ""  # p10 to p90
+    doubt: str = ""  # why it says little
 
 
 def document(title: str, markup: str) -> str:
@@ -89,8 +89,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> s
     """The first column is text, the others are numbers."""
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "\n".join(
-        f'<tr><th scope="row">{escape(name)}</th>{"".join(map(_cell, head[1:], cells))}</tr>'
-        for name, *cells in rows
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(map(_cell, head[1:], cells))}</tr>' for name, *cells in rows
     )
     return (
         f'<figure class="numbers"><figcaption>{escape(caption)}</figcaption>\n<div class="wide"><table>\n'

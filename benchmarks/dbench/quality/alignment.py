@@ -24,8 +24,8 @@ BLOCK_VALUES = 2**23
 class Entries:
     """What a mask leaves of an N x N kernel: entry (key // N, key % N) has the value at the same place."""
 
-    keys: Indices       # (E,), rising
-    values: Features    # (E,)
+    keys: Indices  # (E,), rising
+    values: Features  # (E,)
 
 
 def cknna(a: Features, b: Features, k: int = 10) -> float:

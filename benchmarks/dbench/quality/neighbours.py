@@ -21,8 +21,8 @@ SEED = 0
 class Neighbours:
     """Of each query its k nearest, the nearest first."""
 
-    indices: Indices        # (Q, k)
-    distances: Features     # (Q, k), squared Euclidean
+    indices: Indices  # (Q, k)
+    distances: Features  # (Q, k), squared Euclidean
 
 
 def nearest(queries: Features, real: Features, k: int, left_out: Indices | None = None) -> Neighbours:

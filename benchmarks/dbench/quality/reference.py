@@ -27,13 +27,13 @@ ADVICE = "say with --reference what to compare with: a folder, a .zip, .npz, .np
 class Reference:
     """Images that may lie on a disk."""
 
-    source: str                           # as it was told
+    source: str  # as it was told
     num_images: int
-    shape: Shape                          # (H, W, C)
-    fingerprint: str                      # changes when the images do
-    read: Callable[[Indices], UInt8]      # (n,) in 0..num_images - 1 -> (n, H, W, C)
+    shape: Shape  # (H, W, C)
+    fingerprint: str  # changes when the images do
+    read: Callable[[Indices], UInt8]  # (n,) in 0..num_images - 1 -> (n, H, W, C)
     labels: Callable[[], LabelsAndNames]  # (num_images,), and the names of the classes
-    learned: bool = False                 # whether the model learned from them
+    learned: bool = False  # whether the model learned from them
 
     @property
     def name(self) -> str:

@@ -24,8 +24,8 @@ ARCHIVE, RECORD = "samples.npz", "run.json"
 
 @dataclass(frozen=True)
 class Samples:
-    file: Path                          # or the folder that was read
-    images: UInt8                       # (N, H, W, C)
+    file: Path  # or the folder that was read
+    images: UInt8  # (N, H, W, C)
     record: dict[str, Any] = field(default_factory=dict)  # run.json of drun, if there is one
 
     @property

@@ -21,9 +21,9 @@ SEED = 0
 class Distances:
     """Fréchet distances of three equally large sets to the same real images: one of each for every split."""
 
-    samples: Features    # (splits,)
-    real: Features       # (splits,) of other real images: the floor
-    noise: Features      # (splits,): the ceiling
+    samples: Features  # (splits,)
+    real: Features  # (splits,) of other real images: the floor
+    noise: Features  # (splits,): the ceiling
 
     @property
     def position(self) -> Features:

@@ -28,10 +28,10 @@ class Sources:
     """Where the material lies. Without a bundle there is nothing to prove, so nothing to report."""
 
     bundle: Path
-    run: Path | None = None              # of dtrain: recipe.json and log.jsonl
-    samples: Path | None = None          # of drun: run.json, samples.npz and grid.png
-    results: tuple[Path, ...] = ()       # of dbench: files, or folders of some that may be of other models
-    animation: Path | None = None        # of drun --trajectory
+    run: Path | None = None  # of dtrain: recipe.json and log.jsonl
+    samples: Path | None = None  # of drun: run.json, samples.npz and grid.png
+    results: tuple[Path, ...] = ()  # of dbench: files, or folders of some that may be of other models
+    animation: Path | None = None  # of drun --trajectory
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Training:
     folder: Path
     recipe: dict[str, Any]
     steps: list[int]
-    losses: list[float]                  # as many
-    is_proven: bool                      # whether the bundle's checkpoint lies in the folder
+    losses: list[float]  # as many
+    is_proven: bool  # whether the bundle's checkpoint lies in the folder
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Drawn:
     """A folder of `drun`."""
 
     folder: Path
-    run: dict[str, Any]                  # its run.json
+    run: dict[str, Any]  # its run.json
     samples_sha256: str
 
 

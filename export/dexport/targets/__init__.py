@@ -19,11 +19,11 @@ from drun.bundle.manifest import Tensor, Tolerance
 class Part:
     """A network of a bundle, ready for export."""
 
-    stem: str                # of its files' names
-    network: nn.Module       # deployable
-    io: tuple[Tensor, ...]   # its inputs in the order of `forward`, then its output; batches are "N" in the shapes
-    batch: tuple[int, int]   # smallest and largest N; equal for a static graph
-    tolerance: Tolerance     # in float32
+    stem: str  # of its files' names
+    network: nn.Module  # deployable
+    io: tuple[Tensor, ...]  # its inputs in the order of `forward`, then its output; batches are "N" in the shapes
+    batch: tuple[int, int]  # smallest and largest N; equal for a static graph
+    tolerance: Tolerance  # in float32
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

@@ -22,22 +22,22 @@ SPACES = ("pixel", "latent")
 
 
 class _Average(TypedDict, total=False):
-    initial_share: float | None   # of the initial weights in averaged ones, 0 to 1; None: not averaged, or not known
+    initial_share: float | None  # of the initial weights in averaged ones, 0 to 1; None: not averaged, or not known
 
 
 class CheckpointEntry(_Average):
     file: str
     sha256: str
-    weights: str                  # ema | online
+    weights: str  # ema | online
     step: int | None
-    settings: dict[str, str]      # what `dexport --set` said about it
+    settings: dict[str, str]  # what `dexport --set` said about it
 
 
 @dataclass(frozen=True)
 class Model:
     name: str
     config: dict[str, Any]
-    parameters: int               # of the exported network
+    parameters: int  # of the exported network
     checkpoint: CheckpointEntry
 
 
@@ -51,8 +51,8 @@ class Latent(TypedDict):
 
 @dataclass(frozen=True)
 class StateSpace:
-    space: str                    # pixel | latent
-    shape: tuple[int, int, int]   # (C, H, W) of one state of the sampler
+    space: str  # pixel | latent
+    shape: tuple[int, int, int]  # (C, H, W) of one state of the sampler
     range: tuple[float, float] = (-1.0, 1.0)  # of pixels
     latent: Latent | None = None
 
@@ -71,7 +71,7 @@ class StateSpace:
 @dataclass(frozen=True)
 class Classes:
     count: int
-    null_label: int | None        # None: the network knows no "no class", so it cannot be guided
+    null_label: int | None  # None: the network knows no "no class", so it cannot be guided
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -87,11 +87,11 @@ class Classes:
 class TrainedOn:
     """The images that the network learned from."""
 
-    source: str                   # as the training run was told it
+    source: str  # as the training run was told it
     num_images: int
-    image_size: int               # pixels a side, as trained
-    channels: int                 # of these images: 1 grey, 3 RGB
-    fingerprint: str              # changes when the images do
+    image_size: int  # pixels a side, as trained
+    channels: int  # of these images: 1 grey, 3 RGB
+    fingerprint: str  # changes when the images do
 
     def __post_init__(self) -> None:
         if min(self.num_images, self.image_size, self.channels) < 1:
@@ -111,7 +111,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class FileEntry:
-    path: str                     # relative to the bundle
+    path: str  # relative to the bundle
     sha256: str
 
 
@@ -155,7 +155,7 @@ class _Measured(TypedDict):
 class Parity(_Measured, total=False):
     """As measured at export."""
 
-    quick: bool                   # by `dexport --quick`: fewer calls and steps
+    quick: bool  # by `dexport --quick`: fewer calls and steps
 
 
 #: name -> (dtype, shape behind the batch)
@@ -164,13 +164,13 @@ Io = dict[str, tuple[str, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class Artifact:
-    format: str                   # onnx, ...
-    precision: str                # fp32, ...
-    io: tuple[Tensor, ...]        # the inputs in order, then the output; batches are "N" in the shapes
+    format: str  # onnx, ...
+    precision: str  # fp32, ...
+    io: tuple[Tensor, ...]  # the inputs in order, then the output; batches are "N" in the shapes
     files: tuple[FileEntry, ...]  # the first is the one to open
-    batch: tuple[int, int]        # smallest and largest; equal for a static batch
-    target: dict[str, Any]        # opset and the like
-    producers: dict[str, str]     # library versions
+    batch: tuple[int, int]  # smallest and largest; equal for a static batch
+    target: dict[str, Any]  # opset and the like
+    producers: dict[str, str]  # library versions
     tolerance: Tolerance
     parity: Parity | None = None
 
@@ -198,7 +198,7 @@ class Artifact:
 class DecoderEntry:
     """From latents to pixels."""
 
-    shape: tuple[int, int, int]   # (C, H, W) of one image
+    shape: tuple[int, int, int]  # (C, H, W) of one image
     artifacts: tuple[Artifact, ...]
 
     def __post_init__(self) -> None:
@@ -217,23 +217,23 @@ class Sampler:
 
 
 class Guidance(TypedDict):
-    channels: int | None          # how many leading ones are guided; None: all
+    channels: int | None  # how many leading ones are guided; None: all
 
 
 @dataclass(frozen=True)
 class Manifest:
     created_by: str
     model: Model
-    process: dict[str, Any]       # see drun.diffusion.process
-    prediction: str               # see drun.diffusion.prediction
-    time: dict[str, Any]          # kind (index | flow), dtype
+    process: dict[str, Any]  # see drun.diffusion.process
+    prediction: str  # see drun.diffusion.prediction
+    time: dict[str, Any]  # kind (index | flow), dtype
     data: StateSpace
     sampler: Sampler
     golden: FileEntry
     artifacts: tuple[Artifact, ...] = ()
     classes: Classes | None = None
     guidance: Guidance = field(default_factory=lambda: Guidance(channels=None))
-    variance: str | None = None   # learned_range: the output's second half, see drun.diffusion.prediction
+    variance: str | None = None  # learned_range: the output's second half, see drun.diffusion.prediction
     decoder: DecoderEntry | None = None
     trained_on: TrainedOn | None = None  # None: the checkpoint does not say
 

@@ -28,7 +28,7 @@ MAX_MANIFEST_BYTES = 1 << 26
 class Bundle:
     path: Path
     manifest: Manifest
-    sha256: str | None = None     # that the manifest states of itself; None while it is being made
+    sha256: str | None = None  # that the manifest states of itself; None while it is being made
 
     @property
     def name(self) -> str:

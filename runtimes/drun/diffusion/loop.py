@@ -16,9 +16,7 @@ DrawNoise = Callable[[], Array]
 OnStep = Callable[[int, Array], None]
 
 
-def sample(
-    denoise: Denoise, x: Array, table: StepTable, draw_noise: DrawNoise, on_step: OnStep | None = None
-) -> Array:
+def sample(denoise: Denoise, x: Array, table: StepTable, draw_noise: DrawNoise, on_step: OnStep | None = None) -> Array:
     """Carry x from noise to an image, in place.
 
     Args:

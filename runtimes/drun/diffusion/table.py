@@ -40,7 +40,7 @@ class Step:
     d: tuple[float, ...] = ()
     log_variance: LogVariance | None = None  # instead of c
     step_t: float | None = None  # the time at which the sampler's step began, where it takes several calls; None: t
-    estimate: str = "x0"         # or velocity
+    estimate: str = "x0"  # or velocity
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Row:
     d: tuple[float, ...] = ()  # weights of the h of the previous rows, newest first
     log_variance: LogVariance | None = None
     step_t: float | None = None
-    w: float = 1.0             # guidance weight; 1 means one conditional call
+    w: float = 1.0  # guidance weight; 1 means one conditional call
 
     @property
     def noisy(self) -> bool:

@@ -40,7 +40,7 @@ class GoldenTrajectory:
 class Golden:
     calls: tuple[GoldenCall, ...]
     trajectories: tuple[GoldenTrajectory, ...]
-    decoded: tuple[Floats, Floats] | None   # latents (N, C, h, w) and their images (N, 3, H, W)
+    decoded: tuple[Floats, Floats] | None  # latents (N, C, h, w) and their images (N, 3, H, W)
 
 
 @dataclass(frozen=True)

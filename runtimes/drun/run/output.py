@@ -17,7 +17,7 @@ class Output:
     num_images: int
     batch: int = 8
     shard: tuple[int, int] = (0, 1)
-    save_raw: bool = False        # also keep the final float states
+    save_raw: bool = False  # also keep the final float states
     save_images: bool = True
     trajectory: Path | None = None
     options: dict[str, Any] = field(default_factory=dict)  # of the decoder's runtime, as of a backend

@@ -30,7 +30,7 @@ class Comparison:
     p99_abs: float
     mean_abs: float
     relative_l2: float  # also the smallest tolerance that would pass
-    psnr_db: float      # peak: the reference's range
+    psnr_db: float  # peak: the reference's range
     tolerance: float
 
     @property

@@ -82,9 +82,7 @@ class Sampling:
             settings.labels, indices, self.bundle.manifest.classes, settings.seed, guided=settings.cfg != 1
         )
 
-    def draw(
-        self, indices: Sequence[int], on_step: Callable[[int, Array], None], batch: int = 1
-    ) -> NDArray[Any]:
+    def draw(self, indices: Sequence[int], on_step: Callable[[int, Array], None], batch: int = 1) -> NDArray[Any]:
         """The final states of the samples `indices`: (N, C, H, W) of the state dtype.
 
         Threads may share a sampling, and samplings a backend: one draws at a time.

@@ -329,8 +329,9 @@ def test_a_file_that_changes_while_it_is_opened_is_refused(bundle: Bundle) -> No
         (bundle.path / "kept").rename(golden)
 
     for change_file in (swap_back, lambda: golden.write_bytes(content), swap):
-        with pytest.raises(BundleError, match=r"golden\.npz' was changed while it was opened: nothing of it is used"), (
-            bundle.using(bundle.manifest.golden)
+        with (
+            pytest.raises(BundleError, match=r"golden\.npz' was changed while it was opened: nothing of it is used"),
+            bundle.using(bundle.manifest.golden),
         ):
             change_file()
 

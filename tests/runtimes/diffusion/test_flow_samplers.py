@@ -191,9 +191,7 @@ def test_another_prediction_of_the_same_network_gives_the_same_image(prediction:
         return {"noise": eps, "x0": x0, "score": -eps / t}[prediction]
 
     x, z = noises(N - 1)
-    by_velocity, other = (
-        samplers.step_table("euler_maruyama", process, kind, N) for kind in ("velocity", prediction)
-    )
+    by_velocity, other = (samplers.step_table("euler_maruyama", process, kind, N) for kind in ("velocity", prediction))
     agree(walk(other, x, z, converted), walk(by_velocity, x, z, network))
 
 

@@ -277,9 +277,7 @@ def test_a_finished_run_computes_nothing(bundle: Bundle, tmp_path: Path, whole: 
     assert results(tmp_path / "whole") == whole
 
 
-def test_only_the_images_that_are_missing_are_made(
-    bundle: Bundle, tmp_path: Path, whole: dict[str, bytes]
-) -> None:
+def test_only_the_images_that_are_missing_are_made(bundle: Bundle, tmp_path: Path, whole: dict[str, bytes]) -> None:
     for i in (1, 5):
         (tmp_path / "whole" / f"{i:06d}.png").unlink()
     backend = Counted(bundle)
@@ -359,9 +357,7 @@ def philox_file(path: Path, seed: int, num_noises: int, count: int = 7) -> Path:
     return path
 
 
-def test_given_noise_reproduces_the_images_of_its_seed(
-    bundle: Bundle, tmp_path: Path, whole: dict[str, bytes]
-) -> None:
+def test_given_noise_reproduces_the_images_of_its_seed(bundle: Bundle, tmp_path: Path, whole: dict[str, bytes]) -> None:
     path = philox_file(tmp_path / "noise.npz", seed=3, num_noises=4)
     settings = replace(ANCESTRAL, seed=0, noise=noise_digest(path))
     draw(bundle, tmp_path / "given", settings, noise_file=path)
@@ -620,6 +616,7 @@ def test_images_of_another_network_are_not_adopted(
     bundle: Bundle, tmp_path: Path, key: str, change: Callable[[manifests.Manifest], dict[str, Any]]
 ) -> None:
     """Though the bundle has the same name, and its checkpoint the same hash."""
+
     def claimed(bundle: Bundle) -> None:
         output, record = Output(tmp_path, 7, 3), {"backend": "ort", "precision": "fp32"}
         claim(open_sampling(bundle, Ort(bundle, None, {}), ANCESTRAL), output, record)
@@ -682,7 +679,6 @@ def test_threads_may_share_a_backend_and_a_sampling(bundle: Bundle) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda i: samplings[i % 4].draw(batches[i], lambda *_: None, 3), range(16)))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
-
 
 
 # --- a full disk
@@ -825,7 +821,6 @@ def test_memory_does_not_grow_with_images(peak_bytes: Callable[..., int]) -> Non
 def test_memory_does_not_grow_with_steps(peak_bytes: Callable[..., int], tmp_path: Path) -> None:
     """With the animation, which shows 120 frames of either run. Kept, 480 more states would be 45 MiB."""
     few, many = (
-        peak_bytes("--steps", count, "-n", 2, "--batch", 2, "--trajectory", tmp_path / "t.webp")
-        for count in (120, 600)
+        peak_bytes("--steps", count, "-n", 2, "--batch", 2, "--trajectory", tmp_path / "t.webp") for count in (120, 600)
     )
     assert many - few < 5 * 2**20

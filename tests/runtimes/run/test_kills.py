@@ -46,7 +46,7 @@ def test_ten_kills_and_resumptions(make_bundle: Callable[..., Path], tmp_path: P
             process.kill()
         now = {name: content for name, content in files(folder).items() if not name.rpartition("/")[2].startswith(".")}
         assert finished.items() <= now.items()  # what was finished is still there, and the same
-        assert now.items() <= whole.items()     # and no file under its final name is another than it should be
+        assert now.items() <= whole.items()  # and no file under its final name is another than it should be
         finished = now
     finish(bundle, folder)
     assert files(folder) == whole

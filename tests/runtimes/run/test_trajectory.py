@@ -38,9 +38,7 @@ def frames(path: Path) -> tuple[list[np.ndarray], list[int]]:
     return pictures, durations
 
 
-@pytest.mark.parametrize(
-    ("num_rows", "num_frames"), [(1, 2), (7, 8), (118, 119), (119, 120), (120, 120), (1000, 120)]
-)
+@pytest.mark.parametrize(("num_rows", "num_frames"), [(1, 2), (7, 8), (118, 119), (119, 120), (120, 120), (1000, 120)])
 def test_frames(tmp_path: Path, num_rows: int, num_frames: int) -> None:
     """The noise, then one frame a step, never more than 120; the last frame is the final state and stays."""
     final = record(tmp_path / "a.webp", num_rows)

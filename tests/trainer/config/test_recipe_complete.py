@@ -101,9 +101,7 @@ def test_sides_that_cannot_be(tmp_path: Path, changed: dict[str, str], message: 
         ({"train": "batch_size = 5"}, "lacks train.steps: usually steps = "),
     ],
 )  # fmt: skip
-def test_what_lacks_is_named_with_its_usual_value(
-    tmp_path: Path, changed: dict[str, str | None], message: str
-) -> None:
+def test_what_lacks_is_named_with_its_usual_value(tmp_path: Path, changed: dict[str, str | None], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"recipe 'mine' {message}")):
         config.load(write(tmp_path, **changed))
 

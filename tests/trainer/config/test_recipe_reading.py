@@ -105,7 +105,7 @@ def test_a_recipe_file_of_the_user(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
         '[model]\nname="OneResUNet"\ndim=8\n[process]\nkind="discrete"\nschedule="linear"\nnum_timesteps=10\n[objective]\nname="ddpm"\n'
-        '[data]\nimage_size=8\n[train]\nsteps=1\nbatch_size=2\n'
+        "[data]\nimage_size=8\n[train]\nsteps=1\nbatch_size=2\n"
     )
     assert config.load(str(path)).name == "mine"
 

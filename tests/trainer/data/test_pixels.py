@@ -196,9 +196,7 @@ def test_32_bit_image_is_refused(folder: Path, tmp_path: Path) -> None:
     refuses(folder, "float.tif': got 32-bit values .* expected 8 or 16 bits")
 
 
-def test_oversized_image_is_sent_to_tiles(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_oversized_image_is_sent_to_tiles(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     assert len(load_images(folder, 8, 3)) == 4
     Image.new("1", (20_000, 20_000)).save(folder / "large.png")

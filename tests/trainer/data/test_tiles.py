@@ -93,9 +93,7 @@ def test_names_never_collide(tmp_path: Path, out: Path) -> None:
     assert len(found) == 6 * 4
 
 
-def test_images_above_pillows_pixel_limit(
-    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_above_pillows_pixel_limit(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture(tmp_path / "in" / "x.tif", 40, 40)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert cut_tiles(tmp_path / "in", out, size=20).num_train == 4

@@ -61,9 +61,9 @@ def relative(got: Tensor, expected: Tensor) -> float:
 @pytest.mark.parametrize(
     ("size", "expected", "num_16_rows", "num_32_rows", "num_tensors"),
     [
-        ("S",  Size(384, 12, 6),    32_957_200,  32_963_360, 132),
-        ("B",  Size(768, 12, 12),  130_500_112, 130_512_416, 132),
-        ("L",  Size(1024, 24, 16), 458_086_416, 458_102_816, 252),
+        ("S", Size(384, 12, 6), 32_957_200, 32_963_360, 132),
+        ("B", Size(768, 12, 12), 130_500_112, 130_512_416, 132),
+        ("L", Size(1024, 24, 16), 458_086_416, 458_102_816, 252),
         ("XL", Size(1152, 28, 16), 675_111_184, 675_129_632, 292),
     ],
 )
@@ -414,7 +414,7 @@ def test_whole_net_is_the_reference(name: str, times: list[float], settings: dic
 @pytest.mark.parametrize("qk_norm", [False, True])
 def test_time_stays_accurate_under_autocast(qk_norm: bool) -> None:
     net = tiny("SiT", qk_norm=qk_norm)
-    x, t, y = inputs(net, [0.5, 0.501])      # one number in bfloat16
+    x, t, y = inputs(net, [0.5, 0.501])  # one number in bfloat16
     seen: list[Tensor] = []
     net.t_embedder.mlp[0].register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

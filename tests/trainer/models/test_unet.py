@@ -37,12 +37,12 @@ def shapes(net: nn.Module) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize(
     ("name", "dim", "dim_mults", "num_parameters", "num_tensors"),
     [
-        ("OneResUNet",    64, (1, 2, 4, 8), 58_845_635, 262),
-        ("TwoResUNet",    64, (1, 2, 4, 8), 62_699_395, 270),
+        ("OneResUNet", 64, (1, 2, 4, 8), 58_845_635, 262),
+        ("TwoResUNet", 64, (1, 2, 4, 8), 62_699_395, 270),
         ("AttentionUNet", 64, (1, 2, 4, 8), 63_226_567, 294),
-        ("OneResUNet",    32, (1, 2, 4),     3_892_195, 208),
-        ("TwoResUNet",    32, (1, 2, 4),     4_151_107, 214),
-        ("AttentionUNet", 32, (1, 2, 4),     4_184_550, 232),
+        ("OneResUNet", 32, (1, 2, 4), 3_892_195, 208),
+        ("TwoResUNet", 32, (1, 2, 4), 4_151_107, 214),
+        ("AttentionUNet", 32, (1, 2, 4), 4_184_550, 232),
     ],
 )
 def test_parameter_and_tensor_counts(

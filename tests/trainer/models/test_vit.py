@@ -85,7 +85,7 @@ def test_initial_weights_have_a_sane_spread() -> None:
     for key, fan in (("x_embedder.proj", 12 + 96), ("blocks.1.attn.qkv", 96 + 288), ("blocks.1.mlp.fc2", 384 + 96)):
         assert float(state[f"{key}.weight"].std()) == pytest.approx(math.sqrt(2 / fan), rel=0.05), key
         assert state[f"{key}.bias"].abs().max() == 0, key
-    assert net(torch.randn(4, 3, 32, 32)).abs().max() < 1.5    # almost no class is preferred yet
+    assert net(torch.randn(4, 3, 32, 32)).abs().max() < 1.5  # almost no class is preferred yet
 
 
 # ---- forward --------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def test_learns_what_tells_two_classes_apart() -> None:
     net = build({"name": "ViT", **TINY, "num_classes": 2})
     labels = torch.arange(16) % 2
     x = 0.1 * torch.randn(16, 3, 6, 6)
-    x[labels == 1, :, :2] += 1       # a bright top; without positions the place would not matter
+    x[labels == 1, :, :2] += 1  # a bright top; without positions the place would not matter
     x[labels == 0, :, 4:] += 1
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     for _ in range(40):

@@ -33,10 +33,10 @@ class Held:
     """What a file that is not ours holds."""
 
     path: Path
-    layout: str                                              # for people
-    states: Mapping[str, Mapping[str, Any]]                  # by ema | online; one alone if the file is bare
-    args: Mapping[str, Any] = field(default_factory=dict)    # of the script that trained it
-    tables: State = field(default_factory=dict)              # tensors beside either network
+    layout: str  # for people
+    states: Mapping[str, Mapping[str, Any]]  # by ema | online; one alone if the file is bare
+    args: Mapping[str, Any] = field(default_factory=dict)  # of the script that trained it
+    tables: State = field(default_factory=dict)  # tensors beside either network
     step: int = 0
 
     @property

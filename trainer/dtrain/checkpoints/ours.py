@@ -37,8 +37,8 @@ class Checkpoint:
     ema: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
     objective: dict[str, torch.Tensor] = field(default_factory=dict)  # what the objective trains beside the network
-    scaler: dict[str, Any] = field(default_factory=dict)              # of fp16's loss
-    version: int = VERSION                                            # of the dtrain that wrote it
+    scaler: dict[str, Any] = field(default_factory=dict)  # of fp16's loss
+    version: int = VERSION  # of the dtrain that wrote it
 
 
 def path_at(folder: Path, recipe: Recipe, step: int) -> Path:

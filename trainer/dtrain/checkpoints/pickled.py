@@ -21,8 +21,8 @@ OTHER = object()
 
 @dataclass(frozen=True)
 class Pickled:
-    classes: frozenset[str]      # such as collections.OrderedDict
-    storages: dict[str, int]     # name -> bytes
+    classes: frozenset[str]  # such as collections.OrderedDict
+    storages: dict[str, int]  # name -> bytes
 
 
 def scan(file: IO[bytes]) -> Pickled:
@@ -45,7 +45,7 @@ class _Machine:
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
-        self.marks: list[int] = []        # heights of the stack
+        self.marks: list[int] = []  # heights of the stack
         self.memo: dict[Any, Any] = {}
         self.classes: set[str] = set()
         self.storages: dict[str, int] = {}

@@ -31,9 +31,7 @@ def text(name: str) -> str:
 
 def _user_text(path: Path) -> str:
     if not path.exists() or path.is_dir():
-        raise ConfigError(
-            f"no such file '{path}': begin a recipe by dtrain recipes fashion-unet --toml > {path.name}"
-        )
+        raise ConfigError(f"no such file '{path}': begin a recipe by dtrain recipes fashion-unet --toml > {path.name}")
     with door(f"cannot read recipe '{path}'", ConfigError, "save it as UTF-8 text", DataError):
         return regular(path).read_text(encoding="utf-8")
 

@@ -60,7 +60,7 @@ class Data:
     latent: dict[str, Any] = field(default_factory=dict)  # vae, scale, bias
     class_names: tuple[str, ...] = ()  # of the labels 0, 1, ..., where the data names them
     num_images: int = 0
-    fingerprint: str = ""              # of the images
+    fingerprint: str = ""  # of the images
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ class Train:
 @dataclass(frozen=True)
 class Recipe:
     name: str
-    model: dict[str, Any]              # see dtrain.models.build
-    process: dict[str, Any]            # see drun.diffusion.process
-    objective: dict[str, Any]          # `name` and the options of dtrain.objectives.<name>
+    model: dict[str, Any]  # see dtrain.models.build
+    process: dict[str, Any]  # see drun.diffusion.process
+    objective: dict[str, Any]  # `name` and the options of dtrain.objectives.<name>
     data: Data
     train: Train
     optimizer: Optimizer = field(default_factory=Optimizer)

@@ -28,9 +28,9 @@ NO_PICTURES = "these latents come without images, which teachers need: encode th
 class Arrays:
     """What is read of some images, still on the CPU."""
 
-    states: Tensor                       # uint8 pixels (N, H, W, C), or float32 moments (N, 2 C, h, w)
-    pictures: Tensor | None              # uint8 (N, H, W, C)
-    features: tuple[Tensor, ...] = ()    # what each teacher saw in them once: float16 (N, T, D)
+    states: Tensor  # uint8 pixels (N, H, W, C), or float32 moments (N, 2 C, h, w)
+    pictures: Tensor | None  # uint8 (N, H, W, C)
+    features: tuple[Tensor, ...] = ()  # what each teacher saw in them once: float16 (N, T, D)
 
     def pinned(self) -> Arrays:
         """In memory that a GPU copies from while it computes."""
@@ -62,9 +62,7 @@ class Dataset(ABC):
         """Changes when the pictures do."""
 
     @abstractmethod
-    def read(
-        self, indices: Indices, pictures: bool, draws: Draws | None = None, modes: Sequence[str] = ()
-    ) -> Arrays:
+    def read(self, indices: Indices, pictures: bool, draws: Draws | None = None, modes: Sequence[str] = ()) -> Arrays:
         """From disk or memory; may run beside the training.
 
         Args:
@@ -100,9 +98,7 @@ class PixelImages(Dataset):
     def fingerprint(self) -> str:
         return pixels.fingerprint(self.images)
 
-    def read(
-        self, indices: Indices, pictures: bool, draws: Draws | None = None, modes: Sequence[str] = ()
-    ) -> Arrays:
+    def read(self, indices: Indices, pictures: bool, draws: Draws | None = None, modes: Sequence[str] = ()) -> Arrays:
         chosen = torch.from_numpy(self.images[indices])
         return Arrays(chosen, chosen if pictures else None)
 
@@ -132,9 +128,7 @@ class LatentImages(Dataset):
     def fingerprint(self) -> str:
         return self.source.fingerprint
 
-    def read(
-        self, indices: Indices, pictures: bool, draws: Draws | None = None, modes: Sequence[str] = ()
-    ) -> Arrays:
+    def read(self, indices: Indices, pictures: bool, draws: Draws | None = None, modes: Sequence[str] = ()) -> Arrays:
         mirrored = draws.toss().numpy() if draws is not None and "hflip" in modes else np.zeros(len(indices), np.bool_)
         moments = torch.from_numpy(self.source.moments(indices, mirrored))
         if not pictures:

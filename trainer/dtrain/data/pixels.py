@@ -22,9 +22,7 @@ NAME = "images.npy"
 _RECIPE = 1  # part of the cache's key: raise it when decoding or resizing gives other pixels
 
 
-def load_images(
-    source: str | Path, image_size: int, channels: int, report: Report = silent
-) -> NDArray[np.uint8]:
+def load_images(source: str | Path, image_size: int, channels: int, report: Report = silent) -> NDArray[np.uint8]:
     """All images of a source, see `open_source`, as `decoded`.
 
     Raises:

@@ -25,8 +25,8 @@ MAX_NAMED = 3
 
 @dataclass(frozen=True)
 class Survey:
-    line: str                    # such as "60,000 images, 10 classes, 28x28 grey -> 16x16 grey"
-    warnings: tuple[str, ...]    # what is lost or odd, a sentence each
+    line: str  # such as "60,000 images, 10 classes, 28x28 grey -> 16x16 grey"
+    warnings: tuple[str, ...]  # what is lost or odd, a sentence each
 
 
 def tell(recipe: Recipe) -> None:

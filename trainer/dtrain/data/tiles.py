@@ -127,9 +127,7 @@ def _unique(name: str, taken: set[str]) -> str:
     return label
 
 
-def _cut(
-    image: Image.Image, label: str, source: _Source, folder: Path, size: int, stride: int, min_std: float
-) -> None:
+def _cut(image: Image.Image, label: str, source: _Source, folder: Path, size: int, stride: int, min_std: float) -> None:
     if min(image.size) < size:
         source.num_too_small += 1
         return

@@ -30,11 +30,11 @@ from dtrain.draws import Draws
 class Batch:
     """The images of one process in one step."""
 
-    x0: Tensor                       # (N, C, H, W) float32, what the network learns to draw
-    labels: Tensor | None            # (N,) int64, some replaced by the null label
+    x0: Tensor  # (N, C, H, W) float32, what the network learns to draw
+    labels: Tensor | None  # (N,) int64, some replaced by the null label
     draws: Draws
     step: int
-    pictures: Tensor | None = None   # (N, H, W, C) uint8, for teachers
+    pictures: Tensor | None = None  # (N, H, W, C) uint8, for teachers
     features: tuple[Tensor, ...] = ()  # what they saw in them once: (N, T, D) each
 
 
@@ -45,7 +45,7 @@ Predict = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class Objective(Protocol):
-    prediction: str | None           # see drun.diffusion.prediction; None: this objective trains no denoiser
+    prediction: str | None  # see drun.diffusion.prediction; None: this objective trains no denoiser
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """The module that is trained: the network, with what the objective adds to it. Keys of both stay apart."""

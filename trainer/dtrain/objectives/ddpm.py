@@ -69,7 +69,7 @@ class Objective(Denoising):
 
         self.noising = table(process.alpha(t), process.sigma(t))  # (T, 2)
         self.target = table(*components(prediction, process, t))  # (T, 2): of x0, of noise
-        self.weight = table(np.array(weights))[:, 0]              # (T,)
+        self.weight = table(np.array(weights))[:, 0]  # (T,)
         self.bound = VariationalBound(process, prediction, device) if learned_variance else None
 
     def losses(self, predict: Predict, batch: Batch) -> Losses:

@@ -39,20 +39,20 @@ class Denoiser:
     """A network in eval mode with all that its weights do not say."""
 
     network: nn.Module
-    config: dict[str, Any]              # for dtrain.models.build
+    config: dict[str, Any]  # for dtrain.models.build
     process: Process
     prediction: str
-    image_shape: tuple[int, int, int]   # (C, H, W) of one state: pixels, or latents
+    image_shape: tuple[int, int, int]  # (C, H, W) of one state: pixels, or latents
     step: int
-    weights: str                        # ema | online
-    reasons: tuple[str, ...]            # what was recognised, and from what
-    variance: str | None = None         # see drun.diffusion.prediction.LEARNED_RANGE
+    weights: str  # ema | online
+    reasons: tuple[str, ...]  # what was recognised, and from what
+    variance: str | None = None  # see drun.diffusion.prediction.LEARNED_RANGE
     classes: Classes | None = None
     guided_channels: int | None = None  # how many leading ones the paper guides; None: all
-    latent: Latent | None = None        # None: the states are pixels
+    latent: Latent | None = None  # None: the states are pixels
     sampler: Sampler = field(default_factory=lambda: Sampler("ddpm", {"clip_x0": True}))
     settings: dict[str, str] = field(default_factory=dict)  # what was said to `load`
-    sha256: str = ""                    # of the file, if `load` read it
+    sha256: str = ""  # of the file, if `load` read it
     trained_on: TrainedOn | None = None  # where the checkpoint says it
     initial_share: float | None = None  # of the initial weights in averaged ones of ours, 0 to 1
 

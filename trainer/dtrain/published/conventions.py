@@ -38,18 +38,18 @@ COMMON = ("process", "prediction", "num_heads", "image_size")
 class Evidence:
     """What may tell a convention."""
 
-    path: Path                                # for its name
-    keys: Collection[str]                     # of the state dict, REPA's projectors and early layout included
-    args: Mapping[str, Any]                   # of the script that trained it
-    channels: int                             # of the input
-    num_rows: int                             # of the head
-    doubled: bool                             # the head makes two channels for each of the input
+    path: Path  # for its name
+    keys: Collection[str]  # of the state dict, REPA's projectors and early layout included
+    args: Mapping[str, Any]  # of the script that trained it
+    channels: int  # of the input
+    num_rows: int  # of the head
+    doubled: bool  # the head makes two channels for each of the input
 
 
 @dataclass(frozen=True)
 class Clue:
-    convention: str    # dit | sit | repa
-    why: str           # a clause
+    convention: str  # dit | sit | repa
+    why: str  # a clause
 
 
 @dataclass(frozen=True)
@@ -188,9 +188,7 @@ def _flow(convention: str, evidence: Evidence, given: Mapping[str, str]) -> tupl
     return process, prediction, f"{path} path: {how_path}; {prediction} prediction: {how_prediction}{how_near}"
 
 
-def _argument(
-    args: Mapping[str, Any], name: str, known: Mapping[str, str], usual: str, path: Path
-) -> tuple[str, str]:
+def _argument(args: Mapping[str, Any], name: str, known: Mapping[str, str], usual: str, path: Path) -> tuple[str, str]:
     """Our name for what the train script was told, else the usual; and which of these."""
     if args.get(name) is None:
         return usual, "assumed, as published"

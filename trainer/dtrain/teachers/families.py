@@ -22,13 +22,13 @@ SEEN, OF = 224, 256
 
 @dataclass(frozen=True)
 class Family:
-    model: str                          # class of transformers
-    model_types: tuple[str, ...]        # what its config.json may call itself
-    patch_size: int                     # pixels
-    resize: str = "never"               # to 224 of 256: `before` or `after` the normalisation; `never`: as it is
-    resample: bool = True               # the position embedding is resampled to the grid; else it has to fit
-    final_norm: bool = True             # features after the last LayerNorm, or before it
-    epsilon: float = 1e-6               # of every LayerNorm in the official code; some Hub configs say 1e-12
+    model: str  # class of transformers
+    model_types: tuple[str, ...]  # what its config.json may call itself
+    patch_size: int  # pixels
+    resize: str = "never"  # to 224 of 256: `before` or `after` the normalisation; `never`: as it is
+    resample: bool = True  # the position embedding is resampled to the grid; else it has to fit
+    final_norm: bool = True  # features after the last LayerNorm, or before it
+    epsilon: float = 1e-6  # of every LayerNorm in the official code; some Hub configs say 1e-12
     normalisation: tuple[Colour, Colour] = IMAGENET
 
     def input_size(self, image_size: int, name: str) -> int:
@@ -48,8 +48,8 @@ class Family:
 @dataclass(frozen=True)
 class Variant:
     family: Family
-    hub: str = ""                       # Hugging Face repository; empty: nowhere published there
-    num_heads: int = 0                  # what an official checkpoint file does not say; 0: none is read
+    hub: str = ""  # Hugging Face repository; empty: nowhere published there
+    num_heads: int = 0  # what an official checkpoint file does not say; 0: none is read
 
 
 DINOV2 = Family("Dinov2Model", ("dinov2",), 14, resize="after")

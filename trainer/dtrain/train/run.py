@@ -24,7 +24,7 @@ class Run:
     objective: Objective
     dataset: Dataset
     network: nn.Module
-    module: nn.Module                # the network with what the objective adds, as the workers run it
+    module: nn.Module  # the network with what the objective adds, as the workers run it
     optimizer: Any
     ema: Average
     step: int = 0

@@ -64,8 +64,7 @@ def memory_rows(bundle: Bundle, name: str, settings: LatencySettings, threads: i
         "drun above weights and activations": _minus(drun_many, network),
     }
     return [
-        ResultRow(SUITE, f"{name}, {what}", _in_mb(size), "MB", details={"bytes": size})
-        for what, size in sizes.items()
+        ResultRow(SUITE, f"{name}, {what}", _in_mb(size), "MB", details={"bytes": size}) for what, size in sizes.items()
     ]
 
 

@@ -32,10 +32,10 @@ MAX_IMAGES = 65_536
 
 @dataclass(frozen=True)
 class QualitySettings:
-    samples: Path                  # what `open_samples` reads
-    reference: str | None = None   # what `open_reference` reads; None: what the model learned from
-    splits: int = 20               # random choices of the real images that are set apart
-    features: str = "pixels"       # a file of dbench/quality/features
+    samples: Path  # what `open_samples` reads
+    reference: str | None = None  # what `open_reference` reads; None: what the model learned from
+    splits: int = 20  # random choices of the real images that are set apart
+    features: str = "pixels"  # a file of dbench/quality/features
 
 
 Settings = QualitySettings

@@ -16,8 +16,8 @@ from dbench.core.timing import Spread
 class Curve:
     """Fréchet distances of one run's checkpoints."""
 
-    steps: tuple[int, ...]             # rising, above 0
-    distances: tuple[float, ...]       # as many, above 0
+    steps: tuple[int, ...]  # rising, above 0
+    distances: tuple[float, ...]  # as many, above 0
 
     @property
     def final(self) -> float:
@@ -29,8 +29,8 @@ class Speedup:
     """Both runs' steps to `target`; `ratio` is plain steps / REPA steps."""
 
     ratio: float
-    reached: bool                      # whether REPA came to the plain model's final distance
-    target: float                      # that distance; if not reached, REPA's final one
+    reached: bool  # whether REPA came to the plain model's final distance
+    target: float  # that distance; if not reached, REPA's final one
     plain_steps: float
     repa_steps: float
 

@@ -36,9 +36,9 @@ Features = NDArray[np.floating[Any]]
 class Digits:
     """The images that are looked at, and what the teacher sees in them."""
 
-    images: NDArray[np.uint8]          # (N, H, W, C)
-    labels: NDArray[np.int64]          # (N,)
-    teacher: Features                  # (N, D), the mean over tokens
+    images: NDArray[np.uint8]  # (N, H, W, C)
+    labels: NDArray[np.int64]  # (N,)
+    teacher: Features  # (N, D), the mean over tokens
     teacher_name: str
     teacher_fingerprint: str
 
@@ -117,4 +117,3 @@ def _features(denoiser: published.Denoiser, digits: Digits, depth: float, device
     x0 = to_model_range(torch.from_numpy(digits.images))
     found = layer_features(network, layers, x0, None, process, process.at_depth(depth), generator, BATCH)
     return [found[layer].numpy() for layer in layers]
-

@@ -34,7 +34,7 @@ class TrainedArm:
 
     arm: str
     curve: Curve
-    last: Path       # its final checkpoint
+    last: Path  # its final checkpoint
 
 
 def measure(settings: RepaSettings, report: Report) -> Result:

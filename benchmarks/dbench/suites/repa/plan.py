@@ -28,13 +28,13 @@ DEPTHS = (0.25, 0.5)
 
 @dataclass(frozen=True)
 class RepaSettings:
-    steps: int = 2000                             # of training, each arm
-    seeds: tuple[int, ...] = (0, 1, 2)            # of weights, noise and data order; one pair of runs each
-    every: int = 250                              # steps between checkpoints that are evaluated
-    samples: int = 512                            # images drawn of a checkpoint
-    sampling_steps: int = 25                      # network calls an image
-    assignments: tuple[str, ...] = ()             # section.key=value, for both arms
-    repa_assignments: tuple[str, ...] = ()        # objective.key=value
+    steps: int = 2000  # of training, each arm
+    seeds: tuple[int, ...] = (0, 1, 2)  # of weights, noise and data order; one pair of runs each
+    every: int = 250  # steps between checkpoints that are evaluated
+    samples: int = 512  # images drawn of a checkpoint
+    sampling_steps: int = 25  # network calls an image
+    assignments: tuple[str, ...] = ()  # section.key=value, for both arms
+    repa_assignments: tuple[str, ...] = ()  # objective.key=value
     runs: Path = Path("out/repa")
 
     @property

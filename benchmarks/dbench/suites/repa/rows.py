@@ -26,10 +26,10 @@ class Measurements:
     """The measurements. In the lists, one entry for each seed."""
 
     seeds: tuple[int, ...]
-    curves: Mapping[str, Sequence[Curve]]                             # by arm
-    blocks: Mapping[str, Sequence[dict[str, list[list[float]]]]]      # by arm, as `layers.blocks` gives
-    references: Mapping[str, float]                                   # as `layers.references` gives
-    halves: Spread                                                    # two sets of real digits
+    curves: Mapping[str, Sequence[Curve]]  # by arm
+    blocks: Mapping[str, Sequence[dict[str, list[list[float]]]]]  # by arm, as `layers.blocks` gives
+    references: Mapping[str, float]  # as `layers.references` gives
+    halves: Spread  # two sets of real digits
 
 
 def to_rows(found: Measurements) -> list[ResultRow]:

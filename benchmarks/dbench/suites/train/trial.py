@@ -115,7 +115,7 @@ def synchronise(device: torch.device) -> None:
 @dataclass(frozen=True)
 class GpuPeak:
     allocated_bytes: int
-    reserved_bytes: int              # by PyTorch's allocator: what `nvidia-smi` sees, but for CUDA's own
+    reserved_bytes: int  # by PyTorch's allocator: what `nvidia-smi` sees, but for CUDA's own
 
 
 class GpuScale:
@@ -159,7 +159,7 @@ class Flops:
     """
 
     network: int
-    projectors: int                  # what the objective adds to the network
+    projectors: int  # what the objective adds to the network
     teachers: int
 
     @property

@@ -52,9 +52,9 @@ def sigmoid_betas(num_timesteps: int) -> Array:
 MAX_TIMESTEPS = 100_000
 
 SCHEDULES = {
-    "linear":        linear_betas,
-    "cosine":        cosine_betas,
-    "sigmoid":       sigmoid_betas,
+    "linear": linear_betas,
+    "cosine": cosine_betas,
+    "sigmoid": sigmoid_betas,
     "scaled_linear": scaled_linear_betas,
 }
 

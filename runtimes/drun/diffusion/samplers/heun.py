@@ -74,9 +74,7 @@ def _by_velocity(t: float, end: float) -> list[Step]:
     return [predictor, Step(end, a=1.0, b=reach / 2, d=(-reach / 2,), step_t=t, estimate="velocity")]
 
 
-def _corrector(
-    process: Process, t: float, following: float, here: OdePoint, there: OdePoint, predictor: Step
-) -> Step:
+def _corrector(process: Process, t: float, following: float, here: OdePoint, there: OdePoint, predictor: Step) -> Step:
     """Replace the slope at t by the mean of the slopes at t and at `following`.
 
     x += reach/2 (slope_2 - slope_1), each slope of_x0 x0 + of_noise eps. The x that slope_1 was computed from is
