@@ -11,8 +11,8 @@ from dexport.fixtures import QUICK_PROOF, Proof, full_proof
 from dexport.latents import find_decoder
 from dexport.writer import write_bundle
 from drun import backends
+from drun.bundle.artifact import MAX_BATCH
 from drun.bundle.average import of_initial_weights
-from drun.bundle.manifest import MAX_BATCH
 from drun.bundle.reading import open_bundle
 from drun.commands.check import check, parity_table
 from drun.commands.options import parse_assignments

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
-from drun.bundle.manifest import CheckpointEntry, Classes, FileEntry, Guidance, Manifest, Model, StateSpace, Tensor
+from drun.bundle.artifact import FileEntry, Tensor
+from drun.bundle.card import Classes, StateSpace
+from drun.bundle.manifest import CheckpointEntry, Guidance, Manifest, Model
 from drun.diffusion.process import Process
 from drun.diffusion.process.flow import FlowProcess
 from dtrain.published import Denoiser

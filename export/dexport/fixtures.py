@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dexport.latents import ImageDecoder
-from drun.bundle.manifest import Classes
+from drun.bundle.card import Classes
 from drun.console import Report
 from drun.diffusion import samplers
 from drun.diffusion.guidance import Guided, Predict, with_guidance

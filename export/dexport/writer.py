@@ -12,16 +12,8 @@ from dexport.latents import ImageDecoder
 from dexport.targets import Part
 from drun import backends
 from drun.bundle import reading as bundles
-from drun.bundle.manifest import (
-    MANIFEST,
-    Artifact,
-    CheckpointEntry,
-    DecoderEntry,
-    FileEntry,
-    Manifest,
-    Tensor,
-    Tolerance,
-)
+from drun.bundle.artifact import Artifact, FileEntry, Tensor, Tolerance
+from drun.bundle.manifest import MANIFEST, CheckpointEntry, DecoderEntry, Manifest
 from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.errors import BundleError, ParityError

@@ -16,7 +16,7 @@ from dbench.core import machine, record, subject
 from dbench.core.record import Result, ResultRow
 from dbench.report import sections, sources
 from dbench.report.sources import Sources, gather, read_losses
-from drun.bundle.manifest import Classes
+from drun.bundle.card import Classes
 from drun.errors import ConfigError, DataError, UserError
 from dtrain.data.pixels import fingerprint
 

@@ -22,7 +22,8 @@ from dexport.lint import FORBIDDEN
 from dexport.targets import onnx as onnx_target
 from drun import backends
 from drun.bundle import reading as bundles
-from drun.bundle.manifest import FileEntry, Latent
+from drun.bundle.artifact import FileEntry
+from drun.bundle.card import Latent
 from drun.bundle.reading import Bundle
 from drun.console import silent
 from drun.errors import BundleError, ConfigError

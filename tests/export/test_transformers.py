@@ -16,7 +16,7 @@ from dexport import deploy, fixtures, writer
 from dexport.fixtures import full_proof
 from drun import backends
 from drun.bundle import reading as bundles
-from drun.bundle.manifest import Classes, Sampler
+from drun.bundle.card import Classes, Sampler
 from drun.bundle.reading import Bundle
 from drun.console import silent
 from drun.diffusion.process.discrete import DiscreteProcess

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from drun.bundle.average import NOTICEABLE_SHARE, percent
-from drun.bundle.manifest import CheckpointEntry, Classes
+from drun.bundle.card import Classes
+from drun.bundle.manifest import CheckpointEntry
 from drun.run.labels import in_turn
 from drun.typed import typed
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.bundle.manifest import Classes, TrainedOn
+from drun.bundle.card import Classes
+from drun.bundle.manifest import TrainedOn
 from drun.console import Report, silent
 from drun.errors import DataError, door
 from drun.foreign import read_json

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from torch import nn
 
-from drun.bundle.manifest import Tensor, Tolerance
+from drun.bundle.artifact import Tensor, Tolerance
 
 
 @dataclass(frozen=True)

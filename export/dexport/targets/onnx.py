@@ -14,7 +14,7 @@ import torch
 
 from dexport.lint import check_graph
 from dexport.targets import Part
-from drun.bundle.manifest import Artifact, FileEntry, Tensor
+from drun.bundle.artifact import Artifact, FileEntry, Tensor
 from drun.files import sha256
 
 #: Has Gelu and keeps attention and norms in parts, which fp32 TensorRT needs.

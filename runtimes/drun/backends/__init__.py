@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from drun.bundle.manifest import Artifact, Tensor
+from drun.bundle.artifact import Artifact, Tensor
 from drun.bundle.reading import Bundle
 from drun.diffusion.arrays import Array
 from drun.errors import BackendUnavailable, BundleError, ConfigError

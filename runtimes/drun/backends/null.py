@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from drun.backends import Backend, Probe
-from drun.bundle.manifest import Artifact
+from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.diffusion.arrays import Array
 from drun.diffusion.prediction import components

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from drun.backends import Backend, Probe, check_io
-from drun.bundle.manifest import Artifact
+from drun.bundle.artifact import Artifact
 from drun.bundle.onnx_files import external_files
 from drun.bundle.reading import Bundle
 from drun.diffusion.arrays import Array

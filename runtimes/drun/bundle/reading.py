@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from drun.bundle.artifact import Artifact, FileEntry
 from drun.bundle.hashes import check_same, checked, is_sealed
-from drun.bundle.manifest import MANIFEST, SCHEMA_VERSION, Artifact, FileEntry, Manifest
+from drun.bundle.manifest import MANIFEST, SCHEMA_VERSION, Manifest
 from drun.diffusion import process, samplers
 from drun.errors import BundleError, door
 from drun.foreign import parse_json

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from drun import backends as registry
+from drun.bundle.artifact import Artifact, Parity
 from drun.bundle.average import of_initial_weights
-from drun.bundle.manifest import Artifact, Classes, Parity, TrainedOn
+from drun.bundle.card import Classes
+from drun.bundle.manifest import TrainedOn
 from drun.bundle.reading import Bundle, open_bundle
 from drun.console import say
 from drun.diffusion import samplers as sampler_registry

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from drun import backends as registry
-from drun.bundle.manifest import Classes
+from drun.bundle.card import Classes
 from drun.bundle.reading import Bundle, open_bundle
 from drun.commands.options import parse_channels, parse_interval, parse_shard, resolve_sampler
 from drun.console import progress, say

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from drun.diffusion.arrays import Array, empty
 from drun.diffusion.table import Row, StepTable
@@ -34,26 +34,30 @@ def _step_t(row: Row) -> float:
     return row.t if row.step_t is None else row.step_t
 
 
+@dataclass(frozen=True)
+class Guidance:
+    """How a network is guided where a row asks for it."""
+
+    null_label: int = 0  # the label that stands for "no class"
+    channels: int | None = None  # how many leading ones are guided; None: all of x
+
+
 class Guided:
     """m = m_u + w (m_c - m_u) on the first `channels` channels; one undoubled call where w = 1.
 
     Args:
         predict: the network.
         labels: (N,) int64, or None for an unconditional network.
-        null_label: the label that stands for "no class".
-        channels: how many leading channels are guided; None for all of x. The others, and a learned variance, stay
-            conditional.
+        guidance: channels that are not guided, and a learned variance, stay conditional.
     """
 
-    def __init__(
-        self, predict: Predict, labels: Array | None = None, null_label: int = 0, channels: int | None = None
-    ) -> None:
-        self.predict, self.labels, self.channels = predict, labels, channels
+    def __init__(self, predict: Predict, labels: Array | None = None, guidance: Guidance = Guidance()) -> None:
+        self.predict, self.labels, self.channels = predict, labels, guidance.channels
         self.twice: Array | None = None
         if labels is not None:
             self.both_labels = empty((2 * len(labels),), like=labels)
             self.both_labels[: len(labels)] = labels
-            self.both_labels[len(labels) :] = null_label
+            self.both_labels[len(labels) :] = guidance.null_label
 
     def __call__(self, x: Array, t: float, w: float) -> Array:
         """x: (N, C, H, W) -> guided output, (N, C or 2 C, H, W); may be overwritten by the next call."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.bundle.manifest import Classes
+from drun.bundle.card import Classes
 from drun.errors import ConfigError
 
 Labels = NDArray[np.int64]

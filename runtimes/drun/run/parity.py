@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun.backends import Backend
-from drun.bundle.manifest import Artifact, Parity, Tolerance
+from drun.bundle.artifact import Artifact, Parity, Tolerance
 from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.errors import NotFiniteError

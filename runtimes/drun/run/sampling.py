@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun.backends import Backend
-from drun.bundle.manifest import Artifact
+from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.diffusion import samplers
 from drun.diffusion.arrays import Array

@@ -14,7 +14,7 @@ import pytest
 from drun import backends
 from drun.backends import null, ort
 from drun.bundle import reading as bundles
-from drun.bundle.manifest import FileEntry
+from drun.bundle.artifact import FileEntry
 from drun.bundle.reading import Bundle
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import BackendUnavailable, BundleError, ConfigError

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from drun.bundle import manifest as manifests
 from drun.bundle import reading as bundles
+from drun.bundle.artifact import FileEntry
 from drun.bundle.hashes import checked, seal
-from drun.bundle.manifest import FileEntry
 from drun.bundle.reading import Bundle
 from drun.commands.info import info
 from drun.errors import BundleError, UserError

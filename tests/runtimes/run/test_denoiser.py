@@ -11,7 +11,7 @@ import pytest
 
 from drun.backends import ort
 from drun.bundle import reading as bundles
-from drun.bundle.manifest import Artifact
+from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.errors import ConfigError
 from drun.run.denoiser import BatchedDenoiser

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from drun.backends import null
 from drun.bundle import reading as bundles
-from drun.bundle.manifest import FileEntry
+from drun.bundle.artifact import FileEntry
 from drun.console import silent
 from drun.errors import UserError
 from drun.files import sha256

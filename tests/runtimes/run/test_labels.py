@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from drun.bundle.manifest import Classes
+from drun.bundle.card import Classes
 from drun.errors import ConfigError
 from drun.run.labels import choose
 

@@ -14,7 +14,7 @@ import pytest
 
 from drun.backends import null, open_backend
 from drun.bundle import reading as bundles
-from drun.bundle.manifest import Artifact, FileEntry, Tolerance
+from drun.bundle.artifact import Artifact, FileEntry, Tolerance
 from drun.bundle.reading import Bundle
 from drun.errors import BundleError, DataError, UserError
 from drun.files import sha256

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from drun.bundle.manifest import Sampler
+from drun.bundle.card import Sampler
 from drun.diffusion import samplers
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.process.flow import FlowProcess

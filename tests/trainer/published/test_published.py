@@ -5,7 +5,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from drun.bundle.manifest import Classes, Sampler, TrainedOn
+from drun.bundle.card import Classes, Sampler
+from drun.bundle.manifest import TrainedOn
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.process.flow import FlowProcess
 from drun.errors import CheckpointError, ConfigError

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from drun.bundle.manifest import Classes
+from drun.bundle.card import Classes
 from drun.errors import CheckpointError, ConfigError
 from dtrain import models, published
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from drun.bundle.manifest import Classes
+from drun.bundle.card import Classes
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.process.flow import FlowProcess
 from dtrain.published import Denoiser

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from drun.bundle.card import Classes, Latent, Sampler
 from drun.bundle.hashes import check_same, hashed
-from drun.bundle.manifest import Classes, Latent, Sampler, TrainedOn
+from drun.bundle.manifest import TrainedOn
 from drun.diffusion import process as processes
 from drun.diffusion.prediction import LEARNED_RANGE
 from drun.diffusion.process import Process

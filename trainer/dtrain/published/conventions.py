@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drun.bundle.manifest import Sampler
+from drun.bundle.card import Sampler
 from drun.diffusion.prediction import COMPONENTS, LEARNED_RANGE
 from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import SCHEDULES, DiscreteProcess

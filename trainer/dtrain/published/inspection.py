@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from drun.bundle.average import of_initial_weights
-from drun.bundle.manifest import Classes
+from drun.bundle.card import Classes
 from drun.diffusion.process import Process
 from drun.diffusion.process.flow import FlowProcess
 from dtrain import published

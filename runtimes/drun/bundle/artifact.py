@@ -1,0 +1,137 @@
+"""One network of a bundle in one format: its files, what goes in and out, and how far it may be from eager PyTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, TypedDict
+
+from drun.errors import BundleError
+
+#: Fewer images are filled up to the smallest batch.
+MAX_SMALLEST_BATCH = 4096
+#: Counts above this are damage, not models.
+MAX_BATCH = 1 << 16
+
+
+@dataclass(frozen=True)
+class Tensor:
+    name: str
+    dtype: str
+    shape: tuple[str | int, ...]
+    meaning: str
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    path: str  # relative to the bundle
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest relative L2 error that passes."""
+
+    call: float
+    trajectory: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.call < math.inf and 0 < self.trajectory < math.inf):
+            raise BundleError(f"tolerance got {self.call:g} and {self.trajectory:g}, expected finite and above 0")
+
+    def check_ceiling(self, ceiling: Tolerance) -> None:
+        """Raises BundleError if either passes what `ceiling` would not."""
+        if self.call > ceiling.call or self.trajectory > ceiling.trajectory:
+            raise BundleError(
+                f"tolerance got {self.call:g} a call and {self.trajectory:g} a trajectory, expected at most "
+                f"{ceiling.call:g} and {ceiling.trajectory:g}"
+            )
+
+
+#: arithmetic -> what it may lose; no bundle proves itself by more.
+TOLERANCES = {
+    "fp32": Tolerance(1e-5, 1e-3),
+    "tf32": Tolerance(2e-3, 2e-2),
+    "fp16": Tolerance(1e-2, 5e-2),
+    "bf16": Tolerance(6e-2, 6e-2),
+    "int8": Tolerance(6e-2, 6e-2),
+}
+#: ONNX Runtime is 1.3e-6 away at Stable Diffusion's size and 256 pixels (random weights); an 8-bit level is 4e-3.
+DECODER_TOLERANCES = TOLERANCES | {"fp32": Tolerance(5e-5, 5e-5)}
+#: Of a graph: tf32 is only ever a way to compute an fp32 one.
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+
+class _Measured(TypedDict):
+    checks: int
+    passed: bool
+    worst: dict[str, str | int | float | None]
+
+
+class Parity(_Measured, total=False):
+    """As measured at export."""
+
+    quick: bool  # by `dexport --quick`: fewer calls and steps
+    backend: str  # that it was measured on, in words
+
+
+#: name -> (dtype, shape behind the batch)
+Io = dict[str, tuple[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Identified within its bundle by format, precision and variant."""
+
+    format: str  # onnx, ...
+    precision: str  # of the graph: fp32, ...
+    io: tuple[Tensor, ...]  # the inputs in order, then the output; batches are "N" in the shapes
+    files: tuple[FileEntry, ...]  # the first is the one to open, unless there is a root
+    batch: tuple[int, int]  # smallest and largest; equal for a static batch
+    target: dict[str, Any]  # opset and the like
+    producers: dict[str, str]  # library versions
+    tolerance: Tolerance  # in the arithmetic of its own precision
+    parity: Parity | None = None  # None: nobody could prove it where it was made
+    variant: str = ""  # a CoreML unit, or split
+    root: str = ""  # the folder to open, relative to the bundle, where the artifact is one
+    derived_from: str | None = None  # sha256 of the file that it was made of, where that is another artifact
+
+    def __post_init__(self) -> None:
+        low, high = self.batch
+        if not 1 <= low <= high <= MAX_BATCH or low > MAX_SMALLEST_BATCH:
+            raise BundleError(f"batch got {low} to {high}, expected sizes from 1 to {MAX_BATCH:,}, the smaller first")
+        if not self.files:
+            raise BundleError(f"the {self.format} artifact has no files, expected one at least")
+        if self.precision not in PRECISIONS:
+            raise BundleError(f"precision got '{self.precision}', expected one of {', '.join(PRECISIONS)}")
+        for entry in self.files if self.root else ():
+            if PurePosixPath(self.root) not in PurePosixPath(entry.path).parents:
+                raise BundleError(
+                    f"the artifact {self.id} has the file '{entry.path}' outside its folder '{self.root}'"
+                )
+
+    @property
+    def id(self) -> str:
+        """Such as onnx-fp32, or coreml-fp16-ane."""
+        return "-".join(part for part in (self.format, self.precision, self.variant) if part)
+
+    def check_io(self, expected: Io) -> None:
+        """Raises BundleError unless these are the inputs and the output."""
+        got = {tensor.name: (tensor.dtype, tensor.shape) for tensor in self.io}
+        wanted = {name: (dtype, ("N", *sides)) for name, (dtype, sides) in expected.items()}
+        for name in wanted.keys() | got.keys():
+            if got.get(name) != wanted.get(name):
+                raise BundleError(
+                    f"the {self.format} artifact has '{name}' as {got.get(name)}, the model {wanted.get(name)}"
+                )
+
+
+def check_distinct(artifacts: Iterable[Artifact]) -> None:
+    """Raises BundleError if two artifacts have one identity."""
+    seen = set()
+    for artifact in artifacts:
+        if artifact.id in seen:
+            raise BundleError(f"two artifacts are {artifact.id}, expected one of each format, precision and variant")
+        seen.add(artifact.id)
