@@ -1,7 +1,7 @@
 """The runtimes: one file each, and the file name is the backend's id.
 
-A file holds a class `Runtime(Backend)`. It opens one artifact and computes; names, shapes, casts, batching and
-guidance are checked once, above it, in `drun.run.denoiser` and `drun.diffusion.guidance`.
+A file holds a class `Runtime(Backend)`. It opens one artifact and computes; names, shapes, casts and batching are
+checked once, above it, in `drun.diffusion.batched`, and what is opened is chosen in `drun.run.opening`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from drun.bundle.artifact import Artifact, Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from drun.bundle.artifact import MAX_BATCH, Artifact, Tensor
 from drun.bundle.reading import Bundle
-from drun.diffusion.arrays import Array
-from drun.errors import BackendUnavailable, BundleError, ConfigError
+from drun.diffusion.arrays import Labels, State
+from drun.diffusion.batched import Batched
+from drun.diffusion.guidance import Guidance
+from drun.diffusion.loop import Observer, walk
+from drun.diffusion.noise import NoiseSource
+from drun.diffusion.table import StepTable
+from drun.errors import BundleError, ConfigError
+
+#: Where several can open a bundle, the first of these that can run is taken; those not named come last.
+PREFERENCE = ("ort", "openvino", "pt2")
+HINTS = ("latency", "throughput")
 
 
 @dataclass(frozen=True)
@@ -30,39 +42,91 @@ class Probe:
     install: str = ""
 
 
-class Backend(ABC):
-    """One opened artifact. Whoever walks a table with it holds its `lock`, so that threads may share it."""
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """How a runtime computes, besides the arithmetic."""
 
-    lock: threading.RLock
+    threads: int = 0  # of the processor; 0: the runtime's choice
+    device: str | None = None  # None: the first of the backend's that is here
+    hint: str = "latency"  # of one call, or throughput: of several at once
+    trust: bool = False  # open files that can execute code
+
+    def __post_init__(self) -> None:
+        if self.hint not in HINTS:
+            raise ConfigError(f"--hint got '{self.hint}', expected {' or '.join(HINTS)}")
+
+
+DEFAULT_OPTIONS = RuntimeOptions()
+
+
+class Backend(ABC):
+    """One opened artifact. Whoever walks a table with it holds its `lock`, so that threads may share it.
+
+    Args:
+        bundle: that holds the artifact.
+        artifact: of the denoiser or the decoder; None for a backend without formats.
+        arithmetic: one of `arithmetics(artifact)`.
+        options: of the runtime.
+
+    Raises:
+        BackendUnavailable: the runtime cannot open it. BundleError: a file is damaged, not listed, or another network
+        than the manifest says. ConfigError: a device that the backend does not have.
+    """
 
     #: what the backend computes with, for people
     summary: ClassVar[str]
-    #: artifact formats it opens; empty if it needs none
+    #: artifact formats it opens, the best first; empty if it needs none
     formats: ClassVar[tuple[str, ...]]
+    #: what `--device` may name
+    devices: ClassVar[tuple[str, ...]] = ("cpu",)
     #: other words that people say for it -> the extra of this package that brings what they mean
     nicknames: ClassVar[Mapping[str, str]] = {}
 
-    def __new__(cls, *_: Any, **__: Any) -> Self:
-        backend = super().__new__(cls)
-        backend.lock = threading.RLock()
-        return backend
+    def __init__(
+        self, bundle: Bundle, artifact: Artifact | None, arithmetic: str, options: RuntimeOptions = DEFAULT_OPTIONS
+    ) -> None:
+        if options.device not in (None, *self.devices):
+            raise ConfigError(f"--device got '{options.device}', this backend has {', '.join(self.devices)}")
+        self.artifact, self.arithmetic, self.options = artifact, arithmetic, options
+        self.lock = threading.RLock()
+        batch = artifact.batch if artifact else (1, MAX_BATCH)
+        self.batched = Batched(self.predict, bundle.manifest.data.shape, batch)
 
     @staticmethod
     @abstractmethod
     def probe() -> Probe:
         """Look for the runtime without opening anything."""
 
-    @abstractmethod
-    def __init__(self, bundle: Bundle, artifact: Artifact | None, options: Mapping[str, Any]) -> None:
-        """Open `artifact` of `bundle`. Options: `threads` (0: the runtime's choice)."""
+    @classmethod
+    def arithmetics(cls, artifact: Artifact) -> tuple[str, ...]:
+        """What it can compute an artifact of its formats in, here; the first unless the user says otherwise."""
+        return (artifact.precision,)
 
     @abstractmethod
-    def predict(self, x: Array, t: Array, y: Array | None) -> Array:
-        """One network call. x: (N, C, H, W) float32, t: (N,) float32, y: (N,) int64 or None, all contiguous.
+    def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """One call of the network, on contiguous arrays in the order and with the dtypes of the artifact's `io`.
 
-        Returns the raw output, (N, *manifest.output_shape) float32, which the next call may overwrite. The caller
-        passes the same arrays again wherever it can, so that a backend may keep them bound.
+        Of a denoiser these are x (N, C, H, W) float32, t (N,) float32 and, where there are classes, y (N,) int64.
+
+        Returns the output, (N, ...) float32, which the next call may overwrite. The caller passes the same arrays again
+        wherever it can, so that a backend may keep them bound.
         """
+
+    def walk(
+        self,
+        table: StepTable,
+        x: State,
+        labels: Labels | None,
+        guidance: Guidance,
+        noise: NoiseSource,
+        observer: Observer,
+    ) -> State:
+        """Carry one batch through a whole table, as `drun.diffusion.loop.walk` says.
+
+        This is the loop on the host, a call of `predict` a row. A backend that keeps arrays on a device overrides it.
+        The caller holds the lock.
+        """
+        return walk(self.batched, table, x, labels, guidance, noise, observer)
 
     def describe(self) -> str:
         """What it runs on, for run.json and reports."""
@@ -73,7 +137,9 @@ class Backend(ABC):
 
 
 def names() -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """The preferred ones first."""
+    found = {module.name for module in pkgutil.iter_modules(__path__)}
+    return [name for name in PREFERENCE if name in found] + sorted(found - set(PREFERENCE))
 
 
 def load(name: str) -> type[Backend]:
@@ -96,20 +162,6 @@ def load(name: str) -> type[Backend]:
 def _runtime(name: str) -> type[Backend]:
     runtime: type[Backend] = import_module(f"{__name__}.{name}").Runtime
     return runtime
-
-
-def open_backend(name: str, bundle: Bundle, precision: str | None = None, options: Mapping[str, Any] = {}) -> Backend:
-    """Open the bundle's artifact for backend `name`.
-
-    Raises:
-        ConfigError: unknown backend. BackendUnavailable: it cannot run here. BundleError: nothing to open.
-    """
-    runtime = load(name)
-    probe = runtime.probe()
-    if not probe.available:
-        raise BackendUnavailable(f"backend '{name}' is not available: {probe.detail}; install it with: {probe.install}")
-    artifact = bundle.artifact(runtime.formats, precision) if runtime.formats else None
-    return runtime(bundle, artifact, options)
 
 
 #: name -> (dtype, shape) of a graph's inputs and outputs; a side that is not fixed is text or None

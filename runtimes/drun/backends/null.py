@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from drun.backends import Backend, Probe
+from drun.backends import DEFAULT_OPTIONS, Backend, Probe, RuntimeOptions
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
-from drun.diffusion.arrays import Array
 from drun.diffusion.prediction import components
 
 #: The images of class y are N(mean_y, STD^2), mean_y = CLASS_STEP * y; without classes the mean is 0.
@@ -26,21 +25,29 @@ class Runtime(Backend):
     def probe() -> Probe:
         return Probe(True, "built in")
 
-    def __init__(self, bundle: Bundle, artifact: Artifact | None, options: Mapping[str, Any]) -> None:
-        self.process, self.prediction = bundle.process, bundle.manifest.prediction
-        self.variance = bundle.manifest.variance
+    def __init__(
+        self,
+        bundle: Bundle,
+        artifact: Artifact | None = None,
+        arithmetic: str = "fp32",
+        options: RuntimeOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        super().__init__(bundle, artifact, arithmetic, options)
+        card = bundle.manifest.card
+        self.process, self.prediction, self.variance = card.process, card.prediction, card.variance
 
-    def predict(self, x: Array, t: Array, y: Array | None) -> Array:
+    def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """E[x_0 | x_t] = mean + alpha STD^2 (x - alpha mean) / (alpha^2 STD^2 + sigma^2), as the prediction.
 
         A learned variance lies halfway between its bounds: v = 0.
         """
+        x, t, *labels = inputs
         time = float(t[0])
         alpha, sigma = float(self.process.alpha(time)), float(self.process.sigma(time))
-        mean = 0.0 if y is None else (CLASS_STEP * y.reshape(-1, 1, 1, 1)).astype("float32")
+        mean = (CLASS_STEP * labels[0].reshape(-1, 1, 1, 1)).astype("float32") if labels else 0.0
         gain = alpha * STD**2 / (alpha**2 * STD**2 + sigma**2)
         of_x0, of_noise = (float(of) for of in components(self.prediction, self.process, time))
         # m = A x_0 + B (x - alpha x_0) / sigma with x_0 = gain x + (1 - gain alpha) mean
         slope = of_x0 - of_noise * alpha / sigma
-        out = (slope * gain + of_noise / sigma) * x + slope * (1 - gain * alpha) * mean
+        out: NDArray[np.float32] = (slope * gain + of_noise / sigma) * x + slope * (1 - gain * alpha) * mean
         return out if self.variance is None else np.concatenate([out, np.zeros_like(out)], axis=1)

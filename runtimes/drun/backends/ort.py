@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from drun.backends import Backend, Probe, check_io
+from drun.backends import DEFAULT_OPTIONS, Backend, Probe, RuntimeOptions, check_io
 from drun.bundle.artifact import Artifact
 from drun.bundle.onnx_files import external_files
 from drun.bundle.reading import Bundle
-from drun.diffusion.arrays import Array
 from drun.errors import BackendUnavailable, BundleError, door, reason
 
 # Full float32 products, as eager PyTorch computes them; the provider's default is TF32.
@@ -26,13 +26,14 @@ CUDA_OPTIONS = {"use_tf32": "0"}
 M_MMAP_THRESHOLD = -3
 LARGE_BLOCK_BYTES = 1 << 20
 
-CPU_WORDS = ("onnxruntime", "onnx", "cpu", "torch", "pytorch", "openvino")
+CPU_WORDS = ("onnxruntime", "onnx", "cpu")
 GPU_WORDS = ("cuda", "gpu", "nvidia", "tensorrt", "trt", "onnxruntime-gpu", "ort-gpu")
 
 
 class Runtime(Backend):
     summary = "ONNX Runtime"
     formats = ("onnx",)
+    devices = ("cpu", "cuda")
     nicknames = dict.fromkeys(CPU_WORDS, "ort") | dict.fromkeys(GPU_WORDS, "ort-gpu")
 
     @staticmethod
@@ -46,28 +47,32 @@ class Runtime(Backend):
             return Probe(False, f"onnxruntime is installed but does not load ({error})", install)
         return Probe(True, f"onnxruntime {onnxruntime.__version__}", install)
 
-    def __init__(self, bundle: Bundle, artifact: Artifact | None, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, bundle: Bundle, artifact: Artifact | None, arithmetic: str, options: RuntimeOptions = DEFAULT_OPTIONS
+    ) -> None:
+        super().__init__(bundle, artifact, arithmetic, options)
         assert artifact is not None
-        self.output_shape = bundle.manifest.output_shape
+        self.names = [tensor.name for tensor in artifact.io]
+        self.output_shape = tuple(int(side) for side in artifact.io[-1].shape[1:])
         self.session = open_session(bundle, artifact, options)
         self.own = threading.local()
 
     def describe(self) -> str:
         return f"ONNX Runtime on {self.session.get_providers()[0].removesuffix('ExecutionProvider')}"
 
-    def predict(self, x: Array, t: Array, y: Array | None) -> Array:
-        bound = self._bound(x, t, y)
+    def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        bound = self._bound(inputs)
         try:
             self.session.run_with_iobinding(bound.binding)
         except Exception as error:
-            raise BackendUnavailable(f"ONNX Runtime failed on a batch of {len(x)}: {reason(error)}") from error
+            raise BackendUnavailable(f"ONNX Runtime failed on a batch of {len(inputs[0])}: {reason(error)}") from error
         return bound.out
 
-    def _bound(self, x: Array, t: Array, y: Array | None) -> Bound:
+    def _bound(self, inputs: tuple[NDArray[Any], ...]) -> Bound:
         """This thread's binding of the arrays: a session may run in many threads, a binding may not."""
         bound: Bound | None = getattr(self.own, "bound", None)
-        if bound is None or not (x is bound.x and t is bound.t and y is bound.y):
-            bound = self.own.bound = Bound(self.session, self.output_shape, x, t, y)
+        if bound is None or not bound.holds(inputs):
+            bound = self.own.bound = Bound(self.session, self.names, self.output_shape, inputs)
         return bound
 
     def close(self) -> None:
@@ -77,19 +82,24 @@ class Runtime(Backend):
 class Bound:
     """Lets a session read the caller's arrays and write one of ours, call after call."""
 
-    def __init__(self, session: Any, output_shape: tuple[int, ...], x: Array, t: Array, y: Array | None) -> None:
-        self.x, self.t, self.y = x, t, y
-        self.out = np.empty((len(x), *output_shape), np.float32)
+    def __init__(
+        self, session: Any, names: Sequence[str], output_shape: tuple[int, ...], inputs: tuple[NDArray[Any], ...]
+    ) -> None:
+        self.inputs = inputs
+        self.out = np.empty((len(inputs[0]), *output_shape), np.float32)
         self.binding = session.io_binding()
-        for name, array in (("x", x), ("t", t), ("y", y)):
-            if array is not None:
-                assert array.flags.c_contiguous, f"{name} is bound by its address, so it must lie in one piece"
-                self.binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        self.binding.bind_output("out", "cpu", 0, np.float32, self.out.shape, self.out.ctypes.data)
+        for name, array in zip(names, inputs, strict=False):
+            assert array.flags.c_contiguous, f"{name} is bound by its address, so it must lie in one piece"
+            self.binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        self.binding.bind_output(names[-1], "cpu", 0, np.float32, self.out.shape, self.out.ctypes.data)
+
+    def holds(self, inputs: tuple[NDArray[Any], ...]) -> bool:
+        """Whether these very arrays are bound."""
+        return all(one is other for one, other in zip(self.inputs, inputs, strict=True))
 
 
-def open_session(bundle: Bundle, artifact: Artifact, options: Mapping[str, Any]) -> Any:
-    """An `onnxruntime.InferenceSession` of an artifact, on CUDA where it can be.
+def open_session(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:
+    """An `onnxruntime.InferenceSession` of an artifact, on CUDA where it can be, unless the options say otherwise.
 
     Raises:
         BackendUnavailable: it is not installed, or cannot open the file. BundleError: a file is damaged, not listed, or
@@ -101,11 +111,9 @@ def open_session(bundle: Bundle, artifact: Artifact, options: Mapping[str, Any])
 
     _return_freed_memory()
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.get("threads", 0)
+    settings.intra_op_num_threads = options.threads
     settings.log_severity_level = 4  # what it logs as an error it also raises
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        providers.insert(0, ("CUDAExecutionProvider", CUDA_OPTIONS))
+    providers = _providers(options.device)
     with bundle.using(*artifact.files) as paths:
         _check_external(paths)
         try:
@@ -116,6 +124,17 @@ def open_session(bundle: Bundle, artifact: Artifact, options: Mapping[str, Any])
     values = (*session.get_inputs(), *session.get_outputs())
     check_io(artifact, paths[0], {value.name: (_dtype(value.type), tuple(value.shape)) for value in values})
     return session
+
+
+def _providers(device: str | None) -> list[Any]:
+    """Raises BackendUnavailable if the device is CUDA, and this onnxruntime has it not."""
+    import onnxruntime
+
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device == "cuda" and not has_cuda:
+        raise BackendUnavailable("--device got cuda, this onnxruntime has none: pip install 'dexport[ort-gpu]'")
+    cuda = [("CUDAExecutionProvider", CUDA_OPTIONS)] if has_cuda and device != "cpu" else []
+    return [*cuda, "CPUExecutionProvider"]
 
 
 def _check_external(paths: list[Path]) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drun.bundle.artifact import Artifact, FileEntry
+from drun.bundle.artifact import FileEntry
 from drun.bundle.hashes import check_same, checked, is_sealed
 from drun.bundle.manifest import MANIFEST, SCHEMA_VERSION, Manifest
-from drun.diffusion import process, samplers
+from drun.diffusion import samplers
 from drun.errors import BundleError, door
 from drun.foreign import parse_json
 from drun.typed import typed
@@ -34,26 +34,6 @@ class Bundle:
     @property
     def name(self) -> str:
         return self.path.resolve().name
-
-    @property
-    def process(self) -> process.Process:
-        return process.from_dict(self.manifest.process)
-
-    def artifact(self, formats: tuple[str, ...], precision: str | None = None) -> Artifact:
-        """The denoiser's first artifact of one of the formats, and of `precision` where given.
-
-        Raises:
-            BundleError: there is none; the message lists what there is.
-        """
-        for artifact in self.manifest.artifacts:
-            if artifact.format in formats and precision in (None, artifact.precision):
-                return artifact
-        wanted = f"{'/'.join(formats)}{f' in {precision}' if precision else ''}"
-        present = ", ".join(f"{a.format} {a.precision}" for a in self.manifest.artifacts) or "nothing"
-        raise BundleError(
-            f"bundle '{self.path}' has no {wanted} artifact, it holds {present}: "
-            "choose one of these, or export the missing one"
-        )
 
     def locate(self, entry: FileEntry) -> Path:
         """The path of a file, unread.
@@ -144,7 +124,7 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
 def _checked(bundle: Bundle) -> Bundle:
     """After building all that a manifest describes. Raises whatever is wrong."""
     sampler = bundle.manifest.sampler
-    assert bundle.process
+    assert bundle.manifest.card
     samplers.resolve(sampler.name, sampler.options)
     return bundle
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 #: A numpy array or a torch tensor, on any device.
 Array = Any
+#: (N, C, H, W) on the host: what a sampler carries from noise to images
+State = NDArray[np.float32] | NDArray[np.float64]
+#: (N,) on the host
+Labels = NDArray[np.int64]
 
 
 def empty(shape: tuple[int, ...], like: Array) -> Array:
     """An uninitialised array with the type, dtype and device of `like`."""
     return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else like.new_empty(shape)
+
+
+def on_host(x: Array) -> State:
+    """As a numpy array, which may share memory with x."""
+    return x if isinstance(x, np.ndarray) else x.cpu().numpy()  # type: ignore[no-any-return]
 
 
 def scale(x: Array, weight: float, out: Array) -> None:

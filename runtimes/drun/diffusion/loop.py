@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
 
-from drun.diffusion.arrays import Array, clip, empty, interpolated_std, magnitude_quantile, scale
+import numpy as np
+from numpy.typing import NDArray
+
+from drun.diffusion.arrays import (
+    Array,
+    Labels,
+    State,
+    clip,
+    empty,
+    interpolated_std,
+    magnitude_quantile,
+    on_host,
+    scale,
+)
+from drun.diffusion.guidance import Guidance, Guided, Predict
+from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import Clip, StepTable
+from drun.errors import NotFiniteError
+
+#: Rows between two looks at whether the state is finite: each is a synchronisation on a device.
+FINITE_EVERY = 10
 
 #: (x, model time, guidance weight) -> network output, shaped as x, with as many channels again for a learned
 #: variance; may be overwritten by the next call
@@ -13,18 +35,88 @@ Denoise = Callable[[Array, float, float], Array]
 #: the next z ~ N(0, I), shaped as x
 DrawNoise = Callable[[], Array]
 #: called after each row with its index and the state, which must be copied to be kept
-OnStep = Callable[[int, Array], None]
+OnRow = Callable[[int, Array], None]
 
 
-def sample(denoise: Denoise, x: Array, table: StepTable, draw_noise: DrawNoise, on_step: OnStep | None = None) -> Array:
-    """Carry x from noise to an image, in place.
+def _nothing(*_: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Who watches a walk."""
+
+    progress: Callable[[int], None] = _nothing  # told after each row how many are done
+    rows: Collection[int] = ()  # after which the states are shown; -1 is the noise before the first
+    show: Callable[[int, State], None] = _nothing  # row and states, (N, C, H, W), which must be copied to be kept
+
+
+NOBODY = Observer()
+
+
+def _unmoved(array: NDArray[Any]) -> Array:
+    return array
+
+
+def walk(
+    predict: Predict,
+    table: StepTable,
+    x: State,
+    labels: Labels | None,
+    guidance: Guidance,
+    noise: NoiseSource,
+    observer: Observer = NOBODY,
+    put: Callable[[NDArray[Any]], Array] = _unmoved,
+) -> State:
+    """Carry one batch from noise to images.
+
+    Args:
+        predict: the network; it takes and gives arrays as `put` makes them.
+        x: (N, C, H, W) initial noise, float32 or float64, which may be overwritten.
+        labels: (N,) int64, or None for an unconditional network.
+        noise: asked once for each noisy row, in order.
+        put: brings an array to where the network computes.
+
+    Returns:
+        The final states, (N, C, H, W) of the dtype of x.
+
+    Raises:
+        NotFiniteError: a state that is not finite, within ten rows of where it happened.
+    """
+    guided = Guided(predict, None if labels is None else put(labels), guidance)
+    if -1 in observer.rows:
+        observer.show(-1, x)
+
+    def on_row(row: int, state: Array) -> None:
+        if (row + 1) % FINITE_EVERY == 0 or row + 1 == len(table.rows):
+            check_finite(state, table, row)
+        if row in observer.rows:
+            observer.show(row, on_host(state))
+        observer.progress(row + 1)
+
+    with np.errstate(over="ignore", invalid="ignore"):  # `check_finite` says it in a sentence
+        return on_host(sample(guided, put(x), table, lambda: put(noise()), on_row))
+
+
+def check_finite(x: Array, table: StepTable, row: int) -> None:
+    """Raises NotFiniteError, which names the rows since the last look, if x after `row` is not finite."""
+    if math.isfinite(x.sum()):
+        return
+    first = row - row % FINITE_EVERY
+    raise NotFiniteError(
+        f"the images are not finite between steps {first + 1} and {row + 1} of {len(table.rows)} "
+        f"(t = {table.rows[first].t:g} to {table.rows[row].t:g}): try --precision fp32, clip_x0=true or another grid"
+    )
+
+
+def sample(denoise: Denoise, x: Array, table: StepTable, draw_noise: DrawNoise, on_row: OnRow | None = None) -> Array:
+    """The loop itself: carry x from noise to an image, in place.
 
     Args:
         denoise: the guided network.
         x: (N, C, H, W) initial noise, overwritten; its dtype is the state's dtype.
         table: rows as in `drun.diffusion.table`.
         draw_noise: asked once for each noisy row, in order.
-        on_step: progress, trajectories, guards.
 
     Returns:
         x, the final state, unclipped unless the table clips.
@@ -48,8 +140,8 @@ def sample(denoise: Denoise, x: Array, table: StepTable, draw_noise: DrawNoise, 
             _add(x, row.c, draw_noise(), scratch)
         elif row.log_variance is not None:
             x += interpolated_std(output[:, x.shape[1] :], *row.log_variance) * draw_noise()
-        if on_step is not None:
-            on_step(i, x)
+        if on_row is not None:
+            on_row(i, x)
     return x
 
 

@@ -49,7 +49,7 @@ def assemble(sampling: Sampling, output: Output, image_shape: tuple[int, int, in
         shown = np.stack(list(islice(rows, GRID_IMAGES)))
         images.write_png(folder / "grid.png", images.grid(shown, names=_names(sampling, classes, len(shown))))
     if output.save_raw:
-        shape, dtype = sampling.bundle.manifest.data.shape, np.dtype(sampling.settings.state_dtype)
+        shape, dtype = sampling.card.data.shape, np.dtype(sampling.settings.state_dtype)
         states = _Rows(lambda i: read_npz(raw_path(folder, i))["x"], n, shape, dtype)
         raw: dict[str, images.Rows] = {"x": ((n, *shape), dtype, states)}
         images.write_npz(folder / "raw.npz", raw | label_rows)
@@ -57,7 +57,7 @@ def assemble(sampling: Sampling, output: Output, image_shape: tuple[int, int, in
 
 def _names(sampling: Sampling, classes: NDArray[np.int64] | None, count: int) -> list[str]:
     """The names of the classes of the first images, where the bundle knows names."""
-    known = sampling.bundle.manifest.classes
+    known = sampling.card.classes
     if classes is None or known is None or not known.names:
         return []
     return [known.names[label] if label < known.count else "no class" for label in classes[:count]]

@@ -1,75 +1,95 @@
-"""From the sampler's final state to 8-bit pixels; latents pass through the bundle's decoder on the way."""
+"""From the sampler's final state to pixels; latents pass through the bundle's decoder on the way."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drun.backends import DEFAULT_OPTIONS, RuntimeOptions
 from drun.bundle.reading import Bundle
-from drun.errors import BackendUnavailable, reason
-from drun.run.images import UInt8, to_uint8
+from drun.run.opening import Candidate, Opened, decoder_candidate, open_candidate
 
 #: Latents decoded at a time: a decoder's activations are far larger than the denoiser's.
 DECODED_AT_ONCE = 2
 
 
 class DecoderSession:
-    """The decoder of a latent model, by ONNX Runtime.
+    """The decoder of a latent model, on the denoiser's backend where it has the artifact.
 
     Args:
         bundle: one with a decoder.
-        options: as of a backend.
+        opened: the denoiser.
         batch: of the run; latents are decoded so many at a time, or two.
 
     Raises:
-        BackendUnavailable: ONNX Runtime is missing or cannot open it. BundleError: it is damaged.
+        BackendUnavailable: nothing here can open it. BundleError: it is damaged.
     """
 
-    def __init__(self, bundle: Bundle, options: Mapping[str, Any] = {}, batch: int = DECODED_AT_ONCE) -> None:
-        from drun.backends.ort import open_session
+    candidate: Candidate
 
-        assert bundle.manifest.decoder is not None
-        artifact = bundle.manifest.decoder.artifacts[0]
-        self.size = min(max(batch, artifact.batch[0]), DECODED_AT_ONCE, artifact.batch[1])
-        self.session = open_session(bundle, artifact, options)
+    def __init__(self, bundle: Bundle, opened: Opened | None = None, batch: int = DECODED_AT_ONCE) -> None:
+        found = decoder_candidate(bundle, opened)
+        assert found is not None
+        assert found.artifact is not None
+        self.candidate = found
+        low, high = found.artifact.batch
+        self.size = min(max(batch, low), max(DECODED_AT_ONCE, low), high)
+        self.opened = open_candidate(bundle, found, _options(opened, found))
+        self.filled = np.zeros((self.size, *bundle.manifest.data.shape), np.float32)
 
     def __call__(self, z: NDArray[Any]) -> NDArray[np.float32]:
         """z: (N, C, h, w) float -> (N, 3, H, W) float32 in about [-1, 1]; an image depends on no other."""
-        parts = [self._decode(z[start : start + self.size]) for start in range(0, len(z), self.size)]
+        with self.opened.backend.lock:
+            parts = [self._decode(z[start : start + self.size]) for start in range(0, len(z), self.size)]
         return np.concatenate(parts)
 
     def _decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
-        filled = np.zeros((self.size, *z.shape[1:]), np.float32)
-        filled[: len(z)] = z
-        try:
-            return np.asarray(self.session.run(["image"], {"z": filled})[0])[: len(z)]
-        except Exception as error:
-            raise BackendUnavailable(f"ONNX Runtime failed to decode {self.size} latents: {reason(error)}") from error
+        self.filled[: len(z)] = z
+        self.filled[len(z) :] = 0
+        return self.opened.backend.predict(self.filled)[: len(z)].copy()
+
+    def close(self) -> None:
+        self.opened.close()
+
+    def __enter__(self) -> DecoderSession:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self.close()
+
+
+def _options(opened: Opened | None, decoder: Candidate) -> RuntimeOptions:
+    """Those of the denoiser; a device only where the decoder has the same backend."""
+    if opened is None:
+        return DEFAULT_OPTIONS
+    options = opened.backend.options
+    return options if opened.name == decoder.backend else replace(options, device=None)
 
 
 class Pixels:
-    """States to pixels.
+    """States to pixels in about [-1, 1].
 
     Args:
         bundle: of a pixel model, or of a latent one with a decoder.
-        conversion: see `drun.run.images.to_uint8`.
-        options, batch: see `DecoderSession`.
+        opened, batch: see `DecoderSession`.
     """
 
-    def __init__(
-        self, bundle: Bundle, conversion: str, options: Mapping[str, Any] = {}, batch: int = DECODED_AT_ONCE
-    ) -> None:
+    def __init__(self, bundle: Bundle, opened: Opened, batch: int = DECODED_AT_ONCE) -> None:
         manifest = bundle.manifest
-        self.conversion = conversion
-        self.decoder = DecoderSession(bundle, options, batch) if manifest.decoder else None
+        self.decoder = DecoderSession(bundle, opened, batch) if manifest.decoder else None
         self.shape = manifest.decoder.shape if manifest.decoder else manifest.data.shape
 
-    def __call__(self, x: NDArray[Any]) -> UInt8:
-        """x: (N, C, H, W) float -> (N, H, W, C) uint8."""
-        return to_uint8(x if self.decoder is None else self.decoder(x), self.conversion)
+    def __call__(self, x: NDArray[Any]) -> NDArray[Any]:
+        """x: (N, C, H, W) float, states -> (N, C, H, W) float, pixels."""
+        return x if self.decoder is None else self.decoder(x)
+
+    def close(self) -> None:
+        if self.decoder is not None:
+            self.decoder.close()
 
 
 def has_pixels(bundle: Bundle) -> bool:

@@ -7,33 +7,32 @@ images that are missing, and whoever finds all of them there writes `samples.npz
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from drun.console import Report, warn
-from drun.diffusion.arrays import Array
+from drun.diffusion.arrays import State
+from drun.diffusion.loop import Observer
 from drun.errors import UserError, memory_for
 from drun.run import images
 from drun.run.assembly import Damaged, assemble
 from drun.run.decoder import Pixels, has_pixels
+from drun.run.images import UInt8
 from drun.run.output import Output, raw_path
 from drun.run.record import claim, is_animated, note_animation
 from drun.run.sampling import Sampling
+from drun.run.session import Session
 from drun.run.trajectory import TrajectoryWriter
 
 
-def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Report) -> int:
+def run(session: Session, sampling: Sampling, output: Output, report: Report) -> int:
     """Compute the missing images of this shard, then assemble if all are there.
 
     The files depend on the bundle, the settings, the number of images and the batch alone: a smaller batch is filled
     up, and a damaged file is computed again.
 
     Args:
-        record: what `run.json` says besides the settings.
+        session: that `sampling` is of.
         report: told the image-steps done, after every step of a batch.
 
     Returns:
@@ -42,53 +41,36 @@ def run(sampling: Sampling, output: Output, record: dict[str, Any], report: Repo
     Raises:
         ConfigError: the folder holds images of other settings. UserError: it cannot be written. OutOfMemory.
     """
-    output = replace(output, batch=min(output.batch, output.num_images))
-    pixels = None
-    if has_pixels(sampling.bundle):
-        pixels = Pixels(sampling.bundle, sampling.settings.uint8, output.options, output.batch)
-    else:
+    batch = min(output.batch, output.num_images, session.opened.largest_batch(sampling.table))
+    output = replace(output, batch=batch)
+    pixels = session.pixels(batch) if has_pixels(session.bundle) else None
+    if pixels is None:
         output = replace(output, save_images=False, save_raw=True, trajectory=None)
-    claim(sampling, output, record, computes=bool(missing(output)))
+    claim(session, sampling, output, computes=bool(missing(output)))
     if is_animated(output):
         output = replace(output, trajectory=None)
     todo = missing(output)
-    _compute(sampling, output, todo, pixels, report)
+    drawing = _Drawing(sampling, output, pixels, report)
+    drawing.compute(todo)
     if lost := missing(replace(output, trajectory=None)):
         raise UserError(
             f"{len(lost)} images vanished from '{output.folder}' while the run wrote them: run the same command again"
         )
     if not missing(replace(output, shard=(0, 1), trajectory=None)):
-        todo += _assemble(sampling, output, record, pixels, report)
+        todo += _assemble(session, drawing)
     return len(todo)
 
 
-def _compute(sampling: Sampling, output: Output, todo: list[int], pixels: Pixels | None, report: Report) -> None:
-    num_rows = len(sampling.table.rows)
-    for start in range(0, len(todo), output.batch):
-        indices = todo[start : start + output.batch]
-        animated = output.trajectory if indices[0] == output.shard[0] else None
-
-        def on_row(row: int, done: int = start * num_rows, count: int = len(indices)) -> None:
-            report("sampling, steps of all images", done + (row + 1) * count, len(todo) * num_rows)
-
-        with memory_for("sampling", f"lower --batch, which is {output.batch}"):
-            x = _draw(sampling, output, indices, animated, pixels, on_row)
-            _save(output, indices, x, pixels)
-        if animated:
-            note_animation(output)
-
-
-def _assemble(
-    sampling: Sampling, output: Output, record: dict[str, Any], pixels: Pixels | None, report: Report
-) -> list[int]:
+def _assemble(session: Session, drawing: _Drawing) -> list[int]:
     """Write the files of the whole run; which images were damaged and computed again for it."""
+    sampling, output, pixels = drawing.sampling, drawing.output, drawing.pixels
     try:
         assemble(sampling, output, pixels.shape if pixels else None)
     except Damaged as damaged:
         indices = damaged.indices
         warn(f"damaged files in '{output.folder}' are computed again: {', '.join(map(str, indices[:9]))}")
-        claim(sampling, output, record)
-        _compute(sampling, replace(output, trajectory=None), indices, pixels, report)
+        claim(session, sampling, output)
+        replace(drawing, output=replace(output, trajectory=None)).compute(indices)
         assemble(sampling, output, pixels.shape if pixels else None)
         return indices
     return []
@@ -105,30 +87,44 @@ def missing(output: Output) -> list[int]:
     return todo
 
 
-def _draw(
-    sampling: Sampling,
-    output: Output,
-    indices: Sequence[int],
-    animated: Path | None,
-    pixels: Pixels | None,
-    on_row: Callable[[int], None],
-) -> NDArray[Any]:
-    rows = len(sampling.table.rows)
-    with TrajectoryWriter(animated, rows, pixels) if animated and pixels else nullcontext() as writer:
+@dataclass(frozen=True)
+class _Drawing:
+    """Batches of samples, from their noise to their files."""
 
-        def on_step(row: int, x: Array) -> None:
-            if writer is not None:
-                writer.add(row, x)
-            if row >= 0:
-                on_row(row)
+    sampling: Sampling
+    output: Output
+    pixels: Pixels | None
+    report: Report
 
-        return sampling.draw(indices, on_step, output.batch)
+    def compute(self, todo: list[int]) -> None:
+        num_rows, batch = len(self.sampling.table.rows), self.output.batch
+        for start in range(0, len(todo), batch):
+            indices = todo[start : start + batch]
+            is_first = indices[0] == self.output.shard[0]
 
+            def progress(rows_done: int, done: int = start * num_rows, count: int = len(indices)) -> None:
+                self.report("sampling, steps of all images", done + rows_done * count, len(todo) * num_rows)
 
-def _save(output: Output, indices: Sequence[int], x: NDArray[Any], pixels: Pixels | None) -> None:
-    if output.save_raw:
-        for i, state in zip(indices, x, strict=True):
-            images.write_npz(raw_path(output.folder, i), {"x": (state.shape, state.dtype, [state])})
-    if pixels is not None:
-        for i, image in zip(indices, pixels(x), strict=True):
-            images.write_png(images.image_path(output.folder, i), image)
+            with memory_for("sampling", f"lower --batch, which is {batch}"):
+                self._save(indices, self._draw(indices, self.output.trajectory if is_first else None, progress))
+
+    def _draw(self, indices: Sequence[int], animated: Path | None, progress: Callable[[int], None]) -> State:
+        if animated is None or self.pixels is None:
+            return self.sampling.draw(indices, Observer(progress), self.output.batch)
+        with TrajectoryWriter(animated, len(self.sampling.table.rows), self._to_uint8) as writer:
+            observer = Observer(progress, writer.shown, writer.add)
+            x = self.sampling.draw(indices, observer, self.output.batch)
+        note_animation(self.output)
+        return x
+
+    def _save(self, indices: Sequence[int], x: State) -> None:
+        if self.output.save_raw:
+            for i, state in zip(indices, x, strict=True):
+                images.write_npz(raw_path(self.output.folder, i), {"x": (state.shape, state.dtype, [state])})
+        if self.pixels is not None:
+            for i, image in zip(indices, self._to_uint8(x), strict=True):
+                images.write_png(images.image_path(self.output.folder, i), image)
+
+    def _to_uint8(self, x: State) -> UInt8:
+        assert self.pixels is not None
+        return images.to_uint8(self.pixels(x), self.sampling.settings.uint8)

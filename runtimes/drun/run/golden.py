@@ -91,7 +91,7 @@ def _call(bundle: Bundle, arrays: dict[str, NDArray[Any]], i: int) -> GoldenCall
         if labels.min() < 0 or labels.max() > manifest.classes.count:
             raise ValueError(f"call{i}.y has labels from {labels.min()} to {labels.max()}")
     x = _array(arrays, f"call{i}.x", np.float32, (count, *manifest.data.shape))
-    return GoldenCall(x, time, labels, _array(arrays, f"call{i}.out", np.float32, (count, *manifest.output_shape)))
+    return GoldenCall(x, time, labels, _array(arrays, f"call{i}.out", np.float32, (count, *manifest.card.output_shape)))
 
 
 def _trajectory(bundle: Bundle, arrays: dict[str, NDArray[Any]], i: int, run: _Run) -> GoldenTrajectory:

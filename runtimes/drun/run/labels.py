@@ -42,6 +42,13 @@ def choose(
     return np.array([repeated[i % len(repeated)] for i in indices], np.int64)
 
 
+def as_spec(chosen: Sequence[int | str] | str | None, classes: Classes | None) -> str | None:
+    """Classes as a program lists them -> as `choose` takes them. Raises ConfigError as `choose`."""
+    if chosen is None or isinstance(chosen, str) or classes is None:
+        return chosen if chosen is None or isinstance(chosen, str) else ",".join(map(str, chosen))
+    return ",".join(str(number) for one in chosen for number in _numbers(str(one), classes))
+
+
 def in_turn(spec: str | None, classes: Classes) -> Sequence[int] | None:
     """The labels that the samples repeat in turn; None for random ones. Raises ConfigError as `choose`."""
     if spec in (None, "balanced"):

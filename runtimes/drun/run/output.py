@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from drun.run.images import image_path
 
@@ -20,7 +19,6 @@ class Output:
     save_raw: bool = False  # also keep the final float states
     save_images: bool = True
     trajectory: Path | None = None
-    options: dict[str, Any] = field(default_factory=dict)  # of the decoder's runtime, as of a backend
 
     def paths(self, index: int) -> list[Path]:
         """The files of a finished sample."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.backends import Backend
-from drun.bundle.artifact import Artifact, Parity, Tolerance
+from drun.bundle.artifact import Parity, Tolerance
+from drun.bundle.card import Card
 from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.errors import NotFiniteError
 from drun.run.decoder import DecoderSession
-from drun.run.denoiser import BatchedDenoiser
 from drun.run.golden import Floats, GoldenCall, GoldenTrajectory, read_golden
+from drun.run.opening import Opened
 from drun.run.sampling import Sampling
 
 
@@ -62,44 +63,41 @@ def compare(name: str, reference: NDArray[Any], got: NDArray[Any], tolerance: fl
         )
 
 
-def check(bundle: Bundle, backend: Backend, artifact: Artifact, report: Report) -> list[Comparison]:
+def check(bundle: Bundle, opened: Opened, report: Report) -> list[Comparison]:
     """Run the golden file on a backend: every single call, every same-noise trajectory, and last the decoder.
 
     Raises:
         BundleError: the golden file is damaged or compares nothing of a network. DataError: it is no .npz.
+        BackendUnavailable: nothing opens the decoder.
     """
-    golden = read_golden(bundle)
-    denoiser = BatchedDenoiser(backend, bundle, artifact.batch)
-    results, total = [], len(golden.calls) + len(golden.trajectories) + bool(golden.decoded)
-    for call in golden.calls:
-        results.append(_check_call(call, denoiser, artifact.tolerance))
-        report("proving parity", len(results), total)
-    for trajectory in golden.trajectories:
-        sampling = Sampling(bundle, backend, trajectory.settings, artifact)
-        results.append(_check_trajectory(trajectory, sampling, artifact.tolerance))
-        report("proving parity", len(results), total)
+    golden, tolerance = read_golden(bundle), opened.candidate.tolerance()
+    checks = [partial(_check_call, call, opened, tolerance) for call in golden.calls]
+    checks += [partial(_check_trajectory, run, bundle.manifest.card, opened, tolerance) for run in golden.trajectories]
     if golden.decoded:
-        results.append(_check_decoder(*golden.decoded, bundle))
-        report("proving parity", len(results), total)
+        checks.append(partial(_check_decoder, *golden.decoded, bundle, opened))
+    results = []
+    for checked in checks:
+        results.append(checked())
+        report("proving parity", len(results), len(checks))
     return results
 
 
-def _check_decoder(z: Floats, image: Floats, bundle: Bundle) -> Comparison:
-    assert bundle.manifest.decoder is not None
-    tolerance = bundle.manifest.decoder.artifacts[0].tolerance.call
-    return compare(f"decoder, batch {len(z)}", image, DecoderSession(bundle)(z), tolerance)
+def _check_decoder(z: Floats, image: Floats, bundle: Bundle, opened: Opened) -> Comparison:
+    with DecoderSession(bundle, opened) as decode:
+        tolerance = decode.candidate.tolerance(is_decoder=True).call
+        return compare(f"decoder, batch {len(z)}", image, decode(z), tolerance)
 
 
-def _check_call(call: GoldenCall, denoiser: BatchedDenoiser, tolerance: Tolerance) -> Comparison:
+def _check_call(call: GoldenCall, opened: Opened, tolerance: Tolerance) -> Comparison:
     name = f"call, batch {len(call.x)}, t = {call.t:g}"
-    return compare(name, call.out, denoiser(call.x, call.t, call.labels), tolerance.call)
+    return compare(name, call.out, opened.call(call.x, call.t, call.labels), tolerance.call)
 
 
-def _check_trajectory(trajectory: GoldenTrajectory, sampling: Sampling, tolerance: Tolerance) -> Comparison:
+def _check_trajectory(trajectory: GoldenTrajectory, card: Card, opened: Opened, tolerance: Tolerance) -> Comparison:
     settings, indices, reference = trajectory.settings, trajectory.indices, trajectory.out
     name = f"{settings.num_steps}-step {settings.sampler} trajectory, batch {len(indices)}"
     try:
-        final = sampling.draw(indices, lambda row, x: None)
+        final = Sampling(card, opened, settings).draw(indices)
     except NotFiniteError:
         final = np.full_like(reference, np.nan)
     return compare(name, reference, final, tolerance.trajectory)
@@ -111,10 +109,11 @@ def worst(results: list[Comparison]) -> Comparison:
     return results[int(np.argmax(np.nan_to_num(excess, nan=math.inf)))]
 
 
-def summary(results: list[Comparison], quick: bool = False) -> Parity:
-    """The worst of each kind, for the manifest and run records.
+def summary(results: list[Comparison], backend: str, quick: bool = False) -> Parity:
+    """How many checks there were, and the worst, for the manifest.
 
     Args:
+        backend: that they ran on, in words.
         quick: of a quick export, whose golden file holds less.
     """
     # JSON knows no infinity, which is the PSNR of equal arrays.
@@ -123,4 +122,4 @@ def summary(results: list[Comparison], quick: bool = False) -> Parity:
         for key, value in asdict(worst(results)).items()
     }
     passed = all(result.passed for result in results)
-    return Parity(checks=len(results), passed=passed, worst=numbers, quick=quick)
+    return Parity(checks=len(results), passed=passed, worst=numbers, quick=quick, backend=backend)

@@ -13,18 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from drun.bundle.artifact import Artifact
 from drun.console import warn
 from drun.errors import ConfigError
 from drun.files import locked, sha256, write_json
 from drun.foreign import read_json
+from drun.run.opening import decoder_candidate
 from drun.run.output import Output
-from drun.run.sampling import Sampling
+from drun.run.sampling import Sampling, SamplingSettings
+from drun.run.session import Session
 
 #: The sha256 of a run's animation, whose file may lie anywhere.
 ANIMATION = "animation_sha256"
 
 
-def claim(sampling: Sampling, output: Output, record: dict[str, Any], computes: bool = True) -> None:
+def claim(session: Session, sampling: Sampling, output: Output, computes: bool = True) -> None:
     """Write `run.json`, or refuse a folder that holds images made otherwise, or nobody knows how.
 
     Args:
@@ -34,13 +37,13 @@ def claim(sampling: Sampling, output: Output, record: dict[str, Any], computes: 
         ConfigError: naming the first setting that differs.
     """
     with locked(output.folder, wait=True):  # shards may begin at once
-        _claim(sampling, output, record, computes)
+        _claim(session, sampling, output, computes)
 
 
-def _claim(sampling: Sampling, output: Output, record: dict[str, Any], computes: bool) -> None:
+def _claim(session: Session, sampling: Sampling, output: Output, computes: bool) -> None:
     folder, path = output.folder, output.folder / "run.json"
     previous: dict[str, Any] = {}
-    identity = json.loads(json.dumps(_identity(sampling, record)))  # as it is read back
+    identity = json.loads(json.dumps(_identity(session, sampling.settings)))  # as it is read back
     if path.exists():
         previous = read_json(path, ConfigError, "delete the folder, or choose another --out")
         held = previous.get("settings")
@@ -62,14 +65,15 @@ def _claim(sampling: Sampling, output: Output, record: dict[str, Any], computes:
             f"the images of '{folder}' are computed {' and '.join(map(str, batches))} at a time: they agree within the "
             "tolerance, not byte for byte"
         )
-    trained_on = sampling.bundle.manifest.trained_on
+    trained_on = session.bundle.manifest.trained_on
     own = {
         "settings": identity, "num_images": output.num_images, "batches": batches,
         # Not in the settings: a bundle that gains an artifact draws the same images.
-        "bundle_sha256": sampling.bundle.sha256,
+        "bundle_sha256": session.bundle.sha256,
+        "runs_on": session.opened.describe(),
         "trained_on": None if trained_on is None else asdict(trained_on),
     }  # fmt: skip
-    write_json(path, own | record | environment() | kept)
+    write_json(path, own | environment() | kept)
 
 
 def _batches(record: dict[str, Any]) -> list[int]:
@@ -94,22 +98,25 @@ def note_animation(output: Output) -> None:
             write_json(output.folder / "run.json", record | {ANIMATION: sha256(output.trajectory)})
 
 
-def _identity(sampling: Sampling, record: dict[str, Any]) -> dict[str, Any]:
+def _identity(session: Session, settings: SamplingSettings) -> dict[str, Any]:
     """All that an image depends on, but for the libraries and the machine."""
-    manifest = sampling.bundle.manifest
-    source = [entry.sha256 for entry in sampling.artifact.files] if sampling.artifact else None
-    decoder = [entry.sha256 for entry in manifest.decoder.artifacts[0].files] if manifest.decoder else None
+    manifest, opened = session.bundle.manifest, session.opened
+    decoder = decoder_candidate(session.bundle, opened)
     model = {key: getattr(manifest, key) for key in ("process", "prediction", "variance", "guidance")}
     classes = None if manifest.classes is None else asdict(manifest.classes)
-    described = {"data": asdict(manifest.data), "classes": classes}
-    return {
+    source = {
         "checkpoint_sha256": manifest.model.checkpoint["sha256"],
         "weights": manifest.model.checkpoint["weights"],
-        "graph_sha256": source,
-        "decoder_sha256": decoder,
-        "backend": record["backend"],
-        "precision": record["precision"],
-    } | model | described | asdict(sampling.settings)  # fmt: skip
+        "graph_sha256": _hashes(opened.artifact),
+        "decoder_sha256": _hashes(decoder.artifact if decoder else None),
+        "backend": opened.name,
+        "precision": opened.arithmetic,
+    }
+    return source | model | {"data": asdict(manifest.data), "classes": classes} | asdict(settings)
+
+
+def _hashes(artifact: Artifact | None) -> list[str] | None:
+    return None if artifact is None else [entry.sha256 for entry in artifact.files]
 
 
 def _left_images(folder: Path) -> str | None:

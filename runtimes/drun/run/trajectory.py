@@ -9,7 +9,7 @@ from types import TracebackType
 
 import numpy as np
 
-from drun.diffusion.arrays import Array
+from drun.diffusion.arrays import State
 from drun.errors import ConfigError
 from drun.run.images import Frames, UInt8, grid, write_animation
 
@@ -31,7 +31,7 @@ class TrajectoryWriter:
         ConfigError: another file type.
     """
 
-    def __init__(self, path: Path, num_rows: int, to_pixels: Callable[[Array], UInt8]) -> None:
+    def __init__(self, path: Path, num_rows: int, to_pixels: Callable[[State], UInt8]) -> None:
         if path.suffix.lower() != ".webp":
             raise ConfigError(f"--trajectory got '{path}', expected a file that ends in .webp")
         self.path, self.to_pixels = path, to_pixels
@@ -39,12 +39,11 @@ class TrajectoryWriter:
         self.frames = tempfile.TemporaryFile()  # noqa: SIM115, closed in __exit__
         self.num_frames = 0
 
-    def add(self, row: int, x: Array) -> None:
-        """Keep the state after `row`, -1 being the initial noise. x: (N, C, H, W)."""
-        if row in self.shown:
-            sheet = grid(self.to_pixels(x[:MAX_IMAGES]))
-            self.frames.write(sheet.tobytes())
-            self.shape, self.num_frames = sheet.shape, self.num_frames + 1
+    def add(self, row: int, x: State) -> None:
+        """Keep the states after `row`, one of `shown`; -1 is the initial noise. x: (N, C, H, W)."""
+        sheet = grid(self.to_pixels(x[:MAX_IMAGES]))
+        self.frames.write(sheet.tobytes())
+        self.shape, self.num_frames = sheet.shape, self.num_frames + 1
 
     def _read(self, frame: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         size = int(np.prod(self.shape))

@@ -1,0 +1,235 @@
+"""Which backend opens which artifact in which arithmetic: chosen once, and handed on as one object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drun import backends
+from drun.backends import DEFAULT_OPTIONS, Backend, RuntimeOptions
+from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, Tolerance
+from drun.bundle.reading import Bundle
+from drun.diffusion.arrays import Labels, State
+from drun.diffusion.guidance import Guidance
+from drun.diffusion.loop import Observer
+from drun.diffusion.noise import NoiseSource
+from drun.diffusion.table import StepTable
+from drun.errors import BackendUnavailable, BundleError, ConfigError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What could be opened."""
+
+    backend: str
+    artifact: Artifact | None  # None: the backend needs none
+    arithmetic: str
+
+    @property
+    def name(self) -> str:
+        """Such as `ort onnx-fp32`, or `openvino onnx-fp32 in bf16`."""
+        if self.artifact is None:
+            return self.backend
+        other = "" if self.arithmetic == self.artifact.precision else f" in {self.arithmetic}"
+        return f"{self.backend} {self.artifact.id}{other}"
+
+    def tolerance(self, is_decoder: bool = False) -> Tolerance:
+        """How far from eager PyTorch it may be."""
+        if self.artifact is not None and self.arithmetic == self.artifact.precision:
+            return self.artifact.tolerance
+        return (DECODER_TOLERANCES if is_decoder else TOLERANCES)[self.arithmetic]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A backend, the artifact that it opened, and the arithmetic that it computes in."""
+
+    candidate: Candidate
+    backend: Backend
+
+    @property
+    def artifact(self) -> Artifact | None:
+        return self.candidate.artifact
+
+    @property
+    def arithmetic(self) -> str:
+        return self.candidate.arithmetic
+
+    @property
+    def name(self) -> str:
+        """The backend's id."""
+        return self.candidate.backend
+
+    def call(self, x: State, t: float, labels: Labels | None) -> NDArray[np.float32]:
+        """One call of the denoiser on any batch: (N, C, H, W) -> (N, C or 2 C, H, W), which the next overwrites."""
+        with self.backend.lock:
+            return self.backend.batched(x, t, labels)
+
+    def walk(
+        self,
+        table: StepTable,
+        x: State,
+        labels: Labels | None,
+        guidance: Guidance,
+        noise: NoiseSource,
+        observer: Observer,
+    ) -> State:
+        """As `Backend.walk`. Threads may share it: one walks at a time.
+
+        A batch that is smaller than the artifact's, or with guidance larger, takes the loop on the host, which pads
+        and cuts.
+        """
+        low, high = self.artifact.batch if self.artifact else (1, len(x) * 2)
+        is_doubled = labels is not None and any(row.w != 1 for row in table.rows)
+        fits = low <= len(x) and len(x) * (2 if is_doubled else 1) <= high
+        walk: Callable[..., State] = type(self.backend).walk if fits else Backend.walk
+        with self.backend.lock:
+            return walk(self.backend, table, x, labels, guidance, noise, observer)
+
+    def largest_batch(self, table: StepTable) -> int:
+        """How many images it carries through the table at once: half the artifact's largest batch where it guides."""
+        high = self.artifact.batch[1] if self.artifact else 2**16
+        return max(1, high // 2) if any(row.w != 1 for row in table.rows) else high
+
+    def describe(self) -> str:
+        """Such as `OpenVINO on CPU in bf16`."""
+        usual = self.artifact is None or self.arithmetic == "fp32"
+        return self.backend.describe() + ("" if usual else f" in {self.arithmetic}")
+
+    def close(self) -> None:
+        self.backend.close()
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self.close()
+
+
+# ---- what there is --------------------------------------------------------------------------------------
+
+
+def candidates(bundle: Bundle, names: Sequence[str] = ()) -> list[Candidate]:
+    """Every artifact of the denoiser x able backend x arithmetic, the preferred backends first.
+
+    Args:
+        names: of backends; none: all that can run here.
+
+    Raises:
+        ConfigError: an unknown backend. BackendUnavailable: a named one cannot run here, or none can.
+    """
+    for name in names:
+        check_available(name)
+    chosen = names or [name for name in backends.names() if backends.load(name).probe().available]
+    found = [candidate for name in chosen for candidate in _of_backend(name, bundle.manifest.artifacts)]
+    if not found:
+        raise BackendUnavailable(f"no backend here can open '{bundle.path}': see 'drun backends'")
+    return found
+
+
+def _of_backend(name: str, artifacts: Sequence[Artifact]) -> Iterator[Candidate]:
+    """The best format first, and of each artifact its own arithmetic."""
+    runtime = backends.load(name)
+    for artifact_format in runtime.formats:
+        for artifact in artifacts:
+            if artifact.format == artifact_format:
+                for arithmetic in runtime.arithmetics(artifact):
+                    yield Candidate(name, artifact, arithmetic)
+
+
+def check_available(name: str) -> None:
+    """Raises BackendUnavailable, with the install line, if a backend cannot run here; ConfigError if there is none."""
+    probe = backends.load(name).probe()
+    if not probe.available:
+        raise BackendUnavailable(f"backend '{name}' is not available: {probe.detail}; install it with: {probe.install}")
+
+
+# ---- one of them ----------------------------------------------------------------------------------------
+
+
+def choose(
+    bundle: Bundle, backend: str | None = None, precision: str | None = None, artifact: str | None = None
+) -> Candidate:
+    """What to open.
+
+    Args:
+        backend: its id; None: the first of `backends.PREFERENCE` that can.
+        precision: the arithmetic; None: as the backend computes the artifact unasked.
+        artifact: its id, such as onnx-fp32; None: the first that fits.
+
+    Raises:
+        ConfigError: unknown backend, or an arithmetic that nothing here computes in. BackendUnavailable: it cannot run
+        here. BundleError: there is no such artifact.
+    """
+    if backend is not None and not backends.load(backend).formats:
+        return Candidate(backend, None, "fp32")
+    if backend is not None:
+        _check_format(bundle, backend)
+    found = candidates(bundle, () if backend is None else (backend,))
+    if artifact is not None and not (found := [one for one in found if one.artifact and one.artifact.id == artifact]):
+        held = ", ".join(one.id for one in bundle.manifest.artifacts)
+        raise BundleError(f"--artifact got '{artifact}', '{bundle.path}' holds {held}: choose one that {backend} opens")
+    if precision is None:
+        return found[0]
+    fitting = [one for one in found if one.arithmetic == precision]
+    if not fitting:
+        raise ConfigError(_no_arithmetic(bundle, backend, precision, found))
+    # A graph made for the arithmetic goes before one that a hint computes in it.
+    return min(fitting, key=lambda one: one.artifact is None or one.artifact.precision != precision)
+
+
+def _check_format(bundle: Bundle, backend: str) -> None:
+    """Raises BundleError if the bundle holds nothing of a backend's formats; whether it runs here does not matter."""
+    formats = backends.load(backend).formats
+    if not any(artifact.format in formats for artifact in bundle.manifest.artifacts):
+        held = ", ".join(artifact.id for artifact in bundle.manifest.artifacts) or "nothing"
+        raise BundleError(
+            f"bundle '{bundle.path}' has no {'/'.join(formats)} artifact, it holds {held}: "
+            "choose another backend, or export the missing one"
+        )
+
+
+def _no_arithmetic(bundle: Bundle, backend: str | None, precision: str, found: Sequence[Candidate]) -> str:
+    known = ", ".join(dict.fromkeys(one.arithmetic for one in found))
+    able = dict.fromkeys(one.backend for one in candidates(bundle) if one.arithmetic == precision)
+    advice = f"use --backend {' or '.join(able)}" if able else f"no backend here computes this bundle in {precision}"
+    return f"--precision got {precision}, {backend or 'the backends here'} can compute in {known}: {advice}"
+
+
+def open_candidate(bundle: Bundle, candidate: Candidate, options: RuntimeOptions = DEFAULT_OPTIONS) -> Opened:
+    """Raises ConfigError, BackendUnavailable or BundleError as `choose` and the backend do."""
+    check_available(candidate.backend)
+    runtime = backends.load(candidate.backend)
+    return Opened(candidate, runtime(bundle, candidate.artifact, candidate.arithmetic, options))
+
+
+def open_backend(
+    bundle: Bundle,
+    backend: str | None = None,
+    precision: str | None = None,
+    artifact: str | None = None,
+    options: RuntimeOptions = DEFAULT_OPTIONS,
+) -> Opened:
+    """`choose` and `open_candidate` at once."""
+    return open_candidate(bundle, choose(bundle, backend, precision, artifact), options)
+
+
+def decoder_candidate(bundle: Bundle, opened: Opened | None = None) -> Candidate | None:
+    """What decodes latents: the denoiser's backend where it has the artifact, in its arithmetic where it can.
+
+    None without a decoder. Raises BackendUnavailable if nothing here opens it.
+    """
+    decoder = bundle.manifest.decoder
+    if decoder is None:
+        return None
+    own = [] if opened is None else [opened.name]
+    for name in [*own, *(other for other in backends.names() if backends.load(other).probe().available)]:
+        found = list(_of_backend(name, decoder.artifacts))
+        if found:
+            same = [one for one in found if opened and one.arithmetic == opened.arithmetic]
+            return (same or found)[0]
+    raise BackendUnavailable(f"no backend here can open the decoder of '{bundle.path}': see 'drun backends'")

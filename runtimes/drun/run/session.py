@@ -1,0 +1,133 @@
+"""A bundle opened by a backend: what commands and programs draw images with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+
+from drun.backends import DEFAULT_OPTIONS, RuntimeOptions
+from drun.bundle.reading import Bundle
+from drun.errors import ConfigError
+from drun.run.decoder import Pixels, has_pixels
+from drun.run.images import to_pil, to_uint8
+from drun.run.labels import as_spec
+from drun.run.noise_file import FileNoise
+from drun.run.opening import Opened, open_backend
+from drun.run.sampling import Sampling, SamplingSettings, resolve_sampler
+
+#: What `Session.sample` can give.
+OUTPUTS = ("uint8", "float", "pil")
+
+
+class Session:
+    """An opened bundle. Threads may share it: one draws at a time, and each gets what it would get alone.
+
+    Args:
+        bundle: as `drun.load` or `drun.bundle.reading.read` gives it.
+        backend, precision, artifact: see `drun.run.opening.choose`.
+        options: of the runtime.
+
+    Raises:
+        ConfigError, BackendUnavailable, BundleError: as `drun.run.opening.open_backend`.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: str | None = None,
+        precision: str | None = None,
+        artifact: str | None = None,
+        options: RuntimeOptions = DEFAULT_OPTIONS,
+    ) -> None:
+        self.bundle = bundle
+        self.opened: Opened = open_backend(bundle, backend, precision, artifact, options)
+        self._pixels: Pixels | None = None
+
+    def sampling(self, settings: SamplingSettings, noise: Path | None = None, num_images: int = 1) -> Sampling:
+        """The settings joined with this model, checked before anything is computed.
+
+        Args:
+            noise: a file of `num_images` samples; see `drun.run.noise_file.FileNoise`.
+
+        Raises:
+            ConfigError: settings that do not fit the model.
+        """
+        card = self.bundle.manifest.card
+        sampling = Sampling(card, self.opened, settings)
+        if noise is not None:
+            num_noises = sampling.table.num_noises
+            sampling.noise_file = FileNoise(noise, settings.noise, num_images, card.data.shape, num_noises)
+        return sampling
+
+    def pixels(self, batch: int) -> Pixels:
+        """From states to pixels, `batch` latents at a time at most. Raises ConfigError if the bundle has no decoder."""
+        if not has_pixels(self.bundle):
+            raise ConfigError(
+                f"bundle '{self.bundle.path}' has no decoder, so it draws latents: export it again with --vae"
+            )
+        if self._pixels is None:
+            self._pixels = Pixels(self.bundle, self.opened, batch)
+        return self._pixels
+
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        seed: int = 0,
+        first: int = 0,
+        labels: Sequence[int | str] | str | None = None,
+        steps: int = 250,
+        sampler: str | None = None,
+        options: Mapping[str, Any] = {},
+        cfg: float = 1.0,
+        interval: tuple[float, float] | None = None,
+        batch: int = 8,
+        output: Literal["uint8", "float", "pil"] = "uint8",
+    ) -> Any:
+        """Draw the samples `first`, ..., `first + n - 1` of a seed: the images that the command writes.
+
+        Args:
+            labels: classes by number or name, repeated in turn, or `balanced` (the default) or `random`.
+            steps: of the sampler; at most T for a model of T timesteps.
+            sampler, options: see `drun samplers`; by default those of the bundle.
+            cfg: classifier-free guidance weight; 1 is off.
+            interval: the guided part of the model's time, both ends included.
+            batch: images computed at a time, fewer where the artifact takes fewer.
+
+        Returns:
+            `uint8`: (n, H, W, C) in 0..255; `float`: (n, H, W, C) float32 in about [-1, 1]; `pil`: a list of n images.
+
+        Raises:
+            ConfigError: settings that do not fit the model. NotFiniteError: the network gave NaN or infinity.
+        """
+        if n < 1 or output not in OUTPUTS:
+            raise ConfigError(f"sample got n = {n} and output '{output}', expected n from 1 on, {' or '.join(OUTPUTS)}")
+        name, chosen = resolve_sampler(self.bundle.manifest.card, sampler, options)
+        spec = as_spec(labels, self.bundle.manifest.classes)
+        settings = SamplingSettings(name, chosen, steps, seed=seed, labels=spec, cfg=cfg, interval=interval)
+        sampling = self.sampling(settings)
+        size = min(batch, n, self.opened.largest_batch(sampling.table))
+        to_float = self.pixels(size)
+        indices = range(first, first + n)
+        parts = (indices[start : start + size] for start in range(0, n, size))
+        images = np.concatenate([to_float(sampling.draw(part, batch=size)) for part in parts])
+        if output == "float":
+            return np.ascontiguousarray(images.transpose(0, 2, 3, 1), np.float32)
+        pixels = to_uint8(images)
+        return [to_pil(image) for image in pixels] if output == "pil" else pixels
+
+    def close(self) -> None:
+        """Free the runtime's memory."""
+        if self._pixels is not None:
+            self._pixels.close()
+        self.opened.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self.close()
