@@ -75,16 +75,5 @@ def onnx(
     commands.export("onnx", chosen, out, batch, weights, set_, trajectory_steps, vae, force, quick)
 
 
-@app.command()
-def verify(
-    bundle: Annotated[Path | None, typer.Argument(help="Bundle folder (default: the newest under bundles/).")] = None,
-    backend: Annotated[list[str], typer.Option(help="Backend to verify; repeatable (default: all that can run).")] = [],
-) -> None:
-    """Run the golden file on every backend; exit code 3 if one fails parity."""
-    from dexport import commands
-
-    commands.verify(bundle, backend)
-
-
 def main() -> None:
     run_app(app, extra="onnx")

@@ -10,16 +10,14 @@ from pathlib import Path
 from dexport.fixtures import QUICK_PROOF, Proof, full_proof
 from dexport.latents import find_decoder
 from dexport.writer import write_bundle
-from drun import backends
 from drun.bundle.artifact import MAX_BATCH
 from drun.bundle.average import of_initial_weights
-from drun.bundle.reading import open_bundle
-from drun.commands.check import check, parity_table
+from drun.commands.check import parity_table
 from drun.commands.options import parse_assignments
 from drun.console import progress, say, warn
 from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import DiscreteProcess
-from drun.errors import BackendUnavailable, ConfigError, memory_for
+from drun.errors import ConfigError, memory_for
 from dtrain import published
 from dtrain.checkpoints import ours
 from dtrain.published import suggest
@@ -94,16 +92,3 @@ def parse_batch(text: str) -> tuple[int, int]:
     if not 1 <= sizes[0] <= sizes[1] <= MAX_BATCH:
         raise ConfigError(f"--batch got '{text}', expected sizes from 1 to {MAX_BATCH:,}, the smaller one first")
     return sizes
-
-
-def verify(path: Path | None, chosen: list[str]) -> None:
-    bundle = open_bundle(path)
-    held = {artifact.format for artifact in bundle.manifest.artifacts}
-    able = [name for name in backends.names() if held & set(backends.load(name).formats)]
-    for name in chosen or able:
-        if not chosen and not backends.load(name).probe().available:
-            say(f"{name}: skipped, {backends.load(name).probe().detail}")
-            continue
-        check(bundle.path, name, None, 0)
-    if not chosen and not any(backends.load(name).probe().available for name in able):
-        raise BackendUnavailable(f"no backend here can open '{bundle.path}': see 'drun backends'")

@@ -8,7 +8,7 @@ from typing import Any
 
 from drun.bundle.artifact import FileEntry, Tensor
 from drun.bundle.card import Classes, StateSpace
-from drun.bundle.manifest import CheckpointEntry, Guidance, Manifest, Model
+from drun.bundle.manifest import CheckpointEntry, GuidanceEntry, Manifest, Model
 from drun.diffusion.process import Process
 from drun.diffusion.process.flow import FlowProcess
 from dtrain.published import Denoiser
@@ -30,7 +30,7 @@ def manifest(denoiser: Denoiser, num_parameters: int, checkpoint: CheckpointEntr
         sampler=denoiser.sampler,
         golden=FileEntry("", ""),
         classes=denoiser.classes,
-        guidance=Guidance(channels=denoiser.guided_channels),
+        guidance=GuidanceEntry(channels=denoiser.guided_channels),
         variance=denoiser.variance,
         trained_on=denoiser.trained_on,
     )

@@ -17,7 +17,7 @@ from dexport.latents import ImageDecoder
 from drun.bundle.card import Classes
 from drun.console import Report
 from drun.diffusion import samplers
-from drun.diffusion.guidance import Guided, Predict, with_guidance
+from drun.diffusion.guidance import Guidance, Guided, Predict, with_guidance
 from drun.diffusion.loop import sample
 from drun.diffusion.noise import PhiloxNoise
 from drun.diffusion.process import Process
@@ -153,7 +153,7 @@ def _run(predict: Predict, denoiser: Denoiser, run: Trajectory) -> Array:
     noise = PhiloxNoise(settings.seed, run.indices, denoiser.image_shape)
     chosen = labels.choose(settings.labels, run.indices, classes, settings.seed, guided=settings.cfg != 1)
     null_label = (classes.null_label if classes else None) or 0
-    guided = Guided(predict, _tensor(chosen), null_label, denoiser.guided_channels)
+    guided = Guided(predict, _tensor(chosen), Guidance(null_label, denoiser.guided_channels))
     x = torch.from_numpy(noise())
     return np.asarray(sample(guided, x, run.table, lambda: torch.from_numpy(noise())))
 

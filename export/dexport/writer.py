@@ -10,7 +10,6 @@ from dexport.deploy import deployable, deployable_decoder
 from dexport.fixtures import Proof, write_golden
 from dexport.latents import ImageDecoder
 from dexport.targets import Part
-from drun import backends
 from drun.bundle import reading as bundles
 from drun.bundle.artifact import Artifact, FileEntry, Tensor, Tolerance
 from drun.bundle.manifest import MANIFEST, CheckpointEntry, DecoderEntry, Manifest
@@ -19,6 +18,7 @@ from drun.console import Report
 from drun.errors import BundleError, ParityError
 from drun.files import atomic_folder, sha256
 from drun.run import parity
+from drun.run.opening import choose, open_candidate
 from dtrain.published import Denoiser
 
 GOLDEN = "golden.npz"
@@ -141,11 +141,8 @@ def _export_decoder(decoder: ImageDecoder, manifest: Manifest, folder: Path) -> 
 
 
 def _prove(bundle: Bundle, artifact: Artifact, report: Report) -> list[parity.Comparison]:
-    backend = backends.open_backend(_backend_of(artifact), bundle)
-    try:
-        results = parity.check(bundle, backend, artifact, report)
-    finally:
-        backend.close()
+    with open_candidate(bundle, choose(bundle, targets.load(artifact.format).PROVER)) as opened:
+        results = parity.check(bundle, opened, report)
     worst = parity.worst(results)
     if not all(result.passed for result in results):
         raise ParityError(
@@ -153,10 +150,6 @@ def _prove(bundle: Bundle, artifact: Artifact, report: Report) -> list[parity.Co
             "no bundle was written"
         )
     return results
-
-
-def _backend_of(artifact: Artifact) -> str:
-    return next(name for name in backends.names() if artifact.format in backends.load(name).formats)
 
 
 def _proven(manifest: Manifest, results: list[parity.Comparison], quick: bool) -> Manifest:
@@ -170,4 +163,4 @@ def _proven(manifest: Manifest, results: list[parity.Comparison], quick: bool) -
 def _with_parity(
     artifacts: tuple[Artifact, ...], results: list[parity.Comparison], quick: bool
 ) -> tuple[Artifact, ...]:
-    return tuple(replace(artifact, parity=parity.summary(results, quick)) for artifact in artifacts)
+    return tuple(replace(artifact, parity=parity.summary(results, "ONNX Runtime", quick)) for artifact in artifacts)

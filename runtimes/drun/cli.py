@@ -29,8 +29,18 @@ app = typer.Typer(
     add_completion=False,
 )
 
-BackendId = Annotated[str, typer.Option(help="Runtime to compute with: see 'drun backends'.")]
-Precision = Annotated[str | None, typer.Option(help="Artifact to use, such as fp32 (default: the bundle's first).")]
+BackendId = Annotated[
+    str | None, typer.Option(help="Runtime to compute with, see 'drun backends' (default: the first that can).")
+]
+Precision = Annotated[
+    str | None, typer.Option(help="Arithmetic: fp32, tf32, fp16, bf16 or int8 (default: the artifact's).")
+]
+ArtifactId = Annotated[
+    str | None, typer.Option(help="Such as onnx-fp32, see 'drun info' (default: the first that fits).")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps (default: the backend's first that is here).")]
+Hint = Annotated[str, typer.Option(help="latency: of one call, or throughput: of several sessions at once.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Open artifacts that can execute code, such as a .pt2.")]
 Bundle = Annotated[Path | None, typer.Argument(help="Bundle folder (default: the newest under bundles/).")]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="Processor threads; 0: the runtime's choice.")]
 
@@ -39,7 +49,7 @@ Threads = Annotated[int, typer.Option(min=0, max=256, help="Processor threads; 0
 @app.callback(invoke_without_command=True)
 def sample(
     context: typer.Context,
-    backend: BackendId = "ort",
+    backend: BackendId = None,
     steps: Annotated[int, typer.Option(help="Sampling steps; at most T for a model of T timesteps.")] = 250,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder (default: the newest under bundles/).")] = None,
     sampler: Annotated[str | None, typer.Option(help="See 'drun samplers' (default: the bundle's).")] = None,
@@ -54,6 +64,10 @@ def sample(
         str, typer.Option(help="Guided channels: all, or the first so many (default: the bundle's).")
     ] = "",
     precision: Precision = None,
+    artifact: ArtifactId = None,
+    device: Device = None,
+    hint: Hint = "latency",
+    trust: Trust = False,
     state_dtype: Annotated[str, typer.Option(help="Sampler state: float32 or float64.")] = "float32",
     uint8: Annotated[str, typer.Option(help="To 8 bits by round, floor (REPA) or adm (DiT, SiT).")] = "round",
     noise: Annotated[Path | None, typer.Option(help="Use this noise: .npz with x (N,C,H,W) and z (R,N,C,H,W).")] = None,
@@ -67,13 +81,14 @@ def sample(
     if command := context.invoked_subcommand:
         _refuse_lost_options(context, command)
         return
+    from drun.backends import RuntimeOptions
     from drun.commands import sample
 
     sample.sample(
         backend, bundle, steps=steps, sampler=sampler, options=set_, num_images=n, batch=batch, seed=seed,
-        labels=labels, cfg=cfg, interval=interval, cfg_channels=cfg_channels, precision=precision,
-        state_dtype=state_dtype, noise=noise, out=out, save_raw=save_raw, trajectory=trajectory,
-        shard=shard, threads=threads, uint8=uint8,
+        labels=labels, cfg=cfg, interval=interval, cfg_channels=cfg_channels, precision=precision, artifact=artifact,
+        runtime=RuntimeOptions(threads, device, hint, trust), state_dtype=state_dtype, noise=noise, out=out,
+        save_raw=save_raw, trajectory=trajectory, shard=shard, uint8=uint8,
     )  # fmt: skip
 
 
@@ -88,14 +103,20 @@ def _refuse_lost_options(context: typer.Context, command: str) -> None:
 @app.command()
 def check(
     bundle: Bundle = None,
-    backend: BackendId = "ort",
+    backend: BackendId = None,
     precision: Precision = None,
+    artifact: ArtifactId = None,
+    device: Device = None,
     threads: Threads = 0,
+    trust: Trust = False,
+    check_all: Annotated[bool, typer.Option("--all", help="Check every artifact, backend and precision.")] = False,
 ) -> None:
     """Recompute every sha256 and re-run the golden file; exit code 3 if a backend fails parity."""
+    from drun.backends import RuntimeOptions
     from drun.commands import check
 
-    check.check(bundle, backend, precision, threads)
+    options = RuntimeOptions(threads, device, trust=trust)
+    check.check(bundle, backend, precision, artifact, options, check_all)
 
 
 @app.command()

@@ -48,6 +48,10 @@ class BackendUnavailable(UserError):
     """A runtime is not installed or cannot run here; the message holds the install line."""
 
 
+class NotTrusted(UserError):
+    """A file can execute code, and nobody said that it may."""
+
+
 class NotFiniteError(UserError):
     """A network gave NaN or infinity."""
 

@@ -45,12 +45,14 @@ def session(bundle: str, backend: str, batch: str, num_threads: str, num_calls: 
     from dbench.core.inputs import example
     from drun import backends
     from drun.bundle import reading as bundles
+    from drun.run.opening import choose, open_candidate
 
     opened = bundles.read(Path(bundle))
     inputs = example(opened, int(batch))
     backends.load(backend).probe()
     if int(num_calls):
-        runtime = backends.open_backend(backend, opened, None, {"threads": int(num_threads)})
+        options = backends.RuntimeOptions(threads=int(num_threads))
+        runtime = open_candidate(opened, choose(opened, backend), options).backend
         for _ in range(int(num_calls)):
             runtime.predict(*inputs)
     say("done")

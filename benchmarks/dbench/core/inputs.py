@@ -2,44 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from drun import backends
 from drun.bundle.reading import Bundle
 from drun.diffusion.noise import PhiloxNoise
-from drun.errors import BackendUnavailable, ConfigError
+from drun.errors import ConfigError
+from drun.run.opening import Candidate
 
-Inputs = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64] | None]
+#: x (N, C, H, W) float32, t (N,) float32 and, where there are classes, y (N,) int64
+Inputs = tuple[NDArray[Any], ...]
 
 
 def example(bundle: Bundle, batch: int) -> Inputs:
-    """x: (batch, C, H, W) pure noise, t: (batch,) the time of noise, y: (batch,) class 0, or None without classes."""
-    manifest = bundle.manifest
-    x = PhiloxNoise(0, range(batch), manifest.data.shape)()
-    t = np.full(batch, bundle.process.noise_end, np.float32)
-    return x, t, np.zeros(batch, np.int64) if manifest.classes else None
+    """x: (batch, C, H, W) pure noise, t: (batch,) the time of noise, y: (batch,) class 0, if there are classes."""
+    card = bundle.manifest.card
+    x = PhiloxNoise(0, range(batch), card.data.shape)()
+    t = np.full(batch, card.process.noise_end, np.float32)
+    return (x, t) if card.classes is None else (x, t, np.zeros(batch, np.int64))
 
 
-def able_backends(bundle: Bundle) -> list[str]:
-    """The backends that can run here and open one of the bundle's artifacts.
-
-    Raises:
-        BackendUnavailable: there are none.
-    """
-    held = {artifact.format for artifact in bundle.manifest.artifacts}
-    runtimes = {name: backends.load(name) for name in backends.names()}
-    able = [name for name, runtime in runtimes.items() if held & set(runtime.formats) and runtime.probe().available]
-    if not able:
-        raise BackendUnavailable(f"no backend here can open '{bundle.path}': see 'drun backends'")
-    return able
-
-
-def check_batch(bundle: Bundle, backend: str, batch: int) -> None:
-    """Raises ConfigError if the artifact that `backend` opens has no such batch."""
-    formats = backends.load(backend).formats
-    if not formats:
+def check_batch(candidate: Candidate, batch: int) -> None:
+    """Raises ConfigError if the artifact of a candidate has no such batch."""
+    if candidate.artifact is None:
         return
-    low, high = bundle.artifact(formats).batch
+    low, high = candidate.artifact.batch
     if not low <= batch <= high:
-        raise ConfigError(f"--batch got {batch}, the artifact of '{backend}' takes {low} to {high}")
+        raise ConfigError(f"--batch got {batch}, {candidate.artifact.id} takes {low} to {high}")

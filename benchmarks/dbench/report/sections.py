@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import numpy as np
 
 from dbench.core import captions, record
-from dbench.core.inputs import able_backends
 from dbench.core.record import number, shown_command
 from dbench.html import chart, page
 from dbench.report.head import Proofs
 from dbench.report.sources import Drawn, Material, Training, present
-from drun import backends
 from drun.bundle.average import of_initial_weights
 from drun.bundle.reading import Bundle
 from drun.console import Report, warn
@@ -20,6 +16,7 @@ from drun.errors import DataError, UserError
 from drun.run import images, parity
 from drun.run.assembly import GRID_IMAGES
 from drun.run.images import UInt8
+from drun.run.opening import candidates, open_candidate
 
 SEED = 0
 UNPROVEN = (
@@ -92,12 +89,11 @@ def read_real(run: Training, count: int) -> UInt8:
 
 
 def prove(bundle: Bundle, report: Report) -> Proofs:
-    """Run the golden file on every backend that can open the bundle here: what it runs on -> comparisons."""
+    """Run the golden file on all that can open the bundle here: what it runs on -> comparisons."""
     proofs = {}
-    for name in able_backends(bundle):
-        with closing(backends.open_backend(name, bundle)) as backend:
-            artifact = bundle.artifact(backend.formats)
-            proofs[f"{backend.describe()}, {artifact.precision}"] = parity.check(bundle, backend, artifact, report)
+    for candidate in candidates(bundle):
+        with open_candidate(bundle, candidate) as opened:
+            proofs[f"{opened.backend.describe()}: {candidate.name}"] = parity.check(bundle, opened, report)
     return proofs
 
 

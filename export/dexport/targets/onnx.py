@@ -17,6 +17,8 @@ from dexport.targets import Part
 from drun.bundle.artifact import Artifact, FileEntry, Tensor
 from drun.files import sha256
 
+#: The backend that proves it.
+PROVER = "ort"
 #: Has Gelu and keeps attention and norms in parts, which fp32 TensorRT needs.
 OPSET = 20
 #: Above this the weights lie beside the graph: ONNX Runtime then maps them instead of parsing and copying them, which

@@ -44,10 +44,10 @@ class Runtime(Backend):
         x, t, *labels = inputs
         time = float(t[0])
         alpha, sigma = float(self.process.alpha(time)), float(self.process.sigma(time))
-        mean = (CLASS_STEP * labels[0].reshape(-1, 1, 1, 1)).astype("float32") if labels else 0.0
+        mean: Any = (CLASS_STEP * labels[0].reshape(-1, 1, 1, 1)).astype(np.float32) if labels else 0.0
         gain = alpha * STD**2 / (alpha**2 * STD**2 + sigma**2)
         of_x0, of_noise = (float(of) for of in components(self.prediction, self.process, time))
         # m = A x_0 + B (x - alpha x_0) / sigma with x_0 = gain x + (1 - gain alpha) mean
         slope = of_x0 - of_noise * alpha / sigma
-        out: NDArray[np.float32] = (slope * gain + of_noise / sigma) * x + slope * (1 - gain * alpha) * mean
+        out = (slope * gain + of_noise / sigma) * x + slope * (1 - gain * alpha) * mean
         return out if self.variance is None else np.concatenate([out, np.zeros_like(out)], axis=1)

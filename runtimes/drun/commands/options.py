@@ -3,21 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from drun.bundle.reading import Bundle
-from drun.diffusion import samplers
 from drun.errors import ConfigError
-
-
-def resolve_sampler(bundle: Bundle, sampler: str | None, options: list[str]) -> tuple[str, dict[str, Any]]:
-    """The sampler's name and all its options: command line, then the bundle's, then the sampler's defaults."""
-    default = bundle.manifest.sampler
-    name = sampler or default.name
-    # Latents have no range to be clipped to.
-    usual: dict[str, Any] = {"clip_x0": False} if bundle.manifest.data.space == "latent" else {}
-    given = usual | (default.options if name == default.name else {})
-    return name, samplers.resolve(name, given | parse_assignments(options))
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:

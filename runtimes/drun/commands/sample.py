@@ -5,66 +5,97 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from drun import backends as registry
+from drun.backends import RuntimeOptions
 from drun.bundle.card import Classes
 from drun.bundle.reading import Bundle, open_bundle
-from drun.commands.options import parse_channels, parse_interval, parse_shard, resolve_sampler
+from drun.commands.check import warn_of_unproven
+from drun.commands.options import parse_assignments, parse_channels, parse_interval, parse_shard
 from drun.console import progress, say
 from drun.run.decoder import has_pixels
 from drun.run.folder import run
 from drun.run.labels import in_turn
 from drun.run.naming import run_name
 from drun.run.noise_file import noise_digest
+from drun.run.opening import Candidate, choose
 from drun.run.output import Output
-from drun.run.sampling import SamplingSettings, open_sampling
+from drun.run.sampling import SamplingSettings, resolve_sampler
+from drun.run.session import Session
 
 #: Where the folders of runs lie, by the name of the bundle.
 OUT = Path("out")
-#: Of classes, that are printed after a run.
+#: How many names of classes are printed after a run.
 MAX_NAMES = 20
 
 
 def sample(
-    backend_id: str, bundle_path: Path | None, *, options: list[str], sampler: str | None, steps: int, shard: str,
-    interval: str | None, cfg_channels: str, precision: str | None, threads: int, out: Path | None,
-    trajectory: Path | None, num_images: int, batch: int, save_raw: bool, noise: Path | None, seed: int,
-    labels: str | None, cfg: float, state_dtype: str, uint8: str,
-) -> None:  # fmt: skip
-    formats = registry.load(backend_id).formats
+    backend: str | None,
+    bundle_path: Path | None,
+    *,
+    options: list[str],
+    sampler: str | None,
+    steps: int,
+    shard: str,
+    interval: str | None,
+    cfg_channels: str,
+    precision: str | None,
+    artifact: str | None,
+    runtime: RuntimeOptions,
+    out: Path | None,
+    trajectory: Path | None,
+    num_images: int,
+    batch: int,
+    save_raw: bool,
+    noise: Path | None,
+    seed: int,
+    labels: str | None,
+    cfg: float,
+    state_dtype: str,
+    uint8: str,
+) -> None:
     bundle = open_bundle(bundle_path)
-    name, chosen = resolve_sampler(bundle, sampler, options)
+    card = bundle.manifest.card
+    name, chosen = resolve_sampler(card, sampler, parse_assignments(options))
     settings = SamplingSettings(
-        sampler=name, options=chosen, num_steps=steps, seed=seed, labels=labels, cfg=cfg,
-        interval=parse_interval(interval), cfg_channels=parse_channels(cfg_channels), state_dtype=state_dtype,
-        uint8=uint8, noise=noise_digest(noise),
-    )  # fmt: skip
-    _, usual = resolve_sampler(bundle, sampler, [])
-    folder = out or OUT / bundle.name / run_name(backend_id, settings, usual, _special(bundle, formats, precision))
-    runtime = {"threads": threads}
-    output = Output(
-        folder, num_images, batch, parse_shard(shard), save_raw=save_raw, trajectory=trajectory, options=runtime
+        name,
+        chosen,
+        steps,
+        seed,
+        labels,
+        cfg,
+        parse_interval(interval),
+        parse_channels(cfg_channels),
+        state_dtype,
+        uint8,
+        noise_digest(noise),
     )
+    candidate = choose(bundle, backend, precision, artifact)
+    folder = out or OUT / bundle.name / _run_name(bundle, candidate, settings, sampler)
+    output = Output(folder, num_images, batch, parse_shard(shard), save_raw=save_raw, trajectory=trajectory)
     start = time.monotonic()
-    backend = registry.open_backend(backend_id, bundle, precision, runtime)
-    opened = bundle.artifact(formats, precision).precision if formats else None
-    sampling = open_sampling(bundle, backend, settings, opened, noise, num_images)
-    say(f"{bundle.name} on {backend.describe()}: {num_images} images, {name}, {steps} steps, seed {seed}")
-    if not has_pixels(bundle):
-        say("this bundle has no decoder, so only latents are written: export it again with dexport ... --vae")
-    with progress() as report:
-        num_computed = run(sampling, output, {"backend": backend_id, "precision": opened}, report)
-    backend.close()
+    warn_of_unproven(bundle, candidate.artifact)
+    with Session(bundle, candidate, runtime) as session:
+        sampling = session.sampling(settings, noise, num_images)
+        where = session.opened.describe()
+        say(f"{bundle.name} on {where}: {num_images} images, {name}, {steps} steps, seed {seed}")
+        if not has_pixels(bundle):
+            say("this bundle has no decoder, so only latents are written: export it again with dexport ... --vae")
+        with progress() as report:
+            num_computed = run(session, sampling, output, report)
     _say_result(output, num_computed, time.monotonic() - start)
-    _say_classes(bundle.manifest.classes, labels)
+    _say_classes(card.classes, labels)
 
 
-def _special(bundle: Bundle, formats: tuple[str, ...], precision: str | None) -> dict[str, str]:
-    """What is opened, where it is not what `dexport` and `drun` take unasked."""
+def _run_name(bundle: Bundle, candidate: Candidate, settings: SamplingSettings, sampler: str | None) -> str:
+    """With all that is not what `dexport` and `drun` take unasked."""
+    _, usual = resolve_sampler(bundle.manifest.card, sampler, {})
     weights = bundle.manifest.model.checkpoint["weights"]
     special = {} if weights == "ema" else {"weights": weights}
-    if precision is None or not formats or precision == bundle.artifact(formats).precision:
-        return special
-    return special | {"precision": precision}
+    unasked = choose(bundle, candidate.backend)
+    if candidate.artifact and unasked.artifact and candidate.artifact != unasked.artifact:
+        special["artifact"] = candidate.artifact.id
+    if candidate.arithmetic != unasked.arithmetic:
+        special["precision"] = candidate.arithmetic
+    return run_name(candidate.backend, settings, usual, special)
 
 
 def _say_result(output: Output, num_computed: int, seconds: float) -> None:

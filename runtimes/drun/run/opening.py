@@ -207,17 +207,6 @@ def open_candidate(bundle: Bundle, candidate: Candidate, options: RuntimeOptions
     return Opened(candidate, runtime(bundle, candidate.artifact, candidate.arithmetic, options))
 
 
-def open_backend(
-    bundle: Bundle,
-    backend: str | None = None,
-    precision: str | None = None,
-    artifact: str | None = None,
-    options: RuntimeOptions = DEFAULT_OPTIONS,
-) -> Opened:
-    """`choose` and `open_candidate` at once."""
-    return open_candidate(bundle, choose(bundle, backend, precision, artifact), options)
-
-
 def decoder_candidate(bundle: Bundle, opened: Opened | None = None) -> Candidate | None:
     """What decodes latents: the denoiser's backend where it has the artifact, in its arithmetic where it can.
 

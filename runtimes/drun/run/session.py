@@ -16,7 +16,7 @@ from drun.run.decoder import Pixels, has_pixels
 from drun.run.images import to_pil, to_uint8
 from drun.run.labels import as_spec
 from drun.run.noise_file import FileNoise
-from drun.run.opening import Opened, open_backend
+from drun.run.opening import Candidate, choose, open_candidate
 from drun.run.sampling import Sampling, SamplingSettings, resolve_sampler
 
 #: What `Session.sample` can give.
@@ -28,23 +28,18 @@ class Session:
 
     Args:
         bundle: as `drun.load` or `drun.bundle.reading.read` gives it.
-        backend, precision, artifact: see `drun.run.opening.choose`.
+        candidate: see `drun.run.opening.choose`; None: the preferred one.
         options: of the runtime.
 
     Raises:
-        ConfigError, BackendUnavailable, BundleError: as `drun.run.opening.open_backend`.
+        ConfigError, BackendUnavailable, BundleError: as `drun.run.opening.choose` and the backend.
     """
 
     def __init__(
-        self,
-        bundle: Bundle,
-        backend: str | None = None,
-        precision: str | None = None,
-        artifact: str | None = None,
-        options: RuntimeOptions = DEFAULT_OPTIONS,
+        self, bundle: Bundle, candidate: Candidate | None = None, options: RuntimeOptions = DEFAULT_OPTIONS
     ) -> None:
         self.bundle = bundle
-        self.opened: Opened = open_backend(bundle, backend, precision, artifact, options)
+        self.opened = open_candidate(bundle, candidate or choose(bundle), options)
         self._pixels: Pixels | None = None
 
     def sampling(self, settings: SamplingSettings, noise: Path | None = None, num_images: int = 1) -> Sampling:

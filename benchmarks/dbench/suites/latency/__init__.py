@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from dbench.core import machine, subject, timing
-from dbench.core.inputs import Inputs, able_backends, check_batch, example
+from dbench.core.inputs import Inputs, check_batch, example
 from dbench.core.record import Result, ResultRow, spread_row, this_command
 from dbench.core.timing import Call, Timing
 from dbench.html.page import measured as section
 from dbench.suites.latency import processes
 from dbench.suites.latency.settings import SUITE, LatencySettings
-from drun import backends
-from drun.backends import Backend
+from drun.backends import RuntimeOptions
 from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
 from drun.console import Report
-from drun.diffusion import samplers
-from drun.diffusion.arrays import Array
+from drun.diffusion.arrays import Array, State
 from drun.errors import ConfigError
 from drun.files import sha256
 from drun.run import parity
-from drun.run.sampling import Sampling, SamplingSettings, open_sampling
+from drun.run.opening import Opened, candidates, choose, open_candidate
+from drun.run.sampling import Sampling, SamplingSettings, resolve_sampler
 
 __all__ = ["Settings", "measure", "section"]
 
@@ -44,9 +43,9 @@ def measure(settings: LatencySettings, report: Report) -> Result:
     bundle = bundles.open_bundle(settings.bundle)
     threads = settings.threads or machine.num_cores()
     start = machine.usage()
-    names = settings.backends or tuple(able_backends(bundle))
+    names = settings.backends or tuple(dict.fromkeys(one.backend for one in candidates(bundle)))
     for name in names:
-        check_batch(bundle, name, settings.batch)
+        check_batch(choose(bundle, name), settings.batch)
     rows = _in_this_process(bundle, names, settings, threads, report)
     for name in names:
         rows += processes.rows_of(bundle, name, settings, threads, report)
@@ -69,12 +68,12 @@ def _in_this_process(
         if settings.checkpoint is not None:
             eager = stack.enter_context(eager_call(bundle, settings.checkpoint, inputs, threads))
         opened = {
-            name: stack.enter_context(closing(backends.open_backend(name, bundle, None, {"threads": threads})))
+            name: stack.enter_context(open_candidate(bundle, choose(bundle, name), RuntimeOptions(threads)))
             for name in names
         }
         rows = call_rows(opened, eager, inputs, settings, report)
-        for name, backend in opened.items():
-            rows += loop_rows(name, backend, bundle, settings, report)
+        for name, one in opened.items():
+            rows += loop_rows(name, one, bundle, settings, report)
     return rows
 
 
@@ -101,7 +100,7 @@ def eager_call(bundle: Bundle, checkpoint: Path, inputs: Inputs, threads: int) -
     from dtrain import published
 
     network = published.load(checkpoint, known["weights"], known["settings"]).network
-    tensors = [torch.from_numpy(array) for array in inputs if array is not None]
+    tensors = [torch.from_numpy(array) for array in inputs]
 
     def call() -> Array:
         with torch.inference_mode():
@@ -116,7 +115,7 @@ def eager_call(bundle: Bundle, checkpoint: Path, inputs: Inputs, threads: int) -
 
 
 def call_rows(
-    opened: dict[str, Backend],
+    opened: dict[str, Opened],
     eager: Callable[[], Array] | None,
     inputs: Inputs,
     settings: LatencySettings,
@@ -124,17 +123,17 @@ def call_rows(
 ) -> list[ResultRow]:
     """Latency of one call on each candidate, taking turns; with `eager`, the ratio and the difference to it."""
     calls: dict[str, Call] = {} if eager is None else {EAGER: eager}
-    calls |= {name: partial(backend.predict, *inputs) for name, backend in opened.items()}
+    calls |= {name: partial(one.backend.predict, *inputs) for name, one in opened.items()}
     timings = timing.interleave(
         calls, settings.repeats, lead_in=timing.LEAD_IN, pause_s=timing.PAUSE_S,
         on_round=lambda done: report("timing calls", done, settings.repeats),
     )  # fmt: skip
-    runs_on = {EAGER: "PyTorch on CPU"} | {name: backend.describe() for name, backend in opened.items()}
+    runs_on = {EAGER: "PyTorch on CPU"} | {name: one.describe() for name, one in opened.items()}
     rows = [_timing_row(f"{name}, call", timings[name], settings.batch, runs_on[name]) for name in timings]
     if eager is not None:
-        for name, backend in opened.items():
+        for name, one in opened.items():
             rows += _ratio_rows(name, timings[EAGER], timings[name])
-            error = parity.compare(name, eager(), backend.predict(*inputs), 0.0).relative_l2
+            error = parity.compare(name, eager(), one.backend.predict(*inputs), 0.0).relative_l2
             rows.append(ResultRow(SUITE, f"{name}, relative L2 to {EAGER}", error, ""))
     return rows
 
@@ -158,17 +157,15 @@ def _ratio_rows(name: str, eager: Timing, backend: Timing) -> list[ResultRow]:
 # ---- the loop -------------------------------------------------------------------------------------------
 
 
-def loop_rows(
-    name: str, backend: Backend, bundle: Bundle, settings: LatencySettings, report: Report
-) -> list[ResultRow]:
+def loop_rows(name: str, opened: Opened, bundle: Bundle, settings: LatencySettings, report: Report) -> list[ResultRow]:
     """A whole sampling, as `drun` does it, against as many bare calls of the backend on fixed arrays."""
-    sampling = open_sampling(bundle, backend, _drun_settings(bundle, settings.steps))
+    sampling = Sampling(bundle.manifest.card, opened, _drun_settings(bundle, settings.steps))
     inputs, num_calls = example(bundle, settings.batch), len(sampling.table.rows)
     pairs = max(3, settings.repeats)
 
     def bare() -> None:
         for _ in range(num_calls):
-            backend.predict(*inputs)
+            opened.backend.predict(*inputs)
 
     loop = f"{name}, loop of {settings.steps} steps"
     timings = timing.interleave(
@@ -177,16 +174,15 @@ def loop_rows(
     )  # fmt: skip
     overhead = timing.overhead_percent(timings["loop"], timings["bare"])
     return [
-        _timing_row(loop, timings["loop"], settings.batch, backend.describe()),
-        _timing_row(f"{name}, {num_calls} bare calls", timings["bare"], settings.batch, backend.describe()),
+        _timing_row(loop, timings["loop"], settings.batch, opened.describe()),
+        _timing_row(f"{name}, {num_calls} bare calls", timings["bare"], settings.batch, opened.describe()),
         spread_row(SUITE, f"{name}, loop overhead", overhead, "%", headline=f"loop overhead above bare {name} calls"),
     ]
 
 
 def _drun_settings(bundle: Bundle, num_steps: int) -> SamplingSettings:
-    default = bundle.manifest.sampler
-    return SamplingSettings(default.name, samplers.resolve(default.name, default.options), num_steps)
+    return SamplingSettings(*resolve_sampler(bundle.manifest.card, None, {}), num_steps)
 
 
-def _draw(sampling: Sampling, batch: int) -> Array:
-    return sampling.draw(range(batch), lambda row, x: None)
+def _draw(sampling: Sampling, batch: int) -> State:
+    return sampling.draw(range(batch))

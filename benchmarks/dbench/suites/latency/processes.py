@@ -7,9 +7,9 @@ from functools import partial
 from dbench.core import fresh, timing
 from dbench.core.record import ResultRow, spread_row
 from dbench.suites.latency.settings import SUITE, LatencySettings
-from drun import backends
 from drun.bundle.reading import Bundle
 from drun.console import Report
+from drun.run.opening import choose
 
 #: Times the batch: the images of the long memory run; the short one has one batch and FEW_STEPS.
 MANY_BATCHES, FEW_STEPS = 16, 2
@@ -70,10 +70,8 @@ def memory_rows(bundle: Bundle, name: str, settings: LatencySettings, threads: i
 
 def weight_bytes(bundle: Bundle, backend: str) -> int | None:
     """The size of the files that `backend` opens; None if it needs none."""
-    formats = backends.load(backend).formats
-    if not formats:
-        return None
-    return sum(bundle.locate(entry).stat().st_size for entry in bundle.artifact(formats).files)
+    artifact = choose(bundle, backend).artifact
+    return None if artifact is None else sum(bundle.locate(entry).stat().st_size for entry in artifact.files)
 
 
 def _run(job: fresh.Job) -> str:

@@ -1,0 +1,52 @@
+"""`drun` for programs: `drun.load(path).session().sample(4)`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+from drun.backends import RuntimeOptions
+from drun.bundle.reading import Bundle, open_bundle
+from drun.run.opening import choose
+from drun.run.session import Session
+
+
+class LoadedBundle(Bundle):
+    """A bundle that opens sessions."""
+
+    def session(
+        self,
+        backend: str | None = None,
+        *,
+        precision: str | None = None,
+        artifact: str | None = None,
+        device: str | None = None,
+        threads: int = 0,
+        hint: str = "latency",
+        trust: bool = False,
+    ) -> Session:
+        """Open the bundle on a backend.
+
+        Args:
+            backend: its id, see `drun backends`; None: the first that can open the bundle here.
+            precision: the arithmetic, such as bf16; None: the artifact's.
+            artifact: its id, such as onnx-fp32; None: the first that fits.
+            device, threads, hint, trust: see `drun.backends.RuntimeOptions`.
+
+        Raises:
+            ConfigError: an unknown backend, or a precision or device that it does not have. BackendUnavailable: it
+            cannot run here. BundleError: there is nothing for it to open, or a file is damaged. NotTrusted: the
+            artifact can execute code.
+        """
+        options = RuntimeOptions(threads, device, hint, trust)
+        return Session(self, choose(self, backend, precision, artifact), options)
+
+
+def load(path: str | Path | None = None) -> LoadedBundle:
+    """A bundle at `path`, of that name under bundles/, or (None) the newest there.
+
+    Raises:
+        BundleError: there is none, or it is damaged.
+    """
+    bundle = open_bundle(None if path is None else Path(path))
+    return LoadedBundle(*(getattr(bundle, field.name) for field in fields(bundle)))
