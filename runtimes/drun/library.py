@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drun.backends import RuntimeOptions
 from drun.bundle.reading import Bundle, open_bundle
-from drun.run.opening import choose
+from drun.run.opening import choose, open_candidate
 from drun.run.session import Session
 
 
@@ -39,7 +39,7 @@ class LoadedBundle(Bundle):
             artifact can execute code.
         """
         options = RuntimeOptions(threads, device, hint, trust)
-        return Session(self, choose(self, backend, precision, artifact), options)
+        return Session(self, open_candidate(self, choose(self, backend, precision, artifact), options))
 
 
 def load(path: str | Path | None = None) -> LoadedBundle:

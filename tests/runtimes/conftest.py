@@ -17,6 +17,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from drun.bundle import artifact as artifacts
+from drun.bundle import card as cards
 from drun.bundle import manifest as manifests
 from drun.bundle import reading as bundles
 from drun.diffusion.noise import PhiloxNoise
@@ -106,18 +108,18 @@ def write_golden(path: Path, conditional: bool) -> None:
     np.savez(path, spec=np.array(json.dumps(spec)), **arrays)
 
 
-def file_entry(path: Path) -> manifests.FileEntry:
-    return manifests.FileEntry(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+def file_entry(path: Path) -> artifacts.FileEntry:
+    return artifacts.FileEntry(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def tiny_io(conditional: bool) -> tuple[manifests.Tensor, ...]:
+def tiny_io(conditional: bool) -> tuple[artifacts.Tensor, ...]:
     image = ("float32", ("N", *SHAPE))
-    y = [manifests.Tensor("y", "int64", ("N",), "class")] if conditional else []
-    t = manifests.Tensor("t", "float32", ("N",), "time")
-    return manifests.Tensor("x", *image, "noisy images"), t, *y, manifests.Tensor("out", *image, "noise")
+    y = [artifacts.Tensor("y", "int64", ("N",), "class")] if conditional else []
+    t = artifacts.Tensor("t", "float32", ("N",), "time")
+    return artifacts.Tensor("x", *image, "noisy images"), t, *y, artifacts.Tensor("out", *image, "noise")
 
 
-def tiny_manifest(artifact: manifests.Artifact, golden: manifests.FileEntry, conditional: bool) -> manifests.Manifest:
+def tiny_manifest(artifact: artifacts.Artifact, golden: artifacts.FileEntry, conditional: bool) -> manifests.Manifest:
     checkpoint = {"file": "tiny.pt", "sha256": "0" * 64, "weights": "ema", "step": 7, "settings": {}}
     return manifests.Manifest(
         created_by="tests",
@@ -125,11 +127,11 @@ def tiny_manifest(artifact: manifests.Artifact, golden: manifests.FileEntry, con
         process={"kind": "discrete", "schedule": "linear", "num_timesteps": NUM_TIMESTEPS},
         prediction="noise",
         time={"kind": "index", "dtype": "float32"},
-        data=manifests.StateSpace("pixel", SHAPE),
-        sampler=manifests.Sampler("ddim"),
+        data=cards.StateSpace("pixel", SHAPE),
+        sampler=cards.Sampler("ddim"),
         golden=golden,
         artifacts=(artifact,),
-        classes=manifests.Classes(NUM_CLASSES, null_label=NUM_CLASSES) if conditional else None,
+        classes=cards.Classes(NUM_CLASSES, null_label=NUM_CLASSES) if conditional else None,
     )
 
 
@@ -142,9 +144,9 @@ def write_bundle(
     onnx.save(gaussian_onnx(batch[0] if batch[0] == batch[1] else "N", conditional, gain), network)
     write_golden(golden, conditional)
     worst = {"name": "call, batch 1, t = 0", "relative_l2": 1e-7}
-    artifact = manifests.Artifact(
+    artifact = artifacts.Artifact(
         "onnx", "fp32", tiny_io(conditional), (file_entry(network),), batch, {"opset": 20}, {"onnx": onnx.__version__},
-        manifests.Tolerance(call=1e-5, trajectory=1e-4), {"checks": 4, "passed": True, "worst": worst},
+        artifacts.Tolerance(call=1e-5, trajectory=1e-4), {"checks": 4, "passed": True, "worst": worst},
     )  # fmt: skip
     manifest = replace(tiny_manifest(artifact, file_entry(golden), conditional), **changes)
     (folder / "manifest.json").write_text(manifest.to_json())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -106,6 +107,8 @@ class Artifact:
             raise BundleError(f"the {self.format} artifact has no files, expected one at least")
         if self.precision not in PRECISIONS:
             raise BundleError(f"precision got '{self.precision}', expected one of {', '.join(PRECISIONS)}")
+        if self.derived_from is not None and not re.fullmatch("[0-9a-f]{64}", self.derived_from):
+            raise BundleError(f"artifact {self.id}: derived_from got '{self.derived_from:.80}', expected a sha256")
         for entry in self.files if self.root else ():
             if PurePosixPath(self.root) not in PurePosixPath(entry.path).parents:
                 raise BundleError(

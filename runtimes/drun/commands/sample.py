@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from drun import backends
 from drun.backends import RuntimeOptions
 from drun.bundle.card import Classes
 from drun.bundle.reading import Bundle, open_bundle
@@ -16,7 +17,7 @@ from drun.run.folder import run
 from drun.run.labels import in_turn
 from drun.run.naming import run_name
 from drun.run.noise_file import noise_digest
-from drun.run.opening import Candidate, choose
+from drun.run.opening import Candidate, choose, open_candidate
 from drun.run.output import Output
 from drun.run.sampling import SamplingSettings, resolve_sampler
 from drun.run.session import Session
@@ -52,6 +53,8 @@ def sample(
     state_dtype: str,
     uint8: str,
 ) -> None:
+    if backend is not None:
+        backends.load(backend)  # a word that is none is told before a bundle is looked for
     bundle = open_bundle(bundle_path)
     card = bundle.manifest.card
     name, chosen = resolve_sampler(card, sampler, parse_assignments(options))
@@ -73,7 +76,7 @@ def sample(
     output = Output(folder, num_images, batch, parse_shard(shard), save_raw=save_raw, trajectory=trajectory)
     start = time.monotonic()
     warn_of_unproven(bundle, candidate.artifact)
-    with Session(bundle, candidate, runtime) as session:
+    with Session(bundle, open_candidate(bundle, candidate, runtime)) as session:
         sampling = session.sampling(settings, noise, num_images)
         where = session.opened.describe()
         say(f"{bundle.name} on {where}: {num_images} images, {name}, {steps} steps, seed {seed}")

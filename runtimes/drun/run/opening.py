@@ -127,8 +127,22 @@ def candidates(bundle: Bundle, names: Sequence[str] = ()) -> list[Candidate]:
     chosen = names or [name for name in backends.names() if backends.load(name).probe().available]
     found = [candidate for name in chosen for candidate in _of_backend(name, bundle.manifest.artifacts)]
     if not found:
-        raise BackendUnavailable(f"no backend here can open '{bundle.path}': see 'drun backends'")
+        raise BackendUnavailable(_why_none(bundle, bundle.manifest.artifacts))
     return found
+
+
+def _why_none(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:
+    """With the install line of the preferred backend that could open one of these."""
+    for name in backends.names():
+        runtime = backends.load(name)
+        if any(artifact.format in runtime.formats for artifact in artifacts):
+            probe = runtime.probe()
+            return (
+                f"no backend here can open '{bundle.path}': '{name}' is not available, {probe.detail}; "
+                f"install it with: {probe.install}"
+            )
+    held = ", ".join(artifact.id for artifact in artifacts) or "nothing"
+    return f"no backend opens what '{bundle.path}' holds, which is {held}: use a newer drun, or export another target"
 
 
 def _of_backend(name: str, artifacts: Sequence[Artifact]) -> Iterator[Candidate]:
@@ -221,4 +235,4 @@ def decoder_candidate(bundle: Bundle, opened: Opened | None = None) -> Candidate
         if found:
             same = [one for one in found if opened and one.arithmetic == opened.arithmetic]
             return (same or found)[0]
-    raise BackendUnavailable(f"no backend here can open the decoder of '{bundle.path}': see 'drun backends'")
+    raise BackendUnavailable(_why_none(bundle, decoder.artifacts))

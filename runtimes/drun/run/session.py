@@ -9,14 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from drun.backends import DEFAULT_OPTIONS, RuntimeOptions
 from drun.bundle.reading import Bundle
 from drun.errors import ConfigError
 from drun.run.decoder import Pixels, has_pixels
 from drun.run.images import to_pil, to_uint8
 from drun.run.labels import as_spec
 from drun.run.noise_file import FileNoise
-from drun.run.opening import Candidate, choose, open_candidate
+from drun.run.opening import Opened
 from drun.run.sampling import Sampling, SamplingSettings, resolve_sampler
 
 #: What `Session.sample` can give.
@@ -28,18 +27,11 @@ class Session:
 
     Args:
         bundle: as `drun.load` or `drun.bundle.reading.read` gives it.
-        candidate: see `drun.run.opening.choose`; None: the preferred one.
-        options: of the runtime.
-
-    Raises:
-        ConfigError, BackendUnavailable, BundleError: as `drun.run.opening.choose` and the backend.
+        opened: see `drun.run.opening`; the session closes it.
     """
 
-    def __init__(
-        self, bundle: Bundle, candidate: Candidate | None = None, options: RuntimeOptions = DEFAULT_OPTIONS
-    ) -> None:
-        self.bundle = bundle
-        self.opened = open_candidate(bundle, candidate or choose(bundle), options)
+    def __init__(self, bundle: Bundle, opened: Opened) -> None:
+        self.bundle, self.opened = bundle, opened
         self._pixels: Pixels | None = None
 
     def sampling(self, settings: SamplingSettings, noise: Path | None = None, num_images: int = 1) -> Sampling:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from openings import on
 
 from drun import backends
 from drun.backends import null, ort
@@ -30,8 +31,8 @@ def test_the_files_are_the_registry() -> None:
 
 
 def test_unknown_backend_is_refused_with_the_known_ones(bundle: Bundle) -> None:
-    with pytest.raises(ConfigError, match=r"unknown backend 'tpu': choose one of .*null, ort"):
-        backends.open_backend("tpu", bundle)
+    with pytest.raises(ConfigError, match=r"unknown backend 'tpu': choose one of ort, .*null"):
+        on("tpu", bundle)
 
 
 def test_probe_of_what_is_installed() -> None:
@@ -54,20 +55,20 @@ def test_null_is_the_posterior_mean(make_bundle: Callable[..., Path], prediction
     eps = (x - alpha * x0) / sigma
     target = {"noise": eps, "x0": x0, "velocity": alpha * eps - sigma * x0, "score": -eps / sigma}[prediction]
     expected = (weights * target).sum(axis=0) / weights.sum(axis=0)
-    y = None if label is None else np.array([label])
-    got = null.Runtime(bundle, None, {}).predict(x.reshape(1, 1, 2, 2), np.array([t], np.float32), y)
+    labels = () if label is None else (np.array([label]),)
+    got = null.Runtime(bundle).predict(x.reshape(1, 1, 2, 2), np.array([t], np.float32), *labels)
     np.testing.assert_allclose(got.ravel(), expected, rtol=1e-5)
 
 
 def test_null_stays_in_float32(make_bundle: Callable[..., Path]) -> None:
     bundle = bundles.read(make_bundle(conditional=True))
     x = np.ones((2, 3, 8, 8), np.float32)
-    assert null.Runtime(bundle, None, {}).predict(x, np.zeros(2, np.float32), np.array([1, 2])).dtype == np.float32
+    assert null.Runtime(bundle).predict(x, np.zeros(2, np.float32), np.array([1, 2])).dtype == np.float32
 
 
 def test_ort_computes_what_null_computes(make_bundle: Callable[..., Path]) -> None:
     bundle = bundles.read(make_bundle(conditional=True))
-    backend, closed_form = backends.open_backend("ort", bundle), null.Runtime(bundle, None, {})
+    backend, closed_form = on("ort", bundle).backend, null.Runtime(bundle)
     assert backend.describe() == "ONNX Runtime on CPU"
     rng = np.random.default_rng(0)
     for size in (1, 4, 4, 2):  # bound buffers must follow new arrays and new sizes
@@ -85,7 +86,7 @@ def test_an_onnx_file_that_is_none(bundle: Bundle) -> None:
     path.write_bytes(b"hello")
     artifact = replace(bundle.manifest.artifacts[0], files=(FileEntry(path.name, sha256(path)),))
     with pytest.raises(BundleError, match=r"denoiser.fp32.onnx' is damaged: it is not an ONNX graph"):
-        ort.Runtime(bundle, artifact, {})
+        ort.Runtime(bundle, artifact, "fp32")
 
 
 def opened(bundle: Bundle, graph: onnx.ModelProto, *more: str) -> ort.Runtime:
@@ -93,7 +94,7 @@ def opened(bundle: Bundle, graph: onnx.ModelProto, *more: str) -> ort.Runtime:
     path = bundle.path / "denoiser.fp32.onnx"
     path.write_bytes(graph.SerializeToString())
     files = tuple(FileEntry(name, sha256(bundle.path / name)) for name in (path.name, *more))
-    return ort.Runtime(bundle, replace(bundle.manifest.artifacts[0], files=files), {})
+    return ort.Runtime(bundle, replace(bundle.manifest.artifacts[0], files=files), "fp32")
 
 
 def test_an_onnx_file_that_onnx_runtime_cannot_read(bundle: Bundle) -> None:
@@ -125,11 +126,11 @@ def test_weights_in_a_listed_file_are_read(bundle: Bundle) -> None:
     path = bundle.path / "denoiser.fp32.onnx"
     x, t = np.ones((2, 3, 8, 8), np.float32), np.full(2, 50, np.float32)
     graph = onnx.load(path)
-    expected = opened(bundle, graph).predict(x, t, None)
+    expected = opened(bundle, graph).predict(x, t)
     onnx.save(graph, path, save_as_external_data=True, location="weights.data", size_threshold=100)  # not of shapes
     external = onnx.load(path, load_external_data=False)
     assert external.graph.initializer[0].external_data
-    np.testing.assert_array_equal(opened(bundle, external, "weights.data").predict(x, t, None), expected)
+    np.testing.assert_array_equal(opened(bundle, external, "weights.data").predict(x, t), expected)
 
 
 def test_a_graph_of_another_size_is_refused(bundle: Bundle) -> None:
@@ -149,12 +150,12 @@ def test_a_graph_with_another_output_is_refused(bundle: Bundle) -> None:
 
 def test_threads_may_share_a_backend(bundle: Bundle) -> None:
     """Called at once by four threads it computes what it computes for one, byte for byte."""
-    backend = backends.open_backend("ort", bundle)
+    backend = on("ort", bundle).backend
     rng = np.random.default_rng(0)
     inputs = [(rng.standard_normal((n, 3, 8, 8), np.float32), np.full(n, 9 * n, np.float32)) for n in range(1, 9)] * 20
-    alone = [backend.predict(x, t, None).copy() for x, t in inputs]
+    alone = [backend.predict(x, t).copy() for x, t in inputs]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda pair: backend.predict(*pair, None).copy(), inputs))
+        together = list(pool.map(lambda pair: backend.predict(*pair).copy(), inputs))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
@@ -162,11 +163,11 @@ def test_a_damaged_file_is_not_opened(bundle: Bundle) -> None:
     with (bundle.path / "denoiser.fp32.onnx").open("ab") as file:
         file.write(b"\0")
     with pytest.raises(BundleError, match=r"is damaged"):
-        backends.open_backend("ort", bundle)
+        on("ort", bundle)
 
 
 def test_a_call_that_the_runtime_refuses(make_bundle: Callable[..., Path]) -> None:
     bundle = bundles.read(make_bundle(conditional=True))
-    backend = backends.open_backend("ort", bundle)
+    backend = on("ort", bundle).backend
     with pytest.raises(BackendUnavailable, match=r"ONNX Runtime failed on a batch of 2: "):
-        backend.predict(np.zeros((2, 3, 8, 8), np.float32), np.zeros(2, np.float32), None)
+        backend.predict(np.zeros((2, 3, 8, 8), np.float32), np.zeros(2, np.float32))

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drun.bundle import manifest as manifests
+from drun.bundle import artifact as artifacts
+from drun.bundle import card as cards
 from drun.bundle import reading as bundles
 from drun.bundle.artifact import FileEntry
 from drun.bundle.hashes import checked, seal
@@ -59,8 +60,13 @@ def test_a_manifest_is_read_as_it_was_written(make_bundle: MakeBundle, condition
     assert manifest.data.shape == (3, 8, 8)
     assert manifest.artifacts[0].batch == (1, 8)
     assert manifest.artifacts[0].io[0].shape == ("N", 3, 8, 8)
-    assert manifest.classes == (manifests.Classes(10, 10) if conditional else None)
-    assert bundle.process.to_dict() == manifest.process
+    assert manifest.classes == (cards.Classes(10, 10) if conditional else None)
+    card = manifest.card
+    assert card.process.to_dict() == manifest.process
+    assert (card.prediction, card.data, card.classes, card.sampler) == (
+        "noise", manifest.data, manifest.classes, manifest.sampler
+    )  # fmt: skip
+    assert (card.output_shape, card.can_guide, card.guidance.null_label) == ((3, 8, 8), conditional, 10 * conditional)
 
 
 def test_fields_with_defaults_may_be_left_out(make_bundle: MakeBundle) -> None:
@@ -75,7 +81,7 @@ def test_fields_with_defaults_may_be_left_out(make_bundle: MakeBundle) -> None:
 
 
 def test_grey_images_are_images(make_bundle: MakeBundle) -> None:
-    bundle = bundles.read(make_bundle(data=manifests.StateSpace("pixel", (1, 8, 8)), artifacts=()))
+    bundle = bundles.read(make_bundle(data=cards.StateSpace("pixel", (1, 8, 8)), artifacts=()))
     assert bundle.manifest.data.shape == (1, 8, 8)
 
 
@@ -98,13 +104,23 @@ def test_a_link_inside_the_directory_is_fine(bundle: Bundle) -> None:
         assert [path.name for path in paths] == ["golden.npz"]
 
 
-def test_artifacts_are_chosen_by_format_and_precision(bundle: Bundle) -> None:
+def test_two_artifacts_of_one_identity_are_refused(bundle: Bundle) -> None:
     first = bundle.manifest.artifacts[0]
-    artifacts = (first, replace(first, precision="fp16"), replace(first, format="trt"))
-    bundle = replace(bundle, manifest=replace(bundle.manifest, artifacts=artifacts))
-    assert bundle.artifact(("onnx",)) is artifacts[0]
-    assert bundle.artifact(("onnx",), "fp16") is artifacts[1]
-    assert bundle.artifact(("coreml", "trt")) is artifacts[2]
+    half = replace(first, precision="fp16", tolerance=artifacts.TOLERANCES["fp16"])
+    others = (half, replace(first, format="trt"), replace(first, variant="split"))
+    assert [one.id for one in (first, *others)] == ["onnx-fp32", "onnx-fp16", "trt-fp32", "onnx-fp32-split"]
+    assert replace(bundle.manifest, artifacts=(first, *others)).artifacts[1:] == others
+    with pytest.raises(BundleError, match=r"two artifacts are onnx-fp32, expected one of each format, precision"):
+        replace(bundle.manifest, artifacts=(first, *others, replace(first, batch=(2, 2))))
+
+
+def test_an_artifact_may_be_a_folder(bundle: Bundle) -> None:
+    first = bundle.manifest.artifacts[0]
+    files = tuple(artifacts.FileEntry(f"a.package/{name}", "1" * 64) for name in ("b", "c/d"))
+    assert replace(first, root="a.package", files=files).root == "a.package"
+    for root in ("a.pack", "a.package/c", "b"):
+        with pytest.raises(BundleError, match=rf"has the file 'a.package/b' outside its folder '{root}'"):
+            replace(first, root=root, files=files)
 
 
 def test_the_newest_bundle(make_bundle: MakeBundle, tmp_path: Path) -> None:
@@ -152,7 +168,8 @@ def test_unknown_schema_version(make_bundle: MakeBundle, version: object, advice
 
 OPTIONAL = {
     "artifacts", "classes", "guidance", "artifacts.0.parity", "classes.names", "data.range", "sampler.options",
-    "schema_version", "sha256", "data.latent", "variance", "decoder", "trained_on",
+    "schema_version", "sha256", "data.latent", "variance", "decoder", "trained_on", "artifacts.0.variant",
+    "artifacts.0.root", "artifacts.0.derived_from",
 }  # fmt: skip
 
 
@@ -229,7 +246,7 @@ def change(name: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("data.shape", [3, 8, 0], r"image shape \(3, 8, 0\) has a side below 1"),
         ("data.shape", "wide", r"manifest.data.shape got 'wide', expected list"),
         ("data.colour", "rgb", r"manifest.data has an unknown field 'colour', expected space, shape, range, latent"),
-        ("artifacts.0.batch", [8, 1], r"batch 8 to 1 is not a range of sizes"),
+        ("artifacts.0.batch", [8, 1], r"batch got 8 to 1, expected sizes"),
         ("artifacts.0.tolerance.call", "tight", r"artifacts\[0\].tolerance.call got 'tight', expected a number"),
         ("model.checkpoint", {"step": 1}, r"manifest.model.checkpoint lacks file, settings, sha256, weights"),
         ("model.parameters", None, r"manifest.model.parameters got None, expected a whole number"),
@@ -241,7 +258,7 @@ def change(name: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("artifacts.0.tolerance.call", 0, r"tolerance got 0 and 0.0001, expected finite and above 0"),
         ("artifacts.0.tolerance.trajectory", 10**400, r"trajectory got a huge number, expected a finite number"),
         ("artifacts.0.precision", "fp3", r"precision got 'fp3', expected one of fp32, fp16, bf16, int8"),
-        ("artifacts.0.batch", [1, 2**31], r"batch 1 to 2147483648 is not a range of sizes from 1 to 65,536"),
+        ("artifacts.0.batch", [1, 2**31], r"batch got 1 to 2147483648, expected sizes from 1 to 65,536"),
         ("data.shape", [3, 65536, 65536], r"image shape .* has more than 268,435,456 numbers"),
         ("data.space", "sound", r"space got 'sound', expected pixel or latent"),
         ("data.latent", {"vae": "x", "scale": [1.0] * 5, "bias": [0.0] * 3}, r"scale has 5 values, expected 3"),
@@ -255,7 +272,7 @@ def change(name: str, value: object) -> Callable[[dict[str, Any]], None]:
         ("prediction", "future", r"prediction got 'future', expected one of noise, x0, velocity, score"),
         ("sampler.name", "plms", r"unknown sampler 'plms'"),
         ("sampler.options", {"eta": {}}, r"option '?eta'? .*"),
-        ("artifacts.0.batch", [65536, 65536], r"batch 65536 to 65536 is not a range of sizes"),
+        ("artifacts.0.batch", [65536, 65536], r"batch got 65536 to 65536, expected sizes"),
         ("data.shape", [1, 8, 8], r"artifact has '(x|out)' as .*, the model \('float32', \('N', 1, 8, 8\)\)"),
         ("classes", {"count": 10, "null_label": 10}, r"artifact has 'y' as None, the model \('int64', \('N',\)\)"),
         ("guidance.channels", 99, r"guided channels got 99, expected 1 to 3"),
@@ -380,25 +397,4 @@ def test_a_manifest_of_anything_is_read_or_refused(pristine_bundle: Path, data: 
         bundle = bundles.read(path)
         with suppress(UserError):
             info(path)
-        assert bundle.process
-
-
-@pytest.mark.parametrize(
-    ("formats", "precision", "message"),
-    [
-        (("trt",), None, r"has no trt artifact, it holds onnx fp32: choose one of these, or export"),
-        (("onnx",), "int8", r"has no onnx in int8 artifact, it holds onnx fp32: choose one of these, or export"),
-        (("a", "b"), None, r"has no a/b artifact"),
-    ],
-)
-def test_an_artifact_that_is_not_there(
-    bundle: Bundle, formats: tuple[str, ...], precision: str | None, message: str
-) -> None:
-    with pytest.raises(BundleError, match=message):
-        bundle.artifact(formats, precision)
-
-
-def test_an_empty_bundle_holds_nothing(bundle: Bundle) -> None:
-    empty = replace(bundle, manifest=replace(bundle.manifest, artifacts=()))
-    with pytest.raises(BundleError, match=r"has no onnx artifact, it holds nothing: choose"):
-        empty.artifact(("onnx",))
+        assert bundle.manifest.card.process

@@ -11,7 +11,7 @@ import pytest
 from papers import dit, repa_scales, repa_sde, sit_sde
 
 from drun.diffusion import samplers
-from drun.diffusion.guidance import Guided, with_guidance
+from drun.diffusion.guidance import Guidance, Guided, with_guidance
 from drun.diffusion.loop import sample
 from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import DiscreteProcess
@@ -257,7 +257,7 @@ def count_forwards(table: StepTable) -> int:
         return network(x, t)
 
     labels = np.zeros(1, np.int64)
-    sample(Guided(predict, labels, 10), np.ones((1, 4, 2, 2)), table, lambda: np.zeros((1, 4, 2, 2)))
+    sample(Guided(predict, labels, Guidance(10)), np.ones((1, 4, 2, 2)), table, lambda: np.zeros((1, 4, 2, 2)))
     return sum(batches)
 
 
@@ -292,8 +292,8 @@ def test_three_channel_guidance_leaves_the_fourth_and_the_variance() -> None:
 
     labels = np.array([3, 5])
     shift = np.array([3.0, 5.0]).reshape(2, 1, 1)
-    three = Guided(predict, labels, 10, channels=3)(x, 0.5, 4.0)
-    both = Guided(predict, labels, 10)(x, 0.5, 4.0)
+    three = Guided(predict, labels, Guidance(10, channels=3))(x, 0.5, 4.0)
+    both = Guided(predict, labels, Guidance(10))(x, 0.5, 4.0)
     for got, guided in ((three, 3), (both, 4)):
         assert got.shape == (2, 8, 3, 3)
         for channel in range(8):

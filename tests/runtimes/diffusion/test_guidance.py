@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from drun.diffusion.guidance import Guided, with_guidance
+from drun.diffusion.guidance import Guidance, Guided, with_guidance
 from drun.diffusion.loop import sample
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.samplers import step_table
@@ -55,7 +55,7 @@ def by_formula(network: Network, x: np.ndarray, t: float, w: float, channels: in
 @pytest.mark.parametrize("channels", [None, 1, 3])
 def test_the_formula(x: np.ndarray, w: float, channels: int | None) -> None:
     network = Network()
-    guided = Guided(network, LABELS, NULL, channels)
+    guided = Guided(network, LABELS, Guidance(NULL, channels))
     for _ in range(2):  # the second call meets the arrays of the first
         np.testing.assert_allclose(guided(x, 12.0, w), by_formula(network, x, 12.0, w, channels), rtol=1e-12)
     assert network.batches == [6, 6]
@@ -63,7 +63,7 @@ def test_the_formula(x: np.ndarray, w: float, channels: int | None) -> None:
 
 def test_weight_1_is_one_undoubled_conditional_call(x: np.ndarray) -> None:
     network = Network()
-    np.testing.assert_array_equal(Guided(network, LABELS, NULL)(x, 3.0, 1.0), network(x, 3.0, LABELS))
+    np.testing.assert_array_equal(Guided(network, LABELS, Guidance(NULL))(x, 3.0, 1.0), network(x, 3.0, LABELS))
     assert network.batches == [3, 3]
 
 
@@ -75,7 +75,7 @@ def test_without_labels_there_is_nothing_to_guide(x: np.ndarray) -> None:
 
 def test_the_state_is_not_touched(x: np.ndarray) -> None:
     before = x.copy()
-    Guided(Network(), LABELS, NULL)(x, 3.0, 2.0)
+    Guided(Network(), LABELS, Guidance(NULL))(x, 3.0, 2.0)
     np.testing.assert_array_equal(x, before)
 
 
@@ -85,7 +85,7 @@ def test_guidance_of_torch_tensors(x: np.ndarray) -> None:
     def predict(x: Any, t: float, labels: Any) -> Any:
         return x * (0.1 * labels.double().reshape(-1, 1, 1, 1)) + 0.01 * t
 
-    got = Guided(predict, torch.from_numpy(LABELS), NULL, 3)(torch.from_numpy(x), 12.0, 1.8)
+    got = Guided(predict, torch.from_numpy(LABELS), Guidance(NULL, 3))(torch.from_numpy(x), 12.0, 1.8)
     np.testing.assert_allclose(got.numpy(), by_formula(Network(), x, 12.0, 1.8, 3), rtol=1e-12)
 
 
@@ -112,7 +112,7 @@ def test_network_calls_of_a_run(x: np.ndarray) -> None:
     """Doubled inside the interval, one undoubled call outside."""
     network = Network()
     table = with_guidance(TABLE, 2.5, (299, 499))
-    sample(Guided(network, LABELS, NULL), x, table, np.empty)
+    sample(Guided(network, LABELS, Guidance(NULL)), x, table, np.empty)
     assert network.times == [row.t for row in table.rows]
     assert network.batches == [3, 3, 3, 3, 3, 6, 6, 6, 3, 3]
 

@@ -350,7 +350,7 @@ def test_order_of_convergence(name: str, prediction: str, make_bundle: Callable[
     """The null backend's probability-flow ODE has the solution x(s) = x(S) sqrt((STD^2 + s^2) / (STD^2 + S^2))
     in x/alpha over s = sigma/alpha; the error at the last time before the jump to x0 falls as steps^-order."""
     bundle = bundles.read(make_bundle(process=PROCESS.to_dict(), prediction=prediction))  # type: ignore[arg-type]
-    backend = null.Runtime(bundle, None, {})
+    backend = null.Runtime(bundle)
     counts = [40, 80, 160]
     errors = [_ode_error(name, prediction, backend, count) for count in counts]
     slope = np.polyfit(np.log(counts), np.log(errors), 1)[0]
@@ -363,7 +363,7 @@ def _ode_error(name: str, prediction: str, backend: null.Runtime, num_steps: int
     x = noises(0)[0]
     start, end = sigma_of(999), sigma_of(0)
     x_hat = x * math.sqrt(1 + start**2) * math.sqrt((null.STD**2 + end**2) / (null.STD**2 + start**2))
-    final = walk(before_last, x, [], lambda x, t: backend.predict(x, np.full(len(x), t), None))
+    final = walk(before_last, x, [], lambda x, t: backend.predict(x, np.full(len(x), t)))
     return float(np.abs(final * math.sqrt(1 + end**2) - x_hat).max())
 
 

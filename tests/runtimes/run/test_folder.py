@@ -14,9 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from openings import as_if, by, on, on_null
 from PIL import Image
 
-from drun.backends import Backend, null, open_backend
+from drun.backends import null
+from drun.bundle import artifact as artifacts
+from drun.bundle import card as cards
 from drun.bundle import manifest as manifests
 from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
@@ -26,9 +29,11 @@ from drun.errors import ConfigError, NotFiniteError, OutOfMemory, UserError
 from drun.run import images
 from drun.run.folder import run
 from drun.run.noise_file import noise_digest
+from drun.run.opening import Opened
 from drun.run.output import Output
 from drun.run.record import claim
-from drun.run.sampling import SamplingSettings, open_sampling
+from drun.run.sampling import SamplingSettings
+from drun.run.session import Session
 from drun.run.trajectory import FRAME_MS, LAST_FRAME_MS
 
 MakeBundle = Callable[..., Path]
@@ -43,30 +48,29 @@ class Counted(null.Runtime):
     """The null backend, which notes its calls and stops at one of them if asked to."""
 
     def __init__(self, bundle: Bundle, stop_at: int | None = None) -> None:
-        super().__init__(bundle, None, {})
+        super().__init__(bundle)
         self.batches: list[int] = []
         self.stop_at = stop_at
 
-    def predict(self, x: Any, t: Any, y: Any) -> Any:
-        self.batches.append(len(x))
+    def predict(self, *inputs: Any) -> Any:
+        self.batches.append(len(inputs[0]))
         if len(self.batches) == self.stop_at:
             raise KeyboardInterrupt
-        return super().predict(x, t, y)
+        return super().predict(*inputs)
 
 
 def draw(
     bundle: Bundle,
     folder: Path,
     settings: SamplingSettings = ANCESTRAL,
-    backend: Backend | None = None,
+    opened: Opened | None = None,
     noise_file: Path | None = None,
     **output: Any,
 ) -> int:
     """Run 7 images in batches of 3, unless `output` says otherwise."""
     target = Output(**{"folder": folder, "num_images": 7, "batch": 3} | output)
-    backend = backend or null.Runtime(bundle, None, {})
-    sampling = open_sampling(bundle, backend, settings, noise_file=noise_file, num_images=target.num_images)
-    return run(sampling, target, {"backend": "null", "precision": None}, silent)
+    session = Session(bundle, opened or by(null.Runtime(bundle)))
+    return run(session, session.sampling(settings, noise_file, target.num_images), target, silent)
 
 
 def pngs(folder: Path) -> dict[str, bytes]:
@@ -118,7 +122,7 @@ def test_the_images_are_those_of_an_independent_loop(
     bundle = bundles.read(make_bundle(conditional=True))
     settings = SamplingSettings("ddim", {"grid": "trailing"}, num_steps=5, seed=11)
     for name in ("ort", "null"):
-        draw(bundle, tmp_path / name, settings, open_backend(name, bundle), save_raw=True, batch=4)
+        draw(bundle, tmp_path / name, settings, on(name, bundle), save_raw=True, batch=4)
         labels = np.arange(7)
         noise = PhiloxNoise(11, range(7), (3, 8, 8))().astype(np.float64)
         expected = ddim_trajectory(noise, [99, 79, 59, 39, 19], labels)
@@ -169,8 +173,7 @@ def test_the_record_is_enough_to_repeat_the_run(make_bundle: MakeBundle, tmp_pat
     draw(bundle, tmp_path / "first", settings)
     record = json.loads((tmp_path / "first" / "run.json").read_text())
     assert set(record) == {
-        "settings", "num_images", "batches", "bundle_sha256", "trained_on", "backend", "precision", "versions",
-        "machine", "command",
+        "settings", "num_images", "batches", "bundle_sha256", "trained_on", "runs_on", "versions", "machine", "command",
     }  # fmt: skip
     assert record["bundle_sha256"] == bundle.sha256
     own = {key: value for key, value in record["settings"].items() if key in SamplingSettings.__dataclass_fields__}
@@ -187,9 +190,11 @@ def test_the_record_says_what_the_model_learned_from(make_bundle: MakeBundle, tm
 def test_progress_counts_the_steps_of_each_image(bundle: Bundle, tmp_path: Path) -> None:
     """7 images in batches of 3, 3 and 1, 5 steps each."""
     output, seen = Output(tmp_path, 7, 3), []
-    sampling = open_sampling(bundle, null.Runtime(bundle, None, {}), ANCESTRAL)
-    record = {"backend": "null", "precision": None}
-    assert run(sampling, output, record, lambda what, done, total: seen.append((what, done, total))) == 7
+    session = Session(bundle, on_null(bundle))
+    assert (
+        run(session, session.sampling(ANCESTRAL), output, lambda what, done, total: seen.append((what, done, total)))
+        == 7
+    )
     rows = (3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 31, 32, 33, 34, 35)
     assert seen == [("sampling, steps of all images", done, 35) for done in rows]
 
@@ -258,11 +263,11 @@ def test_resuming_after_an_interruption(bundle: Bundle, tmp_path: Path, save_raw
     """Stopped in the third step of the second batch: the first batch is there and is not touched again."""
     folder = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        draw(bundle, folder, backend=Counted(bundle, stop_at=8), save_raw=save_raw)
+        draw(bundle, folder, opened=by(Counted(bundle, stop_at=8)), save_raw=save_raw)
     assert sorted(pngs(folder)) == ["000000.png", "000001.png", "000002.png"]
     assert not [path for path in folder.rglob("*") if path.suffix not in (".png", ".json", ".npz", "")]
     finished, backend = identities(folder), Counted(bundle)
-    assert draw(bundle, folder, backend=backend, save_raw=save_raw) == 4
+    assert draw(bundle, folder, opened=by(backend), save_raw=save_raw) == 4
     assert backend.batches == [3] * 10  # the last batch is filled up
     assert {name: identity for name, identity in identities(folder).items() if name in finished} == finished
     draw(bundle, tmp_path / "whole", save_raw=save_raw)
@@ -271,7 +276,7 @@ def test_resuming_after_an_interruption(bundle: Bundle, tmp_path: Path, save_raw
 
 def test_a_finished_run_computes_nothing(bundle: Bundle, tmp_path: Path, whole: dict[str, bytes]) -> None:
     before, backend = identities(tmp_path / "whole"), Counted(bundle)
-    assert draw(bundle, tmp_path / "whole", backend=backend) == 0
+    assert draw(bundle, tmp_path / "whole", opened=by(backend)) == 0
     assert backend.batches == []
     assert identities(tmp_path / "whole") == before
     assert results(tmp_path / "whole") == whole
@@ -281,7 +286,7 @@ def test_only_the_images_that_are_missing_are_made(bundle: Bundle, tmp_path: Pat
     for i in (1, 5):
         (tmp_path / "whole" / f"{i:06d}.png").unlink()
     backend = Counted(bundle)
-    assert draw(bundle, tmp_path / "whole", backend=backend) == 2
+    assert draw(bundle, tmp_path / "whole", opened=by(backend)) == 2
     assert backend.batches == [3] * 5
     assert results(tmp_path / "whole") == whole
 
@@ -423,10 +428,10 @@ def test_network_calls_of_a_guided_run(make_bundle: MakeBundle, tmp_path: Path) 
     """Times 99, 74, 50, 25, 0; guided from 25 to 74."""
     bundle = bundles.read(make_bundle(conditional=True))
     backend = Counted(bundle)
-    draw(bundle, tmp_path / "a", replace(ANCESTRAL, cfg=2.0, interval=(25, 74)), backend, num_images=3)
+    draw(bundle, tmp_path / "a", replace(ANCESTRAL, cfg=2.0, interval=(25, 74)), by(backend), num_images=3)
     assert backend.batches == [3, 6, 6, 6, 3]
     backend = Counted(bundle)
-    draw(bundle, tmp_path / "b", replace(ANCESTRAL, cfg=1.0), backend, num_images=3)
+    draw(bundle, tmp_path / "b", replace(ANCESTRAL, cfg=1.0), by(backend), num_images=3)
     assert backend.batches == [3] * 5
 
 
@@ -478,7 +483,7 @@ def test_a_trajectory_asked_for_later_recomputes_the_first_batch_only(
 ) -> None:
     draw(bundle, tmp_path / "at once", trajectory=tmp_path / "once.webp")
     backend = Counted(bundle)
-    draw(bundle, tmp_path / "whole", backend=backend, trajectory=tmp_path / "later.webp")
+    draw(bundle, tmp_path / "whole", opened=by(backend), trajectory=tmp_path / "later.webp")
     assert backend.batches == [3] * 5
     assert results(tmp_path / "whole") == whole
     assert (tmp_path / "later.webp").read_bytes() == (tmp_path / "once.webp").read_bytes()
@@ -489,7 +494,7 @@ def test_a_resumed_run_has_the_trajectory_of_the_whole_run(bundle: Bundle, tmp_p
     """Stopped in the first or in the second batch."""
     draw(bundle, tmp_path / "at once", trajectory=tmp_path / "once.webp")
     with pytest.raises(KeyboardInterrupt):
-        draw(bundle, tmp_path / "out", backend=Counted(bundle, stop_at), trajectory=tmp_path / "t.webp")
+        draw(bundle, tmp_path / "out", opened=by(Counted(bundle, stop_at)), trajectory=tmp_path / "t.webp")
     assert (tmp_path / "t.webp").exists() == (stop_at == 8)
     draw(bundle, tmp_path / "out", trajectory=tmp_path / "t.webp")
     assert (tmp_path / "t.webp").read_bytes() == (tmp_path / "once.webp").read_bytes()
@@ -503,10 +508,10 @@ def test_a_first_batch_with_a_gap_is_animated_whole(bundle: Bundle, tmp_path: Pa
     for i in (0, 5):
         (tmp_path / "out" / f"{i:06d}.png").unlink()
     backend = Counted(bundle)
-    draw(bundle, tmp_path / "out", backend=backend, trajectory=tmp_path / "t.webp")
+    draw(bundle, tmp_path / "out", opened=by(backend), trajectory=tmp_path / "t.webp")
     assert backend.batches == [3] * 5  # both in one batch, filled up: the animation is there
     (tmp_path / "t.webp").unlink()
-    draw(bundle, tmp_path / "out", backend=backend, trajectory=tmp_path / "t.webp")
+    draw(bundle, tmp_path / "out", opened=by(backend), trajectory=tmp_path / "t.webp")
     assert (tmp_path / "t.webp").read_bytes() == animation
     assert results(tmp_path / "out") == finished
 
@@ -526,12 +531,12 @@ class Poisoned(null.Runtime):
     """A network that breaks at one time, for one image."""
 
     def __init__(self, bundle: Bundle, value: float) -> None:
-        super().__init__(bundle, None, {})
+        super().__init__(bundle)
         self.value = value
 
-    def predict(self, x: Any, t: Any, y: Any) -> Any:
-        out = super().predict(x, t, y)
-        if t[0] == 50:
+    def predict(self, *inputs: Any) -> Any:
+        out = super().predict(*inputs)
+        if inputs[1][0] == 50:
             out[-1, 0, 0, 0] = self.value
             out[-1, 0, 0, 1] = -self.value
         return out
@@ -540,9 +545,9 @@ class Poisoned(null.Runtime):
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
 def test_images_that_are_not_finite(bundle: Bundle, tmp_path: Path, value: float) -> None:
     """Without a warning of numpy's on the way, and nothing is saved; 3e38 overflows within the step."""
-    message = r"the images are not finite after step 3 of 5 \(t = 50\): try --precision fp32, clip_x0=true or another"
+    message = r"the images are not finite between steps 1 and 5 of 5 \(t = 99 to 0\): try --precision fp32"
     with pytest.raises(NotFiniteError, match=message):
-        draw(bundle, tmp_path, replace(ANCESTRAL, options={"clip_x0": False}), Poisoned(bundle, value))
+        draw(bundle, tmp_path, replace(ANCESTRAL, options={"clip_x0": False}), by(Poisoned(bundle, value)))
     assert pngs(tmp_path) == {}
 
 
@@ -599,7 +604,7 @@ def test_images_without_a_record_are_not_adopted(bundle: Bundle, tmp_path: Path,
     assert results(tmp_path / "whole") == whole
 
 
-OTHER = manifests.FileEntry("other.onnx", "1" * 64)
+OTHER = artifacts.FileEntry("other.onnx", "1" * 64)
 
 
 @pytest.mark.parametrize(
@@ -618,20 +623,14 @@ def test_images_of_another_network_are_not_adopted(
     """Though the bundle has the same name, and its checkpoint the same hash."""
 
     def claimed(bundle: Bundle) -> None:
-        output, record = Output(tmp_path, 7, 3), {"backend": "ort", "precision": "fp32"}
-        claim(open_sampling(bundle, Ort(bundle, None, {}), ANCESTRAL), output, record)
+        session = Session(bundle, as_if(null.Runtime(bundle), bundle))
+        claim(session, session.sampling(ANCESTRAL), Output(tmp_path, 7, 3))
 
     claimed(bundle)
     claimed(bundle)
     other = replace(bundle, manifest=replace(bundle.manifest, **change(bundle.manifest)))
     with pytest.raises(ConfigError, match=rf"holds images made with {key} = "):
         claimed(other)
-
-
-class Ort(null.Runtime):
-    """The null backend, as if it opened an artifact."""
-
-    formats = ("onnx",)
 
 
 def test_another_batch_is_said(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -652,32 +651,32 @@ def test_a_batch_that_computes_nothing_is_not_recorded(
 
 def test_a_folder_that_is_deleted_meanwhile(bundle: Bundle, tmp_path: Path) -> None:
     class Deleting(Counted):
-        def predict(self, x: Any, t: Any, y: Any) -> Any:
+        def predict(self, *inputs: Any) -> Any:
             if len(self.batches) == 7:
                 shutil.rmtree(tmp_path / "out")
-            return super().predict(x, t, y)
+            return super().predict(*inputs)
 
     with pytest.raises(UserError, match=r"^3 images vanished from '.*' while the run wrote them: run the same command"):
-        draw(bundle, tmp_path / "out", backend=Deleting(bundle))
+        draw(bundle, tmp_path / "out", opened=by(Deleting(bundle)))
 
 
 def test_too_little_memory_says_what_to_lower(bundle: Bundle, tmp_path: Path) -> None:
     class Full(null.Runtime):
-        def predict(self, x: Any, t: Any, y: Any) -> Any:
+        def predict(self, *inputs: Any) -> Any:
             raise MemoryError
 
     with pytest.raises(OutOfMemory, match=r"^sampling ran out of memory: lower --batch, which is 3$"):
-        draw(bundle, tmp_path, backend=Full(bundle, None, {}))
+        draw(bundle, tmp_path, opened=by(Full(bundle)))
 
 
 def test_threads_may_share_a_backend_and_a_sampling(bundle: Bundle) -> None:
-    backend = open_backend("ort", bundle)
-    shared = open_sampling(bundle, backend, ANCESTRAL)
-    samplings = [shared, shared, open_sampling(bundle, backend, ANCESTRAL), open_sampling(bundle, backend, ANCESTRAL)]
+    session = Session(bundle, on("ort", bundle))
+    shared = session.sampling(ANCESTRAL)
+    samplings = [shared, shared, session.sampling(ANCESTRAL), session.sampling(ANCESTRAL)]
     batches = [list(range(i, i + 1 + i % 3)) for i in range(16)]
-    alone = [shared.draw(batch, lambda *_: None, 3) for batch in batches]
+    alone = [shared.draw(batch, batch=3) for batch in batches]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda i: samplings[i % 4].draw(batches[i], lambda *_: None, 3), range(16)))
+        together = list(pool.map(lambda i: samplings[i % 4].draw(batches[i], batch=3), range(16)))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
@@ -720,9 +719,10 @@ from drun.bundle import reading as bundles
 from drun.diffusion import samplers
 from drun.backends import null
 from drun.run.folder import run
+from drun.run.opening import Candidate, Opened
 from drun.run.output import Output
-from drun.run.record import claim
-from drun.run.sampling import SamplingSettings, open_sampling
+from drun.run.sampling import SamplingSettings
+from drun.run.session import Session
 
 def report(what, done, total):
     if done == 30:
@@ -730,8 +730,8 @@ def report(what, done, total):
 
 bundle, output = bundles.read(Path(sys.argv[1])), Output(Path(sys.argv[2]), 7, 3)
 settings = SamplingSettings("ddpm", samplers.resolve("ddpm", {}), 5, 3)
-sampling = open_sampling(bundle, null.Runtime(bundle, None, {}), settings)
-run(sampling, output, {"backend": "null", "precision": None}, report)
+session = Session(bundle, Opened(Candidate("null", None, "fp32"), null.Runtime(bundle)))
+run(session, session.sampling(settings), output, report)
 """
 
 
@@ -798,7 +798,7 @@ finally:
 def peak_bytes(make_bundle: MakeBundle, tmp_path: Path, python: Python) -> Callable[..., int]:
     """`peak_bytes(*options)`: the memory of a run of 64 x 64 images on the null backend."""
     process = {"kind": "discrete", "schedule": "linear", "num_timesteps": 1000}
-    path = make_bundle(process=process, data=manifests.StateSpace("pixel", (3, 64, 64)), artifacts=())
+    path = make_bundle(process=process, data=cards.StateSpace("pixel", (3, 64, 64)), artifacts=())
 
     def measure(*options: object) -> int:
         shutil.rmtree(tmp_path / "out", ignore_errors=True)

@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from openings import as_if, on, on_null
 
-from drun.backends import null, open_backend
+from drun.backends import null
 from drun.bundle import reading as bundles
-from drun.bundle.artifact import Artifact, FileEntry, Tolerance
+from drun.bundle.artifact import FileEntry, Tolerance
 from drun.bundle.reading import Bundle
 from drun.errors import BundleError, DataError, UserError
 from drun.files import sha256
+from drun.run.opening import Candidate, Opened
 from drun.run.parity import Comparison, check, compare, summary
 
 RNG = np.random.default_rng(0)
@@ -101,19 +103,19 @@ def result_of(relative_l2: float, tolerance: float = 1e-3, count: int = 1) -> Co
     ],
 )
 def test_summary_names_the_worst(errors: list[float], worst: str, passed: bool) -> None:
-    got = summary([result_of(error) for error in errors])
+    got = summary([result_of(error) for error in errors], "a backend")
     assert (got["checks"], got["passed"], got["worst"]["name"]) == (len(errors), passed, worst)
 
 
 def test_the_worst_is_measured_by_its_own_tolerance() -> None:
-    assert summary([result_of(1e-2, 1e-1), result_of(1e-3, 1e-3)])["worst"]["name"] == "0.001"
+    assert summary([result_of(1e-2, 1e-1), result_of(1e-3, 1e-3)], "a backend")["worst"]["name"] == "0.001"
 
 
 def test_a_summary_is_json() -> None:
     """The strict kind: other languages read the manifest, too."""
     equal = compare("a", REFERENCE, REFERENCE, tolerance=1e-9)
     assert equal.psnr_db == math.inf
-    assert json.loads(json.dumps(summary([equal]), allow_nan=False))["worst"]["psnr_db"] is None
+    assert json.loads(json.dumps(summary([equal], "a backend"), allow_nan=False))["worst"]["psnr_db"] is None
 
 
 # --- the golden file
@@ -125,10 +127,9 @@ def test_onnx_runtime_computes_the_golden_file(
     make_bundle: Callable[..., Path], conditional: bool, batch: tuple[int, int]
 ) -> None:
     bundle = bundles.read(make_bundle(conditional=conditional, batch=batch))
-    artifact, progress = bundle.manifest.artifacts[0], []
-    backend = open_backend("ort", bundle)
-    results = check(bundle, backend, artifact, lambda what, done, total: progress.append((what, done, total)))
-    backend.close()
+    progress = []
+    with on("ort", bundle) as opened:
+        results = check(bundle, opened, lambda what, done, total: progress.append((what, done, total)))
     assert [result.name for result in results] == [
         "call, batch 1, t = 0", "call, batch 3, t = 50", "call, batch 2, t = 99", "5-step ddim trajectory, batch 3",
     ]  # fmt: skip
@@ -141,13 +142,12 @@ def test_onnx_runtime_computes_the_golden_file(
 def test_the_null_backend_computes_it_too(make_bundle: Callable[..., Path], conditional: bool) -> None:
     """The fixture's network is the same Gaussian, so two independent closed forms meet here."""
     bundle = bundles.read(make_bundle(conditional=conditional))
-    artifact = bundle.manifest.artifacts[0]
-    assert all(result.passed for result in check(bundle, null.Runtime(bundle, None, {}), artifact, silent))
+    assert all(result.passed for result in check(bundle, as_if(null.Runtime(bundle), bundle), silent))
 
 
 def test_a_network_that_is_half_a_percent_off_fails(make_bundle: Callable[..., Path]) -> None:
     bundle = bundles.read(make_bundle(gain=1.005))
-    results = check(bundle, open_backend("ort", bundle), bundle.manifest.artifacts[0], silent)
+    results = check(bundle, on("ort", bundle), silent)
     assert not any(result.passed for result in results)
     assert [result.relative_l2 for result in results[:3]] == pytest.approx([0.005] * 3, rel=1e-3)
 
@@ -156,12 +156,12 @@ class Broken(null.Runtime):
     """A network that gives NaN for one number of one image at one time."""
 
     def __init__(self, bundle: Bundle, time: float) -> None:
-        super().__init__(bundle, None, {})
+        super().__init__(bundle)
         self.time = time
 
-    def predict(self, x: Any, t: Any, y: Any) -> Any:
-        out = super().predict(x, t, y)
-        if t[0] == self.time:
+    def predict(self, *inputs: Any) -> Any:
+        out = super().predict(*inputs)
+        if inputs[1][0] == self.time:
             out[0, 0, 0, 0] = np.nan
         return out
 
@@ -170,7 +170,7 @@ class Broken(null.Runtime):
 def test_one_nan_fails_its_check_and_no_other(bundle: Bundle, time: float, passed: list[bool]) -> None:
     """Also where it would stop a sampling run."""
     artifact = replace(bundle.manifest.artifacts[0], tolerance=Tolerance(1e9, 1e9))
-    results = check(bundle, Broken(bundle, time), artifact, silent)
+    results = check(bundle, Opened(Candidate("ort", artifact, "fp32"), Broken(bundle, time)), silent)
     assert [result.passed for result in results] == passed
 
 
@@ -195,9 +195,8 @@ def spec_without(bundle: Bundle, name: str) -> Mapping[str, np.ndarray]:
 def test_a_golden_file_that_compares_nothing_is_refused(bundle: Bundle, lacking: str) -> None:
     arrays = {"x": np.zeros(3)} if lacking == "everything" else spec_without(bundle, lacking)
     empty = with_golden(bundle, **arrays)
-    artifact: Artifact = bundle.manifest.artifacts[0]
     with pytest.raises(BundleError, match=r"(compares nothing: |is wrong: it lacks .spec.; )export again"):
-        check(empty, null.Runtime(bundle, None, {}), artifact, silent)
+        check(empty, on_null(bundle), silent)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +223,7 @@ def test_a_golden_file_that_does_not_fit_is_refused(bundle: Bundle, change: Any,
     arrays = golden_arrays(bundle)
     other = with_golden(bundle, **arrays | change(arrays))
     with pytest.raises(BundleError, match=rf"the golden file of '.*' is wrong: .*{message}.*; export again"):
-        check(other, null.Runtime(bundle, None, {}), bundle.manifest.artifacts[0], silent)
+        check(other, on_null(bundle), silent)
 
 
 def spec(arrays: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -245,18 +244,18 @@ def test_settings_that_no_sampler_has_are_refused(bundle: Bundle, change: dict[s
     arrays = golden_arrays(bundle)
     other = with_golden(bundle, **arrays | settings_spec(arrays, **change))
     with pytest.raises(UserError):
-        check(other, null.Runtime(bundle, None, {}), bundle.manifest.artifacts[0], silent)
+        check(other, on_null(bundle), silent)
 
 
 def test_a_damaged_golden_file_is_refused(bundle: Bundle) -> None:
     with (bundle.path / "golden.npz").open("ab") as file:
         file.write(b"x")
     with pytest.raises(BundleError, match=r"golden.npz' is damaged"):
-        check(bundle, null.Runtime(bundle, None, {}), bundle.manifest.artifacts[0], silent)
+        check(bundle, on_null(bundle), silent)
 
 
 def test_a_golden_file_of_pickles_is_refused(bundle: Bundle) -> None:
     """Its sha256 may be right, but nothing in a bundle is ever executed."""
     pickled = with_golden(bundle, spec=np.array([{"calls": []}], dtype=object))
     with pytest.raises(DataError, match=r"cannot read the arrays of '.*other.npz': it holds object, expected numbers"):
-        check(pickled, null.Runtime(bundle, None, {}), bundle.manifest.artifacts[0], silent)
+        check(pickled, on_null(bundle), silent)

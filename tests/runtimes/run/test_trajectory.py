@@ -22,7 +22,8 @@ def record(path: Path, num_rows: int, shape: tuple[int, ...] = (2, 3, 8, 8)) -> 
             share = (num_rows - 1 - row) / num_rows
             noise = rng.standard_normal(shape) if row < num_rows - 1 else 0
             x = (0.3 + 0.7 * share) * noise + (1 - share) * final  # the encoder joins frames that look the same
-            writer.add(row, x.astype(np.float32))
+            if row in writer.shown:
+                writer.add(row, x.astype(np.float32))
     return np.asarray(x)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,9 @@ import pytest
 
 from drun.backends import ort
 from drun.bundle import reading as bundles
-from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
+from drun.diffusion.batched import Batched
 from drun.errors import ConfigError
-from drun.run.denoiser import BatchedDenoiser
 
 RNG = np.random.default_rng(0)
 
@@ -22,22 +21,21 @@ RNG = np.random.default_rng(0)
 class Watched(ort.Runtime):
     """ONNX Runtime that notes the batches it is called with."""
 
-    def __init__(self, bundle: Bundle, artifact: Artifact | None, options: Mapping[str, Any]) -> None:
-        super().__init__(bundle, artifact, options)
+    def __init__(self, bundle: Bundle) -> None:
         self.batches: list[int] = []
+        super().__init__(bundle, bundle.manifest.artifacts[0], "fp32")
 
-    def predict(self, x: Any, t: Any, y: Any) -> Any:
+    def predict(self, *inputs: Any) -> Any:
+        x, t, *labels = inputs
         assert (x.dtype, t.dtype, len(t)) == (np.float32, np.float32, len(x))
-        assert y is None or (y.dtype, len(y)) == (np.int64, len(x))
+        assert not labels or (labels[0].dtype, len(labels[0])) == (np.int64, len(x))
         self.batches.append(len(x))
-        return super().predict(x, t, y)
+        return super().predict(*inputs)
 
 
-def open_watched(path: Path) -> tuple[Watched, BatchedDenoiser]:
-    bundle = bundles.read(path)
-    artifact = bundle.artifact(("onnx",))
-    backend = Watched(bundle, artifact, {"threads": 1})
-    return backend, BatchedDenoiser(backend, bundle, artifact.batch)
+def open_watched(path: Path) -> tuple[Watched, Batched]:
+    backend = Watched(bundles.read(path))
+    return backend, backend.batched
 
 
 @pytest.mark.parametrize(
