@@ -24,10 +24,9 @@ SBDM_MARGIN = 1e-3
 
 def _sbdm(process: FlowProcess, t: float) -> float:
     """Half the squared diffusion of the forward SDE: sigma sigma' - sigma^2 alpha'/alpha, by the depth."""
-    of_x0, of_noise = process.velocity(t)
-    sign = 1 if process.noise_time else -1
+    alpha_slope, sigma_slope = process.slope_by_depth(t)
     alpha, sigma = process.alpha(t), process.sigma(t)
-    return float(sign * (sigma * of_noise - sigma**2 * of_x0 / alpha))
+    return float(sigma * sigma_slope - sigma**2 * alpha_slope / alpha)
 
 
 #: diffusion form -> (process, t) -> w in dx = (velocity + w score) dt + sqrt(2 w) dB
@@ -99,8 +98,7 @@ def _depths(num_steps: int, start: float, last_step_size: float) -> list[float]:
 def _step(process: FlowProcess, t: float, size: float, w: float, c: float) -> Step:
     """x -= size (dx/ddepth + w eps/sigma), for the score is -eps/sigma; plus c z."""
     alpha, sigma = float(process.alpha(t)), float(process.sigma(t))
-    sign = 1 if process.noise_time else -1
-    of_x0, of_noise = (sign * float(of) for of in process.velocity(t))
+    of_x0, of_noise = (float(of) for of in process.slope_by_depth(t))
     of_noise += w / sigma
     return Step(
         t,
