@@ -17,7 +17,7 @@ from drun.errors import ConfigError
 #: Above this noise-to-signal ratio an image is noise; a cosine schedule ends at 64,179.
 KARRAS_SIGMA_MAX = 200.0
 KARRAS_RHO = 7.0
-#: A flow reaches the data itself; Karras et al. end here.
+#: Where Karras et al. end; the ratio of a flow falls to 0, which has no place on their grid.
 FLOW_SIGMA_MIN = 0.002
 #: Of an ODE solver that corrects its steps: whether it corrects the last one, too.
 LAST_STEPS = ("auto", "euler", "heun")
@@ -145,12 +145,12 @@ def _sections(num_timesteps: int, num_steps: int, grid: str) -> list[int]:
     """OpenAI's comma list: T cut into equal sections, `count` indices respaced in each."""
     counts = [int(count) for count in grid.split(",") if count]
     if sum(counts) != num_steps:
-        raise ConfigError(f"grid '{grid}' holds {sum(counts)} steps, expected {num_steps}: change it or --steps")
+        raise ConfigError(f"grid '{grid}' holds {sum(counts)} steps, expected {num_steps}: change the grid or --steps")
     bounds = [num_timesteps // len(counts) * i + min(i, num_timesteps % len(counts)) for i in range(len(counts) + 1)]
     indices = []
     for count, (start, stop) in zip(counts, pairwise(bounds), strict=True):
         if not 1 <= count <= (size := stop - start):
-            raise ConfigError(f"grid '{grid}' asks for {count} steps of a section of {size}: choose 1 to {size}")
+            raise ConfigError(f"grid '{grid}' got {count} steps in a section of {size} timesteps, expected 1 to {size}")
         indices += [start + index for index in respace(stop - start, count)]
     return indices
 

@@ -15,10 +15,10 @@ from drun.errors import ConfigError
 
 CLIP_X0 = False
 
-#: form -> its own diffusion form
+#: form -> the diffusion form of its paper
 FORMS = {"repa": "linear", "sit": "sigma"}
 LAST_STEPS = ("mean", "tweedie", "euler", "none")
-#: `sbdm` is infinite where alpha = 0; from there a flow without a margin keeps this depth away.
+#: `sbdm` is infinite where alpha = 0: a flow without a margin starts at this distance in depth.
 SBDM_MARGIN = 1e-3
 
 
@@ -53,14 +53,14 @@ def steps(
 
     Args:
         form: `repa` (w = the depth in noise: its "diffusion 2t" on every path) or `sit` (w = sigma).
-        diffusion_form: w itself instead: `constant`, `sbdm`, `sigma`, `linear`, `decreasing` or
-            `increasing_decreasing`, as SiT names them.
+        diffusion_form: another w: `constant`, `sbdm`, `sigma`, `linear`, `decreasing` or `increasing_decreasing`, as
+            SiT names them. `auto`: that of `form`.
         last_step: `mean` (the drift with the score), `tweedie` (the estimate of the data), `euler` (the velocity
             alone), or `none`: even noisy steps to the data.
         last_step_size: depth from which the last step starts, 0..1.
 
     Raises:
-        ConfigError: a process that is no flow, or a wrong option.
+        ConfigError: a discrete process, or a wrong option.
     """
     if not isinstance(process, FlowProcess):
         raise ConfigError("euler_maruyama integrates the SDE of a flow, this model has discrete timesteps: use ddpm")
