@@ -78,14 +78,14 @@ def ode_steps(process: Process, num_steps: int, grid: str, last_step: str = "eul
 def _corrects_last(process: Process, grid: str, last_step: str) -> TypeGuard[FlowProcess]:
     if last_step not in LAST_STEPS:
         raise ConfigError(f"last_step got '{last_step}', expected one of {', '.join(LAST_STEPS)}")
-    if not (isinstance(process, FlowProcess) and grid in EVEN):
-        if last_step == "heun":
-            raise ConfigError(
-                f"last_step=heun got a process of kind {process.to_dict()['kind']} and grid '{grid}', "
-                "expected a flow at even times: set last_step=euler"
-            )
-        return False
-    return last_step == "heun" or (last_step == "auto" and process.time_convention == "sit")
+    if isinstance(process, FlowProcess) and grid in EVEN:
+        return last_step == "heun" or (last_step == "auto" and process.time_convention == "sit")
+    if last_step == "heun":
+        raise ConfigError(
+            f"last_step=heun got a process of kind {process.to_dict()['kind']} and grid '{grid}', "
+            "expected a flow at even times: set last_step=euler"
+        )
+    return False
 
 
 def _flow_times(process: FlowProcess, num_steps: int, grid: str) -> list[float]:

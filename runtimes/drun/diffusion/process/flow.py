@@ -77,7 +77,7 @@ PATHS = {
         sigma_slope=lambda depth: -np.exp(_vp_log_alpha(depth)) * _vp_alpha_slope(depth) / _vp_sigma(depth),
         depth=_vp_depth,
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

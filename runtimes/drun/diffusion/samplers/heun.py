@@ -13,7 +13,7 @@ def steps(process: Process, num_steps: int, *, grid: str = "auto", last_step: st
     """Karras et al. 2022, algorithm 1: 2 num_steps - 1 network calls, or 2 num_steps if the last step is corrected.
 
     Line 4 is d = of_x x + of_h h here, where h is the clean image D(x; sigma). Line 8 adds dt/2 (d' - d) to the x of
-    line 5. By then the x of line 4 is gone, but line 5 tells it: (x - b h) / a.
+    line 5, x' = a x + b h. The walk no longer has the x of line 4 by then, so d is written by x': x = (x' - b h) / a.
 
     Args:
         last_step: `euler`: the step to the data is not corrected (line 6; REPA: Yu et al. 2025). `heun`: it is
@@ -29,7 +29,7 @@ def steps(process: Process, num_steps: int, *, grid: str = "auto", last_step: st
         a, b = there.scale / here.scale + dt * here.of_x, dt * here.of_h
         table.append(Step(here.t, a, b, estimate=here.estimate))  # line 5: x + dt d
         if there.has_slope:  # line 6
-            of_x, of_h = here.of_x / a, here.of_h - here.of_x / a * b  # d by the x of line 5
+            of_x, of_h = here.of_x / a, here.of_h - here.of_x / a * b  # d by x'
             a, b, d = 1 + dt / 2 * (there.of_x - of_x), dt / 2 * there.of_h, (-dt / 2 * of_h,)
             table.append(Step(there.t, a, b, d=d, step_t=here.t, estimate=there.estimate))  # line 8
     return table
