@@ -54,7 +54,7 @@ def io_of(denoiser: Denoiser) -> tuple[Tensor, ...]:
 
 def _time_meaning(process: Process) -> str:
     if isinstance(process, FlowProcess):
-        return f"time, {process.noise_time} at the noise and {1 - process.noise_time} at the data"
+        return f"time, {process.at_depth(1.0):g} at the noise and {process.at_depth(0.0):g} at the data"
     return f"time index, {process.noise_end:g} at the noise and 0 at the data"
 
 

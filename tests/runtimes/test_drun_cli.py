@@ -374,7 +374,7 @@ def test_every_option_is_explained_with_its_unit() -> None:
         (["--sampler", "plms"], f"unknown sampler 'plms': choose one of {', '.join(samplers.names())}"),
         (["--set", "eta"], "--set got 'eta', expected option=value"),
         (["--set", "eta=a"], "option eta got 'a', expected a finite number"),
-        (["--set", "eta=2"], "eta is a share of the ancestral noise, got 2.0: choose 0 to 1"),
+        (["--set", "eta=2"], "eta got 2.0, expected a share of the ancestral noise from 0 to 1"),
         (["--set", "clip_x0=2"], "option clip_x0 got '2', expected true or false"),
         (["--set", "rho=7"], "sampler 'ddim' has no option 'rho': choose from grid, eta, clip_x0, dynamic_threshold"),
         (["--shard", "3/3"], "--shard got '3/3', expected I from 0 to K-1"),

@@ -1,22 +1,28 @@
-"""Which of the model's times a sampler visits: from noise towards data, one per step."""
+"""Which of the model's times a sampler visits: from noise towards data, one per step, plain or for an ODE solver."""
 
 from __future__ import annotations
 
 import re
 from itertools import pairwise
+from typing import TypeGuard
 
 import numpy as np
 
 from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.process.flow import FlowProcess
+from drun.diffusion.process.ode import OdePoint
 from drun.errors import ConfigError
 
 #: Above this noise-to-signal ratio an image is noise; a cosine schedule ends at 64,179.
 KARRAS_SIGMA_MAX = 200.0
 KARRAS_RHO = 7.0
-#: A flow reaches the data itself; Karras et al. end here.
+#: Where Karras et al. end; the ratio of a flow falls to 0, which has no place on their grid.
 FLOW_SIGMA_MIN = 0.002
+#: Of an ODE solver that corrects its steps: whether it corrects the last one, too.
+LAST_STEPS = ("auto", "euler", "heun")
+#: Of a flow: the grids whose last step may be corrected.
+EVEN = ("auto", "trailing")
 
 
 def times(process: Process, num_steps: int, grid: str, usual: str = "trailing") -> list[float]:
@@ -47,6 +53,39 @@ def even_times(process: FlowProcess, num_steps: int, end: float = 0.0) -> list[f
     if num_steps < 1:
         raise ConfigError(f"cannot sample in {num_steps} steps: choose at least 1")
     return [process.at_depth(float(depth)) for depth in np.linspace(process.deepest, end, num_steps + 1)]
+
+
+def ode_steps(process: Process, num_steps: int, grid: str, last_step: str = "euler") -> list[tuple[OdePoint, OdePoint]]:
+    """The num_steps steps of a solver of the probability-flow ODE: from each point of the grid to the next.
+
+    Args:
+        grid: as of `times`; `auto` is `karras` for a discrete process.
+        last_step: `euler`: to the data, where there is no slope. `heun`, for flows at even times: to the data, or as
+            near to them as the margin allows, where the network tells the slope by its velocity (SiT: Ma et al. 2024,
+            which counts the times, of which there are num_steps + 1). `auto`: `heun` for a flow in SiT's convention of
+            time, else `euler`.
+
+    Raises:
+        ConfigError: as `times`; an unknown last step, or one that the process or the grid does not have.
+    """
+    if not _corrects_last(process, grid, last_step):
+        visited = times(process, num_steps, grid, usual="karras")
+        return list(pairwise([*map(process.ode, visited), process.ode_end()]))
+    *visited, end = even_times(process, num_steps, process.margin)
+    return [*pairwise(map(process.ode, visited)), (process.ode_by_velocity(visited[-1]), process.ode_by_velocity(end))]
+
+
+def _corrects_last(process: Process, grid: str, last_step: str) -> TypeGuard[FlowProcess]:
+    if last_step not in LAST_STEPS:
+        raise ConfigError(f"last_step got '{last_step}', expected one of {', '.join(LAST_STEPS)}")
+    if isinstance(process, FlowProcess) and grid in EVEN:
+        return last_step == "heun" or (last_step == "auto" and process.time_convention == "sit")
+    if last_step == "heun":
+        raise ConfigError(
+            f"last_step=heun got a process of kind {process.to_dict()['kind']} and grid '{grid}', "
+            "expected a flow at even times: set last_step=euler"
+        )
+    return False
 
 
 def _flow_times(process: FlowProcess, num_steps: int, grid: str) -> list[float]:
@@ -106,12 +145,12 @@ def _sections(num_timesteps: int, num_steps: int, grid: str) -> list[int]:
     """OpenAI's comma list: T cut into equal sections, `count` indices respaced in each."""
     counts = [int(count) for count in grid.split(",") if count]
     if sum(counts) != num_steps:
-        raise ConfigError(f"grid '{grid}' holds {sum(counts)} steps, expected {num_steps}: change it or --steps")
+        raise ConfigError(f"grid '{grid}' holds {sum(counts)} steps, expected {num_steps}: change the grid or --steps")
     bounds = [num_timesteps // len(counts) * i + min(i, num_timesteps % len(counts)) for i in range(len(counts) + 1)]
     indices = []
     for count, (start, stop) in zip(counts, pairwise(bounds), strict=True):
         if not 1 <= count <= (size := stop - start):
-            raise ConfigError(f"grid '{grid}' asks for {count} steps of a section of {size}: choose 1 to {size}")
+            raise ConfigError(f"grid '{grid}' got {count} steps in a section of {size} timesteps, expected 1 to {size}")
         indices += [start + index for index in respace(stop - start, count)]
     return indices
 

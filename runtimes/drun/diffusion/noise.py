@@ -19,7 +19,7 @@ from drun.errors import ConfigError
 
 Noise = NDArray[np.float32]
 
-#: Draws of small images are made several at a time, up to so many words: numpy takes longer to begin than to compute.
+#: Several draws of small images are made at once, of at most this many words: a call of numpy costs more than its work.
 BLOCK_WORDS = 1 << 13
 
 

@@ -17,19 +17,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from drun.diffusion.prediction import LEARNED_RANGE, conversion
 from drun.diffusion.process import Process
 from drun.errors import ConfigError
 
 #: (log_min, log_max), the bounds of a learned variance
 LogVariance = tuple[float, float]
+#: What stands for a row without a learned variance among arrays of bounds.
+NOT_LEARNED: LogVariance = (math.nan, math.nan)
 
 
 @dataclass(frozen=True)
 class Step:
     """x <- a x + b h + sum_k d[k] h_prev[k] + c z, with h estimated at time t from x.
 
-    h is the clean image unless `estimate` says `velocity`: at the data x is the clean image, whatever the network
+    h is the clean image, or the velocity if `estimate` says so. At the data x is the clean image, whatever the network
     says, and only its velocity tells a slope there.
     """
 
@@ -45,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Row:
-    """One network call; all columns are Python floats, which keep float32 arrays float32."""
+    """One network call; all numbers are Python floats, which keep float32 arrays float32."""
 
     t: float
     p: float
@@ -60,7 +65,7 @@ class Row:
 
     @property
     def noisy(self) -> bool:
-        """Whether the loop draws a z."""
+        """Whether the loop draws a z for this row."""
         return self.c != 0 or self.log_variance is not None
 
 
@@ -76,7 +81,28 @@ class Clip:
 
 
 @dataclass(frozen=True)
+class TableColumns:
+    """The rows of a table as arrays, for a device that looks its coefficients up by the number of the row.
+
+    All are float64, but for `noisy`; a device casts them to what it computes in. R rows, H earlier estimates.
+    """
+
+    t: NDArray[np.float64]  # (R,) model time
+    p: NDArray[np.float64]  # (R,) and so on: the factors of the update at the top of this file
+    q: NDArray[np.float64]
+    a: NDArray[np.float64]
+    b: NDArray[np.float64]
+    c: NDArray[np.float64]  # 0 where no noise is drawn, and where the variance is learned
+    d: NDArray[np.float64]  # (R, H), newest first, 0 where a row has fewer: so the history must begin as finite numbers
+    w: NDArray[np.float64]  # (R,) guidance weight; 1 is one conditional call
+    log_variance: NDArray[np.float64]  # (R, 2) the lower and the upper bound; NaN where the variance is not learned
+    noisy: NDArray[np.bool_]  # (R,) whether a z is drawn; the rows share one stream, in order
+
+
+@dataclass(frozen=True)
 class StepTable:
+    """A sampler, made for one network; `clip` holds for all rows."""
+
     rows: tuple[Row, ...]
     clip: Clip | None = None
 
@@ -90,6 +116,22 @@ class StepTable:
         """How many earlier h the loop keeps."""
         return max(len(row.d) for row in self.rows)
 
+    def columns(self) -> TableColumns:
+        """The same rows as arrays; the beginnings of steps (`step_t`) are left out: only guidance asks for them."""
+
+        def column(name: str) -> NDArray[np.float64]:
+            return np.array([getattr(row, name) for row in self.rows], np.float64)
+
+        d = np.zeros((len(self.rows), self.history))
+        for weights, row in zip(d, self.rows, strict=True):
+            weights[: len(row.d)] = row.d
+        return TableColumns(
+            **{name: column(name) for name in "tpqabcw"},
+            d=d,
+            log_variance=np.array([row.log_variance or NOT_LEARNED for row in self.rows], np.float64),
+            noisy=np.array([row.noisy for row in self.rows], np.bool_),
+        )
+
 
 def assemble(
     process: Process, prediction: str, steps: Sequence[Step], clip: Clip | None = None, variance: str | None = None
@@ -100,11 +142,13 @@ def assemble(
     large numbers, and the update should not pass through it in float32.
 
     Raises:
-        ConfigError: the steps need a learned variance, and the network has none; a coefficient is not finite; or they
-            are to be clipped, and speak of the velocity.
+        ConfigError: the steps need a learned variance, and the network has none; a step that is written for the
+            velocity is to be clipped; or a coefficient is not finite.
     """
     if variance != LEARNED_RANGE and any(step.log_variance for step in steps):
-        raise ConfigError(f"this network predicts no variance: choose another than variance={LEARNED_RANGE}")
+        raise ConfigError(
+            f"variance got {LEARNED_RANGE}, but this network predicts no variance: choose fixed_small or fixed_large"
+        )
     if clip is not None and any(step.estimate == "velocity" for step in steps):
         raise ConfigError("a step that follows the velocity cannot be clipped: set clip_x0=false or last_step=euler")
     rows = []

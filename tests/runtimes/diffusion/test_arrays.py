@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from drun.diffusion.arrays import clip, empty, magnitude_quantile
+from drun.diffusion.arrays import clip, empty, interpolated_std, magnitude_quantile, on_host, scale
 
 X = np.random.default_rng(0).standard_normal((4, 3, 5, 5)).astype(np.float32)
 
@@ -37,3 +39,35 @@ def test_quantile_of_the_magnitude_of_each_image(quantile: float) -> None:
         bounds = magnitude_quantile(x, quantile)
         assert tuple(bounds.shape) == (4, 1, 1, 1)
         np.testing.assert_allclose(np.asarray(bounds).ravel(), expected, rtol=1e-6)
+
+
+def test_scale_computes_in_the_dtype_of_its_result() -> None:
+    """A float16 output times 1/3 into a float32 state keeps float32's digits."""
+    torch = pytest.importorskip("torch")
+    half = X.astype(np.float16)
+    expected = half.astype(np.float32) * np.float32(1 / 3)
+    array, tensor = np.empty(X.shape, np.float32), torch.empty(X.shape)
+    scale(half, 1 / 3, out=array)
+    scale(torch.from_numpy(half), 1 / 3, out=tensor)
+    np.testing.assert_array_equal(array, expected)
+    np.testing.assert_array_equal(tensor.numpy(), expected)
+
+
+@pytest.mark.parametrize("v", [-1.0, -0.4, 0.0, 1.0, 1.5])
+def test_interpolated_std(v: float) -> None:
+    """Nichol & Dhariwal 2021, eq. 15: the bounds at v = -1 and 1, in the logarithm between and beyond them."""
+    torch = pytest.importorskip("torch")
+    low, high, share = -7.0, -2.0, (v + 1) / 2
+    expected = math.sqrt(math.exp(share * high + (1 - share) * low))
+    array = np.full((1, 2, 1, 1), v)
+    for got in (interpolated_std(array, low, high), interpolated_std(torch.from_numpy(array), low, high)):
+        np.testing.assert_allclose(np.asarray(got), np.full((1, 2, 1, 1), expected), rtol=1e-12)
+    assert (array == v).all()
+
+
+def test_on_host() -> None:
+    torch = pytest.importorskip("torch")
+    assert on_host(X) is X
+    got = on_host(torch.from_numpy(X))
+    assert isinstance(got, np.ndarray)
+    np.testing.assert_array_equal(got, X)

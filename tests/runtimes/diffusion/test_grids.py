@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drun.diffusion.grids import respace, times
+from drun.diffusion.grids import even_times, ode_steps, respace, times
+from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import DiscreteProcess
+from drun.diffusion.process.flow import FlowProcess
 from drun.errors import ConfigError
 
 PROCESS = DiscreteProcess("linear")
@@ -150,11 +152,65 @@ def test_karras_in_one_step_starts_at_the_top() -> None:
         (10, "9" * 5000, "unknown grid '9{40}': choose one of"),
         (10, "10,15,25", "grid '10,15,25' holds 50 steps, expected 10"),
         (10, "", "holds 0 steps, expected 10"),
-        (501, "501,0", "asks for 501 steps of a section of 500: choose 1 to 500"),
-        (502, "1,501", "asks for 501 steps of a section of 500: choose 1 to 500"),
+        (501, "501,0", "got 501 steps in a section of 500 timesteps, expected 1 to 500"),
+        (502, "1,501", "got 501 steps in a section of 500 timesteps, expected 1 to 500"),
         (10, "ddim20", "grid 'ddim20' does not fit 10 steps"),
     ],
 )
 def test_impossible_grids_are_refused(num_steps: int, grid: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         times(PROCESS, num_steps, grid)
+
+
+# --- flows
+
+
+@pytest.mark.parametrize(("noise_time", "expected"), [(1, [1.0, 0.75, 0.5, 0.25]), (0, [0.0, 0.25, 0.5, 0.75])])
+@pytest.mark.parametrize("grid", ["auto", "trailing"])
+def test_even_times_of_a_flow_begin_at_the_noise(noise_time: int, expected: list[float], grid: str) -> None:
+    assert times(FlowProcess("cosine", noise_time), 4, grid) == expected
+
+
+def test_even_times_keep_the_margins() -> None:
+    """`vp` has none at its noise."""
+    assert even_times(FlowProcess("linear", 0, 0.1), 2, 0.1) == pytest.approx([0.1, 0.5, 0.9])
+    assert even_times(FlowProcess("vp", 1, 0.1), 2, 0.1) == pytest.approx([1.0, 0.55, 0.1])
+
+
+@pytest.mark.parametrize("noise_time", [0, 1])
+def test_karras_grid_of_a_flow(noise_time: int) -> None:
+    """From 200 to 0.002 in sigma/alpha; sigma/alpha = depth / (1 - depth) on the linear path."""
+    visited = times(FlowProcess("linear", noise_time), 5, "karras")
+    depths = np.array(visited if noise_time else [1 - t for t in visited])
+    np.testing.assert_allclose(depths / (1 - depths), karras(0.002, 200, 5), rtol=1e-9)
+
+
+def test_a_flow_has_no_grid_of_indices() -> None:
+    with pytest.raises(ConfigError, match="a flow has no grid 'respaced': choose trailing or karras"):
+        times(FlowProcess(), 4, "respaced")
+
+
+# --- steps of ODE solvers
+
+
+@pytest.mark.parametrize("process", [PROCESS, FlowProcess("cosine", 1)])
+@pytest.mark.parametrize("grid", ["auto", "trailing", "karras"])
+def test_ode_steps_lead_through_the_grid_to_the_data(process: Process, grid: str) -> None:
+    pairs = ode_steps(process, 5, grid)
+    visited = times(process, 5, grid, usual="karras")
+    assert [here for here, _ in pairs] == [process.ode(t) for t in visited]
+    assert [there for _, there in pairs[:-1]] == [here for here, _ in pairs[1:]]
+    assert pairs[-1][1].clock == process.ode_end().clock
+    assert not pairs[-1][1].has_slope
+
+
+@pytest.mark.parametrize(
+    ("process", "last_step"), [(FlowProcess("vp", 0, 1e-3), "auto"), (FlowProcess("linear", 1, 0.1), "heun")]
+)
+def test_a_corrected_last_step_has_a_slope_at_both_of_its_ends(process: FlowProcess, last_step: str) -> None:
+    """All steps but the last are written for the clean image, the last for the velocity; it ends at the margin."""
+    *others, (here, there) = ode_steps(process, 3, "auto", last_step)
+    visited = even_times(process, 3, process.margin)
+    assert [point for pair in others for point in pair] == [process.ode(visited[i]) for i in (0, 1, 1, 2)]
+    assert (here, there) == tuple(process.ode_by_velocity(t) for t in visited[2:])
+    assert float(process.depth(there.t)) == pytest.approx(process.margin)

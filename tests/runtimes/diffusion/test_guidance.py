@@ -10,6 +10,7 @@ import pytest
 from drun.diffusion.guidance import Guidance, Guided, with_guidance
 from drun.diffusion.loop import sample
 from drun.diffusion.process.discrete import DiscreteProcess
+from drun.diffusion.process.flow import FlowProcess
 from drun.diffusion.samplers import step_table
 from drun.diffusion.table import StepTable
 from drun.errors import ConfigError
@@ -124,3 +125,50 @@ def test_weights_do_not_change_the_rest_of_the_table() -> None:
 def test_an_interval_in_the_wrong_order_is_refused() -> None:
     with pytest.raises(ConfigError, match="interval 5,1 is empty: write the smaller time first"):
         with_guidance(TABLE, 2.0, (5, 1))
+
+
+def count_forwards(table: StepTable) -> int:
+    """Sample-forwards of one image."""
+    batches = []
+
+    def predict(x: np.ndarray, t: float, y: np.ndarray | None) -> np.ndarray:
+        batches.append(len(x))
+        return np.tanh(x + t)
+
+    labels = np.zeros(1, np.int64)
+    sample(Guided(predict, labels, Guidance(10)), np.ones((1, 4, 2, 2)), table, lambda: np.zeros((1, 4, 2, 2)))
+    return sum(batches)
+
+
+def test_repas_interval_costs_422_forwards_of_500() -> None:
+    table = step_table("euler_maruyama", FlowProcess(), "velocity", 250)
+    assert count_forwards(with_guidance(table, 1.8)) == 500
+    guided = with_guidance(table, 1.8, (0.0, 0.7))
+    assert count_forwards(guided) == 422
+    first = next(i for i, row in enumerate(guided.rows) if row.w != 1)
+    assert (first, round(guided.rows[first].t, 5)) == (78, 0.69928)
+
+
+def test_an_interval_includes_its_ends_in_spite_of_rounding() -> None:
+    """0.7 lies on the grid of 250 even steps: 175 guided ones (facts 3.1)."""
+    table = with_guidance(step_table("euler", FlowProcess(), "velocity", 250), 1.8, (0.0, 0.7))
+    assert sum(row.w != 1 for row in table.rows) == 175
+
+
+def test_three_channel_guidance_leaves_the_fourth_and_the_variance() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 4, 3, 3))
+
+    def predict(x: np.ndarray, t: float, y: np.ndarray | None) -> np.ndarray:
+        assert y is not None
+        return np.concatenate([x, 2 * x], axis=1) + y.reshape(-1, 1, 1, 1)
+
+    labels = np.array([3, 5])
+    shift = np.array([3.0, 5.0]).reshape(2, 1, 1)
+    three = Guided(predict, labels, Guidance(10, channels=3))(x, 0.5, 4.0)
+    both = Guided(predict, labels, Guidance(10))(x, 0.5, 4.0)
+    for got, guided in ((three, 3), (both, 4)):
+        assert got.shape == (2, 8, 3, 3)
+        for channel in range(8):
+            base = (x if channel < 4 else 2 * x)[:, channel % 4]
+            expected = base + (10 + 4 * (shift - 10) if channel < guided else shift)
+            np.testing.assert_allclose(got[:, channel], expected)

@@ -83,7 +83,7 @@ class Objective(Denoising):
             depth = batch.draws.times()
         depth = self.time_shift * depth / (1 + (self.time_shift - 1) * depth)
         depth = process.margin + (process.deepest - process.margin) * depth
-        return depth if process.noise_time else 1 - depth
+        return process.at_depth(depth)
 
 
 def _check_shape(output: Tensor, x0: Tensor) -> None:

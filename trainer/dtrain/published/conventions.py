@@ -131,7 +131,7 @@ def _margin_argument(value: Any, name: str, file: Path) -> float:
 def default_sampler(process: Process, variance: str | None, clip_x0: bool) -> Sampler:
     """As the authors sample: SiT's or REPA's own form of the SDE, or the ancestral chain."""
     if isinstance(process, FlowProcess):
-        return Sampler("euler_maruyama", {"form": "repa" if process.noise_time else "sit"})
+        return Sampler("euler_maruyama", {"form": process.time_convention})
     learned = {"variance": variance} if variance else {}
     return Sampler("ddpm", {**learned, "clip_x0": clip_x0})
 

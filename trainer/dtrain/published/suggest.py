@@ -42,6 +42,6 @@ def sample_command(denoiser: Denoiser, bundle: Path) -> str:
     """Draws images from the bundle of a network, with the guidance of its paper."""
     process, classes = denoiser.process, denoiser.classes
     steps = min(NUM_STEPS, process.num_timesteps) if isinstance(process, DiscreteProcess) else NUM_STEPS
-    is_repa = isinstance(process, FlowProcess) and process.noise_time == 1
+    is_repa = isinstance(process, FlowProcess) and process.time_convention == "repa"
     guided = f" {GUIDANCE[is_repa]}" if classes and classes.null_label is not None else ""
     return f"drun --backend ort --steps {steps}{guided} --bundle {shlex.quote(str(bundle))}"

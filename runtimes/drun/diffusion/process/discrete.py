@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.diffusion.process.ode import OdePoint
+from drun.diffusion.process.ode import OdePoint, slope
 from drun.errors import ConfigError
 
 Array = NDArray[Any]
@@ -131,11 +132,12 @@ class DiscreteProcess:
 
     def ode(self, t: float) -> OdePoint:
         """The probability-flow ODE in x/alpha over sigma/alpha, where its slope is eps (Karras et al. 2022)."""
-        return OdePoint(float(self.alpha(t)), float(self.ratio(t)), 0.0, 1.0)
+        alpha, sigma = float(self.alpha(t)), float(self.sigma(t))
+        return OdePoint(t, alpha, float(self.ratio(t)), *slope(alpha, sigma, of_x0=0.0, of_noise=1.0))
 
     def ode_end(self) -> OdePoint:
-        """The data."""
-        return OdePoint(1.0, 0.0)
+        """The data: sigma/alpha is 0, and the chain has no time for it."""
+        return OdePoint(math.nan, 1.0, 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "discrete", "schedule": self.schedule, "num_timesteps": self.num_timesteps}

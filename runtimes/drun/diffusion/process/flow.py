@@ -1,24 +1,27 @@
 """Continuous interpolants x_t = alpha(t) x_0 + sigma(t) eps of flow matching, in float64.
 
-Two conventions of time are in use, and the bridge between them is `FlowProcess.noise_time` and nothing else: SiT's
-networks are told t = 0 for noise and 1 for data (Ma et al. 2024), REPA's t = 1 for noise and 0 for data (Yu et al.
-2025). Inside this file a path knows only its depth in noise, 0 at the data and 1 at the noise.
+Two conventions of time are in use: SiT's networks are told t = 0 for noise and 1 for data (Ma et al. 2024), REPA's
+t = 1 for noise and 0 for data (Yu et al. 2025). `FlowProcess` is the only bridge between them. All others ask it: for
+the depth in noise, which is 0 at the data and 1 at the noise in both conventions, for the time at a depth, and for the
+slope by either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.diffusion.process.ode import OdePoint
+from drun.diffusion.process.ode import OdePoint, slope
 from drun.errors import ConfigError
 
 Array = NDArray[Any]
 Times = float | list[float] | Array
+#: One depth in noise or an array of them
+Depth = TypeVar("Depth", float, NDArray[np.float64])
 
 #: Ends of the variance-preserving path's beta(depth) (Song et al. 2021, appendix C).
 BETA_MIN, BETA_MAX = 0.1, 20.0
@@ -74,7 +77,7 @@ PATHS = {
         sigma_slope=lambda depth: -np.exp(_vp_log_alpha(depth)) * _vp_alpha_slope(depth) / _vp_sigma(depth),
         depth=_vp_depth,
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,11 @@ class FlowProcess:
             raise ConfigError(f"margin got {self.margin}, expected 0 up to, not including, 0.5")
 
     @property
+    def time_convention(self) -> str:
+        """Whose time the network is told: `repa` (1 at the noise, 0 at the data) or `sit` (0 at the noise)."""
+        return "repa" if self.noise_time else "sit"
+
+    @property
     def noise_end(self) -> float:
         """The time of the noisiest state that a network is asked about."""
         return self.at_depth(self.deepest)
@@ -124,8 +132,8 @@ class FlowProcess:
         t = np.asarray(t, np.float64)
         return t if self.noise_time else 1 - t
 
-    def at_depth(self, depth: float) -> float:
-        """The model time of a depth."""
+    def at_depth(self, depth: Depth) -> Depth:
+        """The model time at a depth in noise, 0..1; same shape and dtype."""
         return depth if self.noise_time else 1 - depth
 
     def alpha(self, t: Times) -> Array:
@@ -144,21 +152,34 @@ class FlowProcess:
     def time(self, ratio: Times) -> Array:
         """The time at which sigma/alpha equals `ratio` > 0: the inverse of `ratio`."""
         depth = PATHS[self.path].depth(np.asarray(ratio, np.float64))
-        return np.asarray(depth if self.noise_time else 1 - depth)
+        return np.asarray(self.at_depth(depth))
 
     def velocity(self, t: Times) -> tuple[Array, Array]:
         """(A, B) of the velocity dx/dt = A x_0 + B eps along the model's own time (Lipman et al. 2023)."""
-        sign, depth, path = 1.0 if self.noise_time else -1.0, self.depth(t), PATHS[self.path]
-        return np.asarray(sign * path.alpha_slope(depth)), np.asarray(sign * path.sigma_slope(depth))
+        sign, (of_x0, of_noise) = 1.0 if self.noise_time else -1.0, self.slope_by_depth(t)
+        return np.asarray(sign * of_x0), np.asarray(sign * of_noise)
+
+    def slope_by_depth(self, t: Times) -> tuple[Array, Array]:
+        """(A, B) of dx/ddepth = A x_0 + B eps at times t: alpha' and sigma' by the depth, each of t's shape, float64.
+
+        It is the velocity in REPA's convention and its opposite in SiT's.
+        """
+        depth, path = self.depth(t), PATHS[self.path]
+        return np.asarray(path.alpha_slope(depth)), np.asarray(path.sigma_slope(depth))
 
     def ode(self, t: float) -> OdePoint:
-        """The probability-flow ODE in x over the model's time: dx/dt is the velocity."""
+        """The probability-flow ODE in x over the model's time; its slope is written for the clean image, sigma > 0."""
         of_x0, of_noise = self.velocity(t)
-        return OdePoint(1.0, t, float(of_x0), float(of_noise))
+        return OdePoint(t, 1.0, t, *slope(float(self.alpha(t)), float(self.sigma(t)), float(of_x0), float(of_noise)))
+
+    def ode_by_velocity(self, t: float) -> OdePoint:
+        """The same with its slope written for the velocity, which is dx/dt itself, so that the data have one, too."""
+        return OdePoint(t, 1.0, t, of_x=0.0, of_h=1.0, estimate="velocity")
 
     def ode_end(self) -> OdePoint:
         """The data, where only the clock matters."""
-        return OdePoint(1.0, self.at_depth(0.0))
+        t = self.at_depth(0.0)
+        return OdePoint(t, 1.0, t)
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": "flow", "path": self.path, "noise_time": self.noise_time, "margin": self.margin}

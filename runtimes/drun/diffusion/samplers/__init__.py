@@ -1,7 +1,7 @@
 """The samplers: one file each, and the file name is the sampler's name.
 
-A file holds `steps(process, num_steps, *, option=default, ...) -> list[Step]` and `CLIP_X0`, whether the clean
-image is clipped by default. The signature of `steps` is what `--set` accepts, besides the two options that all
+A file holds `steps(process, num_steps, *, option=default, ...) -> list[Step]` and `CLIP_X0`, which says whether the
+clean image is clipped by default. The signature of `steps` is what `--set` accepts, besides the two options that all
 samplers share: `clip_x0` and `dynamic_threshold`.
 """
 
@@ -19,11 +19,12 @@ from drun.diffusion.process import Process
 from drun.diffusion.table import Clip, StepTable, assemble
 from drun.errors import ConfigError
 
-#: A table has a row a network call, so more would only fill the memory.
+#: A table has one row per network call, so more steps would only fill the memory.
 MAX_STEPS = 100_000
 
 
 def names() -> list[str]:
+    """All samplers, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
@@ -74,7 +75,14 @@ def step_table(
     options: Mapping[str, Any] | None = None,
     variance: str | None = None,
 ) -> StepTable:
-    """The table of sampler `name` for a network with this process, prediction and, if any, learned variance.
+    """The table of sampler `name` for a network.
+
+    Args:
+        process: the noising law that the network was trained on.
+        prediction: what the network returns, as in `drun.diffusion.prediction`.
+        num_steps: 1..100,000; Heun's method calls the network twice in a step.
+        options: the sampler's own, `clip_x0` and `dynamic_threshold`; the rest have their defaults.
+        variance: `learned_range` if the network returns a variance, too.
 
     Raises:
         ConfigError: unknown sampler or option, or one that does not fit the process or the network.
@@ -84,7 +92,7 @@ def step_table(
     own = resolve(name, options or {})
     clip_x0, dynamic_quantile = own.pop("clip_x0"), own.pop("dynamic_threshold")
     if not 0 <= dynamic_quantile <= 1:
-        raise ConfigError(f"dynamic_threshold is a quantile, got {dynamic_quantile}: choose 0 (off) to 1")
+        raise ConfigError(f"dynamic_threshold got {dynamic_quantile}, expected a quantile from 0 (off) to 1")
     clip = Clip(dynamic_quantile) if clip_x0 or dynamic_quantile else None
     return assemble(process, prediction, _module(name).steps(process, num_steps, **own), clip, variance)
 

@@ -20,7 +20,7 @@ def steps(process: Process, num_steps: int, *, grid: str = "auto", eta: float = 
         ConfigError: eta outside [0, 1], or an unknown grid.
     """
     if not 0 <= eta <= 1:
-        raise ConfigError(f"eta is a share of the ancestral noise, got {eta}: choose 0 to 1")
+        raise ConfigError(f"eta got {eta}, expected a share of the ancestral noise from 0 to 1")
     visited = times(process, num_steps, grid, usual="trailing")
     table = []
     for t, previous in zip(visited, [*visited[1:], None], strict=True):

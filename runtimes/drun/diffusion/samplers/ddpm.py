@@ -23,8 +23,8 @@ def steps(process: Process, num_steps: int, *, grid: str = "auto", variance: str
     alpha^2 + sigma^2 = 1).
 
     Args:
-        variance: `fixed_small` (the posterior's), `fixed_large` (v; section 3.2 there), or `learned_range` (between
-            both, as the network says: Nichol & Dhariwal 2021, eq. 15).
+        variance: `fixed_small` (the posterior's), `fixed_large` (v; Ho et al. 2020, section 3.2), or `learned_range`
+            (between both, as the network says: Nichol & Dhariwal 2021, eq. 15).
 
     Raises:
         ConfigError: unknown variance or grid.

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
-from drun.diffusion.grids import times
+from drun.diffusion.grids import ode_steps
 from drun.diffusion.process import Process
-from drun.diffusion.process.ode import OdePoint
 from drun.diffusion.table import Step
 
 CLIP_X0 = False
@@ -15,17 +12,11 @@ CLIP_X0 = False
 def steps(process: Process, num_steps: int, *, grid: str = "auto") -> list[Step]:
     """First order, one network call a step; the last step ends at the data.
 
-    For flows the ODE samplers of SiT (Ma et al. 2024) and REPA (Yu et al. 2025), for diffusion Karras et al. 2022,
-    algorithm 1 without the correction.
+    For diffusion Karras et al. 2022, algorithm 1 without lines 6 to 8; for flows the ODE samplers of SiT (Ma et al.
+    2024) and REPA (Yu et al. 2025). Line 4 is d = of_x x + of_h h here, where h is the clean image D(x; sigma).
     """
-    visited = times(process, num_steps, grid, usual="karras")
-    points = [*(process.ode(t) for t in visited), process.ode_end()]
-    return [euler_step(process, t, *pair) for t, pair in zip(visited, pairwise(points), strict=True)]
-
-
-def euler_step(process: Process, t: float, here: OdePoint, there: OdePoint) -> Step:
-    """From time t along the tangent: u += dclock (of_x0 x0 + of_noise eps) with eps = (x - alpha x0) / sigma."""
-    alpha, sigma = float(process.alpha(t)), float(process.sigma(t))
-    reach = there.scale * (there.clock - here.clock)
-    slope = here.of_noise / sigma
-    return Step(t, a=there.scale / here.scale + reach * slope, b=reach * (here.of_x0 - slope * alpha))
+    table = []
+    for here, there in ode_steps(process, num_steps, grid):
+        dt = here.reach(there)
+        table.append(Step(here.t, a=there.scale / here.scale + dt * here.of_x, b=dt * here.of_h))  # line 5: x + dt d
+    return table

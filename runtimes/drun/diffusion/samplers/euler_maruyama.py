@@ -15,19 +15,18 @@ from drun.errors import ConfigError
 
 CLIP_X0 = False
 
-#: form -> its own diffusion form
+#: form -> the diffusion form of its paper
 FORMS = {"repa": "linear", "sit": "sigma"}
 LAST_STEPS = ("mean", "tweedie", "euler", "none")
-#: `sbdm` is infinite where alpha = 0; from there a flow without a margin keeps this depth away.
+#: `sbdm` is infinite where alpha = 0: a flow without a margin starts at this distance in depth.
 SBDM_MARGIN = 1e-3
 
 
 def _sbdm(process: FlowProcess, t: float) -> float:
     """Half the squared diffusion of the forward SDE: sigma sigma' - sigma^2 alpha'/alpha, by the depth."""
-    of_x0, of_noise = process.velocity(t)
-    sign = 1 if process.noise_time else -1
+    alpha_slope, sigma_slope = process.slope_by_depth(t)
     alpha, sigma = process.alpha(t), process.sigma(t)
-    return float(sign * (sigma * of_noise - sigma**2 * of_x0 / alpha))
+    return float(sigma * sigma_slope - sigma**2 * alpha_slope / alpha)
 
 
 #: diffusion form -> (process, t) -> w in dx = (velocity + w score) dt + sqrt(2 w) dB
@@ -54,14 +53,14 @@ def steps(
 
     Args:
         form: `repa` (w = the depth in noise: its "diffusion 2t" on every path) or `sit` (w = sigma).
-        diffusion_form: w itself instead: `constant`, `sbdm`, `sigma`, `linear`, `decreasing` or
-            `increasing_decreasing`, as SiT names them.
+        diffusion_form: another w: `constant`, `sbdm`, `sigma`, `linear`, `decreasing` or `increasing_decreasing`, as
+            SiT names them. `auto`: that of `form`.
         last_step: `mean` (the drift with the score), `tweedie` (the estimate of the data), `euler` (the velocity
             alone), or `none`: even noisy steps to the data.
         last_step_size: depth from which the last step starts, 0..1.
 
     Raises:
-        ConfigError: a process that is no flow, or a wrong option.
+        ConfigError: a discrete process, or a wrong option.
     """
     if not isinstance(process, FlowProcess):
         raise ConfigError("euler_maruyama integrates the SDE of a flow, this model has discrete timesteps: use ddpm")
@@ -99,8 +98,7 @@ def _depths(num_steps: int, start: float, last_step_size: float) -> list[float]:
 def _step(process: FlowProcess, t: float, size: float, w: float, c: float) -> Step:
     """x -= size (dx/ddepth + w eps/sigma), for the score is -eps/sigma; plus c z."""
     alpha, sigma = float(process.alpha(t)), float(process.sigma(t))
-    sign = 1 if process.noise_time else -1
-    of_x0, of_noise = (sign * float(of) for of in process.velocity(t))
+    of_x0, of_noise = (float(of) for of in process.slope_by_depth(t))
     of_noise += w / sigma
     return Step(
         t,

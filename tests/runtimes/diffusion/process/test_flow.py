@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from drun.diffusion.process import from_dict
+from dbench import cli as dbench
+from dexport import cli as dexport
+from drun import cli as drun
 from drun.diffusion.process.flow import PATHS, FlowProcess
 from drun.errors import ConfigError
+from dtrain import cli as dtrain
 
 #: SiT's time: t = 1 is data. (alpha, sigma)
 SIT = {
@@ -69,22 +76,57 @@ def test_vp_has_no_margin_at_its_noise() -> None:
     assert math.isfinite(process.ratio(0.0))
 
 
-def test_round_trip() -> None:
-    process = FlowProcess("cosine", noise_time=0, margin=1e-3)
-    assert from_dict(process.to_dict()) == process
+def derivative(of: Callable[[float], np.ndarray], at: float, h: float = 1e-6) -> float:
+    return float(of(at + h) - of(at - h)) / (2 * h)
+
+
+@pytest.mark.parametrize("path", SIT)
+@pytest.mark.parametrize("noise_time", [0, 1])
+@pytest.mark.parametrize("depth", TIMES)
+def test_slope_by_depth_is_the_derivative_by_the_depth(path: str, noise_time: int, depth: float) -> None:
+    """The same in both conventions, and the velocity of REPA's."""
+    process = FlowProcess(path, noise_time)
+    got = [float(part) for part in process.slope_by_depth(process.at_depth(depth))]
+    expected = [derivative(lambda d, i=i: np.array(SIT[path](1 - d)[i]), depth) for i in (0, 1)]
+    assert got == pytest.approx(expected, rel=1e-5)
+    assert got == pytest.approx([float(part) for part in FlowProcess(path, 1).velocity(depth)], rel=1e-9)
+
+
+@pytest.mark.parametrize(("noise_time", "data", "noise"), [(0, 1.0, 0.0), (1, 0.0, 1.0)])
+def test_times_and_depths_of_numbers_and_arrays(noise_time: int, data: float, noise: float) -> None:
+    process, depths = FlowProcess("cosine", noise_time), np.array([[0.0, 0.25], [0.5, 1.0]])
+    assert (process.at_depth(0.0), process.at_depth(1.0)) == (data, noise)
+    times = process.at_depth(depths)
+    np.testing.assert_array_equal(times, data + (noise - data) * depths)
+    np.testing.assert_array_equal(process.depth(times), depths)
+
+
+def test_whose_time_it_is() -> None:
+    """REPA says t = 1 for noise, SiT t = 0."""
+    assert (FlowProcess(noise_time=1).time_convention, FlowProcess(noise_time=0).time_convention) == ("repa", "sit")
+
+
+def test_only_the_processes_know_which_end_of_time_is_noise() -> None:
+    """All others ask `FlowProcess`, so that a convention cannot be read in two ways."""
+    readers = set()
+    for package in (drun, dtrain, dexport, dbench):
+        root = Path(package.__file__).parent
+        for path in root.rglob("*.py"):
+            nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if any(isinstance(node, ast.Attribute) and node.attr == "noise_time" for node in nodes):
+                readers.add(f"{root.name}/{path.relative_to(root).as_posix()}")
+    assert readers == {"drun/diffusion/process/flow.py"}
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("fields", "message"),
     [
-        ({"kind": "flow", "path": "bent", "noise_time": 1}, "unknown path 'bent': choose one of linear, cosine, vp"),
-        ({"kind": "flow", "path": "linear", "noise_time": 2}, "noise_time got 2, expected 1 .* or 0"),
-        ({"kind": "flow", "path": "linear"}, "has a wrong or missing field: it lacks 'noise_time'"),
-        ({"kind": "flow", "path": "linear", "noise_time": 1, "margin": 0.7}, "margin got 0.7"),
-        ({"kind": "flow", "path": "linear", "noise_time": 1, "beta": 3}, "has a wrong or missing field: .*beta"),
-        ({"kind": "bridge"}, "unknown process kind 'bridge', expected discrete or flow"),
+        ({"path": "bent"}, "unknown path 'bent': choose one of linear, cosine, vp"),
+        ({"noise_time": 2}, "noise_time got 2, expected 1 .* or 0"),
+        ({"margin": 0.5}, "margin got 0.5, expected 0 up to, not including, 0.5"),
+        ({"margin": -0.1}, "margin got -0.1"),
     ],
 )
-def test_wrong_configurations_are_named(config: dict[str, object], message: str) -> None:
+def test_wrong_flows_are_named(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        from_dict(config)
+        FlowProcess(**fields)
