@@ -184,9 +184,8 @@ def choose(
     if backend is not None:
         _check_format(bundle, backend)
     found = candidates(bundle, () if backend is None else (backend,))
-    if artifact is not None and not (found := [one for one in found if one.artifact and one.artifact.id == artifact]):
-        held = ", ".join(one.id for one in bundle.manifest.artifacts)
-        raise BundleError(f"--artifact got '{artifact}', '{bundle.path}' holds {held}: choose one that {backend} opens")
+    if artifact is not None:
+        found = _of_artifact(bundle, found, backend, artifact)
     if precision is None:
         return found[0]
     fitting = [one for one in found if one.arithmetic == precision]
@@ -194,6 +193,15 @@ def choose(
         raise ConfigError(_no_arithmetic(bundle, backend, precision, found))
     # A graph made for the arithmetic goes before one that a hint computes in it.
     return min(fitting, key=lambda one: one.artifact is None or one.artifact.precision != precision)
+
+
+def _of_artifact(bundle: Bundle, found: list[Candidate], backend: str | None, artifact: str) -> list[Candidate]:
+    chosen = [one for one in found if one.artifact and one.artifact.id == artifact]
+    if not chosen:
+        held = ", ".join(one.id for one in bundle.manifest.artifacts)
+        opener = f"backend '{backend}'" if backend else "a backend here"
+        raise BundleError(f"--artifact got '{artifact}', '{bundle.path}' holds {held}: choose one that {opener} opens")
+    return chosen
 
 
 def _check_format(bundle: Bundle, backend: str) -> None:
