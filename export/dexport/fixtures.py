@@ -17,7 +17,7 @@ from dexport.latents import ImageDecoder
 from drun.bundle.card import Classes
 from drun.console import Report
 from drun.diffusion import samplers
-from drun.diffusion.guidance import Guidance, Guided, Predict, with_guidance
+from drun.diffusion.guidance import Guided, Predict, with_guidance
 from drun.diffusion.loop import sample
 from drun.diffusion.noise import PhiloxNoise
 from drun.diffusion.process import Process
@@ -98,7 +98,7 @@ def write_golden(
         ConfigError: the sampler cannot make `proof.num_steps` steps of the process.
     """
     runs = trajectories(denoiser, proof)
-    moments = call_moments(denoiser.process, runs[0].table)
+    moments = call_moments(denoiser.card.process, runs[0].table)
     num_calls = sum(len(run.table.rows) for run in runs) + len(moments) * len(proof.batches)
     eager = Eager(denoiser.network, num_calls, report)
     states: list[Array] = []
@@ -109,7 +109,7 @@ def write_golden(
 
     finals = [_run(remembered, denoiser, runs[0]), *(_run(eager, denoiser, run) for run in runs[1:])]
     arrays = {f"trajectory{i}.out": final for i, final in enumerate(finals)}
-    for i, call in enumerate(single_calls(states, moments, denoiser.classes, proof.batches)):
+    for i, call in enumerate(single_calls(states, moments, denoiser.card.classes, proof.batches)):
         out = eager(torch.from_numpy(call["x"]), float(call["t"]), _tensor(call.get("y"))).numpy()
         arrays |= {f"call{i}.{key}": value for key, value in (call | {"out": out}).items()}
     if decoder is not None:
@@ -125,13 +125,15 @@ def write_golden(
 
 def trajectories(denoiser: Denoiser, proof: Proof) -> list[Trajectory]:
     """A short one of a batch, and one of the bundle's own sampler; guided, where the network can be."""
-    classes, sampler = denoiser.classes, denoiser.sampler
+    sampler = denoiser.card.sampler
     # Not from T - 1 on: there a cosine schedule's x0 is a difference of numbers 10^4 times larger.
-    grid = "auto" if isinstance(denoiser.process, FlowProcess) else "leading"
-    short = SamplingSettings("ddim", {"grid": grid, "clip_x0": denoiser.latent is None}, proof.num_states, SEED)
+    grid = "auto" if isinstance(denoiser.card.process, FlowProcess) else "leading"
+    short = SamplingSettings(
+        "ddim", {"grid": grid, "clip_x0": denoiser.card.data.latent is None}, proof.num_states, SEED
+    )
     runs = [_trajectory(denoiser, short, range(SHORT_BATCH))]
     if proof.num_steps:
-        cfg = CFG if classes is not None and classes.null_label is not None else 1.0
+        cfg = CFG if denoiser.card.can_guide else 1.0
         long = SamplingSettings(sampler.name, sampler.options, proof.num_steps, SEED, cfg=cfg)
         runs.append(_trajectory(denoiser, long, range(1)))
     return runs
@@ -141,19 +143,18 @@ def _trajectory(denoiser: Denoiser, settings: SamplingSettings, indices: range) 
     # With all options, so that it is replayed the same by a version with other defaults.
     settings = replace(settings, options=samplers.resolve(settings.sampler, settings.options))
     table = samplers.step_table(
-        settings.sampler, denoiser.process, denoiser.prediction, settings.num_steps, settings.options,
-        denoiser.variance,
+        settings.sampler, denoiser.card.process, denoiser.card.prediction, settings.num_steps, settings.options,
+        denoiser.card.variance,
     )  # fmt: skip
     return Trajectory(settings, indices, with_guidance(table, settings.cfg, settings.interval))
 
 
 def _run(predict: Predict, denoiser: Denoiser, run: Trajectory) -> Array:
     """The final states, (N, C, H, W) float32."""
-    settings, classes = run.settings, denoiser.classes
-    noise = PhiloxNoise(settings.seed, run.indices, denoiser.image_shape)
+    settings, classes = run.settings, denoiser.card.classes
+    noise = PhiloxNoise(settings.seed, run.indices, denoiser.card.data.shape)
     chosen = labels.choose(settings.labels, run.indices, classes, settings.seed, guided=settings.cfg != 1)
-    null_label = (classes.null_label if classes else None) or 0
-    guided = Guided(predict, _tensor(chosen), Guidance(null_label, denoiser.guided_channels))
+    guided = Guided(predict, _tensor(chosen), denoiser.card.guidance)
     x = torch.from_numpy(noise())
     return np.asarray(sample(guided, x, run.table, lambda: torch.from_numpy(noise())))
 

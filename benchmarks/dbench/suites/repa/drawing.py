@@ -64,7 +64,7 @@ def draw(denoiser: Denoiser, num_images: int, num_steps: int, device: torch.devi
         NotFiniteError: an image is NaN or infinite.
     """
     denoiser.network.to(device)
-    table = step_table(SAMPLER, denoiser.process, denoiser.prediction, num_steps)
+    table = step_table(SAMPLER, denoiser.card.process, denoiser.card.prediction, num_steps)
     batches = [range(first, min(first + BATCH, num_images)) for first in range(0, num_images, BATCH)]
     final = np.concatenate([_draw_batch(denoiser, table, indices, device) for indices in batches])
     if not np.isfinite(final).all():
@@ -73,12 +73,12 @@ def draw(denoiser: Denoiser, num_images: int, num_steps: int, device: torch.devi
 
 
 def _draw_batch(denoiser: Denoiser, table: StepTable, indices: range, device: torch.device) -> np.ndarray[Any, Any]:
-    noise = PhiloxNoise(NOISE_SEED, indices, denoiser.image_shape)
+    noise = PhiloxNoise(NOISE_SEED, indices, denoiser.card.data.shape)
 
     def draw_noise() -> Tensor:
         return torch.from_numpy(noise()).to(device)
 
-    classes = denoiser.classes
+    classes = denoiser.card.classes
     labels = None if classes is None else torch.tensor(indices, device=device) % classes.count
     x: Tensor = sample(partial(_denoise, denoiser.network, labels), draw_noise(), table, draw_noise)
     return x.cpu().numpy()
