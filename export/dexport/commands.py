@@ -42,7 +42,7 @@ def export(
     if note := of_initial_weights(denoiser.initial_share, denoiser.step):
         warn(f"the average in '{checkpoint}' {note}")
     folder = out or suggest.bundle_of(checkpoint, weights)
-    proof = _proof(denoiser.process, trajectory_steps, quick)
+    proof = _proof(denoiser.card.process, trajectory_steps, quick)
     decoder = find_decoder(denoiser, vae)
     with progress() as report, memory_for("exporting", "close other programs, or export on a larger machine"):
         written = write_bundle(denoiser, checkpoint, target, folder, sizes, proof, report, decoder, force)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -139,16 +140,25 @@ def deployable(network: nn.Module) -> nn.Module:
     return deployed.requires_grad_(False)
 
 
+def plain_norm(norm: nn.GroupNorm) -> nn.Module:
+    return ImageNorm(norm) if norm.num_groups == 1 else GroupedNorm(norm)
+
+
+#: What runtimes misread -> the same function in operators that they read; a subclass is rewritten as its base.
+REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
+    Downsample: fold_downsample,
+    nn.GroupNorm: plain_norm,
+    Attention: StaticAttention,
+}
+
+
 def _rewrite(module: nn.Module) -> None:
     for name, child in module.named_children():
-        if isinstance(child, Downsample):
-            setattr(module, name, fold_downsample(child))
-        elif isinstance(child, nn.GroupNorm):
-            setattr(module, name, ImageNorm(child) if child.num_groups == 1 else GroupedNorm(child))
-        elif isinstance(child, Attention):
-            setattr(module, name, StaticAttention(child))
-        else:
+        rewrite = next((rewrite for kind, rewrite in REWRITES.items() if isinstance(child, kind)), None)
+        if rewrite is None:
             _rewrite(child)
+        else:
+            setattr(module, name, rewrite(child))
 
 
 def deployable_decoder(decoder: Decoder) -> nn.Module:

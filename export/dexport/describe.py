@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from drun.bundle.artifact import FileEntry, Tensor
-from drun.bundle.card import Classes, StateSpace
+from drun.bundle.card import Card, Classes
 from drun.bundle.manifest import CheckpointEntry, GuidanceEntry, Manifest, Model
 from drun.diffusion.process import Process
 from drun.diffusion.process.flow import FlowProcess
@@ -20,18 +20,19 @@ def manifest(denoiser: Denoiser, num_parameters: int, checkpoint: CheckpointEntr
     Args:
         num_parameters: of the exported network.
     """
+    card = denoiser.card
     return Manifest(
         created_by=f"dexport {version('dexport')}",
         model=Model(denoiser.config["name"], _without_name(denoiser.config), num_parameters, checkpoint),
-        process=denoiser.process.to_dict(),
-        prediction=denoiser.prediction,
-        time={"kind": "flow" if isinstance(denoiser.process, FlowProcess) else "index", "dtype": "float32"},
-        data=StateSpace("latent" if denoiser.latent else "pixel", denoiser.image_shape, latent=denoiser.latent),
-        sampler=denoiser.sampler,
+        process=card.process.to_dict(),
+        prediction=card.prediction,
+        time={"kind": "flow" if isinstance(card.process, FlowProcess) else "index", "dtype": "float32"},
+        data=card.data,
+        sampler=card.sampler,
         golden=FileEntry("", ""),
-        classes=denoiser.classes,
-        guidance=GuidanceEntry(channels=denoiser.guided_channels),
-        variance=denoiser.variance,
+        classes=card.classes,
+        guidance=GuidanceEntry(channels=card.guided_channels),
+        variance=card.variance,
         trained_on=denoiser.trained_on,
     )
 
@@ -40,16 +41,14 @@ def _without_name(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "name"}
 
 
-def io_of(denoiser: Denoiser) -> tuple[Tensor, ...]:
+def io_of(card: Card) -> tuple[Tensor, ...]:
     """The inputs, x, t and, where there are classes, y; then the output."""
-    channels, *sides = denoiser.image_shape
-    out_channels = channels if denoiser.variance is None else 2 * channels
-    x = Tensor("x", "float32", ("N", channels, *sides), f"noisy {'latents' if denoiser.latent else 'images'}")
-    t = Tensor("t", "float32", ("N",), _time_meaning(denoiser.process))
-    out = Tensor("out", "float32", ("N", out_channels, *sides), _output_meaning(denoiser))
-    if denoiser.classes is None:
+    x = Tensor("x", "float32", ("N", *card.data.shape), f"noisy {'latents' if card.data.latent else 'images'}")
+    t = Tensor("t", "float32", ("N",), _time_meaning(card.process))
+    out = Tensor("out", "float32", ("N", *card.output_shape), _output_meaning(card))
+    if card.classes is None:
         return x, t, out
-    return x, t, Tensor("y", "int64", ("N",), _label_meaning(denoiser.classes)), out
+    return x, t, Tensor("y", "int64", ("N",), _label_meaning(card.classes)), out
 
 
 def _time_meaning(process: Process) -> str:
@@ -63,7 +62,7 @@ def _label_meaning(classes: Classes) -> str:
     return known if classes.null_label is None else f"{known}, or {classes.null_label} for none"
 
 
-def _output_meaning(denoiser: Denoiser) -> str:
-    if denoiser.variance is None:
-        return denoiser.prediction
-    return f"{denoiser.prediction}, then in as many channels the variance ({denoiser.variance})"
+def _output_meaning(card: Card) -> str:
+    if card.variance is None:
+        return card.prediction
+    return f"{card.prediction}, then in as many channels the variance ({card.variance})"

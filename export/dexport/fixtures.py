@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dexport.latents import ImageDecoder
-from drun.bundle.card import Classes
+from drun.bundle.card import Card, Classes
 from drun.console import Report
 from drun.diffusion import samplers
-from drun.diffusion.guidance import Guidance, Guided, Predict, with_guidance
-from drun.diffusion.loop import sample
-from drun.diffusion.noise import PhiloxNoise
+from drun.diffusion.loop import Observer
 from drun.diffusion.process import Process
 from drun.diffusion.process.flow import FlowProcess
 from drun.diffusion.table import StepTable
-from drun.run import labels
-from drun.run.sampling import SamplingSettings
+from drun.run.sampling import Sampling, SamplingSettings
+from dtrain.eager import EagerNetwork
 from dtrain.published import Denoiser
 
 SEED = 20
@@ -63,30 +61,34 @@ def full_proof(num_steps: int = 25) -> Proof:
 class Trajectory:
     """The samples `indices` on the same noise as a runtime's."""
 
-    settings: SamplingSettings
+    sampling: Sampling
     indices: range
-    table: StepTable
+
+    def spec(self) -> dict[str, Any]:
+        return {"settings": asdict(self.sampling.settings), "indices": list(self.indices)}
 
 
-class Eager:
-    """The trained network, in eager float32 PyTorch, as `drun` calls one.
+class ReferenceNetwork(EagerNetwork):
+    """The trained network, which reports its calls.
 
-    Args:
-        num_calls: how many there will be, for the report.
+    num_calls: how many there will be.
     """
 
-    def __init__(self, network: nn.Module, num_calls: int, report: Report) -> None:
-        self.network, self.num_calls, self.report = network, num_calls, report
-        self.done = 0
+    def __init__(self, network: nn.Module, report: Report) -> None:
+        super().__init__(network)
+        self.report, self.num_calls, self.done = report, 0, 0
 
-    @torch.no_grad()
-    def __call__(self, x: Tensor, t: float, y: Tensor | None) -> Tensor:
-        """x: (N, C, H, W) float32, y: (N,) int64 or None -> (N, C or 2 C, H, W)."""
-        times = torch.full((len(x),), t)
-        output: Tensor = self.network(x, times) if y is None else self.network(x, times, y)
+    def predict(self, x: Tensor, t: float, labels: Tensor | None) -> Tensor:
+        output = super().predict(x, t, labels)
         self.done += 1
         self.report("computing the reference in eager PyTorch", self.done, self.num_calls)
         return output
+
+    def call(self, inputs: Mapping[str, Array]) -> Array:
+        """One of `single_calls` -> its output, (N, C or 2 C, H, W) float32."""
+        labels = inputs.get("y")
+        tensors = self.put(inputs["x"]), float(inputs["t"]), None if labels is None else self.put(labels)
+        return self.predict(*tensors).numpy()
 
 
 def write_golden(
@@ -95,67 +97,55 @@ def write_golden(
     """Write inputs and eager outputs: single calls, same-noise trajectories and, of a latent model, decoded images.
 
     Raises:
-        ConfigError: the sampler cannot make `proof.num_steps` steps of the process.
+        ConfigError: the sampler cannot make `proof.num_steps` steps of the process. NotFiniteError: the network draws
+        what is not finite.
     """
-    runs = trajectories(denoiser, proof)
-    moments = call_moments(denoiser.process, runs[0].table)
-    num_calls = sum(len(run.table.rows) for run in runs) + len(moments) * len(proof.batches)
-    eager = Eager(denoiser.network, num_calls, report)
-    states: list[Array] = []
-
-    def remembered(x: Tensor, t: float, y: Tensor | None) -> Tensor:
-        states.append(x.numpy().copy())
-        return eager(x, t, y)
-
-    finals = [_run(remembered, denoiser, runs[0]), *(_run(eager, denoiser, run) for run in runs[1:])]
-    arrays = {f"trajectory{i}.out": final for i, final in enumerate(finals)}
-    for i, call in enumerate(single_calls(states, moments, denoiser.classes, proof.batches)):
-        out = eager(torch.from_numpy(call["x"]), float(call["t"]), _tensor(call.get("y"))).numpy()
-        arrays |= {f"call{i}.{key}": value for key, value in (call | {"out": out}).items()}
+    network, card = ReferenceNetwork(denoiser.network, report), denoiser.card
+    runs = trajectories(card, network, proof)
+    moments = call_moments(card.process, runs[0].sampling.table)
+    network.num_calls = sum(len(run.sampling.table.rows) for run in runs) + len(moments) * len(proof.batches)
+    short, states = _drawn_with_states(runs[0])
+    finals = [short, *(run.sampling.draw(run.indices) for run in runs[1:])]
+    arrays: dict[str, Array] = {f"trajectory{i}.out": final for i, final in enumerate(finals)}
+    for i, call in enumerate(single_calls(states, moments, card.classes, proof.batches)):
+        arrays |= {f"call{i}.{key}": value for key, value in (call | {"out": network.call(call)}).items()}
     if decoder is not None:
         arrays |= _decoded(decoder, finals[0])
     spec = {
         "calls": [t for _, t in moments for _ in proof.batches],
-        "trajectories": [{"settings": asdict(run.settings), "indices": list(run.indices)} for run in runs],
+        "trajectories": [run.spec() for run in runs],
         "decoded": len(arrays.get("decoder.z", ())),
     }
     with path.open("wb") as file:
         np.savez(file, spec=np.array(json.dumps(spec)), allow_pickle=False, **arrays)
 
 
-def trajectories(denoiser: Denoiser, proof: Proof) -> list[Trajectory]:
+def trajectories(card: Card, network: EagerNetwork, proof: Proof) -> list[Trajectory]:
     """A short one of a batch, and one of the bundle's own sampler; guided, where the network can be."""
-    classes, sampler = denoiser.classes, denoiser.sampler
     # Not from T - 1 on: there a cosine schedule's x0 is a difference of numbers 10^4 times larger.
-    grid = "auto" if isinstance(denoiser.process, FlowProcess) else "leading"
-    short = SamplingSettings("ddim", {"grid": grid, "clip_x0": denoiser.latent is None}, proof.num_states, SEED)
-    runs = [_trajectory(denoiser, short, range(SHORT_BATCH))]
+    grid = "auto" if isinstance(card.process, FlowProcess) else "leading"
+    options = {"grid": grid, "clip_x0": card.data.latent is None}
+    short = SamplingSettings("ddim", options, proof.num_states, SEED)
+    runs = [Trajectory(_sampling(card, network, short), range(SHORT_BATCH))]
     if proof.num_steps:
-        cfg = CFG if classes is not None and classes.null_label is not None else 1.0
-        long = SamplingSettings(sampler.name, sampler.options, proof.num_steps, SEED, cfg=cfg)
-        runs.append(_trajectory(denoiser, long, range(1)))
+        cfg = CFG if card.can_guide else 1.0
+        long = SamplingSettings(card.sampler.name, card.sampler.options, proof.num_steps, SEED, cfg=cfg)
+        runs.append(Trajectory(_sampling(card, network, long), range(1)))
     return runs
 
 
-def _trajectory(denoiser: Denoiser, settings: SamplingSettings, indices: range) -> Trajectory:
+def _sampling(card: Card, network: EagerNetwork, settings: SamplingSettings) -> Sampling:
     # With all options, so that it is replayed the same by a version with other defaults.
-    settings = replace(settings, options=samplers.resolve(settings.sampler, settings.options))
-    table = samplers.step_table(
-        settings.sampler, denoiser.process, denoiser.prediction, settings.num_steps, settings.options,
-        denoiser.variance,
-    )  # fmt: skip
-    return Trajectory(settings, indices, with_guidance(table, settings.cfg, settings.interval))
+    options = samplers.resolve(settings.sampler, settings.options)
+    return Sampling(card, network, replace(settings, options=options))
 
 
-def _run(predict: Predict, denoiser: Denoiser, run: Trajectory) -> Array:
-    """The final states, (N, C, H, W) float32."""
-    settings, classes = run.settings, denoiser.classes
-    noise = PhiloxNoise(settings.seed, run.indices, denoiser.image_shape)
-    chosen = labels.choose(settings.labels, run.indices, classes, settings.seed, guided=settings.cfg != 1)
-    null_label = (classes.null_label if classes else None) or 0
-    guided = Guided(predict, _tensor(chosen), Guidance(null_label, denoiser.guided_channels))
-    x = torch.from_numpy(noise())
-    return np.asarray(sample(guided, x, run.table, lambda: torch.from_numpy(noise())))
+def _drawn_with_states(run: Trajectory) -> tuple[Array, list[Array]]:
+    """The final states, and those before each row; (N, C, H, W) each."""
+    states: list[Array] = []
+    before = range(-1, len(run.sampling.table.rows) - 1)
+    final = run.sampling.draw(run.indices, Observer(rows=before, show=lambda row, x: states.append(x.copy())))
+    return final, states
 
 
 def call_moments(process: Process, table: StepTable) -> list[tuple[int, float]]:
@@ -185,10 +175,6 @@ def _labels(classes: Classes, size: int, turn: int) -> NDArray[np.int64]:
     if classes.null_label is not None:
         known.add(classes.null_label)
     return np.resize(np.roll(np.array(sorted(known), np.int64), -turn), size)
-
-
-def _tensor(array: Array | None) -> Tensor | None:
-    return None if array is None else torch.from_numpy(array)
 
 
 @torch.no_grad()

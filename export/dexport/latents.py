@@ -32,13 +32,14 @@ def find_decoder(denoiser: Denoiser, choice: str) -> ImageDecoder | None:
     Raises:
         ConfigError: a VAE that cannot be loaded though asked for, that does not fit the model, or for a pixel model.
     """
-    if denoiser.latent is None:
+    latent = denoiser.card.data.latent
+    if latent is None:
         if choice not in ("auto", "none"):
             raise ConfigError(f"--vae got '{choice}', but this model draws pixels, not latents: leave it out")
         return None
     if choice == "none":
         return None
-    name = denoiser.latent["vae"] if choice == "auto" else choice
+    name = latent["vae"] if choice == "auto" else choice
     try:
         loaded = vae.load(name, fetch=choice != "auto" or name == LATENT["vae"])
     except ConfigError as error:
@@ -47,19 +48,20 @@ def find_decoder(denoiser: Denoiser, choice: str) -> ImageDecoder | None:
         say(f"no decoder, so drun will write latents only; to add it, export again with --vae NAME_OR_DIR ({error})")
         return None
     _check(denoiser, loaded)
-    height, width = (side * loaded.downsampling for side in denoiser.image_shape[1:])
+    height, width = (side * loaded.downsampling for side in denoiser.card.data.shape[1:])
     return ImageDecoder(vae.Decoder(loaded), (3, height, width))
 
 
 def _check(denoiser: Denoiser, loaded: vae.Vae) -> None:
     """Raises ConfigError unless the VAE decodes the model's latents, scaled and shifted as the model was trained."""
-    assert denoiser.latent is not None
+    latent = denoiser.card.data.latent
+    assert latent is not None
     advice = "give the VAE that it was trained with by --vae NAME_OR_DIR, or --vae none for latents only"
-    channels = denoiser.image_shape[0]
+    channels = denoiser.card.data.shape[0]
     if loaded.latent_channels != channels:
         got = f"latents of {loaded.latent_channels} channels, the model's have {channels}"
         raise ConfigError(f"the VAE '{loaded.name}' decodes {got}: {advice}")
     for key, own in (("scale", loaded.scale), ("bias", loaded.bias)):
-        expected = denoiser.latent[key]  # type: ignore[literal-required]
+        expected = latent[key]  # type: ignore[literal-required]
         if len(expected) != channels or not np.allclose(own, expected, rtol=0, atol=SCALE_TOLERANCE):
             raise ConfigError(f"the VAE '{loaded.name}' has {key} {own}, the checkpoint {tuple(expected)}: {advice}")

@@ -74,7 +74,7 @@ def write_bundle(
         network = deployable(denoiser.network)
         num_parameters = sum(parameter.numel() for parameter in network.parameters())
         manifest = describe.manifest(denoiser, num_parameters, source)
-        part = Part("denoiser.fp32", network, describe.io_of(denoiser), batch, DENOISER_TOLERANCE)
+        part = Part("denoiser.fp32", network, describe.io_of(denoiser.card), batch, DENOISER_TOLERANCE)
         artifact = targets.load(target).export(part, folder)
         if decoder is not None:
             manifest = replace(manifest, decoder=_export_decoder(decoder, manifest, folder))

@@ -23,7 +23,7 @@ from dexport.targets import onnx as onnx_target
 from drun import backends
 from drun.bundle import reading as bundles
 from drun.bundle.artifact import FileEntry
-from drun.bundle.card import Latent
+from drun.bundle.card import Latent, Shape, StateSpace
 from drun.bundle.reading import Bundle
 from drun.console import silent
 from drun.errors import BundleError, ConfigError
@@ -78,8 +78,15 @@ def decode(folder: Path, z: torch.Tensor) -> np.ndarray:
         return AutoencoderKL.from_pretrained(folder).eval().decode(z / 0.18215).sample.numpy()
 
 
-def describe_latents(denoiser: Denoiser, name: str, scale: float = 0.18215, bias: float = 0.0) -> Denoiser:
-    return replace(denoiser, latent=Latent(vae=name, scale=(scale,) * 4, bias=(bias,) * 4))
+def with_states(denoiser: Denoiser, data: StateSpace) -> Denoiser:
+    return replace(denoiser, card=replace(denoiser.card, data=data, guided_channels=None))
+
+
+def describe_latents(
+    denoiser: Denoiser, name: str, scale: float = 0.18215, bias: float = 0.0, shape: Shape = (4, 8, 8)
+) -> Denoiser:
+    latent = Latent(vae=name, scale=(scale,) * shape[0], bias=(bias,) * shape[0])
+    return with_states(denoiser, StateSpace.of(shape, latent))
 
 
 # ---- with a decoder ------------------------------------------------------------------------------------------
@@ -99,7 +106,7 @@ def test_the_bundle_holds_both_networks_and_their_proofs(exported: tuple[Bundle,
     assert artifact.parity["worst"]["name"] == "decoder, batch 2"
     assert 0 < artifact.parity["worst"]["relative_l2"] < artifact.tolerance.call <= 1e-4
     assert "decoder" not in bundle.manifest.artifacts[0].parity["worst"]["name"]
-    assert bundle.manifest.data.latent == sit.latent
+    assert bundle.manifest.data.latent == sit.card.data.latent
     assert f"drun --backend ort --steps 250 --cfg 1.5 --bundle {bundle.path}" in said
     assert "decoder, batch 2" in said
 
@@ -163,7 +170,7 @@ def test_of_large_images_the_golden_file_keeps_one(
     build_small: Any, sit: Denoiser, tiny_vae: Path, tmp_path: Path, side: int, num_images: int
 ) -> None:
     network = build_small("SiT", input_size=side, patch_size=1)
-    large = replace(sit, network=network, image_shape=(4, side, side))
+    large = replace(describe_latents(sit, str(tiny_vae), shape=(4, side, side)), network=network)
     decoder = find_decoder(large, str(tiny_vae))
     assert decoder is not None
     fixtures.write_golden(tmp_path / "golden.npz", large, full_proof(2), silent, decoder)
@@ -235,17 +242,14 @@ def test_auto_goes_on_without_diffusers(
 
 def test_none_is_none(sit: Denoiser, capsys: pytest.CaptureFixture[str]) -> None:
     assert find_decoder(sit, "none") is None
-    pixels = replace(sit, latent=None)
-    assert find_decoder(pixels, "none") is None
-    assert find_decoder(pixels, "auto") is None
+    assert find_decoder(with_states(sit, StateSpace.of((4, 8, 8))), "none") is None
     assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"latent": None}, "but this model draws pixels, not latents: leave it out"),
-        ({"image_shape": (3, 8, 8)}, r"decodes latents of 4 channels, the model's have 3: give the VAE that it was"),
+        ({"shape": (3, 8, 8)}, r"decodes latents of 4 channels, the model's have 3: give the VAE that it was"),
         ({"scale": 0.18216}, r"has scale \(0.18215, .*, the checkpoint \(0.18216, .*--vae none for latents only"),
         ({"bias": 1e-5}, r"has bias \(0.0, .*, the checkpoint \(1e-05, "),
     ],
@@ -254,14 +258,16 @@ def test_none_is_none(sit: Denoiser, capsys: pytest.CaptureFixture[str]) -> None
 def test_a_vae_that_does_not_fit_is_refused(
     sit: Denoiser, tiny_vae: Path, changes: dict[str, Any], message: str, choice: str
 ) -> None:
-    latent = {key: changes[key] for key in ("scale", "bias") if key in changes}
-    fields = {key: value for key, value in changes.items() if key not in latent}
-    wrong = replace(describe_latents(sit, str(tiny_vae), **latent), **fields)
-    if choice == "auto" and wrong.latent is None:
-        assert find_decoder(wrong, choice) is None
-        return
+    wrong = describe_latents(sit, str(tiny_vae), **changes)
     with pytest.raises(ConfigError, match=message):
         find_decoder(wrong, str(tiny_vae) if choice == "VAE" else choice)
+
+
+def test_pixels_are_not_decoded(sit: Denoiser, tiny_vae: Path) -> None:
+    pixels = with_states(sit, StateSpace.of((4, 8, 8)))
+    assert find_decoder(pixels, "auto") is None
+    with pytest.raises(ConfigError, match="but this model draws pixels, not latents: leave it out"):
+        find_decoder(pixels, str(tiny_vae))
 
 
 def test_rounding_of_the_scale_is_forgiven(sit: Denoiser, tiny_vae: Path) -> None:

@@ -16,7 +16,7 @@ from dexport import deploy, fixtures, writer
 from dexport.fixtures import full_proof
 from drun import backends
 from drun.bundle import reading as bundles
-from drun.bundle.card import Classes, Sampler
+from drun.bundle.card import Card, Classes, Sampler, StateSpace
 from drun.bundle.reading import Bundle
 from drun.console import silent
 from drun.diffusion.process.discrete import DiscreteProcess
@@ -39,9 +39,8 @@ def write(denoiser: Denoiser, checkpoint: Path, out: Path, batch: tuple[int, int
 
 def describe(network: nn.Module, **changes: Any) -> Denoiser:
     """A flow of pixels, unless changed."""
-    shape = (network.channels, network.input_size, network.input_size)
-    plain = Denoiser(network, network.config, FlowProcess(), "velocity", shape, 1, "ema", (), sampler=FLOW)
-    return replace(plain, **changes)
+    card = Card(FlowProcess(), "velocity", StateSpace.of(network.state_shape(0)), sampler=FLOW)
+    return Denoiser(network, network.config, replace(card, **changes), 1, "ema", ())
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +100,7 @@ def test_the_manifest_says_what_the_checkpoint_means(sit_bundle: Bundle, sit: De
     assert m.process == {"kind": "flow", "path": "linear", "noise_time": 0, "margin": 0.0}
     assert (m.prediction, m.variance, m.time["kind"]) == ("velocity", None, "flow")
     assert (m.classes, m.guidance) == (Classes(10, 10), {"channels": 3})
-    assert (m.data.space, m.data.shape, m.data.latent) == ("latent", (4, 8, 8), sit.latent)
+    assert (m.data.space, m.data.shape, m.data.latent) == ("latent", (4, 8, 8), sit.card.data.latent)
     assert m.sampler == Sampler("euler_maruyama", {"form": "sit"})
     assert m.decoder is None
     assert [(tensor.name, tensor.dtype, tensor.shape) for tensor in m.artifacts[0].io] == [
@@ -290,7 +289,7 @@ def test_times_keep_the_margin_of_a_process(build_small: Any, tmp_path: Path) ->
 
 def test_the_report_counts_every_call(sit: Denoiser, tmp_path: Path) -> None:
     reports: list[tuple[int, int]] = []
-    heun = replace(sit, sampler=Sampler("heun"))
+    heun = replace(sit, card=replace(sit.card, sampler=Sampler("heun")))
     path = tmp_path / "golden.npz"
     fixtures.write_golden(path, heun, full_proof(3), lambda what, done, total: reports.append((done, total)))
     assert reports[-1][0] == reports[-1][1]

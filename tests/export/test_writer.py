@@ -90,13 +90,13 @@ def test_a_250_step_trajectory_on_the_same_noise_agrees_with_eager_to_1e_3(
 ) -> None:
     denoiser = published.load(tiny_checkpoint)
     options = resolve("ddpm", {"clip_x0": True})
-    noise = PhiloxNoise(5, [0, 1], denoiser.image_shape)
+    noise = PhiloxNoise(5, [0, 1], denoiser.card.data.shape)
 
     @torch.no_grad()
     def eager(x: torch.Tensor, t: float, w: float) -> torch.Tensor:
         return denoiser.network(x, torch.full((len(x),), t))
 
-    table = step_table("ddpm", denoiser.process, "noise", 250, options)
+    table = step_table("ddpm", denoiser.card.process, "noise", 250, options)
     expected = sample(eager, torch.from_numpy(noise()), table, lambda: torch.from_numpy(noise())).numpy()
     backend = backends.open_backend("ort", bundle)
     settings = SamplingSettings("ddpm", options, 250, seed=5)

@@ -158,7 +158,8 @@ def test_latents(tmp_path: Path) -> None:
         "vae": {"name": "x/y", "fingerprint": ""}, "shard_size": 3, "classes": ["a", "b"], "labels": [0, 1, 1],
         "names": ["a.png", "b.png", "c.png"],
     })  # fmt: skip
-    found = of(tmp_path, channels=4, classes=2)
+    patches = "model.patch_size=2"
+    found = of(tmp_path, patches, channels=4, classes=2)
     assert found == Survey("3 images, 2 classes, 16x16 colour as 4x2x2 latents", ())
-    assert of(tmp_path, channels=4).line == "3 images, 16x16 colour as 4x2x2 latents"
-    assert "learns nothing of 2; set model.num_classes=2" in of(tmp_path, channels=4, classes=3).warnings[0]
+    assert of(tmp_path, patches, channels=4).line == "3 images, 16x16 colour as 4x2x2 latents"
+    assert "learns nothing of 2; set model.num_classes=2" in of(tmp_path, patches, channels=4, classes=3).warnings[0]

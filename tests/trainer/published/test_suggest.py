@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from drun.bundle.card import Classes
+from drun.bundle.card import Card, Classes, StateSpace
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.process.flow import FlowProcess
 from dtrain.published import Denoiser
@@ -19,7 +19,7 @@ GUIDED = {"classes": Classes(10, 10)}
 
 
 def described(process: Any, **fields: Any) -> Denoiser:
-    return Denoiser(nn.Identity(), {}, process, "noise", (1, 8, 8), 1, "ema", (), **fields)
+    return Denoiser(nn.Identity(), {}, Card(process, "noise", StateSpace.of((1, 8, 8)), **fields), 1, "ema", ())
 
 
 def test_exporting() -> None:

@@ -102,3 +102,14 @@ def test_latents_are_shown_as_false_colours(recipe: Recipe) -> None:
     picture = draw_preview(wide, 5, state, state, "velocity", (4, 16, 16), CPU)
     assert picture.shape == (LINE + 2 * 66 + 2, 2 * (2 * 66 + 2), 3)
     assert picture[LINE:].std() > 10
+
+
+def test_weights_that_diverged_leave_their_half_black_and_are_said(
+    recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = awake(recipe, 0)
+    broken = {key: torch.full_like(value, float("nan")) for key, value in state.items()}
+    online, average = halves(draw_preview(recipe, 5, broken, state, "velocity", SHAPE, CPU))
+    np.testing.assert_array_equal(online, images.grid(np.zeros((4, 16, 16, 1), np.uint8)))
+    assert average.std() > 10
+    assert "step 5, online: the preview is black, for the network draws what is not finite" in capsys.readouterr().err

@@ -103,11 +103,12 @@ def test_a_u_net_of_another_side_is_refused_before_hours_of_decoding(folders: Pa
         rehearsal.check(recipe, tmp_path / "run", CPU, resume=False)
 
 
-def test_a_model_that_needs_labels_and_is_told_none(folders: Path, tmp_path: Path) -> None:
-    """The number of classes is the model's default, which no recipe says."""
+def test_the_number_of_classes_is_the_models_own_where_no_recipe_says_it(folders: Path, tmp_path: Path) -> None:
     recipe = sit(folders, "data.label_dropout=0")
     unsaid = replace(recipe, model={key: value for key, value in recipe.model.items() if key != "num_classes"})
-    with pytest.raises(ConfigError, match="SiT needs labels: got None"):
+    assert rehearsal.check(unsaid, tmp_path / "run", CPU, resume=False) == (4, 4)
+    (folders / "bag" / "0.png").rename(folders / "0.png")
+    with pytest.raises(ConfigError, match=r"has a folder for each class, and '0\.png' is in none"):
         rehearsal.check(unsaid, tmp_path / "run", CPU, resume=False)
 
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from drun.errors import CheckpointError
 from dtrain import models
 from dtrain.checkpoints import ours
 from dtrain.checkpoints.fit import check_state
 from dtrain.checkpoints.tensors import read_tensors
+from dtrain.models import Network
 
 #: Prefixes that wrappers put before every key.
 PREFIXES = ("module.", "_orig_mod.", "ema_model.", "online_model.", "model.")
@@ -74,8 +74,18 @@ def unpack(content: Any, path: Path) -> Held:
     return Held(path, "a training checkpoint", states, told, strip(inner.get("ema", {})), _step(content, path, told))
 
 
-def select(held: Held, weights: str) -> tuple[str, State, tuple[str, ...]]:
-    """The chosen weights: `ema` or `online`, their tensors with the network's own keys, and where they are from.
+@dataclass(frozen=True)
+class Selection:
+    """One network's weights in a file that is not ours."""
+
+    held: Held
+    weights: str  # ema | online
+    state: State  # with the network's own keys
+    reasons: tuple[str, ...]  # where they are from
+
+
+def select(held: Held, weights: str) -> Selection:
+    """The weights `ema` or `online` of a file.
 
     Online ones take the place of averaged ones that there are none of, and what is bare is taken as it is.
 
@@ -85,12 +95,12 @@ def select(held: Held, weights: str) -> tuple[str, State, tuple[str, ...]]:
     if held.is_bare:
         ((taken, state),) = held.states.items()
         note = ", of averaged weights by its file name" if taken == "ema" else ""
-        return taken, strip(state), (f"{held.layout}{note}",)
+        return Selection(held, taken, strip(state), (f"{held.layout}{note}",))
     taken = weights if weights in held.states else "online"
     if taken not in held.states:
         raise CheckpointError(f"'{held.path}' holds no online weights, only averaged ones: use --weights ema")
     note = "" if taken == weights else ", which has no averaged weights"
-    return taken, strip(held.states[taken]), (f"'{PLACES[taken]}' of {held.layout}{note}",)
+    return Selection(held, taken, strip(held.states[taken]), (f"'{PLACES[taken]}' of {held.layout}{note}",))
 
 
 def strip(state: Mapping[Any, Any]) -> State:
@@ -105,15 +115,14 @@ def strip(state: Mapping[Any, Any]) -> State:
     return bare
 
 
-def network_of(config: Mapping[str, Any], state: Mapping[str, Any], name: str) -> nn.Module:
+def network_of(config: Mapping[str, Any], state: Mapping[str, Any], name: str) -> Network:
     """A network in eval mode with these weights, all of them and no others, in float32.
 
     Raises:
         CheckpointError: naming the first that does not fit. ConfigError: the configuration makes no network.
     """
     # All of its tensors are overwritten: to initialise them first takes a large network three times as long.
-    with torch.device("meta"):
-        network = models.build(config)
+    network = models.outline(config)
     check_state(state, network.state_dict(), name)
     network.to_empty(device="cpu").load_state_dict(state)
     return network.eval()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from drun.console import Report, warn
 from drun.errors import ConfigError, DataError
-from dtrain import config
+from dtrain import config, models
 from dtrain.config import Data, Recipe
 from dtrain.data.dataset import NO_PICTURES, Dataset, LatentImages, PixelImages
 from dtrain.data.image_files import takes_in
@@ -86,7 +86,7 @@ def warn_of_change(before: Data, now: Data) -> None:
 
 
 def _found_latents(recipe: Recipe, place: Path) -> FoundImages:
-    num_classes, opened = _num_classes(recipe), open_latents(place)
+    num_classes, opened = num_classes_of(recipe), open_latents(place)
     labels, names = (opened.labels, opened.class_names) if num_classes else (None, ())
     _check_labels(labels, str(place), num_classes)
     _check_mirrored(opened, recipe)
@@ -100,7 +100,7 @@ def _found_pixels(recipe: Recipe, out: Path) -> FoundImages:
     channels, size, source = pixel_channels(recipe), recipe.data.image_size, open_source(recipe.data.source)
     _check_outside(out, source)
     check_cache(source, size, channels)
-    labels, names = labels_of(source, _num_classes(recipe))  # before hours of decoding
+    labels, names = labels_of(source, num_classes_of(recipe))  # before hours of decoding
     return FoundImages(
         (channels, size, size),
         lambda report: PixelImages(labels, decoded(source, size, channels, report), class_names=names),
@@ -109,13 +109,15 @@ def _found_pixels(recipe: Recipe, out: Path) -> FoundImages:
     )
 
 
-def _num_classes(recipe: Recipe) -> int:
-    return int(recipe.model.get("num_classes", 0))
+def num_classes_of(recipe: Recipe) -> int:
+    """Labels that the model knows; 0: it takes none."""
+    classes = models.outline(recipe.model).classes
+    return classes.count if classes else 0
 
 
 def pixel_channels(recipe: Recipe) -> int:
     """1 or 3. Raises ConfigError for a model of latents, or of no pictures at all."""
-    channels = int(recipe.model.get("channels", 3))
+    channels = models.outline(recipe.model).state_shape(recipe.data.image_size)[0]
     if channels not in (1, 3):
         raise ConfigError(
             f"'{recipe.data.source}' holds no latents, which a model of {channels} channels draws: make some with "
@@ -178,12 +180,11 @@ def _check_shape(shape: tuple[int, int, int], recipe: Recipe) -> None:
     augmented = ", ".join(recipe.data.augment)
     if augmented and recipe.objective.get("cache"):
         raise ConfigError(f"data.augment got {augmented}, cached features are of the pictures as they are: choose one")
-    source, side = recipe.data.source, recipe.model.get("input_size", recipe.model.get("image_size"))
-    channels = recipe.model.get("channels", 3)
-    if side is not None and shape != (channels, side, side):
+    expected = models.outline(recipe.model).state_shape(shape[1])
+    if shape != expected:
         raise ConfigError(
-            f"'{source}' holds states of shape {shape}, the model takes {(channels, side, side)}: "
-            "set model.channels and model.input_size"
+            f"'{recipe.data.source}' holds states of shape {shape}, the model takes {expected}: change its settings, "
+            "such as model.channels"
         )
 
 

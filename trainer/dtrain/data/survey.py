@@ -13,7 +13,7 @@ from drun.console import say, warn
 from dtrain.config import Recipe
 from dtrain.data.image_files import IMAGE_SUFFIXES, MAX_PIXELS, Look, is_hidden, pixel_limit
 from dtrain.data.latents import are_latents, open_latents
-from dtrain.data.opening import Indices, labels_of, pixel_channels, place_of
+from dtrain.data.opening import Indices, labels_of, num_classes_of, pixel_channels, place_of
 from dtrain.data.sources import Source, open_source
 
 #: More headers are not read: on a local disk these take a third of a second, ImageNet's a minute.
@@ -43,7 +43,7 @@ def survey(recipe: Recipe) -> Survey:
     Raises:
         ConfigError: images that do not fit the model, or labels that it has no rows for. DataError: broken data.
     """
-    num_classes = int(recipe.model.get("num_classes", 0))
+    num_classes = num_classes_of(recipe)
     if are_latents(place_of(recipe)):
         return _of_latents(recipe, num_classes)
     channels, source = pixel_channels(recipe), open_source(recipe.data.source)

@@ -1,4 +1,8 @@
-"""The model registry: every file in this folder with a `MODELS` table, imported when a model is built."""
+"""The model registry: every file in this folder with a `MODELS` table of `Network`s, imported when a model is built.
+
+What a network is called with, draws and predicts is asked of the network: no code elsewhere tells one family from
+another. A keyword that is called `input_size` or `image_size` is the side of the input, which a recipe may leave out.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,47 @@ import inspect
 import pkgutil
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
+from drun.bundle.card import Classes, Shape
 from drun.errors import ConfigError, door
 
 
-def available() -> dict[str, type[nn.Module]]:
+class Network(nn.Module):
+    """What every model of this folder is: a module that says what only it knows.
+
+    A denoiser is called as network(x, t), and as network(x, t, y) where it has `classes`: x (N, C, H, W) float, t (N,)
+    or (1,) model times, y (N,) int64 labels -> (N, C, H, W), or (N, 2 C, H, W) with a learned `variance`. A classifier
+    is called as network(x) -> (N, classes) logits.
+    """
+
+    #: image: it denoises; class: it tells the classes of images apart.
+    predicts: ClassVar[str] = "image"
+    #: What `build` makes it again from.
+    config: dict[str, Any]
+    #: The labels that it knows, and the one for none of them; None: there are no labels.
+    classes: Classes | None = None
+    #: See `drun.diffusion.prediction.LEARNED_RANGE`; None: it predicts no variance.
+    variance: str | None = None
+
+    def state_shape(self, side: int) -> Shape:
+        """(C, H, W) of one x whose sides are to be `side`; a network that takes one size only says this size.
+
+        Raises ConfigError for a side that the network does not take.
+        """
+        raise NotImplementedError
+
+
+def available() -> dict[str, type[Network]]:
     """Model classes by name, from the `MODELS` table of every file in this folder."""
     files = [import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__)]
     return {name: model for file in files for name, model in getattr(file, "MODELS", {}).items()}
 
 
-def build(config: Mapping[str, Any]) -> nn.Module:
+def build(config: Mapping[str, Any]) -> Network:
     """A freshly initialised model from its configuration.
 
     config: `name` (a key of `available()`) and the constructor's keywords, as in
@@ -33,6 +64,12 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     _check_keywords(str(name), keywords, inspect.Signature(list(parameters(name).values())))
     with door(f"model {name} cannot be built", ConfigError, "change its settings"):
         return available()[str(name)](**keywords)
+
+
+def outline(config: Mapping[str, Any]) -> Network:
+    """As `build`, without memory for the weights: what computes shapes, and says what only the network knows."""
+    with torch.device("meta"):
+        return build(config)
 
 
 def parameters(name: Any) -> Mapping[str, inspect.Parameter]:

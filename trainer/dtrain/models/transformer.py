@@ -15,7 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from drun.bundle.card import Classes, Shape
+from drun.diffusion.prediction import LEARNED_RANGE
 from drun.errors import ConfigError
+from dtrain.models import Network
 
 #: Width of the time sinusoid, and the longest period of time and of position in units of 2 pi.
 TIME_DIM = 256
@@ -156,7 +159,7 @@ class FinalLayer(nn.Module):
         return out
 
 
-class SiT(nn.Module):
+class SiT(Network):
     """A transformer on patches of a latent, conditioned on time and class; its output is one image.
 
     input_size: side of the image or latent, pixels, a multiple of patch_size.
@@ -173,7 +176,6 @@ class SiT(nn.Module):
     Raises ConfigError for sizes that make no net.
     """
 
-    predicts: ClassVar[str] = "image"
     #: Output channels for each input channel.
     out_multiple: ClassVar[int] = 1
 
@@ -208,6 +210,8 @@ class SiT(nn.Module):
         self.num_tokens = self.grid_size**2
         self.hidden_size = hidden = resolved.hidden_size
         self.null_label = num_classes if num_classes and null_class else None
+        self.classes = Classes(num_classes, self.null_label) if num_classes else None
+        self.variance = LEARNED_RANGE if self.out_channels == 2 * channels else None
 
         self.pos_embed = nn.Parameter(torch.empty(1, self.num_tokens, hidden), requires_grad=False)
         self.x_embedder = PatchEmbed(patch_size, channels, hidden)
@@ -216,6 +220,9 @@ class SiT(nn.Module):
         self.blocks = nn.ModuleList(Block(hidden, resolved.num_heads, qk_norm) for _ in range(resolved.depth))
         self.final_layer = FinalLayer(hidden, patch_size, self.out_channels)
         self._initialise()
+
+    def state_shape(self, side: int) -> Shape:
+        return self.channels, self.input_size, self.input_size
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         """x: (N, channels, input_size, input_size), t: (N,) or (1,), y: (N,) -> (N, out_channels, same sides).
@@ -363,4 +370,4 @@ def _zero(layer: nn.Module) -> None:
         nn.init.zeros_(parameter)
 
 
-MODELS: dict[str, type[nn.Module]] = {net.__name__: net for net in (SiT, DiT)}
+MODELS: dict[str, type[Network]] = {net.__name__: net for net in (SiT, DiT)}

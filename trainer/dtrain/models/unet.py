@@ -10,13 +10,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
+from drun.bundle.card import Shape
+from drun.diffusion.prediction import LEARNED_RANGE
 from drun.errors import ConfigError
+from dtrain.models import Network
 
 #: Each halves the image.
 MAX_LEVELS = 12
@@ -130,20 +133,18 @@ class AttentionGate(nn.Module):
         return torch.sigmoid(self.in_conv(hidden)) * skip
 
 
-class UNet(nn.Module, ABC):
+class UNet(Network, ABC):
     """What the three nets share; they differ in `up_level`, the decoder's modules, and `decode`, their use.
 
     dim: width of the net and of the time sinusoid, even and at least 4.
     init_dim: channels after the first convolution (default: dim).
-    out_dim: channels of the output (default: channels).
+    out_dim: channels of the output (default: channels); twice as many hold a learned variance, too.
     dim_mults: width of each level in units of dim; each level but the last halves the image.
     channels: channels of the input image.
     sinusoidal_pos_emb_theta: longest period of the time sinusoid, in units of 2 pi time steps.
 
     Raises ConfigError for sizes that make no net.
     """
-
-    predicts: ClassVar[str] = "image"
 
     def __init__(
         self,
@@ -166,6 +167,8 @@ class UNet(nn.Module, ABC):
             "channels": channels,
             "sinusoidal_pos_emb_theta": sinusoidal_pos_emb_theta,
         }
+        self.channels = channels
+        self.variance = LEARNED_RANGE if out_dim == 2 * channels else None
         self.side_multiple = 2 ** (len(dim_mults) - 1)
         time_dim = 4 * dim
         levels = list(pairwise([init_dim, *(dim * mult for mult in dim_mults)]))
@@ -181,6 +184,10 @@ class UNet(nn.Module, ABC):
         self.mid_block2 = ConvNextBlock(bottom, bottom, time_dim)
         self.final_res_block = ConvNextBlock(2 * init_dim, dim, time_dim)
         self.final_conv = nn.Conv2d(dim, out_dim, 1)
+
+    def state_shape(self, side: int) -> Shape:
+        self._check_sides(side, side)
+        return self.channels, side, side
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """x: (N, channels, H, W) float, t: (N,) or (1,) time index of any number type -> (N, out_dim, H, W).
@@ -212,14 +219,16 @@ class UNet(nn.Module, ABC):
         """One decoder level. skip1, skip2: (N, dim_in, H, W), what the encoder's two blocks gave."""
 
     def _check_input(self, x: Tensor, t: Tensor) -> None:
-        height, width = x.shape[-2:]
+        self._check_sides(*x.shape[-2:])
+        if t.ndim != 1:
+            raise ConfigError(f"Time has the wrong shape: got {tuple(t.shape)}, expected (N,) or (1,).")
+
+    def _check_sides(self, height: int, width: int) -> None:
         if height % self.side_multiple or width % self.side_multiple:
             raise ConfigError(
                 f"Image size does not fit {type(self).__name__}: got {height}x{width} pixels, expected sides "
                 f"divisible by {self.side_multiple}; change the image size or use fewer dim_mults."
             )
-        if t.ndim != 1:
-            raise ConfigError(f"Time has the wrong shape: got {tuple(t.shape)}, expected (N,) or (1,).")
 
 
 class OneResUNet(UNet):
@@ -288,4 +297,4 @@ def _up_resize(dim_in: int, dim_out: int, last: bool) -> nn.Module:
     return nn.Conv2d(dim_in, dim_out, 3, padding=1) if last else Upsample(dim_in, dim_out)
 
 
-MODELS: dict[str, type[nn.Module]] = {net.__name__: net for net in (OneResUNet, TwoResUNet, AttentionUNet)}
+MODELS: dict[str, type[Network]] = {net.__name__: net for net in (OneResUNet, TwoResUNet, AttentionUNet)}

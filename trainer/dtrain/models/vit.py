@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from drun.bundle.card import Classes, Shape
 from drun.errors import ConfigError
+from dtrain.models import Network
 from dtrain.models.transformer import Attention, Mlp, PatchEmbed, Size, check_image, check_sizes, initialise_maps
 
 
@@ -28,7 +30,7 @@ class EncoderBlock(nn.Module):
         return out
 
 
-class ViT(nn.Module):
+class ViT(Network):
     """Class logits from the mean of the patches' tokens: no class token (Beyer et al. 2022, arXiv:2205.01580).
 
     image_size: side of the image in pixels, a multiple of patch_size.
@@ -71,6 +73,7 @@ class ViT(nn.Module):
             "num_heads": num_heads,
         }
         self.image_size, self.channels, self.hidden_size = image_size, channels, hidden_size
+        self.classes = Classes(num_classes, None)
         self.num_tokens = (image_size // patch_size) ** 2
         self.pos_embed = nn.Parameter(torch.empty(1, self.num_tokens, hidden_size))
         self.x_embedder = PatchEmbed(patch_size, channels, hidden_size)
@@ -80,6 +83,9 @@ class ViT(nn.Module):
         initialise_maps(self)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
+
+    def state_shape(self, side: int) -> Shape:
+        return self.channels, self.image_size, self.image_size
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, channels, image_size, image_size) float -> (N, num_classes) logits.
@@ -99,4 +105,4 @@ class ViT(nn.Module):
         return out
 
 
-MODELS: dict[str, type[nn.Module]] = {"ViT": ViT}
+MODELS: dict[str, type[Network]] = {"ViT": ViT}

@@ -10,14 +10,14 @@ from typing import Any
 from torch import nn
 
 from drun.bundle.average import of_initial_weights
-from drun.bundle.card import Classes
+from drun.bundle.card import Card, Classes, StateSpace
 from drun.diffusion.process import Process
 from drun.diffusion.process.flow import FlowProcess
 from dtrain import published
 from dtrain.averages import initial_share
 from dtrain.checkpoints import layouts
 from dtrain.checkpoints import ours as checkpoint
-from dtrain.published import Denoiser, suggest
+from dtrain.published import Denoiser, ours, suggest
 
 #: Width of the first column, characters.
 COLUMN = 12
@@ -37,7 +37,7 @@ def lines(path: Path, settings: Mapping[str, str] | None = None) -> list[str]:
     given, content = settings or {}, layouts.read(path)
     if checkpoint.is_ours(content):
         saved = checkpoint.parse(content, path)
-        if published.is_teacher(saved.recipe.model):
+        if ours.is_teacher(saved.recipe.model):
             return _of_teacher(saved, path)
         layout, held = f"a checkpoint of dtrain, recipe {saved.recipe.name}", "ema and online"
     else:
@@ -78,33 +78,35 @@ def _width(size: Mapping[str, Any]) -> str:
 
 
 def _of_denoiser(denoiser: Denoiser, path: Path, layout: str, held: str) -> list[str]:
+    card = denoiser.card
     return [
-        _title(path, paper_name(denoiser.config, denoiser.process), denoiser.network),
+        _title(path, paper_name(denoiser.config, card.process), denoiser.network),
         _row("file", f"{layout}, {_size(path)}"),
         _row("weights", held + (f", step {denoiser.step:,}" if denoiser.step else "")),
         *_average(denoiser.initial_share, denoiser.step),
-        _row("states", _states(denoiser)),
-        _row("process", _pairs(denoiser.process.to_dict())),
-        _row("prediction", f"{denoiser.prediction}, variance {denoiser.variance or 'not learned'}"),
-        _row("classes", _classes(denoiser.classes)),
-        _row("guidance", _guidance(denoiser)),
-        _row("sampler", f"{denoiser.sampler.name} {_pairs(denoiser.sampler.options)}"),
+        _row("states", _states(card.data)),
+        _row("process", _pairs(card.process.to_dict())),
+        _row("prediction", f"{card.prediction}, variance {card.variance or 'not learned'}"),
+        _row("classes", _classes(card.classes)),
+        _row("guidance", _guidance(card)),
+        _row("sampler", f"{card.sampler.name} {_pairs(card.sampler.options)}"),
         *(_row("" if i else "because", reason) for i, reason in enumerate(denoiser.reasons)),
     ]
 
 
 def _of_teacher(saved: checkpoint.Checkpoint, path: Path) -> list[str]:
     config = saved.recipe.model
-    state = published.own_state(saved, "ema")
+    state = ours.own_state(saved, "ema")
     network = layouts.network_of(config, state, f"'{path}', a {config['name']},")
-    side = config["image_size"]
+    channels, *sides = network.state_shape(saved.recipe.data.image_size)
+    assert network.classes is not None
     assignment = shlex.quote(f'objective.teachers=["{path}"]')
     return [
         _title(path, paper_name(config), network),
         _row("file", f"a checkpoint of dtrain, recipe {saved.recipe.name}, {_size(path)}"),
         _row("weights", f"ema and online, step {saved.step:,}"),
         *_average(initial_share(saved.recipe.ema, saved.step), saved.step),
-        _row("images", f"{config['channels']} x {side} x {side}, {config['num_classes']} classes"),
+        _row("images", f"{channels} x {sides[0]} x {sides[1]}, {network.classes.count} classes"),
         _row("next", f"a teacher: use it as dtrain run RECIPE --set {assignment}"),
     ]
 
@@ -126,11 +128,11 @@ def _size(path: Path) -> str:
     return f"{path.stat().st_size / 1e6:,.1f} MB"
 
 
-def _states(denoiser: Denoiser) -> str:
-    shape = " x ".join(map(str, denoiser.image_shape))
-    if denoiser.latent is None:
+def _states(data: StateSpace) -> str:
+    shape = " x ".join(map(str, data.shape))
+    if data.latent is None:
         return f"{shape} (pixel)"
-    return f"{shape} (latent of {denoiser.latent['vae']}, scale {denoiser.latent['scale'][0]:g})"
+    return f"{shape} (latent of {data.latent['vae']}, scale {data.latent['scale'][0]:g})"
 
 
 def _classes(classes: Classes | None) -> str:
@@ -141,11 +143,11 @@ def _classes(classes: Classes | None) -> str:
     return f"{classes.count:,}, {null}{names}"
 
 
-def _guidance(denoiser: Denoiser) -> str:
-    if denoiser.classes is None or denoiser.classes.null_label is None:
+def _guidance(card: Card) -> str:
+    if not card.can_guide:
         return "not possible"
-    count = denoiser.guided_channels
-    return "of all channels" if count is None else f"of the first {count} of {denoiser.image_shape[0]} channels"
+    count = card.guided_channels
+    return "of all channels" if count is None else f"of the first {count} of {card.data.shape[0]} channels"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

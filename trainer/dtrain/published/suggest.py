@@ -9,7 +9,7 @@ from pathlib import Path
 from drun.bundle.average import of_initial_weights
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.process.flow import FlowProcess
-from dtrain.published import Denoiser
+from dtrain.published.denoiser import Denoiser
 
 #: Network calls and guidance of the papers' best results, by whether the network is REPA's.
 NUM_STEPS = 250
@@ -40,8 +40,8 @@ def bundle_of(checkpoint: Path, weights: str = "ema") -> Path:
 
 def sample_command(denoiser: Denoiser, bundle: Path) -> str:
     """Draws images from the bundle of a network, with the guidance of its paper."""
-    process, classes = denoiser.process, denoiser.classes
+    process = denoiser.card.process
     steps = min(NUM_STEPS, process.num_timesteps) if isinstance(process, DiscreteProcess) else NUM_STEPS
     is_repa = isinstance(process, FlowProcess) and process.time_convention == "repa"
-    guided = f" {GUIDANCE[is_repa]}" if classes and classes.null_label is not None else ""
+    guided = f" {GUIDANCE[is_repa]}" if denoiser.card.can_guide else ""
     return f"drun --backend ort --steps {steps}{guided} --bundle {shlex.quote(str(bundle))}"

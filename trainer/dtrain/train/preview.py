@@ -6,30 +6,40 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from drun.bundle.average import NOTICEABLE_SHARE, percent
+from drun.bundle.card import Card, Shape, StateSpace
+from drun.console import warn
 from drun.diffusion import process as processes
-from drun.diffusion.loop import sample
-from drun.diffusion.noise import PhiloxNoise
+from drun.diffusion.arrays import State
 from drun.diffusion.process.discrete import DiscreteProcess
-from drun.diffusion.samplers import step_table
+from drun.errors import NotFiniteError
 from drun.run import images
 from drun.run.images import UInt8
+from drun.run.sampling import Sampling, SamplingSettings
 from dtrain import models
 from dtrain.averages import initial_share
 from dtrain.config import Recipe
+from dtrain.eager import EagerNetwork
+from dtrain.models import Network
 
 #: Latents have about unit variance; shown as false colours they are divided by this.
 LATENT_RANGE = 3.0
+SAMPLER = "ddim"
 
-State = Mapping[str, Tensor]
+Weights = Mapping[str, Tensor]
 
 
 def draw_preview(
-    recipe: Recipe, step: int, online: State, average: State, prediction: str, shape: tuple[int, int, int],
+    recipe: Recipe,
+    step: int,
+    online: Weights,
+    average: Weights,
+    prediction: str,
+    shape: Shape,
     device: torch.device,
-) -> UInt8:  # fmt: skip
+) -> UInt8:
     """What both sets of weights draw from the same noise: the samples 0, 1, ... of seed 0 by DDIM, a grid each.
 
     Args:
@@ -38,15 +48,16 @@ def draw_preview(
         shape: (C, H, W) of a state. Of latents the first three channels are shown as false colours.
 
     Returns:
-        (H, W, C) uint8, online on the left.
+        (H, W, C) uint8, online on the left; black where the states are not finite, which is said.
     """
     network = models.build(recipe.model).to(device).eval()
-    grids = {}
+    sampling = _sampling(network, recipe, prediction, shape)
+    names, grids = _class_names(network, recipe), {}
     for name, state in (("online", online), (_average_name(recipe, step), average)):
         network.load_state_dict(state)
-        final = _draw(network, recipe, prediction, shape)
+        final = _draw(sampling, recipe.train.num_previews, f"step {step:,}, {name}")
         shown = final[:, :3] / LATENT_RANGE if recipe.data.latent else final
-        grids[name] = images.grid(images.to_uint8(shown), names=_class_names(recipe, len(shown)))
+        grids[name] = images.grid(images.to_uint8(shown), names=names)
     return images.beside(grids)
 
 
@@ -55,30 +66,28 @@ def _average_name(recipe: Recipe, step: int) -> str:
     return "EMA" if share <= NOTICEABLE_SHARE else f"EMA, {percent(share)} initial weights"
 
 
-def _class_names(recipe: Recipe, num_images: int) -> list[str]:
+def _class_names(network: Network, recipe: Recipe) -> list[str]:
     """Of the classes in turn, where the data names them and the network knows them."""
-    names, num_classes = recipe.data.class_names, int(recipe.model.get("num_classes", 0))
-    if not names or not num_classes:
+    names = recipe.data.class_names
+    if not names or network.classes is None:
         return []
-    labels = (i % num_classes for i in range(num_images))
+    labels = (i % network.classes.count for i in range(recipe.train.num_previews))
     return [names[label] if label < len(names) else str(label) for label in labels]
 
 
-@torch.no_grad()
-def _draw(network: nn.Module, recipe: Recipe, prediction: str, shape: tuple[int, int, int]) -> np.ndarray:
-    """The final states, (N, C, H, W) float; of the network's classes each is drawn in turn."""
-    process, device = processes.from_dict(recipe.process), next(network.parameters()).device
-    num_images, num_steps = recipe.train.num_previews, recipe.train.preview_steps
-    noise = PhiloxNoise(0, range(num_images), shape)
-    num_classes = int(network.config.get("num_classes", 0))  # type: ignore[union-attr, operator]
-    labels = torch.arange(num_images, device=device) % num_classes if num_classes else None
+def _sampling(network: Network, recipe: Recipe, prediction: str, shape: Shape) -> Sampling:
+    process, steps = processes.from_dict(recipe.process), recipe.train.preview_steps
+    if isinstance(process, DiscreteProcess):
+        steps = min(steps, process.num_timesteps)
+    card = Card(process, prediction, StateSpace.of(shape), network.classes, network.variance)
+    settings = SamplingSettings(SAMPLER, {"clip_x0": not recipe.data.latent}, steps)
+    return Sampling(card, EagerNetwork(network), settings)
 
-    def denoise(x: Tensor, t: float, w: float) -> Tensor:
-        time = torch.full((len(x),), t, device=device)
-        output: Tensor = network(x, time) if labels is None else network(x, time, labels)
-        return output
 
-    steps = min(num_steps, process.num_timesteps) if isinstance(process, DiscreteProcess) else num_steps
-    table = step_table("ddim", process, prediction, steps, {"clip_x0": not recipe.data.latent})
-    x = torch.from_numpy(noise()).to(device)
-    return np.asarray(sample(denoise, x, table, lambda: torch.from_numpy(noise()).to(device)).cpu())
+def _draw(sampling: Sampling, num_images: int, what: str) -> State:
+    """The final states, (N, C, H, W) float32; of the network's classes each is drawn in turn."""
+    try:
+        return sampling.draw(range(num_images))
+    except NotFiniteError:
+        warn(f"{what}: the preview is black, for the network draws what is not finite")
+        return np.full((num_images, *sampling.card.data.shape), -1, np.float32)

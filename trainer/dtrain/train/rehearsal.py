@@ -38,7 +38,7 @@ def summary(recipe: Recipe, out: Path) -> Iterator[str]:
     Raises:
         ConfigError: the model cannot be built.
     """
-    train, num_parameters = recipe.train, sum(p.numel() for p in _shapes_of(recipe).parameters())
+    train, num_parameters = recipe.train, sum(p.numel() for p in models.outline(recipe.model).parameters())
     process = recipe.process["kind"]
     yield (
         f"{recipe.name}: {recipe.model['name']}, {num_parameters:,} parameters, objective {recipe.objective['name']}, "
@@ -75,7 +75,7 @@ def check(recipe: Recipe, out: Path, placement: Placement, resume: bool) -> tupl
     if resume:
         read_saved(recipe, out)
     objective = objectives.build(objective_options(recipe), processes.from_dict(recipe.process), workers.device)
-    check_model(_shapes_of(recipe), objective, recipe)
+    check_model(models.outline(recipe.model), objective, recipe)
     images = found(recipe, out)
     rehearse(recipe, objective, images.shape, workers.device)
     chosen = np.unique(np.linspace(0, images.count - 1, min(images.count, MAX_DECODED)).astype(int)).tolist()
@@ -107,15 +107,15 @@ def rehearse(recipe: Recipe, objective: Objective, shape: tuple[int, int, int], 
     Raises:
         ConfigError: model, objective and data do not fit.
     """
-    labelled, side = bool(recipe.model.get("num_classes")), recipe.data.image_size
+    network, side = models.outline(recipe.model), recipe.data.image_size
     colours = shape[0] if shape[1] == side else 3  # of latents the pictures are RGB
     with door(f"recipe '{recipe.name}' does not fit together", ConfigError, "change its settings", passing=UserError):
         with torch.device("meta"):
-            module = _Shapes(objective.wrap(_shapes_of(recipe)))
+            module = _Shapes(objective.wrap(network))
         pictures = torch.zeros(BATCH, side, side, colours, dtype=torch.uint8, device=device)
         batch = Batch(
             x0=torch.zeros(BATCH, *shape, device=device),
-            labels=torch.zeros(BATCH, dtype=torch.int64, device=device) if labelled else None,
+            labels=torch.zeros(BATCH, dtype=torch.int64, device=device) if network.classes else None,
             draws=Draws(recipe.train.seed, 0, BATCH, slice(0, BATCH), device),
             step=0,
             pictures=pictures if objective.needs_pictures(0) else None,
@@ -140,9 +140,3 @@ def _zeros(output: Any, device: torch.device) -> Any:
     if isinstance(output, Tensor):
         return torch.zeros(output.shape, device=device)
     return type(output)(_zeros(part, device) for part in output)
-
-
-def _shapes_of(recipe: Recipe) -> nn.Module:
-    """The network without memory for its weights."""
-    with torch.device("meta"):
-        return models.build(recipe.model)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dtrain.config import Recipe
 from dtrain.data.dataset import Dataset
+from dtrain.models import Network
 from dtrain.objectives import Losses, Objective
 from dtrain.train.ema import Average
 from dtrain.train.workers import Workers
@@ -23,13 +24,21 @@ class Run:
     workers: Workers
     objective: Objective
     dataset: Dataset
-    network: nn.Module
+    network: Network
     module: nn.Module  # the network with what the objective adds, as the workers run it
     optimizer: Any
     ema: Average
     step: int = 0
     pending: list[Losses] = field(default_factory=list)  # since the last look, still on the device
     gradient_norm: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    @property
+    def null_label(self) -> int:
+        """What dropped labels become; only of a network that has one, which `start` checks."""
+        classes = self.network.classes
+        assert classes is not None
+        assert classes.null_label is not None
+        return classes.null_label
 
 
 def trained_beside(wrapped: nn.Module, network: nn.Module) -> nn.ModuleDict:

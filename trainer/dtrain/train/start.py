@@ -20,6 +20,7 @@ from dtrain.checkpoints.fit import check_state
 from dtrain.checkpoints.ours import Checkpoint
 from dtrain.config import Optimizer, Recipe
 from dtrain.data.opening import described, open_dataset, warn_of_change
+from dtrain.models import Network
 from dtrain.objectives import Objective
 from dtrain.train.ema import Average
 from dtrain.train.run import Run, trained_beside
@@ -137,7 +138,7 @@ def objective_options(recipe: Recipe) -> dict[str, Any]:
     return recipe.objective | ({"image_size": recipe.data.image_size} if "teachers" in recipe.objective else {})
 
 
-def check_model(network: nn.Module, objective: Objective, recipe: Recipe) -> None:
+def check_model(network: Network, objective: Objective, recipe: Recipe) -> None:
     wanted = "class" if objective.prediction is None else "image"
     if network.predicts != wanted:
         name = recipe.objective.get("name")
@@ -145,5 +146,5 @@ def check_model(network: nn.Module, objective: Objective, recipe: Recipe) -> Non
     num_timesteps = recipe.process.get("num_timesteps")
     if isinstance(num_timesteps, int) and recipe.train.preview_steps > num_timesteps:
         raise ConfigError(f"train.preview_steps got {recipe.train.preview_steps}, the process has {num_timesteps}")
-    if recipe.data.label_dropout and getattr(network, "null_label", None) is None:
+    if recipe.data.label_dropout and (network.classes is None or network.classes.null_label is None):
         raise ConfigError("data.label_dropout needs a model with classes and a null label: set it to 0")

@@ -82,7 +82,7 @@ def _batch(run: Run, part: slice, indices: Indices, arrays: Arrays) -> Batch:
     if run.dataset.labels is not None:
         labels = torch.from_numpy(run.dataset.labels[indices])
         if recipe.data.label_dropout:
-            labels[draws.dropped(recipe.data.label_dropout)] = int(run.network.null_label)  # type: ignore[arg-type]
+            labels[draws.dropped(recipe.data.label_dropout)] = run.null_label
         labels = labels.to(device, non_blocking=True)
     return Batch(x0, labels, draws, run.step, pictures, arrays.features)
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dbench.quality.features import Features
 from dbench.quality.features.pixels import PixelFeatures
 from dbench.quality.frechet import frechet_distance
 from dbench.suites.repa.cached import remember
-from drun.diffusion.loop import sample
-from drun.diffusion.noise import PhiloxNoise
-from drun.diffusion.samplers import step_table
-from drun.diffusion.table import StepTable
 from drun.errors import NotFiniteError
 from drun.run.images import UInt8, to_uint8
+from drun.run.sampling import Sampling, SamplingSettings
 from dtrain import published
+from dtrain.eager import EagerNetwork
 from dtrain.published import Denoiser
 
 SAMPLER = "euler"
@@ -56,35 +52,13 @@ def grey_8x8(images: UInt8) -> Features:
     return grey
 
 
-@torch.no_grad()
 def draw(denoiser: Denoiser, num_images: int, num_steps: int, device: torch.device) -> UInt8:
     """Images of every class in turn, without guidance, as `drun` draws them: (N, H, W, C) uint8.
 
     Raises:
         NotFiniteError: an image is NaN or infinite.
     """
-    denoiser.network.to(device)
-    table = step_table(SAMPLER, denoiser.process, denoiser.prediction, num_steps)
+    settings = SamplingSettings(SAMPLER, {}, num_steps, NOISE_SEED)
+    sampling = Sampling(denoiser.card, EagerNetwork(denoiser.network, device), settings)
     batches = [range(first, min(first + BATCH, num_images)) for first in range(0, num_images, BATCH)]
-    final = np.concatenate([_draw_batch(denoiser, table, indices, device) for indices in batches])
-    if not np.isfinite(final).all():
-        raise NotFiniteError("the network drew images that are NaN or infinite, expected finite ones: train it anew")
-    return to_uint8(final)
-
-
-def _draw_batch(denoiser: Denoiser, table: StepTable, indices: range, device: torch.device) -> np.ndarray[Any, Any]:
-    noise = PhiloxNoise(NOISE_SEED, indices, denoiser.image_shape)
-
-    def draw_noise() -> Tensor:
-        return torch.from_numpy(noise()).to(device)
-
-    classes = denoiser.classes
-    labels = None if classes is None else torch.tensor(indices, device=device) % classes.count
-    x: Tensor = sample(partial(_denoise, denoiser.network, labels), draw_noise(), table, draw_noise)
-    return x.cpu().numpy()
-
-
-def _denoise(network: torch.nn.Module, labels: Tensor | None, x: Tensor, t: float, w: float) -> Tensor:
-    time = torch.full((len(x),), t, dtype=torch.float32, device=x.device)
-    output: Tensor = network(x, time) if labels is None else network(x, time, labels)
-    return output
+    return to_uint8(np.concatenate([sampling.draw(indices) for indices in batches]))

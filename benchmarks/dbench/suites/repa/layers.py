@@ -20,6 +20,7 @@ from drun.errors import ConfigError
 from dtrain import published, teachers
 from dtrain.config import Recipe
 from dtrain.data.digits import DIGITS, digit_labels
+from dtrain.data.opening import pixel_channels
 from dtrain.data.pixels import load_images
 from dtrain.models.vae import to_model_range
 
@@ -65,7 +66,7 @@ def open_digits(recipe: Recipe, teacher_spec: str, device: torch.device) -> Digi
         ConfigError, CheckpointError: as `dtrain.teachers.load`.
     """
     size = recipe.data.image_size
-    images = load_images(DIGITS, size, int(recipe.model.get("channels", 3)))
+    images = load_images(DIGITS, size, pixel_channels(recipe))
     teacher = teachers.load(teacher_spec, size, device)
     batches = (torch.from_numpy(images[first : first + BATCH]) for first in range(0, len(images), BATCH))
     tokens = torch.cat([teacher(batch).mean(dim=1).cpu() for batch in batches])
@@ -109,7 +110,7 @@ def blocks(checkpoint: Path, digits: Digits, device: torch.device) -> dict[str, 
 
 
 def _features(denoiser: published.Denoiser, digits: Digits, depth: float, device: torch.device) -> list[Features]:
-    process, network = denoiser.process, denoiser.network.to(device)
+    process, network = denoiser.card.process, denoiser.network.to(device)
     if not isinstance(process, FlowProcess):
         raise ConfigError(f"blocks are read at depths of a flow, got {process.to_dict()['kind']}: keep process.kind")
     layers = range(1, len(network.blocks) + 1)  # type: ignore[arg-type]

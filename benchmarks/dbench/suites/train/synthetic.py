@@ -47,11 +47,12 @@ def write_data(recipe: Recipe, folder: Path, num_images: int) -> Path:
         The `data.source`: a folder as `dtrain encode` leaves it, a folder of classes, or an .npy stack.
     """
     rng, side = np.random.default_rng(SEED), recipe.data.image_size
-    num_classes = int(recipe.model.get("num_classes", 0))
-    labels = rng.integers(num_classes, size=num_images) if num_classes else None
-    if recipe.model.get("input_size", side) != side:
-        return _write_latents(recipe, folder / "latents", labels, rng, num_images)
-    shape = (num_images, side, side) if recipe.model.get("channels", 3) == 1 else (num_images, side, side, 3)
+    network = models.outline(recipe.model)
+    labels = rng.integers(network.classes.count, size=num_images) if network.classes else None
+    state_shape = network.state_shape(side)
+    if state_shape[1] != side:
+        return _write_latents(recipe, (num_images, *state_shape), folder / "latents", labels, rng)
+    shape = (num_images, side, side) if state_shape[0] == 1 else (num_images, side, side, 3)
     images = rng.integers(256, size=shape, dtype=np.uint8)
     if labels is not None:
         return _write_classes(images, labels, folder / "images")
@@ -60,10 +61,15 @@ def write_data(recipe: Recipe, folder: Path, num_images: int) -> Path:
 
 
 def _write_latents(
-    recipe: Recipe, folder: Path, labels: NDArray[np.int64] | None, rng: np.random.Generator, num_images: int
+    recipe: Recipe,
+    shape: tuple[int, int, int, int],
+    folder: Path,
+    labels: NDArray[np.int64] | None,
+    rng: np.random.Generator,
 ) -> Path:
-    channels, latent_side, side = recipe.model["channels"], recipe.model["input_size"], recipe.data.image_size
-    mean = rng.standard_normal((num_images, channels, latent_side, latent_side), dtype=np.float32)
+    """shape: (N, C, h, w)."""
+    num_images, channels, side = *shape[:2], recipe.data.image_size
+    mean = rng.standard_normal(shape, dtype=np.float32)
     moments = np.concatenate([mean, np.full_like(mean, POSTERIOR_STD)], axis=1)
     folder.mkdir()
     save_shard(folder, latents.MOMENTS, 0, moments)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from drun.errors import ConfigError
+from drun.errors import CheckpointError, ConfigError
+from dtrain.checkpoints.layouts import State
 from dtrain.models.transformer import SIZES, Size, name_or_mapping
+from dtrain.published.settings import whole_number
 
+HEAD = "final_layer.linear.weight", "final_layer.linear.bias"
+_PATCHES = "x_embedder.proj.weight"
 _Q_NORM = "blocks.0.attn.q_norm.weight"
 #: Keys that only these nets have together, and their numbers of dimensions.
 _MARKERS = {
@@ -24,6 +29,28 @@ _OF_WIDTH = (
     "t_embedder.mlp.2.weight", "blocks.0.attn.qkv.weight", "blocks.0.attn.proj.weight", "blocks.0.mlp.fc1.weight",
     "blocks.0.adaLN_modulation.1.weight", "final_layer.linear.weight", "final_layer.adaLN_modulation.1.weight",
 )  # fmt: skip
+
+
+def known_transformer(state: State, given: Mapping[str, str], path: Path) -> dict[str, Any] | None:
+    """What `transformer_config` says of a state dict under today's keys, with all heads known; None for other nets.
+
+    Raises:
+        CheckpointError: a transformer whose head fits neither its width nor its channels.
+        ConfigError: the number of heads is not known and not set.
+    """
+    _check_head(state, path)
+    config = transformer_config(state)
+    if config is None:
+        return None
+    size = config["size"]
+    if "num_heads" in given:
+        hidden, depth = len(state[_PATCHES]), 1 + max(_block_indices(state))
+        config["size"] = {"hidden_size": hidden, "depth": depth, "num_heads": whole_number(given, "num_heads", 1)}
+    elif isinstance(size, dict) and size["num_heads"] is None:
+        width = f"{size['depth']} blocks of width {size['hidden_size']}"
+        raise ConfigError(f"'{path}' has {width}, which is no size of DiT or SiT, so its heads are not known: "
+                          "add --set num_heads=N")  # fmt: skip
+    return config
 
 
 def transformer_config(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
@@ -96,3 +123,36 @@ def _size_of(state: Mapping[str, Tensor], hidden: int) -> str | dict[str, Any]:
         if (size.hidden_size, size.depth) == (hidden, depth):
             return name
     return {"hidden_size": hidden, "depth": depth, "num_heads": None}
+
+
+def _block_indices(state: Mapping[str, Tensor]) -> list[int]:
+    return [int(key.split(".")[1]) for key in state if key.startswith("blocks.") and key.split(".")[1].isdecimal()]
+
+
+def _check_head(state: Mapping[str, Tensor], path: Path) -> None:
+    """Say what is wrong with a head that makes no network, where that is all that is wrong."""
+    patches, head = state.get(_PATCHES), state.get(HEAD[0])
+    is_transformer = "pos_embed" in state and "t_embedder.mlp.0.weight" in state
+    if not is_transformer or patches is None or head is None or (patches.ndim, head.ndim) != (4, 2):
+        return
+    hidden, channels, patch = patches.shape[:3]
+    num_rows, width = head.shape
+    if width != hidden:
+        raise CheckpointError(
+            f"'{path}' has a final layer of width {width} on blocks of width {hidden}, as REPA's SiT-S, which its own "
+            "code cannot run: expected the same width, so train another size, or SiT-S by dtrain"
+        )
+    pixels = patch**2
+    if num_rows not in (channels * pixels, 2 * channels * pixels):
+        raise CheckpointError(
+            f"'{path}' has a head of {num_rows} rows, expected {channels * pixels} ({channels} channels for each of "
+            f"{pixels} pixels of a patch) or {2 * channels * pixels} (with a variance): this network is not known here"
+        )
+
+
+def without_dead_rows(state: State, config: Mapping[str, Any]) -> State:
+    """Only the rows of a head of 2 channels for each of the input that predict: published SiTs never used the rest."""
+    patch, channels = config["patch_size"], config["channels"]
+    num_rows = 2 * channels * patch**2
+    fits = [key for key in HEAD if key in state and state[key].shape[:1] == (num_rows,)]
+    return state | {key: fold_head(state[key], patch, 2 * channels, channels) for key in fits}

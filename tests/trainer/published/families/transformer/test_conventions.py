@@ -17,7 +17,7 @@ from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.process.flow import FlowProcess
 from drun.errors import CheckpointError, ConfigError
 from dtrain import models, published
-from dtrain.published.conventions import Evidence, Meaning, clues, decide, trainer_of
+from dtrain.published.families.transformer.conventions import Evidence, Meaning, clues, decide, trainer_of
 
 #: What the train scripts write into their checkpoints' `args`, as far as the facts go.
 COMMON_ARGS = {
@@ -257,13 +257,18 @@ def test_training_checkpoints_say_all_but_their_heads(
     sampler: Sampler,
 ) -> None:  # fmt: skip
     found = published.load(write(tmp_path / "0000010.pt", network, args), settings={"num_heads": "3"})
-    assert (found.process, found.guided_channels, found.variance) == (process, guided, variance)
-    assert (found.sampler, found.step) == (sampler, 10)
+    assert (found.card.process, found.card.guided_channels, found.card.variance) == (process, guided, variance)
+    assert (found.card.sampler, found.step) == (sampler, 10)
     table = samplers.step_table(
-        found.sampler.name, found.process, found.prediction, 5, found.sampler.options, found.variance
+        found.card.sampler.name,
+        found.card.process,
+        found.card.prediction,
+        5,
+        found.card.sampler.options,
+        found.card.variance,
     )
     assert len(table.rows) == 5
-    assert found.latent == {"vae": "stabilityai/sd-vae-ft-ema", "scale": (0.18215,) * 4, "bias": (0.0,) * 4}
+    assert found.card.data.latent == {"vae": "stabilityai/sd-vae-ft-ema", "scale": (0.18215,) * 4, "bias": (0.0,) * 4}
     assert "latents by its 4 channels, decoded by stabilityai/sd-vae-ft-ema: assumed, as published" in found.reasons
 
 
@@ -271,7 +276,7 @@ def test_training_checkpoints_say_all_but_their_heads(
 def test_other_numbers_of_channels_are_pixels_all_guided(tmp_path: Path, channels: int) -> None:
     path = write(tmp_path / "DiT-pixels.pt", "DiT", channels=channels)
     found = published.load(path, settings={"num_heads": "3"})
-    assert (found.latent, found.guided_channels, found.image_shape) == (None, None, (channels, 4, 4))
+    assert (found.card.data.latent, found.card.guided_channels, found.card.data.shape) == (None, None, (channels, 4, 4))
     assert "pixels by its channels" in found.reasons
 
 
@@ -280,7 +285,7 @@ def test_an_image_size_that_contradicts_is_said(tmp_path: Path) -> None:
     same = published.load(path, settings=given | {"image_size": "32"})
     assert not [text for text in same.reasons if "image_size" in text]
     other = published.load(path, settings=given | {"image_size": "64"})
-    assert "image_size=64 ignored: the positions in it are of 32 pixels" in other.reasons
-    assert other.image_shape == (4, 4, 4)
+    assert "image_size=64 ignored: this network is of 32 pixels" in other.reasons
+    assert other.card.data.shape == (4, 4, 4)
     with pytest.raises(ConfigError, match="--set image_size got 'big', expected a whole number"):
         published.load(path, settings=given | {"image_size": "big"})

@@ -78,10 +78,10 @@ def test_bare_state_dicts(tmp_path: Path, name: str, process: str, settings: dic
     assert_same(found.network, source)
     assert found.config == source.config
     assert models.build(found.config).state_dict().keys() == source.state_dict().keys()
-    assert found.image_shape == (source.channels, source.input_size, source.input_size)
+    assert found.card.data.shape == (source.channels, source.input_size, source.input_size)
     count = source.config["num_classes"]
-    assert found.classes == (Classes(count, count) if count else None)
-    assert (found.latent is None) == (source.channels != 4)
+    assert found.card.classes == (Classes(count, count) if count else None)
+    assert (found.card.data.latent is None) == (source.channels != 4)
     assert (found.step, found.weights, found.reasons[0]) == (0, "online", "a bare state dict")
 
 
@@ -93,7 +93,7 @@ def test_a_doubled_head_that_predicts_no_variance_is_folded(
     source = tiny("DiT", **settings)
     path = save(tmp_path / "net.pt", source.state_dict())
     found = published.load(path, settings={"process": process, **HEADS})
-    assert (found.config["name"], found.variance) == ("SiT", None)
+    assert (found.config["name"], found.card.variance) == ("SiT", None)
     assert found.network.final_layer.linear.out_features == source.final_layer.linear.out_features // 2
     torch.testing.assert_close(output(found.network), output(source)[:, : source.channels], rtol=1e-5, atol=1e-6)
     assert "the half of its head that predicts nothing is left out" in found.reasons
@@ -105,7 +105,7 @@ def test_a_published_size_says_its_heads_and_the_published_name_its_convention(t
     assert found.config["size"] == "S"
     assert sum(parameter.numel() for parameter in found.network.parameters()) == 32_957_200
     torch.testing.assert_close(output(found.network), output(source)[:, :4], rtol=1e-4, atol=1e-4)
-    assert (found.image_shape, found.classes, found.weights) == ((4, 32, 32), Classes(1000, 1000), "ema")
+    assert (found.card.data.shape, found.card.classes, found.weights) == ((4, 32, 32), Classes(1000, 1000), "ema")
     assert found.reasons[0] == "a bare state dict, of averaged weights by its file name"
 
 

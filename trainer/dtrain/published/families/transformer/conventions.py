@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drun.bundle.card import Sampler
 from drun.diffusion.prediction import COMPONENTS, LEARNED_RANGE
 from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import SCHEDULES, DiscreteProcess
@@ -126,14 +125,6 @@ def _margin_argument(value: Any, name: str, file: Path) -> float:
             "put it right in its args"
         )
     return float(value)
-
-
-def default_sampler(process: Process, variance: str | None, clip_x0: bool) -> Sampler:
-    """As the authors sample: SiT's or REPA's own form of the SDE, or the ancestral chain."""
-    if isinstance(process, FlowProcess):
-        return Sampler("euler_maruyama", {"form": process.time_convention})
-    learned = {"variance": variance} if variance else {}
-    return Sampler("ddpm", {**learned, "clip_x0": clip_x0})
 
 
 def _choose(evidence: Evidence, given: Mapping[str, str]) -> tuple[str, str]:
