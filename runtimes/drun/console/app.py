@@ -43,9 +43,13 @@ def new_app(name: str, help: str, group: type[ConsoleGroup] = ConsoleGroup) -> t
         group: what finds a command by its first word.
     """
     return typer.Typer(
-        name=name, cls=group, help=help, no_args_is_help=True, pretty_exceptions_enable=False,
+        name=name, cls=group, help=help, callback=_shared, no_args_is_help=True, pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )  # fmt: skip
+
+
+def _shared() -> None:
+    """The shared options need no call. That there is one makes a group of an app with a single command, too."""
 
 
 def _shared_options() -> list[Any]:

@@ -155,7 +155,7 @@ def test_every_command_of_every_app_has_them(package: str) -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_versions_are_those_of_the_distribution(package: str, tmp_path: Path) -> None:
     """Of `--version`, before and behind a command, of `python -m`, and of the attribute."""
-    name = {"drun": "info", "dtrain": "recipes", "dexport": "verify", "dbench": "latency"}[package]
+    name = {"drun": "info", "dtrain": "recipes", "dexport": "onnx", "dbench": "latency"}[package]
     for words in ([], [name]):
         command = [sys.executable, "-m", package, *words, "--version"]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
@@ -185,7 +185,7 @@ def complete(package: str, words: str, cwd: Path) -> list[str]:
         ("drun info --js", {"--json"}),
         ("drun --st", {"--steps", "--state-dtype"}),
         ("dtrain re", {"recipes"}),
-        ("dexport ver", {"verify"}),
+        ("dexport on", {"onnx"}),
         ("dbench qua", {"quality"}),
     ],
 )
