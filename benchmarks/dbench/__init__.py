@@ -1,1 +1,6 @@
 """Measure speed, memory, parity and quality, and report them."""
+
+from drun.version import version_attribute
+
+__version__: str
+__getattr__ = version_attribute(__name__)

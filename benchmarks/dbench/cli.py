@@ -7,14 +7,9 @@ from typing import Annotated
 
 import typer
 
-from drun.console import run_app
+from drun.console.app import new_app, run_app
 
-app = typer.Typer(
-    help="Measure speed, memory and quality, and report them. Add --debug to any command for a traceback.",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    no_args_is_help=True,
-)
+app = new_app("dbench", "Measure speed, memory and quality, and report them.")
 
 Out = Annotated[Path, typer.Option(help="Folder for the results: .json, .md and plots.")]
 

@@ -10,7 +10,7 @@ from typing import Any
 from dbench import suites
 from dbench.core import record
 from dbench.core.record import MARK, Result
-from drun.console import progress, say
+from drun.console import answer, progress, say
 from drun.files import atomic
 from drun.run.images import write_png
 
@@ -26,10 +26,12 @@ def measure(suite: str, out: Path, **settings: Any) -> None:
         result = module.measure(run, report)
     say(record.to_markdown(result))
     shown = [*_write_figures(module, result, out), *_write_pictures(module, run, result, out)]
-    for path in (*record.write(result, out), *shown):
+    files = [*record.write(result, out), *shown]
+    for path in files:
         say(str(path))
     if not sys.stdout.isatty():
         say(record.to_line(result))
+    answer({"files": files, **result.to_dict()})
 
 
 def _write_figures(module: ModuleType, result: Result, out: Path) -> list[Path]:
@@ -74,3 +76,4 @@ def report(
         notes = (f"p10 to p90: {key.spread}" if key.spread else "", key.doubt and f"{MARK} {key.doubt}")
         say(f"{key.number:>10}  {'; '.join([key.meaning, *filter(None, notes)])}")
     say(str(out))
+    answer({"page": out, "key_numbers": figures})

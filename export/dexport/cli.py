@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from drun.console import run_app
+from drun.console.app import ConsoleGroup, new_app, run_app
 from drun.errors import ConfigError
 
 
-class Targets(TyperGroup):
+class Targets(ConsoleGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As typer's. Raises ConfigError, with the command to type, if the first word is no command."""
         word, *others = args
@@ -33,13 +32,7 @@ def takes_checkpoint(command: Any) -> bool:
     return any(parameter.name == "checkpoint" for parameter in command.params)
 
 
-app = typer.Typer(
-    cls=Targets,
-    help="Turn checkpoints into verified bundles. Add --debug to any command for a traceback.",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    no_args_is_help=True,
-)
+app = new_app("dexport", "Turn checkpoints into verified bundles.", Targets)
 
 
 @app.command()

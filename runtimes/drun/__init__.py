@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from drun.version import version_attribute
+
 if TYPE_CHECKING:
     from drun.library import LoadedBundle, load
     from drun.run.session import Session
 
+__version__: str
 __all__ = ["LoadedBundle", "Session", "load"]
 
 
@@ -21,4 +24,4 @@ def __getattr__(name: str) -> Any:
         from drun.run.session import Session
 
         return Session
-    raise AttributeError(f"module 'drun' has no attribute '{name}'")
+    return version_attribute(__name__)(name)

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from drun.console import run_app
+from drun.console.app import ConsoleGroup, new_app, run_app
 from drun.errors import ConfigError
 
 
-class Commands(TyperGroup):
+class Commands(ConsoleGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As typer's. Raises ConfigError, with the command to type, if the first word is a file or folder."""
         if args[0] not in self.commands and Path(args[0]).exists():
@@ -22,12 +21,7 @@ class Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-app = typer.Typer(
-    cls=Commands,
-    help="Sample images from a bundle on any backend, without PyTorch. Add --debug to any command for a traceback.",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+app = new_app("drun", "Sample images from a bundle on any backend, without PyTorch.", Commands)
 
 BackendId = Annotated[
     str | None, typer.Option(help="Runtime to compute with, see 'drun backends' (default: the first that can).")
@@ -78,9 +72,13 @@ def sample(
     threads: Threads = 0,
 ) -> None:
     """Sample images from a bundle. Finished images are kept: the same command goes on after an interruption."""
+    given = _given(context)
     if command := context.invoked_subcommand:
-        _refuse_lost_options(context, command)
+        if given:
+            raise ConfigError(f"{given[0]} stands before '{command}', expected behind it: drun {command} ...")
         return
+    if not given and context.parent is None:
+        raise ConfigError("got no option of a run, expected one such as --steps 250: type drun sample for the defaults")
     from drun.backends import RuntimeOptions
     from drun.commands import sample
 
@@ -92,12 +90,11 @@ def sample(
     )  # fmt: skip
 
 
-def _refuse_lost_options(context: typer.Context, command: str) -> None:
-    """Raises ConfigError if options stand before a command, where it does not see them."""
-    for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name or "")
-        if source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(f"{parameter.opts[0]} stands before '{command}', expected behind it: drun {command} ...")
+def _given(context: typer.Context) -> list[str]:
+    """Which options of a run were typed; those of every command are not among them."""
+    own = (parameter for parameter in context.command.params if parameter.name in context.params)
+    sources = ((parameter.opts[0], context.get_parameter_source(parameter.name or "")) for parameter in own)
+    return [flag for flag, source in sources if source is not None and source.name == "COMMANDLINE"]
 
 
 @app.command()

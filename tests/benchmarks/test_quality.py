@@ -84,6 +84,10 @@ def test_the_command_compares_with_what_the_model_learned_from(model: Any, dbenc
     assert done.code == 0
     last = json.loads(done.out.splitlines()[-1])
     assert last == json.loads(next(Path("results").glob("quality-samples-*.json")).read_text())
+    again = dbench("quality", model.samples, "--out", "again", "--json", "--quiet")
+    document = json.loads(again.out)
+    assert all(Path(file).is_file() for file in document["files"])
+    assert document["rows"] == last["rows"]
     subject, manifest = last["subject"], model.open().manifest
     assert subject["samples_sha256"] == sha256(model.samples / "samples.npz")
     assert subject["bundle_sha256"] == model.open().sha256

@@ -95,6 +95,10 @@ def test_the_command_writes_a_page_that_stands_alone(sources: Sources, dbench: C
     )  # fmt: skip
     assert (done.code, done.out.splitlines()[-1]) == (0, "new/page.html")
     assert "2.99 %  loop overhead; p10 to p90: -13.9 to 22.7; † its spread crosses zero" in done.out
+    shown = ["--bundle", sources.bundle, "--results", sources.results[0], "--json", "--quiet"]
+    document = json.loads(dbench("report", "second.html", *shown).out)
+    assert document["page"] == "second.html"
+    assert any(number["number"] == "2.99 %" for number in document["key_numbers"])
     path = Path("new/page.html")
     text, parsed = path.read_text(encoding="utf-8"), parse(path)
     assert "<script" not in text

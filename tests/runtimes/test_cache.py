@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -166,5 +167,8 @@ def test_the_command_lists_and_clears(drun: Callable[..., Any], folder: Path) ->
     assert f"2.0 MB  used {time.strftime('%Y-%m-%d')}" in listed
     assert "of 0\n" in listed
     assert f"2.0 MB in {folder}; above 34,360 MB what was not used for longest is removed" in listed
+    document = json.loads(drun("cache", "--json").out)
+    assert document["num_bytes"] == sum(entry["num_bytes"] for entry in document["entries"])
+    assert [entry["what"] in listed for entry in document["entries"]] == [True] * len(document["entries"])
     assert "2.0 MB freed" in drun("cache", "--clear").out
     assert "0.0 MB in" in drun("cache").out

@@ -436,7 +436,34 @@ def test_wrong_precision(make_bundle: MakeBundle, drun: Drun) -> None:
 
 
 def test_no_bundle(drun: Drun) -> None:
-    fails(drun(), "no bundle under 'bundles/': run 'dexport onnx CHECKPOINT', or name the folder of one")
+    message = "no bundle under 'bundles/': run 'dexport onnx CHECKPOINT', or name the folder of one"
+    fails(drun("sample"), message)
+    fails(drun("--backend", "ort"), message)
+
+
+def test_a_bare_command_shows_help_and_samples_nothing(make_bundle: MakeBundle, drun: Drun, tmp_path: Path) -> None:
+    make_bundle()
+    result = drun()
+    assert (result.code, "Usage: " in result.out, "--steps" in result.out) == (2, True, True)
+    expected = "got no option of a run, expected one such as --steps 250: type drun sample for the defaults"
+    fails(drun("--quiet"), expected)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_there_is_as_one_json_document(make_bundle: MakeBundle, drun: Drun) -> None:
+    path = make_bundle()
+
+    def document(*words: str) -> dict[str, Any]:
+        result = drun(*words, "--json", "--quiet")
+        assert (result.code, result.err) == (0, "")
+        return dict(json.loads(result.out))
+
+    bundle = document("info")
+    assert (bundle["name"], bundle["manifest"]["prediction"]) == ("tiny", "noise")
+    assert bundle["artifact_bytes"] == {"onnx-fp32": (path / "denoiser.fp32.onnx").stat().st_size}
+    assert document("samplers")["euler"]["options"] == samplers.defaults("euler")
+    assert document("backends")["null"]["available"] is True
+    assert drun("info", "--quiet").out == ""
 
 
 def test_labels_of_another_model(make_bundle: MakeBundle, drun: Drun) -> None:

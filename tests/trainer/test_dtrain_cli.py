@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from dtrain import config
 
 TINY = ["--set", "model.dim=8", "--set", "model.dim_mults=[1,2]", "--set", "train.batch_size=4"]
 
@@ -62,6 +65,35 @@ def test_a_recipe_in_place_of_a_command(here: Here, recipe: str) -> None:
     code, lines, errors = here(recipe, "--resume")
     assert (code, lines) == (1, [])
     assert errors == [f"error: '{recipe}' is not a command: to train this recipe, type dtrain run {recipe} --resume"]
+
+
+def document(here: Here, *arguments: str) -> dict[str, Any]:
+    """What a command prints under --json and --quiet, which is all it prints."""
+    code, lines, errors = here(*arguments, "--json", "--quiet")
+    assert (code, errors) == (0, [])
+    return dict(json.loads("\n".join(lines)))
+
+
+def test_what_there_is_as_one_json_document(here: Here) -> None:
+    assert document(here, "recipes")["digits-unet"] == config.summary("digits-unet")
+    assert document(here, "recipes", "digits-unet")["settings"]["data"]["source"] == "digits"
+    assert document(here, "recipes", "digits-unet", "--toml")["settings"] == config.load("digits-unet").to_dict()
+    sections = {section["section"] for section in document(here, "settings")["sections"]}
+    assert {"model", "objective", "train", "ema"} <= sections
+
+
+def test_a_quiet_recipe_is_still_printed(here: Here) -> None:
+    assert here("recipes", "digits-unet", "--toml", "--quiet") == here("recipes", "digits-unet", "--toml")
+    assert here("recipes", "--quiet") == (0, [], [])
+
+
+def test_a_run_as_one_json_document(here: Here, tmp_path: Path) -> None:
+    run = ["run", "digits-unet", *TINY, "--set", "train.steps=2", "--device", "cpu"]
+    tried = document(here, *run, "--dry-run")
+    assert (tried["images"], tried["recipe"]["train"]["steps"]) == (1797, 2)
+    found = document(here, *run)
+    assert (tmp_path / found["checkpoint"]).is_file()
+    assert (found["recipe"], found["steps"]) == ("digits-unet", 2)
 
 
 def test_settings_are_listed(here: Here) -> None:

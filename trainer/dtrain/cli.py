@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from drun.console import run_app
+from drun.console.app import ConsoleGroup, new_app, run_app
 from drun.errors import ConfigError
 
 
-class Recipes(TyperGroup):
+class Recipes(ConsoleGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As typer's. Raises ConfigError, with the command to type, if the first word is a recipe."""
         from dtrain import config
@@ -24,13 +23,7 @@ class Recipes(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-app = typer.Typer(
-    cls=Recipes,
-    help="Train diffusion models. Add --debug to any command for a traceback.",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    no_args_is_help=True,
-)
+app = new_app("dtrain", "Train diffusion models.", Recipes)
 
 
 @app.command()

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drun.console import progress, say
+from drun.console import answer, progress, put, say
 from drun.errors import ConfigError, Interrupted
+from drun.plain import plain
 from dtrain import config
 from dtrain.config import Recipe
+from dtrain.config.files import sections
 
 if TYPE_CHECKING:
     from dtrain.device import Placement
@@ -23,20 +25,26 @@ def recipes(name: str | None, toml: bool) -> None:
             raise ConfigError("--toml prints one recipe, expected its name: see 'dtrain recipes'")
         for known in config.names():
             say(f"{known:16} {config.summary(known)}")
+        answer({known: config.summary(known) for known in config.names()})
         say("\nmore about one: dtrain recipes NAME; a whole one to begin from: dtrain recipes NAME --toml > mine.toml")
     elif not toml:
         say("\n".join(config.about(name)))
         say(f"\nbegin your own from it: dtrain recipes {name} --toml > mine.toml")
+        answer({"name": name, "about": config.about(name), "settings": sections(name)})
     else:
         from dtrain.settings.printed import recipe_lines
 
-        say("\n".join(recipe_lines(config.load(name), config.about(name))))
+        recipe = config.load(name)
+        put("\n".join(recipe_lines(recipe, config.about(name))))
+        answer({"name": name, "about": config.about(name), "settings": recipe.to_dict()})
 
 
 def settings() -> None:
+    from dtrain.settings import listings
     from dtrain.settings.printed import list_lines
 
     say("\n".join(list_lines()))
+    answer({"sections": listings()})
 
 
 def run(
@@ -59,6 +67,7 @@ def run(
     if _is_first():
         condition = "" if tried == count else f", if all {count:,} images can be decoded as {tried} of them were"
         say(f"the run would start{condition}; nothing was written")
+        answer({"recipe": recipe.to_dict(), "folder": folder, "images_decoded": tried, "images": count})
 
 
 def _train(recipe: Recipe, folder: Path, placement: Placement, resume: bool) -> None:
@@ -81,6 +90,7 @@ def _train(recipe: Recipe, folder: Path, placement: Placement, resume: bool) -> 
         weights = suggest.weights_of(initial_share(recipe.ema, steps), steps)
         say(f"{last}\nexport it: {suggest.export_command(last, weights=weights)}")
     say(f"watch it: tensorboard --logdir {shlex.quote(str(folder / 'tensorboard'))}")
+    answer({"recipe": recipe.name, "folder": folder, "checkpoint": last, "steps": recipe.train.steps})
 
 
 def _how_to_go_on(stop: BaseException, folder: Path, name: str) -> BaseException:
@@ -112,6 +122,7 @@ def tiles(source: Path, out: Path, size: int, overlap: int, holdout: float, min_
         f"from {summary.num_sources} sources; dropped {summary.num_blank} blank tiles and {summary.num_too_small} "
         f"images smaller than a tile. {summary.note}"
     )
+    answer({"folder": out, **plain(summary)})
 
 
 def encode(images: Path, out: Path, vae: str, size: int, batch: int, device: str, flip: bool) -> None:
@@ -124,6 +135,7 @@ def encode(images: Path, out: Path, vae: str, size: int, batch: int, device: str
         shape = "x".join(map(str, summary.shape))
         twice = "each also mirrored, " if flip else ""
         say(f"{summary.num_images} images, {twice}{classes}: {shape} latents in {out}, shards: {summary.num_shards}")
+        answer({"folder": out, **plain(summary)})
 
 
 def inspect(checkpoint: Path, assignments: list[str]) -> None:

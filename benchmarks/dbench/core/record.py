@@ -16,6 +16,7 @@ from dbench.core.timing import Spread
 from drun.errors import DataError, UserError, door
 from drun.files import atomic, write_json
 from drun.foreign import read_json
+from drun.plain import plain
 from drun.typed import typed
 
 SCHEMA_VERSION = 2
@@ -65,7 +66,7 @@ class Result:
     @property
     def file_name(self) -> str:
         """Of its files, without suffix: no two suites, subjects or settings share one."""
-        return f"{self.suite}-{subject.file_name(_plain(self.subject), _plain(self.settings))}"
+        return f"{self.suite}-{subject.file_name(plain(self.subject), plain(self.settings))}"
 
     def row(self, name: str) -> ResultRow:
         """Raises UserError if there is none of this name."""
@@ -76,8 +77,8 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; numbers that are not finite become None."""
-        plain: dict[str, Any] = _plain({"schema_version": SCHEMA_VERSION} | asdict(self))
-        return plain
+        values: dict[str, Any] = plain({"schema_version": SCHEMA_VERSION} | asdict(self))
+        return values
 
 
 def spread_row(suite: str, name: str, values: Spread, unit: str, **fields: Any) -> ResultRow:
@@ -192,16 +193,6 @@ def number(value: bool | float | None) -> str:
     if abs(value) >= 999.5:
         return f"{value:,.0f}"
     return f"{value:#.3g}".rstrip(".") if value and abs(value) >= 1e-3 else f"{value:.3g}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
 
 
 def to_line(result: Result) -> str:

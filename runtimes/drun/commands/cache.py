@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 
 from drun import cache as caches
-from drun.console import say
+from drun.console import answer, say
 
 
 def cache(clear: bool) -> None:
     if clear:
-        say(f"{caches.clear() / 1e6:,.1f} MB freed in {caches.root()}")
+        num_bytes = caches.clear()
+        say(f"{num_bytes / 1e6:,.1f} MB freed in {caches.root()}")
+        answer({"folder": caches.root(), "freed_bytes": num_bytes})
         return
     held = caches.entries()
     for entry in held:
@@ -21,3 +23,4 @@ def cache(clear: bool) -> None:
         f"{total / 1e6:10,.1f} MB in {caches.root()}; above {caches.MAX_BYTES / 1e6:,.0f} MB what was not used for "
         f"longest is removed; {caches.VARIABLE} names another folder, --clear removes all"
     )
+    answer({"folder": caches.root(), "max_bytes": caches.MAX_BYTES, "num_bytes": total, "entries": held})

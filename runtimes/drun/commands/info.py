@@ -13,8 +13,9 @@ from drun.bundle.average import of_initial_weights
 from drun.bundle.card import Classes
 from drun.bundle.manifest import TrainedOn
 from drun.bundle.reading import Bundle, open_bundle
-from drun.console import say
+from drun.console import answer, say
 from drun.diffusion import samplers as sampler_registry
+from drun.plain import plain
 
 
 def info(path: Path | None) -> None:
@@ -38,6 +39,8 @@ def info(path: Path | None) -> None:
     say(f"made by     {m.created_by}")
     for artifact in m.artifacts:
         say(_artifact_line(bundle, artifact))
+    sizes = {artifact.id: _num_bytes(bundle, artifact) for artifact in m.artifacts}
+    answer({"name": bundle.name, "path": bundle.path, "manifest": m, "artifact_bytes": sizes})
 
 
 def _classes(classes: Classes | None) -> str:
@@ -58,8 +61,12 @@ def _trained_on(images: TrainedOn | None) -> str:
     return f"{images.num_images:,} images of {images.source}, {size} {colour}, sha256 {images.fingerprint[:12]}…"
 
 
+def _num_bytes(bundle: Bundle, artifact: Artifact) -> int:
+    return sum(bundle.locate(entry).stat().st_size for entry in artifact.files)
+
+
 def _artifact_line(bundle: Bundle, artifact: Artifact) -> str:
-    size_mb = sum(bundle.locate(entry).stat().st_size for entry in artifact.files) / 1e6
+    size_mb = _num_bytes(bundle, artifact) / 1e6
     low, high = artifact.batch
     batch = f"batch {low}" if low == high else f"batch {low} to {high}"
     return (
@@ -82,15 +89,19 @@ def _pairs(values: dict[str, Any]) -> str:
 
 
 def backends() -> None:
-    for name in registry.names():
-        runtime = registry.load(name)
-        probe = runtime.probe()
+    found = {name: registry.load(name) for name in registry.names()}
+    probes = {name: runtime.probe() for name, runtime in found.items()}
+    for name, runtime in found.items():
+        probe = probes[name]
         say(f"{name:8} {'ready' if probe.available else 'missing':8} {runtime.summary}: {probe.detail}")
         if not probe.available:
             say(f"{'':8} {'':8} {probe.install}")
+    answer({name: {"summary": found[name].summary, **plain(probe)} for name, probe in probes.items()})
 
 
 def samplers() -> None:
     for name in sampler_registry.names():
         say(f"{name:14} {sampler_registry.summary(name)}")
         say(f"{'':14} {_pairs(sampler_registry.defaults(name))}")
+    summary, defaults = sampler_registry.summary, sampler_registry.defaults
+    answer({name: {"summary": summary(name), "options": defaults(name)} for name in sampler_registry.names()})

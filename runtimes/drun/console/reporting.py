@@ -1,88 +1,17 @@
-"""What every command line of the project shares: errors in one sentence, and progress."""
+"""Progress of long work on stderr: bars on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from drun.errors import OS_ADVICE, Interrupted, UserError, printable
+from drun.console.output import OUTPUT
 
 #: Between two plain progress lines, when the output is no terminal.
 PLAIN_INTERVAL_S = 15.0
-#: Exit code of a command stopped by Ctrl-C; typer turns the exception into it without a word.
-INTERRUPTED = 130
-#: Exit code of a command stopped by SIGTERM, as shells count it.
-TERMINATED = 143
-
-
-def run_app(app: Callable[[], Any], extra: str | None = None) -> None:
-    """Run a typer app: user errors become one line on stderr and their exit code; `--debug` shows the traceback.
-
-    SIGTERM ends it as Ctrl-C does, so that temporary files are removed.
-
-    Args:
-        extra: of this package that holds the libraries of the app's commands, such as train.
-    """
-    debug = "--debug" in sys.argv
-    if debug:
-        sys.argv.remove("--debug")
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        app()
-    except Interrupted as stop:
-        _fail(str(stop), stop.exit_code)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        if isinstance(stop, SystemExit) and stop.code not in (INTERRUPTED, TERMINATED):
-            raise
-        code = TERMINATED if isinstance(stop, SystemExit) and stop.code == TERMINATED else INTERRUPTED
-        _fail("interrupted: the same command goes on from what was finished", code)
-    except (UserError, OSError, MemoryError, ImportError) as error:
-        if debug:
-            raise
-        _fail(_message(error, extra), error.exit_code if isinstance(error, UserError) else 1)
-
-
-def _terminate(number: int, frame: object) -> None:
-    sys.exit(TERMINATED)
-
-
-def _message(error: Exception, extra: str | None) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, OSError) and error.errno in OS_ADVICE:
-        name = f" at '{error.filename}'" if error.filename else ""
-        return f"{error.strerror}{name}: {OS_ADVICE[error.errno]}"
-    if isinstance(error, ImportError):
-        from drun.extras import install_line  # here: reading metadata would make every start slower
-
-        if line := install_line(error.name or "", extra):
-            return f"this command needs {str(error.name).partition('.')[0]}: {line}"
-        return f"a library cannot be loaded ({error}): install it again, or give the command more memory"
-    return str(error) or "out of memory: lower the batch size"
-
-
-def _fail(message: str, code: int) -> None:
-    print(f"error: {_line(message)}", file=sys.stderr)  # noqa: T201
-    sys.exit(code)
-
-
-def say(message: str = "") -> None:
-    """Print a line for people, or several; names from files cannot command the terminal."""
-    print("\n".join(printable(line) for line in message.split("\n")), flush=True)  # noqa: T201
-
-
-def warn(message: str) -> None:
-    """Print one line on stderr about something that works, but not as people may think."""
-    print(f"warning: {_line(message)}", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _line(message: str) -> str:
-    return printable(" ".join(message.split()))
-
 
 #: (what is being done, such as "decoding images"; how many are done; of how many; a note such as a loss)
 Report = Callable[..., None]
@@ -96,8 +25,11 @@ def silent(what: str, done: int, total: int, note: str = "") -> None:
 def progress() -> Iterator[Report]:
     """Yield `report(what, done, total, note="")`: bars on a terminal, lines elsewhere.
 
-    Both say how much is done, how long that took, and about how long the rest takes.
+    Both say how much is done, how long that took, and about how long the rest takes. Under --quiet nothing is shown.
     """
+    if OUTPUT.quiet:
+        yield silent
+        return
     if not sys.stderr.isatty():
         yield _Lines().report
         return

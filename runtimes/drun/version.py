@@ -1,0 +1,28 @@
+"""The version of all four packages, which one distribution holds. It is read on demand, for reading it takes time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+DISTRIBUTION = "dexport"
+
+
+def version() -> str:
+    """Such as 0.1.0; "unknown" of sources that were not installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def version_attribute(package: str) -> Callable[[str], str]:
+    """A `__getattr__` for the package, which then has `__version__`."""
+
+    def attribute(name: str) -> str:
+        if name == "__version__":
+            return version()
+        raise AttributeError(f"module '{package}' has no attribute '{name}'")
+
+    return attribute
