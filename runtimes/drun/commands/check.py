@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from drun import backends
 from drun.backends import RuntimeOptions
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle, open_bundle
-from drun.console import progress, say, warn
+from drun.console import answer, progress, say, warn
 from drun.errors import BackendUnavailable, ConfigError, NotTrusted, ParityError, UserError
 from drun.run import parity
 from drun.run.opening import Candidate, candidates, choose, open_candidate
@@ -44,6 +45,7 @@ def _check_one(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) ->
         results = parity.check(bundle, opened, report)
         where = opened.describe()
     say(parity_table(results))
+    answer({"bundle": bundle.path, "targets": [_document(candidate, results)], "skipped": {}})
     failed = [result for result in results if not result.passed]
     if failed:
         raise ParityError(
@@ -69,28 +71,51 @@ def _check_all(bundle: Bundle, backend: str | None, options: RuntimeOptions) -> 
     found = candidates(bundle, () if backend is None else (backend,))
     width = max(len(candidate.name) for candidate in found)
     say(f"{'target':{width}}  checks  relative L2  allowed  PSNR dB  of")
-    passed: list[Candidate] = []
-    failed: list[Candidate] = []
+    targets, skipped = [], {} if backend else _unavailable(bundle)
     for candidate in found:
         try:
-            results = _results(bundle, candidate, options)
+            target = _document(candidate, _results(bundle, candidate, options))
         except NotTrusted as error:
-            say(f"{candidate.name:{width}}  skipped: {error}")
+            skipped[candidate.name] = str(error)
             continue
         except UserError as error:
-            failed.append(candidate)
-            say(f"{candidate.name:{width}}  FAILED: {error}")
-            continue
-        say(f"{candidate.name:{width}}  {_summary(results)}")
-        (passed if all(result.passed for result in results) else failed).append(candidate)
-    for line in _missing(bundle, backend):
-        say(line)
-    if failed:
-        names = ", ".join(candidate.name for candidate in failed)
-        raise ParityError(f"{len(failed)} of {len(failed) + len(passed)} targets failed: do not use {names}")
-    if not passed:
+            target = _document(candidate, [], str(error))
+        say(f"{candidate.name:{width}}  {_line(target)}")
+        targets.append(target)
+    for name, why in skipped.items():
+        say(f"{name:{width}}  skipped: {why}")
+    answer({"bundle": bundle.path, "targets": targets, "skipped": skipped})
+    if failed := [target["name"] for target in targets if not target["passed"]]:
+        raise ParityError(f"{len(failed)} of {len(targets)} targets failed: do not use {', '.join(failed)}")
+    if not targets:
         raise BackendUnavailable(f"no target of '{bundle.path}' was checked: see 'drun backends'")
-    say(f"parity with eager PyTorch holds on {len(passed)} of {len(passed)} targets")
+    say(f"parity with eager PyTorch holds on {len(targets)} of {len(targets)} targets")
+
+
+def _document(candidate: Candidate, results: list[parity.Comparison], error: str | None = None) -> dict[str, Any]:
+    """What --json says of one target. Nothing compared has not passed."""
+    artifact = candidate.artifact
+    return {
+        "name": candidate.name,
+        "backend": candidate.backend,
+        "artifact": artifact and artifact.id,
+        "arithmetic": candidate.arithmetic,
+        "passed": bool(results) and all(result.passed for result in results),
+        "checks": [asdict(result) | {"passed": result.passed} for result in results],
+        "worst": asdict(parity.worst(results)) if results else None,
+        "error": error,
+    }
+
+
+def _line(target: dict[str, Any]) -> str:
+    worst, num_checks = target["worst"], len(target["checks"])
+    if worst is None:
+        return f"FAILED: {target['error']}"
+    num_passed = sum(check["passed"] for check in target["checks"])
+    return (
+        f"{num_passed:>3}/{num_checks:<2}  {worst['relative_l2']:11.2e}  {worst['tolerance']:7.0e}  "
+        f"{worst['psnr_db']:7.1f}  {worst['name']}{'' if target['passed'] else '  FAILED'}"
+    )
 
 
 def _results(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) -> list[parity.Comparison]:
@@ -98,22 +123,16 @@ def _results(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) -> l
         return parity.check(bundle, opened, report)
 
 
-def _summary(results: list[parity.Comparison]) -> str:
-    worst = parity.worst(results)
-    passed = sum(result.passed for result in results)
-    return (
-        f"{passed:>3}/{len(results):<2}  {worst.relative_l2:11.2e}  {worst.tolerance:7.0e}  {worst.psnr_db:7.1f}  "
-        f"{worst.name}{'' if passed == len(results) else '  FAILED'}"
-    )
-
-
-def _missing(bundle: Bundle, backend: str | None) -> Iterator[str]:
-    """The backends that could open something of the bundle, but not here."""
+def _unavailable(bundle: Bundle) -> dict[str, str]:
+    """The backends that could open something of the bundle, but not here, and why."""
     held = {artifact.format for artifact in bundle.manifest.artifacts}
-    for name in backends.names() if backend is None else ():
-        runtime = backends.load(name)
-        if held & set(runtime.formats) and not (probe := runtime.probe()).available:
-            yield f"{name}: skipped, {probe.detail}; install it with: {probe.install}"
+    able = {name: backends.load(name) for name in backends.names()}
+    probes = {name: runtime.probe() for name, runtime in able.items() if held & set(runtime.formats)}
+    return {
+        name: f"{probe.detail}; install it with: {probe.install}"
+        for name, probe in probes.items()
+        if not probe.available
+    }
 
 
 def parity_table(results: list[parity.Comparison]) -> str:

@@ -11,7 +11,7 @@ from drun.bundle.card import Classes
 from drun.bundle.reading import Bundle, open_bundle
 from drun.commands.check import warn_of_unproven
 from drun.commands.options import parse_assignments, parse_channels, parse_interval, parse_shard
-from drun.console import progress, say
+from drun.console import answer, progress, say
 from drun.run.decoder import has_pixels
 from drun.run.folder import run
 from drun.run.labels import in_turn
@@ -84,8 +84,23 @@ def sample(
             say("this bundle has no decoder, so only latents are written: export it again with dexport ... --vae")
         with progress() as report:
             num_computed = run(session, sampling, output, report)
-    _say_result(output, num_computed, time.monotonic() - start)
+    seconds, files = time.monotonic() - start, _files(output)
+    _say_result(output, files, num_computed, seconds)
     _say_classes(card.classes, labels)
+    answer(
+        {
+            "bundle": bundle.path,
+            "backend": candidate.backend,
+            "artifact": candidate.artifact and candidate.artifact.id,
+            "precision": candidate.arithmetic,
+            "runs_on": where,
+            "folder": folder,
+            "files": files,
+            "num_images": num_images,
+            "num_computed": num_computed,
+            "seconds": seconds,
+        }
+    )
 
 
 def _run_name(bundle: Bundle, candidate: Candidate, settings: SamplingSettings, sampler: str | None) -> str:
@@ -101,18 +116,22 @@ def _run_name(bundle: Bundle, candidate: Candidate, settings: SamplingSettings, 
     return run_name(candidate.backend, settings, usual, special)
 
 
-def _say_result(output: Output, num_computed: int, seconds: float) -> None:
-    folder = output.folder
+def _files(output: Output) -> list[Path]:
+    """What the run has written beside its images, as far as it is there."""
+    whole = [output.folder / name for name in ("grid.png", "samples.npz", "raw.npz")]
+    return [path for path in (*whole, output.trajectory) if path is not None and path.is_file()]
+
+
+def _say_result(output: Output, files: list[Path], num_computed: int, seconds: float) -> None:
     if num_computed:
         say(f"{num_computed} images computed in {seconds:.1f} s, {output.num_images} wanted")
     else:
         say("nothing to compute: the images are there already")
-    written = [name for name in ("grid.png", "samples.npz", "raw.npz") if (folder / name).is_file()]
-    if written:
-        say(f"{folder}/{', '.join(written)}")
+    if written := [path.name for path in files if path != output.trajectory]:
+        say(f"{output.folder}/{', '.join(written)}")
     else:
-        say(f"{folder}/ waits for the other shards; the last one writes samples.npz and grid.png")
-    if output.trajectory and output.trajectory.is_file():
+        say(f"{output.folder}/ waits for the other shards; the last one writes samples.npz and grid.png")
+    if output.trajectory in files:
         say(f"{output.trajectory}")
 
 
