@@ -141,3 +141,31 @@ def test_our_teachers_are_no_denoisers(tmp_path: Path) -> None:
     network = models.build({"name": "ViT", **sizes, "hidden_size": 8, "depth": 1, "num_heads": 2})
     with pytest.raises(CheckpointError, match="holds a ViT, which classifies images: it is a teacher, not a denoiser"):
         published.load(ours(tmp_path, network, objective={"name": "classify"}))
+
+
+def test_a_u_net_with_a_learned_variance(tmp_path: Path) -> None:
+    path = ours(tmp_path, unet(out_dim=2), process=CHAIN, objective={"name": "ddpm", "learned_variance": True})
+    card = published.load(path).card
+    assert (card.variance, card.data.shape, card.output_shape) == ("learned_range", (1, 16, 16), (2, 16, 16))
+    assert card.sampler == Sampler("ddpm", {"variance": "learned_range", "clip_x0": True})
+
+
+def test_a_u_net_of_latents_is_smaller_than_its_images(tmp_path: Path) -> None:
+    path = ours(tmp_path, unet(channels=4), process=CHAIN, data={"image_size": 64, "latent": LATENT})
+    assert published.load(path).card.data.shape == (4, 8, 8)
+    assert published.load(path, settings={"image_size": "128"}).card.data.shape == (4, 16, 16)
+    with pytest.raises(ConfigError, match="got 9x9 pixels, expected sides divisible by 2"):
+        published.load(path, settings={"image_size": "72"})
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"data": {"latent": LATENT | {"scale": [0.5] * 3}}}, "the latents' scale has 3 values, expected 4"),
+        ({"objective": {"name": "flow", "prediction": "cat"}}, "prediction got 'cat', expected one of"),
+    ],
+)
+def test_a_recipe_that_describes_no_model(tmp_path: Path, sections: dict[str, Any], message: str) -> None:
+    path = ours(tmp_path, transformer(), **({"process": FLOW, "objective": {"name": "flow"}} | sections))
+    with pytest.raises(CheckpointError, match=rf"'.*\.pt' describes no model: {message}"):
+        published.load(path)
