@@ -8,7 +8,7 @@ import numpy as np
 from copied import CopiedPackages
 from PIL import Image
 
-MODEL = '''
+MODEL = '''\
 """A plain convolution net."""
 
 from torch import Tensor, nn
@@ -43,7 +43,7 @@ class PlainNet(Network):
 
 MODELS = {"PlainNet": PlainNet}
 '''
-RECIPE = """
+RECIPE = """\
 # A plain convolution net on digits.
 
 extends = "digits-sit"

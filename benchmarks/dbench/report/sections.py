@@ -74,10 +74,12 @@ def read_real(run: Training, count: int) -> UInt8:
     Raises:
         UserError: they are no longer there, or others are.
     """
+    from dtrain import models
     from dtrain.data.pixels import fingerprint, load_images
 
     data = run.recipe["data"]
-    size, channels = int(data["image_size"]), int(run.recipe["model"].get("channels", 3))
+    size = int(data["image_size"])
+    channels = models.outline(run.recipe["model"]).state_shape(size)[0]
     real = load_images(data["source"], size, channels)
     if data.get("fingerprint") not in (None, "", fingerprint(real)):
         raise DataError(f"'{data['source']}' no longer holds the images that the run was trained on")

@@ -1,7 +1,8 @@
 """The model registry: every file in this folder with a `MODELS` table of `Network`s, imported when a model is built.
 
 What a network is called with, draws and predicts is asked of the network: no code elsewhere tells one family from
-another. A keyword that is called `input_size` or `image_size` is the side of the input, which a recipe may leave out.
+another. A keyword that is called `input_size` or `image_size` is the side of the input, which a recipe may leave out:
+it follows from the images or, if `channels` is neither 1 nor 3, from their latents.
 """
 
 from __future__ import annotations
