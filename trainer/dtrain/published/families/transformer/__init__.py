@@ -23,7 +23,7 @@ def recognise(selection: Selection, given: Mapping[str, str]) -> Denoiser | None
         return None
     meaning = conventions.decide(_evidence(selection, state, config), given)
     name = "DiT" if meaning.variance else "SiT"
-    network = network_of(*_called(name, state, config), f"'{held.path}', a {name},")
+    network = network_of(*_config_and_weights(name, state, config), f"'{held.path}', a {name},")
     latent = LATENT if config["channels"] == len(LATENT["scale"]) else None
     shape, ignored = state_shape(network, latent, given, 1)
     return Denoiser(
@@ -50,7 +50,7 @@ def _evidence(selection: Selection, state: State, config: Mapping[str, Any]) -> 
     return Evidence(held.path, selection.state.keys(), held.args, channels, num_rows, doubled)
 
 
-def _called(name: str, state: State, config: dict[str, Any]) -> tuple[dict[str, Any], State]:
+def _config_and_weights(name: str, state: State, config: dict[str, Any]) -> tuple[dict[str, Any], State]:
     """The configuration of a DiT or a SiT, and the weights without what it has no use for."""
     keywords = {key: value for key, value in config.items() if key != "out_channels"}
     if name == "SiT" and config["out_channels"] == 2 * config["channels"]:
