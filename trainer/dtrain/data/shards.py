@@ -38,7 +38,7 @@ class Items(Protocol):
 
 @dataclass(frozen=True)
 class Header:
-    """Of an .npy file: what its array is, and at which byte it starts."""
+    """Header of an .npy file: type and shape of its array, and the byte at which the array starts."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
