@@ -142,5 +142,6 @@ def inspect(checkpoint: Path, assignments: list[str]) -> None:
     from drun.commands.options import parse_assignments
     from dtrain.published import inspection
 
-    for line in inspection.lines(checkpoint, parse_assignments(assignments)):
-        say(line)
+    found = inspection.inspect(checkpoint, parse_assignments(assignments))
+    say("\n".join(found.lines))
+    answer(found.document)
