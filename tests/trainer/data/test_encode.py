@@ -214,7 +214,9 @@ def test_nothing_else_is_added_to_an_output(pictures: Path, vae: str, tmp_path: 
     encode(pictures, out, vae, SIZE)
     whole = contents(out)
     other_vae = str(tiny_vae(tmp_path / "other", seed=1))
-    with pytest.raises(DataError, match=r"cannot continue in '.*latents': it was begun with another image size \(16, now 8"):
+    with pytest.raises(
+        DataError, match=r"cannot continue in '.*latents': it was begun with another image size \(16, now 8"
+    ):
         encode(pictures, out, vae, 8)
     with pytest.raises(DataError, match=r"begun with another vae .*; choose another folder, or remove it"):
         encode(pictures, out, other_vae, SIZE)
