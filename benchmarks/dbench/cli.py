@@ -17,15 +17,21 @@ Out = Annotated[Path, typer.Option(help="Folder for the results: .json, .md and 
 @app.command()
 def latency(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    checkpoint: Annotated[Path | None, typer.Option(help="What it was exported from: also time eager torch.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoint of the bundle, to time eager PyTorch, too.")
+    ] = None,
     backend: Annotated[list[str], typer.Option(help="Backend to time; repeatable (default: all that can run).")] = [],
-    batch: Annotated[int, typer.Option(min=1, help="Images a call.")] = 1,
-    steps: Annotated[int, typer.Option(min=1, help="Sampling steps of the loop, 1 to the model's T.")] = 50,
-    repeats: Annotated[int, typer.Option(min=1, help="Timed calls and loops; a quarter as many cold starts.")] = 20,
-    threads: Annotated[int, typer.Option(min=0, help="Processor threads of all candidates; 0: one a core.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Images in a call.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps of the loop, at most the model's T.")] = 50,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Number of timed calls and of timed loops; cold starts are a quarter as many.")
+    ] = 20,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Processor threads of every candidate; 0: one for each core.")
+    ] = 0,
     out: Out = Path("results"),
 ) -> None:
-    """Time network calls, the sampling loop and the cold start, and weigh the process."""
+    """Time network calls, the sampling loop and the cold start, and measure the memory of the process."""
     from dbench import commands
 
     commands.measure(
@@ -36,17 +42,19 @@ def latency(
 
 @app.command()
 def quality(
-    samples: Annotated[Path, typer.Argument(help="What drun wrote; or an .npz, .npy, .zip or folder of images.")],
+    samples: Annotated[
+        Path, typer.Argument(help="Folder that drun wrote, or an .npz, .npy, .zip or folder of images.")
+    ],
     reference: Annotated[
         str | None,
         typer.Option(
             metavar="FOLDER|FILE|digits",
-            help="Real images, as in data.source (default: what the model learned from).",
+            help="Real images to compare with (default: those that the model learned from).",
         ),
     ] = None,
     out: Out = Path("results"),
 ) -> None:
-    """Fréchet distance of samples to real images, beside that of other real images and of noise; nearest neighbours."""
+    """Measure the Fréchet distance of samples to real images, beside that of other real images and of noise."""
     from dbench import commands
 
     commands.measure("quality", out, samples=samples, reference=reference)
@@ -54,22 +62,24 @@ def quality(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A name from 'dtrain recipes', or a .toml file.")],
-    batch: Annotated[int, typer.Option(min=0, help="Images a step; 0: the recipe's.")] = 0,
+    recipe: Annotated[str, typer.Argument(help="Name from 'dtrain recipes', or a .toml file.")],
+    batch: Annotated[int, typer.Option(min=0, help="Images in a step; 0: as many as in the recipe.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Timed steps of each candidate.")] = 10,
-    warmup: Annotated[int, typer.Option(min=2, help="Untimed steps before them.")] = 3,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto (the recipe's), fp32, bf16 or fp16.")] = "auto",
-    compile: Annotated[str, typer.Option(help="auto (the recipe's), on or off.")] = "auto",
+    warmup: Annotated[int, typer.Option(min=2, help="Untimed steps before the timed ones.")] = 3,
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Precision: auto (the recipe's), fp32, bf16 or fp16.")] = "auto",
+    compile: Annotated[str, typer.Option(help="torch.compile: auto (the recipe's), on or off.")] = "auto",
     teacher: Annotated[
-        list[str], typer.Option(help="live, cached or none; repeatable (default: all, if the recipe has teachers).")
+        list[str],
+        typer.Option(help="Teachers: live, cached or none; repeatable (default: all three, if there are any)."),
     ] = [],
     set_: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Such as model.size=S; repeatable.")
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as model.size=S; repeatable."),
     ] = [],
     out: Out = Path("results"),
 ) -> None:
-    """Time the training step of a recipe on synthetic data, count its work and weigh its memory."""
+    """Time the training step of a recipe on synthetic data, count its operations and measure its memory."""
     from dbench import commands
 
     commands.measure(
@@ -81,20 +91,25 @@ def train(
 @app.command()
 def repa(
     steps: Annotated[int, typer.Option(min=1, help="Training steps of each run, a multiple of --every.")] = 2000,
-    seeds: Annotated[str, typer.Option(help="Two runs each, plain and aligned; with commas between.")] = "0,1,2",
+    seeds: Annotated[
+        str, typer.Option(help="Seeds, separated by commas; each has a plain and an aligned run.")
+    ] = "0,1,2",
     every: Annotated[int, typer.Option(min=1, help="Training steps between evaluated checkpoints.")] = 250,
-    samples: Annotated[int, typer.Option(min=2, help="Images drawn of each checkpoint.")] = 512,
-    sampling_steps: Annotated[int, typer.Option(min=1, help="Euler steps, one network call each.")] = 25,
+    samples: Annotated[int, typer.Option(min=2, help="Images drawn with each checkpoint.")] = 512,
+    sampling_steps: Annotated[
+        int, typer.Option(min=1, help="Euler steps of an image; a step is one network call.")
+    ] = 25,
     set_: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Of both arms, as optimizer.learning_rate=3e-4.")
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="Change both runs, such as by optimizer.learning_rate=3e-4."),
     ] = [],
     repa_set: Annotated[
-        list[str], typer.Option(metavar="KEY=VALUE", help="Of the aligned arm, as objective.weight=1.0; repeatable.")
+        list[str], typer.Option(metavar="KEY=VALUE", help="Change the aligned run, such as by objective.weight=1.0.")
     ] = [],
-    runs: Annotated[Path, typer.Option(help="Folder for the runs; the same command goes on there.")] = Path("out/repa"),
+    runs: Annotated[Path, typer.Option(help="Folder for the runs; a second call continues them.")] = Path("out/repa"),
     out: Out = Path("results"),
 ) -> None:
-    """Train digits-sit with and without representation alignment: steps to the same Fréchet distance, and plots."""
+    """Train digits-sit with and without representation alignment, and compare the steps to one Fréchet distance."""
     from dbench import commands
     from dbench.suites.repa.plan import parse_seeds
 
@@ -107,17 +122,22 @@ def repa(
 @app.command()
 def report(
     out: Annotated[Path, typer.Argument(help="HTML file to write.")],
-    bundle: Annotated[Path, typer.Option(help="Bundle folder: what the page is about.")],
-    run: Annotated[Path | None, typer.Option(help="Training run: recipe.json, log.jsonl and the checkpoint.")] = None,
+    bundle: Annotated[Path, typer.Option(help="Bundle folder that the page describes.")],
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the training run, with recipe.json, log.jsonl and the checkpoint.")
+    ] = None,
     samples: Annotated[Path | None, typer.Option(help="Folder that drun wrote from the bundle.")] = None,
     results: Annotated[
-        list[Path], typer.Option(help="What dbench measured, a file or a folder; repeatable (default: results/).")
+        list[Path], typer.Option(help="File or folder that dbench wrote; repeatable (default: results/).")
     ] = [],
-    animation: Annotated[Path | None, typer.Option(metavar="FILE.webp", help="What drun --trajectory wrote.")] = None,
+    animation: Annotated[
+        Path | None, typer.Option(metavar="FILE.webp", help="Animation that drun --trajectory wrote.")
+    ] = None,
 ) -> None:
-    """One self-contained HTML page about a bundle: training, samples beside real images, quality, parity and speed.
+    """Write an HTML page about a bundle: training, samples beside real images, quality, parity and speed.
 
-    What does not belong to the bundle, by its sha256, is refused, or left out of a folder of results.
+    The page is one file. What does not belong to the bundle by its sha256 is refused; in a folder of results, it is
+    left out.
     """
     from dbench import commands
 

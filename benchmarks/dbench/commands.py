@@ -1,4 +1,4 @@
-"""What the commands of `dbench` do: resolve, call the library, print. Apart from `cli`, so that --help is quick."""
+"""What the commands of `dbench` do: resolve, call the library, print. `cli` imports it late: --help is quick."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from drun.console import answer, progress, say
 from drun.files import atomic
 from drun.run.images import write_png
 
-#: Where results are written to and looked for.
+#: Default folder of results.
 RESULTS = Path("results")
 
 
 def measure(suite: str, out: Path, **settings: Any) -> None:
-    """Run a suite, print its table and write it; where no person looks on, end with one line of JSON."""
+    """Run a suite, print its table and write it; if stdout is not a terminal, the last line is JSON."""
     module = suites.load(suite)
     run = module.Settings(**settings)
     with progress() as report:
@@ -35,7 +35,7 @@ def measure(suite: str, out: Path, **settings: Any) -> None:
 
 
 def _write_figures(module: ModuleType, result: Result, out: Path) -> list[Path]:
-    """The plots of a suite that draws some, beside its results."""
+    """Write the plots of a suite that has `figures` beside its results, and return their paths."""
     if not hasattr(module, "figures"):
         return []
     charts = {out / f"{result.file_name}-{name}.svg": chart for name, chart in module.figures(result).items()}
@@ -46,7 +46,7 @@ def _write_figures(module: ModuleType, result: Result, out: Path) -> list[Path]:
 
 
 def _write_pictures(module: ModuleType, settings: Any, result: Result, out: Path) -> list[Path]:
-    """The pictures of a suite that shows some, beside its results."""
+    """Write the images of a suite that has `pictures` beside its results, and return their paths."""
     if not hasattr(module, "pictures"):
         return []
     shown = module.pictures(settings, result)
@@ -65,7 +65,7 @@ def report(
     results: tuple[Path, ...],
     animation: Path | None,
 ) -> None:
-    """Write a page; without `results`, those of the default folder that are the bundle's."""
+    """Write a page. Without `results` it takes those in the default folder that belong to the bundle."""
     from dbench.report import Sources, write_report
 
     if not results and any(RESULTS.glob("*.json")):

@@ -14,7 +14,7 @@ from drun.errors import ConfigError
 
 class Targets(ConsoleGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As typer's. Raises ConfigError, with the command to type, if the first word is no command."""
+        """Find a command as typer does. Raises ConfigError, with the command to type, if the first word is not one."""
         word, *others = args
         if word in self.commands or word.startswith("-"):
             return super().resolve_command(ctx, args)
@@ -39,27 +39,34 @@ app = new_app("dexport", "Turn checkpoints into verified bundles.", Targets)
 def onnx(
     checkpoint: Annotated[
         list[Path],
-        typer.Argument(metavar="CHECKPOINT", help="A .pt or .safetensors file, or a run's folder: the newest in it."),
+        typer.Argument(
+            metavar="CHECKPOINT", help=".pt or .safetensors file, or the folder of a run, whose newest is taken."
+        ),
     ],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Bundle (default: bundles/<stem>[-online]/).")] = None,
-    batch: Annotated[str, typer.Option(help="Images a call: 8 for a static graph, 1..64 for a dynamic one.")] = "1..64",
-    weights: Annotated[str, typer.Option(help="ema or online.")] = "ema",
+    batch: Annotated[
+        str, typer.Option(help="Images in a call: 8 for a static graph, 1..64 for a dynamic one.")
+    ] = "1..64",
+    weights: Annotated[str, typer.Option(help="Weights to export: ema or online.")] = "ema",
     set_: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="What the checkpoint does not say; repeatable.")
+        list[str],
+        typer.Option("--set", metavar="KEY=VALUE", help="Setting that the checkpoint does not state; repeatable."),
     ] = [],
     trajectory_steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Steps of the bundle's own sampler in the proof (default: 25; by --quick none)."),
+        typer.Option(min=1, help="Steps of the bundle's sampler in the proof (default: 25; none with --quick)."),
     ] = None,
     vae: Annotated[
         str,
         typer.Option(
             metavar="auto|none|NAME_OR_DIR",
-            help="Decoder of a latent model; auto: of the VAE that the checkpoint names, if it is here or published.",
+            help="VAE whose decoder the bundle gets; auto: the one that the checkpoint names, if it can be had.",
         ),
     ] = "auto",
     quick: Annotated[bool, typer.Option("--quick", help="Prove less: single images at the states of 2 steps.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle of something else.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a bundle of another checkpoint, of other weights or settings.")
+    ] = False,
 ) -> None:
     """Export the denoiser to ONNX, prove that it computes what eager PyTorch computes, and write a bundle."""
     from dexport import commands

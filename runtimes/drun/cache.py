@@ -53,7 +53,7 @@ def root() -> Path:
         status = folder.stat()
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise UserError(
-                f"others may write to the cache '{folder}', and what it holds is believed: make it yours by chown and "
+                f"others may write to the cache '{folder}', whose content must be trusted: make it yours by chown and "
                 f"chmod go-w, or set {VARIABLE} to another folder"
             )
     return folder

@@ -14,7 +14,7 @@ from drun.errors import ConfigError
 
 class Commands(ConsoleGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As typer's. Raises ConfigError, with the command to type, if the first word is a file or folder."""
+        """Find a command as typer does. Raises ConfigError, with the command to type, if the first word is a path."""
         if args[0] not in self.commands and Path(args[0]).exists():
             command = shlex.join(["drun", "--bundle", *args])
             raise ConfigError(f"'{args[0]}' is not a command: to sample from a bundle, type {command}")
@@ -55,7 +55,7 @@ def sample(
     cfg: Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is off.")] = 1.0,
     interval: Annotated[str | None, typer.Option(metavar="LOW,HIGH", help="Guided part of the model's time.")] = None,
     cfg_channels: Annotated[
-        str, typer.Option(help="Guided channels: all, or the first so many (default: the bundle's).")
+        str, typer.Option(help="Number of leading channels that are guided, or all (default: the bundle's).")
     ] = "",
     precision: Precision = None,
     artifact: ArtifactId = None,
@@ -141,7 +141,7 @@ def samplers() -> None:
 
 
 @app.command()
-def cache(clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False) -> None:
+def cache(clear: Annotated[bool, typer.Option("--clear", help="Remove everything from the cache.")] = False) -> None:
     """List what the cache keeps between runs, such as decoded training images."""
     from drun.commands import cache
 

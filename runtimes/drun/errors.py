@@ -49,7 +49,7 @@ class BackendUnavailable(UserError):
 
 
 class NotTrusted(UserError):
-    """A file can execute code, and nobody said that it may."""
+    """A file can execute code, and the user has not allowed it."""
 
 
 class NotFiniteError(UserError):

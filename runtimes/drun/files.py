@@ -118,7 +118,7 @@ def _written(path: Path, consolation: str) -> Iterator[None]:
 
 @contextmanager
 def _scratch(path: Path, is_folder: bool) -> Iterator[Path]:
-    """A new file or folder beside `path` whose name nobody can foresee, locked as long as this process needs it."""
+    """A new file or folder beside `path` with an unpredictable name, locked as long as this process needs it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path.parent)
     scratch, handle = path, None
@@ -146,7 +146,7 @@ def _create(scratch: Path, is_folder: bool) -> int | None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes left in a folder: nobody holds the lock of these."""
+    """Remove what killed processes left in a folder: no process holds their locks."""
     swept_at, took = _swept.get(folder, (0.0, 0.0))
     start = time.monotonic()
     if fcntl is None or (start - swept_at) * SWEEP_SHARE < took:

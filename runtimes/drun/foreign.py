@@ -48,7 +48,7 @@ def read_json(path: Path, kind: type[UserError] = DataError, advice: str = "dele
 
 
 def parse_json(content: str | bytes) -> dict[str, Any]:
-    """As `read_json`. Raises whatever is wrong: to be called behind a door."""
+    """What `read_json` reads. Any exception of the reader passes, so it is called behind a door."""
     value = json.loads(content, parse_constant=_no_constant, parse_float=_finite)
     if not isinstance(value, dict):
         raise ValueError(f"it holds {type(value).__name__}, expected a JSON object")
@@ -109,7 +109,7 @@ def npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
 
 @contextmanager
 def _members(path: Path, file: IO[bytes] | None = None) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
-    """An .npz file and its members by the names of the arrays. Raises whatever is wrong."""
+    """An .npz file and its members by the names of the arrays. Any exception of the reader passes."""
     size = regular(path).stat().st_size
     with zipfile.ZipFile(file or path) as archive:
         members = archive.infolist()

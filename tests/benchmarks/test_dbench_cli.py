@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from dbench import cli, suites
 
@@ -29,6 +30,23 @@ def test_every_suite_is_a_file_with_a_command() -> None:
         assert is_dataclass(suite.Settings)
         assert callable(suite.measure)
         assert name in commands
+
+
+@pytest.mark.parametrize("name", suites.names())
+def test_the_defaults_are_those_of_the_settings(name: str) -> None:
+    """`cli` states them once more, for importing a suite would make every --help slow."""
+    command = get_command(cli.app).commands[name]  # type: ignore[attr-defined]
+    shown = {option.name: option.default for option in command.params}
+    names = {"backends": "backend", "assignments": "set_", "repa_assignments": "repa_set"}
+    checked = 0
+    for field in fields(suites.load(name).Settings):
+        option = names.get(field.name, field.name)
+        if field.default is MISSING or option not in shown:
+            continue
+        default = field.default if option != "seeds" else ",".join(map(str, field.default))
+        assert shown[option] == default or (not default and not shown[option]), field.name
+        checked += 1
+    assert checked >= 1
 
 
 def test_no_arguments_show_the_commands(dbench: Callable[..., Any]) -> None:

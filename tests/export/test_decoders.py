@@ -221,7 +221,7 @@ def test_a_hub_name_in_a_checkpoint_is_fetched_only_when_the_user_repeats_it(
 
     monkeypatch.setattr("dtrain.hub.reach", reach)
     assert find_decoder(describe_latents(sit, "owner/name"), "auto") is None
-    assert "and what a file names is not fetched unasked: repeat it by --vae owner/name" in capsys.readouterr().out
+    assert "and such repositories are not downloaded: repeat it by --vae owner/name" in capsys.readouterr().out
     assert not asked
     with pytest.raises(ConfigError, match="cannot get 'owner/name' from the Hugging Face hub: no network; check the"):
         find_decoder(describe_latents(sit, "owner/name"), "owner/name")

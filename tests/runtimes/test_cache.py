@@ -166,7 +166,7 @@ def test_the_command_lists_and_clears(drun: Callable[..., Any], folder: Path) ->
     listed = drun("cache").out
     assert f"2.0 MB  used {time.strftime('%Y-%m-%d')}" in listed
     assert "of 0\n" in listed
-    assert f"2.0 MB in {folder}; above 34,360 MB what was not used for longest is removed" in listed
+    assert f"2.0 MB in {folder}; above 34,360 MB the entries not used for longest are removed" in listed
     document = json.loads(drun("cache", "--json").out)
     assert document["num_bytes"] == sum(entry["num_bytes"] for entry in document["entries"])
     assert [entry["what"] in listed for entry in document["entries"]] == [True] * len(document["entries"])

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
-from dtrain import config
+from dtrain import cli, config
 
 TINY = ["--set", "model.dim=8", "--set", "model.dim_mults=[1,2]", "--set", "train.batch_size=4"]
 
@@ -136,6 +139,22 @@ def test_bad_input_is_one_sentence_and_exit_code_1(here: Here, arguments: list[s
     (error,) = (line for line in errors if line.startswith("error: "))
     assert message in error
     assert "Traceback" not in "".join(errors)
+
+
+@pytest.mark.parametrize(
+    ("command", "function", "names"),
+    [
+        ("tiles", "dtrain.data.tiles:cut_tiles", {"size", "overlap", "holdout", "min_std", "seed"}),
+        ("encode", "dtrain.data.encode:encode", {"device", "batch_size", "flip"}),
+    ],
+)
+def test_the_defaults_are_those_of_the_library(command: str, function: str, names: set[str]) -> None:
+    """`cli` states them once more, for importing the library would make every --help slow."""
+    module, _, name = function.partition(":")
+    parameters = inspect.signature(getattr(import_module(module), name)).parameters
+    assert {key for key, found in parameters.items() if found.default is not found.empty} - {"report"} == names
+    shown = {option.name: option.default for option in get_command(cli.app).commands[command].params}  # type: ignore[attr-defined]
+    assert {key: shown[key.removesuffix("_size")] for key in names} == {key: parameters[key].default for key in names}
 
 
 def test_tiles_from_the_command_line(here: Here, tmp_path: Path) -> None:

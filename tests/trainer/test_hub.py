@@ -57,7 +57,7 @@ def test_what_is_here_needs_no_network(cache: Path, monkeypatch: pytest.MonkeyPa
 
 def test_what_a_file_names_is_not_fetched(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "reach", lambda: pytest.fail("the network was asked"))
-    with pytest.raises(ConfigError, match=r"^'owner/name' is named by a file, .* not fetched unasked: give a folder$"):
+    with pytest.raises(ConfigError, match=r"^'owner/name' is named by a file, .* not downloaded: give a folder$"):
         folder(fetch=False)
     with pytest.raises(ConfigError, match=r"^cannot get 'owner--x/name' from the Hugging Face hub: .*; give a folder$"):
         folder(fetch=False, repository="owner--x/name")  # no name to the hub

@@ -12,7 +12,7 @@ from dtrain.config import Ema, Recipe
 RAMP_SHARE = 0.05
 #: ema-pytorch's `update_after_step`: the warm-up law copies the weights while its counter is at most this, steps.
 COPY_STEPS = 100
-#: Of checkpoints: the first version whose averages followed the warm-up law as it is here.
+#: First version of checkpoints whose averages followed the present warm-up law.
 MENDED_IN_VERSION = 2
 
 

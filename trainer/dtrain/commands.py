@@ -1,4 +1,4 @@
-"""What the commands of `dtrain` do: resolve, call the library, print. Apart from `cli`, so that --help is quick."""
+"""What the commands of `dtrain` do: resolve, call the library, print. `cli` imports it late: --help is quick."""
 
 from __future__ import annotations
 
@@ -94,21 +94,21 @@ def _train(recipe: Recipe, folder: Path, placement: Placement, resume: bool) -> 
 
 
 def _how_to_go_on(stop: BaseException, folder: Path, name: str) -> BaseException:
-    """The same end, with the command that goes on, if there is a checkpoint to go on from."""
+    """The error `stop` with the command that continues the run, or `stop` itself if there is no checkpoint."""
     from dtrain.checkpoints import ours
 
     newest = ours.newest(folder, name)
     if newest is None:
         return stop
     command = shlex.join(["dtrain", *(word for word in sys.argv[1:] if word != "--resume"), "--resume"])
-    said = f"{stop}" or f"interrupted: the newest checkpoint is '{newest}'"
-    interrupted = Interrupted(f"{said}; go on with: {command}")
+    what = f"{stop}" or f"interrupted: the newest checkpoint is '{newest}'"
+    interrupted = Interrupted(f"{what}; go on with: {command}")
     interrupted.exit_code = stop.exit_code if isinstance(stop, Interrupted) else interrupted.exit_code
     return interrupted
 
 
 def _is_first() -> bool:
-    """Of the processes of `accelerate launch`, all of which run this."""
+    """Whether this is the first process of `accelerate launch`, which starts several with this command."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -142,5 +142,6 @@ def inspect(checkpoint: Path, assignments: list[str]) -> None:
     from drun.commands.options import parse_assignments
     from dtrain.published import inspection
 
-    for line in inspection.lines(checkpoint, parse_assignments(assignments)):
-        say(line)
+    found = inspection.inspect(checkpoint, parse_assignments(assignments))
+    say("\n".join(found.lines))
+    answer(found.document)

@@ -43,7 +43,7 @@ def _device(name: str) -> torch.device:
         raise ConfigError(f"unknown device '{name}': choose one of {', '.join(DEVICES)}")
     if not present[name]:
         raise ConfigError(f"this machine has no {name} device: use --device auto")
-    # Of many processes on one machine each has a GPU of its own.
+    # Each of several processes on one machine has its own GPU.
     return torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)
 
 

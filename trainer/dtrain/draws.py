@@ -45,7 +45,7 @@ class Draws:
         return torch.randn(self.total, *shape, generator=self.noise, device=self.device)[self.own]
 
     def latent_normal(self, *shape: int) -> Tensor:
-        """The same from a stream of its own, for the posterior of latents."""
+        """Normal numbers of a separate stream, for the posterior of latents."""
         stream = generator(self.seed, self.step, LATENT, self.device)
         return torch.randn(self.total, *shape, generator=stream, device=self.device)[self.own]
 

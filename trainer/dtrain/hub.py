@@ -42,7 +42,7 @@ def folder(repository: str, weights: Sequence[str], fetch: bool, kind: type[User
     with _quiet(), door(f"cannot get '{repository}' from the Hugging Face hub", kind, advice):
         found = _kept(hub, repository, weights)
         if found is None and not fetch:
-            raise kind(f"'{repository}' is named by a file, and what a file names is not fetched unasked: {advice}")
+            raise kind(f"'{repository}' is named by a file, and such repositories are not downloaded: {advice}")
         return (found or _fetched(hub, repository, weights)).parent
 
 

@@ -1,4 +1,4 @@
-"""What `dbench.core.fresh` runs in processes of their own: `python -m dbench.core.child MODE ...`.
+"""The process that `dbench.core.fresh` starts and measures: `python -m dbench.core.child MODE ...`.
 
 The last line is the answer. It imports almost nothing, for a forked process counts its parent's memory as its own peak.
 """
@@ -41,7 +41,7 @@ def imports(module: str, *arguments: str) -> None:
 
 
 def session(bundle: str, backend: str, batch: str, num_threads: str, num_calls: str) -> None:
-    """Import a backend's runtime, and call it so many times."""
+    """Import the runtime of a backend, open the bundle with it, and call it `num_calls` times."""
     from dbench.core.inputs import example
     from drun import backends
     from drun.bundle import reading as bundles

@@ -82,7 +82,7 @@ def physical_cores(cpuinfo: str) -> dict[int, str]:
 
 
 def commit(checkout: Path) -> str | None:
-    """The commit of a git checkout, with `-dirty` where tracked files were changed; None if it is none."""
+    """The commit of a git checkout, with `-dirty` if tracked files were changed; None outside of a checkout."""
     if not (checkout / ".git").exists():
         return None
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]

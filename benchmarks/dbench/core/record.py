@@ -36,7 +36,7 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One number. None is unknown."""
+    """One measured number; the value is None if it is unknown."""
 
     suite: str
     name: str
@@ -65,7 +65,7 @@ class Result:
 
     @property
     def file_name(self) -> str:
-        """Of its files, without suffix: no two suites, subjects or settings share one."""
+        """Name of the result's files without suffix, unique for a suite, a subject and settings."""
         return f"{self.suite}-{subject.file_name(plain(self.subject), plain(self.settings))}"
 
     def row(self, name: str) -> ResultRow:

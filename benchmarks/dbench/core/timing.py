@@ -60,7 +60,7 @@ def interleave(
         warmup: untimed calls of each before the first turn.
         lead_in: untimed calls at the head of each turn.
         pause_s: rest before each turn, seconds.
-        on_round: told how many rounds are done.
+        on_round: called with the number of finished rounds.
     """
     for call in calls.values():
         _repeat(call, warmup)
@@ -90,7 +90,7 @@ def ratio_of_medians(numerator: Timing, denominator: Timing) -> float:
 
 
 def pairwise_ratio(numerator: Timing, denominator: Timing) -> Spread:
-    """Of the ratios within each round."""
+    """Percentiles of the ratios within each round."""
     pairs = zip(numerator.latencies_ms, denominator.latencies_ms, strict=True)
     return spread([above / below for above, below in pairs])
 

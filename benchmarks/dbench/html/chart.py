@@ -1,4 +1,4 @@
-"""Line charts as SVG: within a page they take its colours, as files of their own they bring `chart.css` along."""
+"""Line charts as SVG. Within a page they have the colours of the page; a separate file contains `chart.css`."""
 
 from __future__ import annotations
 

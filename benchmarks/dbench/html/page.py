@@ -127,7 +127,7 @@ def _words(value: Any) -> str:
 
 
 def scrolled(markup: str) -> str:
-    """What is too wide for a small screen, with a scroll bar of its own."""
+    """Markup with its own scroll bar, for content that is too wide for a small screen."""
     return f'<div class="wide">{markup}</div>'
 
 

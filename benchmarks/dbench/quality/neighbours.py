@@ -12,14 +12,14 @@ Indices = NDArray[np.int64]
 
 #: Distances in memory at once (32 MB)
 BLOCK_VALUES = 2**22
-#: So many are asked for their neighbours: a share of them is known to a percent.
+#: Number of samples whose neighbours are searched: enough to know a share of them to one percent.
 MAX_QUERIES = 4096
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Of each query its k nearest, the nearest first."""
+    """The k nearest vectors of each query, the nearest first."""
 
     indices: Indices  # (Q, k)
     distances: Features  # (Q, k), squared Euclidean
@@ -30,7 +30,7 @@ def nearest(queries: Features, real: Features, k: int, left_out: Indices | None 
 
     Args:
         queries: (Q, D). real: (M, D), M at least k, plus one where some are left out.
-        left_out: (Q,) a row of `real` that is not asked for each query, such as itself.
+        left_out: (Q,) for each query a row of `real` that is ignored, such as the query itself.
     """
     height = max(1, BLOCK_VALUES // len(real))
     found = []

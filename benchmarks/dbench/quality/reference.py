@@ -27,7 +27,7 @@ ADVICE = "say with --reference what to compare with: a folder, a .zip, .npz, .np
 class Reference:
     """Images that may lie on a disk."""
 
-    source: str  # as it was told
+    source: str  # as the user named it
     num_images: int
     shape: Shape  # (H, W, C)
     fingerprint: str  # changes when the images do
@@ -50,7 +50,7 @@ class Reference:
 
 
 def ignore(message: str) -> None:
-    """A note for nobody."""
+    """Ignore a note."""
 
 
 def open_reference(
@@ -60,7 +60,8 @@ def open_reference(
 
     Args:
         source: as for training; None is what the model learned from, as run.json says.
-        note: told when a named source is of another kind than the samples, or not what the model learned from.
+        note: called with a text if a named source is of another kind than the samples, or if the model learned from
+            another one.
 
     Raises:
         ConfigError: nothing says what the model learned from. DataError: that is no longer there or has changed, or
@@ -70,11 +71,11 @@ def open_reference(
     if source is None:
         return _trained_on(samples, shape, report)
     reference = _opened(source, shape, report, note)
-    told = samples.trained_on
-    if told is not None and told.fingerprint == reference.fingerprint:
+    trained = samples.trained_on
+    if trained is not None and trained.fingerprint == reference.fingerprint:
         return replace(reference, learned=True)
-    if told is not None:
-        learned = f"{told.num_images:,} images of '{told.source}'"
+    if trained is not None:
+        learned = f"{trained.num_images:,} images of '{trained.source}'"
         note(f"the model learned from {learned}, these {reference.num_images:,} are others")
     return reference
 
@@ -92,7 +93,7 @@ def _trained_on(samples: Samples, shape: Shape, report: Report) -> Reference:
 
 
 def _opened(source: str, shape: Shape, report: Report, note: Callable[[str], None]) -> Reference:
-    """note: told when the images are of another kind than the samples."""
+    """note: called with a text if the images are of another kind than the samples."""
     from dtrain.data.latents import are_latents  # needs torch
 
     if are_latents(Path(source)):

@@ -31,7 +31,7 @@ class Samples:
 
     @property
     def name(self) -> str:
-        """Of the folder that drun wrote, or of the file."""
+        """Name of the folder that drun wrote, or of the file."""
         file = self.file.resolve()
         return file.parent.name if file.name == ARCHIVE else file.stem
 

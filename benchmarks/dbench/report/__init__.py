@@ -19,7 +19,7 @@ __all__ = ["Sources", "write_report"]
 
 
 def write_report(out: Path, sources: Sources, report: Report) -> list[KeyNumber]:
-    """Write one self-contained HTML file; parity is proven anew.
+    """Write one self-contained HTML file, for which parity is proven again.
 
     Returns:
         The page's key figures.
@@ -40,7 +40,7 @@ def write_report(out: Path, sources: Sources, report: Report) -> list[KeyNumber]
 
 
 def _parts(material: Material, proofs: Proofs) -> list[str]:
-    """What was measured of samples stands behind them, all else behind the proof."""
+    """The parts in their order: results about samples follow the samples, all others follow the proof."""
     of_samples = [result for result in material.results if "samples_sha256" in result.subject]
     others = [result for result in material.results if "samples_sha256" not in result.subject]
     return [

@@ -72,7 +72,7 @@ def read_real(run: Training, count: int) -> UInt8:
     """A fixed random choice of the images that a run was trained on: (count, H, W, C) uint8.
 
     Raises:
-        UserError: they are no longer there, or others are.
+        UserError: the images are no longer there, or have changed.
     """
     from dtrain import models
     from dtrain.data.pixels import fingerprint, load_images

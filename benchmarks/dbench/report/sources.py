@@ -204,7 +204,7 @@ def beside(path: Path) -> dict[str, Path]:
 
 
 def _read(path: Path) -> Result:
-    """Raises DataError if it is no result of a suite that is here: its name decides what is imported."""
+    """Read a result. Raises DataError if its suite is unknown: the name of the suite decides what is imported."""
     result = record.read(present(path))
     if result.suite not in suites.names():
         raise DataError(f"'{path}' is of suite {result.suite!r:.40}, expected one of {', '.join(suites.names())}")

@@ -20,7 +20,7 @@ class OutputMode:
     debug: bool = False  # errors show their traceback
 
 
-#: Of this process. A command changes it within `command_output` alone; libraries find it at its defaults.
+#: Mode of this process. A command changes it within `command_output` alone; libraries find it at its defaults.
 OUTPUT = OutputMode()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from drun.console.output import OUTPUT
 
-#: Between two plain progress lines, when the output is no terminal.
+#: Time between two plain progress lines, when the output is not a terminal.
 PLAIN_INTERVAL_S = 15.0
 
 #: (what is being done, such as "decoding images"; how many are done; of how many; a note such as a loss)
@@ -18,7 +18,7 @@ Report = Callable[..., None]
 
 
 def silent(what: str, done: int, total: int, note: str = "") -> None:
-    """A report for nobody."""
+    """Show no progress."""
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def _clock() -> Any:
 
 
 def _clock_text(gone_s: float, left_s: float | None) -> str:
-    """left_s: 0 at the end, None while nobody can tell."""
+    """left_s: 0 at the end, None while it is unknown."""
     if left_s == 0:
         return f"took {duration(gone_s)}"
     return f"{duration(gone_s)} gone" + (f", about {duration(left_s)} left" if left_s is not None else "")

@@ -214,7 +214,9 @@ def test_nothing_else_is_added_to_an_output(pictures: Path, vae: str, tmp_path: 
     encode(pictures, out, vae, SIZE)
     whole = contents(out)
     other_vae = str(tiny_vae(tmp_path / "other", seed=1))
-    with pytest.raises(DataError, match=r"Cannot go on in .*latents: it was begun with another image size \(16, now 8"):
+    with pytest.raises(
+        DataError, match=r"cannot continue in '.*latents': it was begun with another image size \(16, now 8"
+    ):
         encode(pictures, out, vae, 8)
     with pytest.raises(DataError, match=r"begun with another vae .*; choose another folder, or remove it"):
         encode(pictures, out, other_vae, SIZE)
@@ -225,7 +227,7 @@ def test_nothing_else_is_added_to_an_output(pictures: Path, vae: str, tmp_path: 
         encode(pictures, pictures.parent / "other", vae, SIZE)
     assert contents(out) == whole
     (out / "origin.json").write_text("[")
-    with pytest.raises(DataError, match=r"Cannot go on in .*: cannot read '.*origin\.json': "):
+    with pytest.raises(DataError, match=r"cannot continue in .*: cannot read '.*origin\.json': "):
         encode(pictures, out, vae, SIZE)
 
 
@@ -255,7 +257,7 @@ def test_wrong_sources(pictures: Path, vae: str, tmp_path: Path) -> None:
     refuses(tmp_path / "gone.zip", "cannot read the zip file .*gone.zip': there is no such file")
     refuses(tmp_path / "none.zip", "no images in the zip file .*none.zip")
     refuses(pictures / "cat" / "a.png", r"unsupported image source: got the file .*a\.png', expected a folder, a .zip")
-    refuses(pictures, "The output .* is inside the image folder .*: put it elsewhere", pictures / "latents")
+    refuses(pictures, "the output .* is inside the image folder .*: choose another folder", pictures / "latents")
 
 
 LABELS: list[tuple[Any, str]] = [
@@ -280,9 +282,9 @@ def test_wrong_labels(pictures: Path, vae: str, tmp_path: Path, content: Any, me
 
 def test_wrong_settings(pictures: Path, vae: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    with pytest.raises(ConfigError, match="Got batch size 0 and image size 16, expected at least 1"):
+    with pytest.raises(ConfigError, match="--batch got 0 and --size got 16, expected at least 1"):
         encode(pictures, out, vae, SIZE, batch_size=0)
-    with pytest.raises(ConfigError, match="8x8 pixels: got image size 20, expected a multiple of 8"):
+    with pytest.raises(ConfigError, match="--size got 20, expected a multiple of 8, for the VAE"):
         encode(pictures, out, vae, 20)
     with pytest.raises(ConfigError, match="unknown device 'gpu'"):
         encode(pictures, out, vae, SIZE, device="gpu")
@@ -299,7 +301,7 @@ def test_vae_that_gives_no_numbers(pictures: Path, tmp_path: Path) -> None:
     weights = load_file(path)
     weights["quant_conv.bias"][7] = torch.nan
     save_file(weights, path, metadata={"format": "pt"})
-    with pytest.raises(NotFiniteError, match=r"gave NaN or infinity for cat/a\.png: use another VAE"):
+    with pytest.raises(NotFiniteError, match=r"gave NaN or infinity for 'cat/a\.png': use another VAE"):
         encode(pictures, tmp_path / "out", str(path.parent), SIZE)
     assert set(contents(tmp_path / "out")) == {"origin.json"}
 
@@ -323,7 +325,7 @@ def test_command(
     assert capsys.readouterr().out.startswith("7 images, each also mirrored, 2 classes: 4x2x2 latents")
     assert open_latents(tmp_path / "both").flipped is not None
     assert dtrain("encode", str(pictures), str(out), "--vae", vae, "--size", "24") == 1
-    assert capsys.readouterr().err.startswith("error: Cannot go on in ")
+    assert capsys.readouterr().err.startswith("error: cannot continue in ")
 
 
 @pytest.mark.slow

@@ -132,7 +132,7 @@ def test_classes_without_images(tmp_path: Path) -> None:
 
 def test_a_folder_of_other_formats_is_no_class(tmp_path: Path) -> None:
     folder = write(tmp_path, ("a/0.png", "L", (16, 16)), ("b/0.gif", "L", (16, 16)))
-    told = f"'{folder}/b' is no class: it holds no images in .png, .jpg, .jpeg, .tif, .tiff, .webp, .bmp"
+    told = f"'{folder}/b' is not a class: it holds no images in .png, .jpg, .jpeg, .tif, .tiff, .webp, .bmp"
     assert of(folder, classes=1).warnings == (told,)
     assert of(folder).warnings == ()
 

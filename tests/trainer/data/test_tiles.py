@@ -234,7 +234,7 @@ def test_existing_output_is_refused_untouched(tmp_path: Path, out: Path, kind: s
     precious = out / "precious.txt" if kind == "folder" else out
     precious.parent.mkdir(parents=True)
     precious.write_text("keep me")
-    with pytest.raises(DataError, match="exists and is not an empty folder"):
+    with pytest.raises(DataError, match="is not an empty folder"):
         cut_tiles(picture(tmp_path / "x.png"), out, size=8)
     assert precious.read_text() == "keep me"
 

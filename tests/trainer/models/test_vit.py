@@ -59,8 +59,8 @@ def test_attributes_and_config_rebuild_the_net() -> None:
     [
         ({"image_size": 7}, "got side 7 and patch_size 2, expected a multiple of patch_size"),
         ({"num_heads": 5}, "got 24 with 5 heads, expected a multiple of num_heads"),
-        ({"depth": 0}, "depth is wrong: got 0, expected a whole number above 0"),
-        ({"num_classes": 0}, "num_classes is wrong: got 0, expected 1 or more"),
+        ({"depth": 0}, "depth got 0, expected a whole number above 0"),
+        ({"num_classes": 0}, "num_classes got 0, expected 1 or more"),
     ],
 )
 def test_build_refuses(settings: dict[str, int], message: str) -> None:
@@ -72,7 +72,7 @@ def test_build_refuses(settings: dict[str, int], message: str) -> None:
 def test_other_images_are_refused(shape: tuple[int, ...]) -> None:
     net = tiny()
     for call in (net, net.tokens):
-        with pytest.raises(ConfigError, match=r"The input does not fit ViT: got \(.*expected \(N, 3, 6, 6\)"):
+        with pytest.raises(ConfigError, match=r"the input does not fit ViT: got \(.*expected \(N, 3, 6, 6\)"):
             call(torch.zeros(shape))
 
 

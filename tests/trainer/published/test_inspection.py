@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from drun.errors import CheckpointError, ConfigError
 from dtrain import config, models
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint, content_digest
-from dtrain.published.inspection import lines, paper_name
+from dtrain.published.inspection import inspect, paper_name
 
 SIZE = {"hidden_size": 24, "depth": 2, "num_heads": 3}
 VIT = {
@@ -48,6 +49,10 @@ def ours(
     state = perturbed(model).state_dict()
     saved = Checkpoint(config.from_dict(recipe), 1200, state, state, {}, projectors or {})
     return checkpoint.save(saved, folder, keep=1)
+
+
+def lines(path: Path, settings: dict[str, str] | None = None) -> list[str]:
+    return inspect(path, settings).lines
 
 
 def rows(text: list[str]) -> dict[str, list[str]]:
@@ -193,6 +198,26 @@ def test_what_is_ambiguous_is_asked_for(tmp_path: Path) -> None:
     torch.save(tiny("DiT").state_dict(), path)
     with pytest.raises(ConfigError, match="may be a DiT or a SiT"):
         lines(path, {"num_heads": "3"})
+
+
+def test_the_same_facts_as_one_json_document(tmp_path: Path) -> None:
+    path = ours(tmp_path, "digits-teacher", VIT)
+    torch.save(tiny("SiT").state_dict(), tmp_path / "net.pt")
+
+    def document(*words: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "dtrain", "inspect", *words, "--json", "--quiet"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        return dict(json.loads(done.stdout))
+
+    found = document("net.pt", "--set", "process=sit", "--set", "num_heads=3")
+    assert found["process"] == {"kind": "flow", "path": "linear", "noise_time": 0, "margin": 0.0}
+    assert (found["prediction"], found["variance"]) == ("velocity", None)
+    assert found["parameters"] == sum(parameter.numel() for parameter in tiny("SiT").parameters())
+    assert found["next"][0] == "dexport onnx net.pt --set process=sit --set num_heads=3"
+    teacher = document(path.name)
+    assert (teacher["model"], teacher["step"], teacher["num_bytes"]) == (VIT, 1200, path.stat().st_size)
+    assert teacher["classes"]["count"] == VIT["num_classes"]
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def check_optimizer(state: Mapping[str, Any], expected: Mapping[str, Any], name:
         state, expected: `{"state": {parameter: {moment: tensor}}, "param_groups": [{"params": [parameter]}]}`.
 
     Raises:
-        CheckpointError: groups, parameters or moments that do not fit, or are not finite; a step that is no count.
+        CheckpointError: groups, parameters or moments that do not fit, or are not finite; a step that is not a count.
     """
     moments, wanted = (_moments(each) for each in (state, expected))
     groups, wanted_groups = (_groups(each) for each in (state, expected))

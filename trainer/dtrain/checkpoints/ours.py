@@ -118,7 +118,7 @@ def is_ours(content: Any) -> bool:
 def check_digest(content: dict[str, Any], path: Path) -> None:
     """Raises CheckpointError if a checkpoint of ours holds other content than was written; version 1 cannot tell."""
     if type(version := content.get("version")) is int and version == 1:
-        warn(f"'{path}' was written by an older dtrain and has no digest: nothing tells whether it was changed")
+        warn(f"'{path}' was written by an older dtrain and has no digest: changes cannot be detected")
     elif content.get("sha256") != content_digest(content):
         raise CheckpointError(f"'{path}' is damaged: its content has another sha256 than it states; copy it again")
 

@@ -136,7 +136,7 @@ def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
         if member.compress_type != zipfile.ZIP_STORED:
             raise ValueError(f"its member '{member.filename}' is compressed, which PyTorch never does: unpack it")
     if not any(member.CRC for member in members):
-        warn(f"'{path}' was saved without checksums: nothing tells whether it is damaged")
+        warn(f"'{path}' was saved without checksums: damage cannot be detected")
         for member in members:
             member.CRC = None  # type: ignore[assignment]  # zipfile then compares nothing
     elif (broken := archive.testzip()) is not None:
@@ -175,7 +175,7 @@ def _load(path: Path, opened: Path, allowed: tuple[type, ...], mmap: bool) -> An
 
 
 def _read_older(path: Path, file: IO[bytes], allowed: tuple[type, ...]) -> Any:
-    """A file from before PyTorch 1.6, or one that is no archive: of such files nothing is checked by sums."""
+    """Read a file from before PyTorch 1.6, or one that is not an archive: such files have no checksums."""
     size = os.fstat(file.fileno()).st_size
     file.seek(0)
     if file.read(2) == b"PK":
@@ -187,7 +187,7 @@ def _read_older(path: Path, file: IO[bytes], allowed: tuple[type, ...]) -> Any:
             _refuse(path, min(pickled.classes))
         if (claimed := sum(pickled.storages.values())) > size:
             raise ValueError(f"its {size:,} bytes say that they hold storages of {claimed:,}")
-    warn(f"'{path}' is of PyTorch's older format, which has no checksums: nothing tells whether it is damaged")
+    warn(f"'{path}' is of PyTorch's older format, which has no checksums: damage cannot be detected")
     return _load(path, path, allowed, mmap=False)
 
 

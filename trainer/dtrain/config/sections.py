@@ -51,7 +51,10 @@ class Data:
     ] = ""
     augment: Annotated[
         tuple[str, ...],
-        Setting("of latents hflip alone, with dtrain encode --flip", choices=("hflip", "vflip", "rot90")),
+        Setting(
+            "random symmetries of the images; latents of dtrain encode --flip have hflip alone",
+            choices=("hflip", "vflip", "rot90"),
+        ),
     ] = ()
     label_dropout: Annotated[
         float, Setting('share of labels replaced by "no class": guidance needs it, usually 0.1', least=0, below=1)
@@ -67,9 +70,9 @@ class Data:
 class Optimizer:
     """AdamW (Loshchilov & Hutter 2019)."""
 
-    learning_rate: Annotated[float, Setting("of AdamW, at its highest", above=0)] = 1e-4
-    betas: Annotated[tuple[float, float], Setting("of AdamW", least=0, below=1)] = (0.9, 0.99)
-    weight_decay: Annotated[float, Setting("of AdamW", least=0)] = 0.01
+    learning_rate: Annotated[float, Setting("highest learning rate of AdamW", above=0)] = 1e-4
+    betas: Annotated[tuple[float, float], Setting("decay rates of AdamW's moments", least=0, below=1)] = (0.9, 0.99)
+    weight_decay: Annotated[float, Setting("weight decay of AdamW", least=0)] = 0.01
     warmup_steps: Annotated[int, Setting("steps over which the rate rises from 0", least=0)] = 0
     decay_share: Annotated[
         float, Setting("last share of the run, in which the rate falls to 0 as a cosine", least=0, most=1)
@@ -91,11 +94,11 @@ class Ema:
 @dataclass(frozen=True)
 class Train:
     steps: Annotated[int, Setting("updates of the weights", least=1)]
-    batch_size: Annotated[int, Setting("images of a step, of all processes together", least=1)]
-    seed: Annotated[int, Setting("of every random number", least=0)] = 0
-    accumulate: Annotated[int, Setting("parts that a process computes its share of a batch in", least=1)] = 1
+    batch_size: Annotated[int, Setting("images in a step, over all processes", least=1)]
+    seed: Annotated[int, Setting("seed of every random number", least=0)] = 0
+    accumulate: Annotated[int, Setting("parts in which a process computes its share of a batch", least=1)] = 1
     precision: Annotated[
-        str, Setting("of the arithmetic; weights stay fp32", choices=("auto", "fp32", "bf16", "fp16"))
+        str, Setting("precision of the arithmetic; weights stay fp32", choices=("auto", "fp32", "bf16", "fp16"))
     ] = "auto"
     compile: Annotated[str, Setting("torch.compile", choices=("auto", "on", "off"))] = "auto"
     log_every: Annotated[int, Setting("steps between lines of log.jsonl", least=1)] = 20

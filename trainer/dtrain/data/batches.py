@@ -47,10 +47,10 @@ def augment(batch: Tensor, modes: Sequence[str], toss: Callable[[], Tensor]) -> 
     """
     unknown = [mode for mode in modes if mode not in AUGMENTATIONS]
     if unknown:
-        raise ConfigError(f"Unknown augmentation: got {unknown[0]!r}, expected {', '.join(AUGMENTATIONS)}.")
+        raise ConfigError(f"unknown augmentation {unknown[0]!r}: choose from {', '.join(AUGMENTATIONS)}")
     height, width = batch.shape[-2:]
     if "rot90" in modes and height != width:
-        raise ConfigError(f"rot90 needs square images: got {height}x{width} pixels; use hflip and vflip.")
+        raise ConfigError(f"rot90 needs square images, got {height}x{width} pixels: use hflip and vflip")
     for symmetry in (symmetry for mode in modes for symmetry in AUGMENTATIONS[mode]):
         batch = torch.where(toss().to(batch.device)[:, None, None, None], symmetry(batch), batch)
     return batch

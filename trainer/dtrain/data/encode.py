@@ -86,11 +86,11 @@ def encode(
         NotFiniteError: the VAE gave NaN or infinity.
     """
     if batch_size < 1 or image_size < 1:
-        raise ConfigError(f"Got batch size {batch_size} and image size {image_size}, expected at least 1.")
+        raise ConfigError(f"--batch got {batch_size} and --size got {image_size}, expected at least 1")
     images = open_source(source)
     labels, classes = images.labels()
     if out.resolve().is_relative_to(source.resolve()):
-        raise DataError(f"The output {out} is inside the image folder {source}: put it elsewhere.")
+        raise DataError(f"the output '{out}' is inside the image folder '{source}': choose another folder")
     processes, place = _processes(device)
     job = _Job(images, out, vaes.load(vae, place), image_size, batch_size, flip)
     job.check()
@@ -112,8 +112,8 @@ def _processes(device: str) -> tuple[Any, torch.device]:
     try:
         partial_state = import_module("accelerate").PartialState
     except ImportError as error:
-        message = f"Encoding needs accelerate, which cannot be imported ({error})"
-        raise ConfigError(f"{message}: {vaes.INSTALL}.") from error
+        message = f"encoding needs accelerate, which cannot be imported ({error})"
+        raise ConfigError(f"{message}: {vaes.INSTALL}") from error
     wanted = devices.choose(device, "fp32", "off").device
     state = partial_state(cpu=wanted.type == "cpu", timeout=_PATIENCE)
     return state, state.device if state.device.type == wanted.type else wanted
@@ -129,16 +129,16 @@ def _claim(out: Path, origin: dict[str, Any]) -> None:
     others = [file.name for file in out.iterdir() if not is_hidden(Path(file.name))] if out.is_dir() else []
     if not (out / ORIGIN).is_file():
         if others:
-            raise DataError(f"The output {out} holds {others[0]}, expected an empty folder: choose another.")
+            raise DataError(f"the output '{out}' holds '{others[0]}', expected an empty folder: choose another")
         write_json(out / ORIGIN, origin)
     try:
         found = {"flip": False} | read_json(out / ORIGIN)  # older folders do not say it
     except UserError as error:
-        raise DataError(f"Cannot go on in {out}: {error}.") from error
+        raise DataError(f"cannot continue in '{out}': {error}") from error
     for key, now in origin.items():
         if found.get(key) != now:
             got = f"it was begun with another {key.replace('_', ' ')} ({str(found.get(key))[:12]}, now {str(now)[:12]})"
-            raise DataError(f"Cannot go on in {out}: {got}; choose another folder, or remove it to start again.")
+            raise DataError(f"cannot continue in '{out}': {got}; choose another folder, or remove it to start again")
 
 
 # ---- shards ---------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class _Job:
 
     @property
     def rows(self) -> list[int]:
-        """Of each shard."""
+        """Number of images in each shard."""
         return shard_rows(len(self.images.names), SHARD_SIZE)
 
     @property
@@ -166,8 +166,8 @@ class _Job:
     def check(self) -> None:
         pixels = self.vae.downsampling
         if self.image_size % pixels:
-            got = f"got image size {self.image_size}, expected a multiple of {pixels}"
-            raise ConfigError(f"The VAE '{self.vae.name}' makes one latent of {pixels}x{pixels} pixels: {got}.")
+            got = f"--size got {self.image_size}, expected a multiple of {pixels}"
+            raise ConfigError(f"{got}, for the VAE '{self.vae.name}' makes one latent of {pixels}x{pixels} pixels")
 
     def origin(self) -> dict[str, Any]:
         return {
@@ -248,12 +248,12 @@ def _write_shard(job: _Job, shard: int, pool: ThreadPoolExecutor, advance: Calla
 
 
 def _moments(job: _Job, start: int, pixels: Pixels) -> NDArray[np.float32]:
-    """Of the images from number `start` on: float32 (n, 2C, h, w)."""
+    """Moments of the images from number `start` on: float32 (n, 2C, h, w)."""
     moments = job.vae.moments(torch.from_numpy(pixels)).cpu()
     finite = torch.isfinite(moments).flatten(1).all(1)
     if not finite.all():
         name = job.images.names[start + int(finite.int().argmin())]
-        raise NotFiniteError(f"The VAE '{job.vae.name}' gave NaN or infinity for {name}: use another VAE.")
+        raise NotFiniteError(f"the VAE '{job.vae.name}' gave NaN or infinity for '{name}': use another VAE")
     array: NDArray[np.float32] = moments.numpy()
     return array
 

@@ -18,7 +18,7 @@ def read_labels(content: str | bytes, names: Sequence[str], where: str) -> list[
     """The label of each name in a dataset.json, {"labels": [[name, class], ...]}; None if its labels are null.
 
     Raises:
-        DataError: it is something else, lacks a name, has two labels for one, or one that is no label.
+        DataError: the text is something else, lacks a name, has two labels for one name, or a wrong label.
     """
     with door(f"wrong labels in {where}", DataError, 'expected {"labels": [[name, class], ...]}'):
         pairs = parse_json(content)["labels"]

@@ -11,7 +11,7 @@ import numpy as np
 from dtrain.data.labels import MAX_CLASSES, is_label
 
 FORMAT = {"format": "dtrain latents", "version": 1}
-#: Of a latent or an image, and the most channels: far more than there are, and far less than what overflows.
+#: Largest side of a latent or an image, and most channels: beyond any that exist, and below what overflows.
 MAX_SIDE = 65_536
 #: What float32 holds, which scale and bias become.
 _LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)

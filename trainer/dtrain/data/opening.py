@@ -75,7 +75,7 @@ def described(data: Data, dataset: Dataset) -> Data:
 
 
 def warn_of_change(before: Data, now: Data) -> None:
-    """A run that goes on is told if its images or classes are others than at first."""
+    """Warn if a resumed run has other images or classes than at its start."""
     if before.fingerprint not in ("", now.fingerprint):
         warn(f"the images of '{now.source}' are not those that the run began with: it goes on with these")
     elif before.class_names not in ((), now.class_names):
@@ -128,7 +128,7 @@ def pixel_channels(recipe: Recipe) -> int:
 
 
 def labels_of(source: Source, num_classes: int) -> tuple[Indices | None, tuple[str, ...]]:
-    """The label of each image and the names of the classes, for a model of so many. Raises as `open_dataset`."""
+    """The label of each image and the names of the `num_classes` classes. Raises as `open_dataset`."""
     if not num_classes:
         return None, ()
     labels, names = source.labels()

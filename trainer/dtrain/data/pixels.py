@@ -17,7 +17,7 @@ from drun.errors import ConfigError, DataError
 from dtrain.data.image_files import MAX_PIXELS, fit, open_stack, pixel_limit, takes_in
 from dtrain.data.sources import Source, open_source
 
-#: Of the array in its folder of the cache.
+#: Name of the array in its folder of the cache.
 NAME = "images.npy"
 _RECIPE = 1  # part of the cache's key: raise it when decoding or resizing gives other pixels
 
@@ -90,9 +90,9 @@ def _is_mapped(source: Source, shape: tuple[int, ...]) -> bool:
 
 
 def _key(source: Source, shape: tuple[int, ...]) -> str:
-    """Of all that the pixels follow from, and of the place of the source, for two may have equal names and times."""
-    told = json.dumps([_RECIPE, shape, str(source.path.resolve()), source.fingerprint])
-    return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()
+    """Digest of all that decides the pixels, and of the source's path: two sources may have equal names and times."""
+    described = json.dumps([_RECIPE, shape, str(source.path.resolve()), source.fingerprint])
+    return hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest()
 
 
 def _check_outside(folder: Path, source: Path) -> None:

@@ -38,7 +38,7 @@ class Items(Protocol):
 
 @dataclass(frozen=True)
 class Header:
-    """Of an .npy file: what its array is, and at which byte it starts."""
+    """Header of an .npy file: type and shape of its array, and the byte at which the array starts."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -147,7 +147,7 @@ class Shards:
 def _read_sums(folder: Path, kind: str, size: int, num_items: int) -> NDArray[np.uint32] | None:
     paths = [sums_path(folder, kind, shard) for shard in range(len(shard_rows(num_items, size)))]
     if not any(path.is_file() for path in paths):
-        warn(f"the {kind} in '{folder}' have no checksums: nothing tells whether they are damaged; encode them again")
+        warn(f"the {kind} in '{folder}' have no checksums, so damage cannot be detected: encode them again")
         return None
     sums: NDArray[np.uint32] = np.concatenate([read_npy(path) for path in paths])
     if sums.shape != (num_items,) or sums.dtype != np.uint32:

@@ -146,7 +146,7 @@ def _open_folder(root: Path) -> Source:
 
 
 def _names_in(root: Path, file: str, opened: Callable[[Path], NDArray[np.uint8]]) -> list[str]:
-    """Of the images in one file of a folder."""
+    """Labels of the images in one file of a folder."""
     if not file.lower().endswith(STACK_SUFFIX):
         return [file]
     return [f"{file}[{row}]" for row in range(len(opened(root / file)))]

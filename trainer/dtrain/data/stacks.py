@@ -97,7 +97,7 @@ def _open_npz(path: Path) -> Stack:
 
 
 def _names(headers: dict[str, Any], path: Path) -> tuple[str, str | None]:
-    """Of the images and of their labels."""
+    """Names of the images and of their labels."""
     by_lower = {name.lower(): name for name in headers}
     found = [name for name in PAIRS if name in by_lower]
     if len(found) != 1:

@@ -81,7 +81,7 @@ def _no_classes(root: Path, names: tuple[str, ...]) -> Iterator[str]:
     """Folders beside the classes `names` whose files are of other formats."""
     for folder in sorted(root.iterdir()) if names and root.is_dir() else ():
         if folder.is_dir() and not is_hidden(Path(folder.name)) and folder.name not in names:
-            yield f"'{folder}' is no class: it holds no images in {', '.join(IMAGE_SUFFIXES)}"
+            yield f"'{folder}' is not a class: it holds no images in {', '.join(IMAGE_SUFFIXES)}"
 
 
 def _unlearned(labels: Indices | None, num_classes: int) -> tuple[str, ...]:

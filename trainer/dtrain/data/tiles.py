@@ -73,7 +73,7 @@ def cut_tiles(
     _check_settings(size, overlap, holdout, min_std)
     source, out = Path(source), Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"the output '{out}' exists and is not an empty folder: choose a new one or remove it")
+        raise DataError(f"the output '{out}' is not an empty folder: choose a new one, or remove it")
     sources = [_Source(path) for path in find_files(source)]
     with atomic_folder(out) as folder:
         (folder / TRAIN).mkdir()

@@ -67,6 +67,6 @@ def _is_image(member: zipfile.ZipInfo) -> bool:
 
 
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BytesIO:
-    """All of a member, in memory: only at its end the checksum is compared, and going back in it would start anew."""
+    """All of a member, in memory: only at its end the checksum is compared, and going back in it would start again."""
     check_expansion(member.compress_size, member.file_size)
     return BytesIO(archive.read(member))

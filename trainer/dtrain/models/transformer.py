@@ -193,7 +193,7 @@ class SiT(Network):
         resolved = _resolve(size)
         check_sizes(input_size, patch_size, resolved)
         if num_classes < 0:
-            raise ConfigError(f"num_classes is wrong: got {num_classes}, expected 0 (unconditional) or more.")
+            raise ConfigError(f"num_classes got {num_classes}, expected 0 (no classes) or more")
         self.config: dict[str, Any] = {
             "name": type(self).__name__,
             "input_size": input_size,
@@ -257,14 +257,14 @@ class SiT(Network):
     def _check_input(self, x: Tensor, t: Tensor, y: Tensor | None) -> None:
         check_image(type(self).__name__, x, self.channels, self.input_size)
         if t.ndim != 1:
-            raise ConfigError(f"Time has the wrong shape: got {tuple(t.shape)}, expected (N,) or (1,).")
+            raise ConfigError(f"the time has the wrong shape: got {tuple(t.shape)}, expected (N,) or (1,)")
         if self.y_embedder is None and y is not None:
             name = type(self).__name__
-            raise ConfigError(f"{name} has no classes: got labels, expected None; leave them out or set num_classes.")
+            raise ConfigError(f"{name} has no classes: got labels, expected None: leave them out or set num_classes")
         if self.y_embedder is not None and (y is None or y.ndim != 1):
             got = "None" if y is None else f"shape {tuple(y.shape)}"
             null = "it has no null label" if self.null_label is None else f"{self.null_label} is the null label"
-            raise ConfigError(f"{type(self).__name__} needs labels: got {got}, expected (N,) int64; {null}.")
+            raise ConfigError(f"{type(self).__name__} needs labels: got {got}, expected (N,) int64; {null}")
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -318,18 +318,18 @@ def check_sizes(input_size: int, patch_size: int, size: Size) -> None:
     """Raises ConfigError for an input that is not a grid of patches, or a width that does not divide into heads."""
     if min(input_size, patch_size) < 1 or input_size % patch_size:
         raise ConfigError(
-            f"The input is no grid of patches: got side {input_size} and patch_size {patch_size}, expected a "
-            "multiple of patch_size; change either."
+            f"the input is not a grid of patches: got side {input_size} and patch_size {patch_size}, expected a "
+            "multiple of patch_size; change either"
         )
     for key, number in asdict(size).items():
         if not isinstance(number, int) or number < 1:
-            raise ConfigError(f"{key} is wrong: got {number}, expected a whole number above 0; set it in size.")
+            raise ConfigError(f"{key} got {number}, expected a whole number above 0: set it in size")
     if (input_size // patch_size) ** 2 * size.hidden_size > MAX_POSITIONS or size.depth > MAX_DEPTH:
         raise ConfigError(f"the network is too large: got side {input_size}, patches of {patch_size} and {size}")
     if size.hidden_size % size.num_heads or size.hidden_size % 4:
         raise ConfigError(
-            f"hidden_size does not divide: got {size.hidden_size} with {size.num_heads} heads, expected a multiple "
-            "of num_heads and of 4; change either."
+            f"hidden_size got {size.hidden_size} with {size.num_heads} heads, expected a multiple "
+            "of num_heads and of 4: change either"
         )
 
 
@@ -337,8 +337,8 @@ def check_image(name: str, x: Tensor, channels: int, side: int) -> None:
     """Raises ConfigError unless x is (N, channels, side, side)."""
     if x.ndim != 4 or tuple(x.shape[1:]) != (channels, side, side):
         raise ConfigError(
-            f"The input does not fit {name}: got {tuple(x.shape)}, expected (N, {channels}, {side}, {side}); "
-            "resize it or build the net for its size."
+            f"the input does not fit {name}: got {tuple(x.shape)}, expected (N, {channels}, {side}, {side}); "
+            "resize it or build the network for its size"
         )
 
 
@@ -353,7 +353,7 @@ def _resolve(size: str | Mapping[str, int]) -> Size:
     if isinstance(size, str) and size in SIZES:
         return SIZES[size]
     expected = f"one of {', '.join(SIZES)} or a mapping of {', '.join(Size.__annotations__)}"
-    raise ConfigError(f"Unknown size of transformer: got {size!r}, expected {expected}.")
+    raise ConfigError(f"model.size got {size!r}, expected {expected}")
 
 
 def _modulation(hidden_size: int, num_parts: int) -> nn.Sequential:

@@ -221,13 +221,13 @@ class UNet(Network, ABC):
     def _check_input(self, x: Tensor, t: Tensor) -> None:
         self._check_sides(*x.shape[-2:])
         if t.ndim != 1:
-            raise ConfigError(f"Time has the wrong shape: got {tuple(t.shape)}, expected (N,) or (1,).")
+            raise ConfigError(f"the time has the wrong shape: got {tuple(t.shape)}, expected (N,) or (1,)")
 
     def _check_sides(self, height: int, width: int) -> None:
         if height % self.side_multiple or width % self.side_multiple:
             raise ConfigError(
-                f"Image size does not fit {type(self).__name__}: got {height}x{width} pixels, expected sides "
-                f"divisible by {self.side_multiple}; change the image size or use fewer dim_mults."
+                f"the image size does not fit {type(self).__name__}: got {height}x{width} pixels, expected sides "
+                f"divisible by {self.side_multiple}; change the image size or use fewer dim_mults"
             )
 
 
@@ -278,11 +278,11 @@ class AttentionUNet(TwoResUNet):
 
 def _check_sizes(dim: int, dim_mults: Sequence[int]) -> None:
     if dim < 4 or dim % 2:
-        raise ConfigError(f"dim does not fit the time sinusoid: got {dim}, expected an even number >= 4.")
+        raise ConfigError(f"dim got {dim}, expected an even number from 4 on, for sines and cosines of the time")
     if len(dim_mults) > MAX_LEVELS:
         raise ConfigError(f"dim_mults has {len(dim_mults)} levels, expected at most {MAX_LEVELS}")
     if not dim_mults:
-        raise ConfigError("dim_mults is empty: expected one width per level, such as 1, 2, 4, 8.")
+        raise ConfigError("dim_mults is empty, expected one width for each level, such as 1, 2, 4, 8")
     if min(dim_mults) < 1:
         raise ConfigError(f"dim_mults got {list(dim_mults)}, expected widths of at least 1")
 

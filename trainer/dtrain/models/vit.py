@@ -61,7 +61,7 @@ class ViT(Network):
         super().__init__()
         check_sizes(image_size, patch_size, Size(hidden_size, depth, num_heads))
         if num_classes < 1:
-            raise ConfigError(f"num_classes is wrong: got {num_classes}, expected 1 or more.")
+            raise ConfigError(f"num_classes got {num_classes}, expected 1 or more")
         self.config: dict[str, Any] = {
             "name": type(self).__name__,
             "image_size": image_size,

@@ -121,7 +121,7 @@ def build(options: Mapping[str, Any], process: Process, device: torch.device) ->
     return objective
 
 
-#: What an objective is told beside its options.
+#: Parameters of objectives that are not settings.
 TOLD = ("process", "device")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,23 @@ from dtrain.published import Denoiser, ours, suggest
 COLUMN = 12
 
 
-def lines(path: Path, settings: Mapping[str, str] | None = None) -> list[str]:
-    """Text about a checkpoint, a line each.
+@dataclass(frozen=True)
+class Inspection:
+    """lines: for people. document: the same facts as values that `drun.plain.plain` takes."""
+
+    lines: list[str]
+    document: dict[str, Any]
+
+
+def inspect(path: Path, settings: Mapping[str, str] | None = None) -> Inspection:
+    """Describe a checkpoint.
 
     Args:
         path: a file, or the folder of a training run, of which the newest checkpoint is taken.
         settings: as for `published.load`.
 
     Raises:
-        CheckpointError, ConfigError: as `published.load`; classifiers of ours are described all the same.
+        CheckpointError, ConfigError: as `published.load`, but own classifiers are described, too.
     """
     path = checkpoint.located(path)
     given, content = settings or {}, layouts.read(path)
@@ -46,11 +55,22 @@ def lines(path: Path, settings: Mapping[str, str] | None = None) -> list[str]:
         layout, held = unpacked.layout, one + " and ".join(unpacked.states)
     denoiser = published.recognised(content, path, "ema", given)
     weights = suggest.weights_of(denoiser.initial_share, denoiser.step)
-    return [
-        *_of_denoiser(denoiser, path, layout, held),
-        _row("next", suggest.export_command(path, given, weights)),
-        _row("", suggest.sample_command(denoiser, suggest.bundle_of(path, weights))),
-    ]
+    export = suggest.export_command(path, given, weights)
+    sample = suggest.sample_command(denoiser, suggest.bundle_of(path, weights))
+    text = [*_of_denoiser(denoiser, path, layout, held), _row("next", export), _row("", sample)]
+    facts = {"reasons": denoiser.reasons, "next": [export, sample], **_card_facts(denoiser.card)}
+    return Inspection(text, {**_facts(path, layout, denoiser.network, denoiser.config, denoiser.step), **facts})
+
+
+def _facts(path: Path, layout: str, network: nn.Module, config: Mapping[str, Any], step: int) -> dict[str, Any]:
+    return {
+        "file": path, "layout": layout, "num_bytes": path.stat().st_size, "model": dict(config), "step": step,
+        "parameters": _num_parameters(network),
+    }  # fmt: skip
+
+
+def _card_facts(card: Card) -> dict[str, Any]:
+    return {field.name: getattr(card, field.name) for field in fields(card)} | {"process": card.process.to_dict()}
 
 
 def paper_name(config: Mapping[str, Any], process: Process | None = None) -> str:
@@ -94,21 +114,24 @@ def _of_denoiser(denoiser: Denoiser, path: Path, layout: str, held: str) -> list
     ]
 
 
-def _of_teacher(saved: checkpoint.Checkpoint, path: Path) -> list[str]:
+def _of_teacher(saved: checkpoint.Checkpoint, path: Path) -> Inspection:
     config = saved.recipe.model
     state = ours.own_state(saved, "ema")
     network = layouts.network_of(config, state, f"'{path}', a {config['name']},")
     channels, *sides = network.state_shape(saved.recipe.data.image_size)
     assert network.classes is not None
     assignment = shlex.quote(f'objective.teachers=["{path}"]')
-    return [
+    command = f"dtrain run RECIPE --set {assignment}"
+    text = [
         _title(path, paper_name(config), network),
         _row("file", f"a checkpoint of dtrain, recipe {saved.recipe.name}, {_size(path)}"),
         _row("weights", f"ema and online, step {saved.step:,}"),
         *_average(initial_share(saved.recipe.ema, saved.step), saved.step),
         _row("images", f"{channels} x {sides[0]} x {sides[1]}, {network.classes.count} classes"),
-        _row("next", f"a teacher: use it as dtrain run RECIPE --set {assignment}"),
+        _row("next", f"a teacher: use it as {command}"),
     ]
+    facts = _facts(path, f"a checkpoint of dtrain, recipe {saved.recipe.name}", network, config, saved.step)
+    return Inspection(text, facts | {"classes": network.classes, "next": [command]})
 
 
 def _average(share: float | None, step: int) -> list[str]:
@@ -121,7 +144,11 @@ def _row(title: str, text: str) -> str:
 
 
 def _title(path: Path, name: str, network: nn.Module) -> str:
-    return f"{path.name}: {name}, {sum(parameter.numel() for parameter in network.parameters()):,} parameters"
+    return f"{path.name}: {name}, {_num_parameters(network):,} parameters"
+
+
+def _num_parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _size(path: Path) -> str:

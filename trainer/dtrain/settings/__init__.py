@@ -20,7 +20,7 @@ from dtrain.config.complete import SIDES
 from dtrain.config.sections import SECTIONS, Setting, settings_of
 from dtrain.config.toml import toml
 
-#: Where a default would stand: what has none, and what is told by another setting.
+#: Stand in place of a default: the setting is needed, or follows from another one.
 NEEDED, FOLLOWS = "needed", "follows image_size"
 
 
@@ -50,8 +50,8 @@ def listings() -> list[Listing]:
         for name in names(section):
             taken = tuple(entries(section, name))
             same = found.get((section, taken))
-            told = Listing(section, (name,), _summary(taker(section, name)), taken)
-            found[section, taken] = told if same is None else Listing(section, (*same.names, name), "", taken)
+            listing = Listing(section, (name,), _summary(taker(section, name)), taken)
+            found[section, taken] = listing if same is None else Listing(section, (*same.names, name), "", taken)
     fixed = [Listing(section, (), _summary(kind), tuple(entries(section))) for section, kind in SECTIONS.items()]
     return [*found.values(), *fixed]
 
@@ -132,6 +132,6 @@ def _documented(text: str, parameters: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _summary(kind: type[Any]) -> str:
-    """The first sentence of its docstring; dataclasses have one of their own making."""
+    """The first sentence of its docstring, but not of the one that a dataclass generates."""
     first = inspect.cleandoc(kind.__dict__.get("__doc__") or "").partition("\n\n")[0]
     return "" if first.startswith(f"{kind.__name__}(") else re.sub(r"\s+", " ", first).rstrip(".")

@@ -74,8 +74,8 @@ class Teacher:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, hexadecimal, of all that the features of an image follow from."""
-        told = json.dumps([_RECIPE, self.name, self.image_size, self._architecture], sort_keys=True)
-        digest = hashlib.sha256(told.encode())
+        described = json.dumps([_RECIPE, self.name, self.image_size, self._architecture], sort_keys=True)
+        digest = hashlib.sha256(described.encode())
         for key, tensor in self.network.state_dict().items():
             digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

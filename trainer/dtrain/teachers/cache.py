@@ -42,7 +42,7 @@ class Features:
         return len(self.array)
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Of the images `indices`, int64 (n,) in 0..N - 1: float16 (n, num_tokens, dim), in memory.
+        """Features of the images `indices`, int64 (n,) in 0..N - 1: float16 (n, num_tokens, dim), in memory.
 
         Raises:
             DataError: they are not what was written.
@@ -163,5 +163,5 @@ def _record(path: Path) -> Path:
 
 
 def _fingerprint(teacher: Teacher, data_fingerprint: str) -> str:
-    told = json.dumps([_RECIPE, teacher.fingerprint, data_fingerprint])
-    return hashlib.sha256(told.encode()).hexdigest()
+    described = json.dumps([_RECIPE, teacher.fingerprint, data_fingerprint])
+    return hashlib.sha256(described.encode()).hexdigest()

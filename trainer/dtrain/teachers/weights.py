@@ -22,7 +22,7 @@ from dtrain.teachers.official import State, convert
 
 #: Weight files of a folder, best first: safetensors hold no code.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-#: Of the numbers in a config.json, far above those of any teacher.
+#: Largest number in a config.json, far above those of any teacher.
 _LARGEST, _MOST_LAYERS = 1 << 16, 256
 
 

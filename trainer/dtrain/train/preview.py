@@ -67,7 +67,7 @@ def _average_name(recipe: Recipe, step: int) -> str:
 
 
 def _class_names(network: Network, recipe: Recipe) -> list[str]:
-    """Of the classes in turn, where the data names them and the network knows them."""
+    """Names of the classes in turn, where the data names them and the network knows them."""
     names = recipe.data.class_names
     if not names or network.classes is None:
         return []

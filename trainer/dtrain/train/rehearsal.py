@@ -24,7 +24,7 @@ from dtrain.objectives import Batch, Objective
 from dtrain.train.start import check_folder, check_model, objective_options, read_saved
 from dtrain.train.workers import Workers
 
-#: Of a checkpoint, for each parameter: the weights, their average, and two moments of AdamW, in float32.
+#: Bytes of a checkpoint for each parameter: the weight, its average, and two moments of AdamW, in float32.
 BYTES_A_PARAMETER = 4 * 4
 #: Images that are decoded, evenly spread: a second of photos.
 MAX_DECODED = 100

@@ -31,7 +31,7 @@ class Extractor(Protocol):
 
     @property
     def unit(self) -> str:
-        """Of a squared distance."""
+        """Unit of a squared distance."""
 
     @property
     def num_images(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from dbench.quality.features import Extractor, Features, Shape, UInt8
 
-#: Of the small images; finer ones tell more of single pixels than of what is shown.
+#: Largest side of the small images; larger ones describe single pixels rather than the content.
 MAX_SIDE = 8
 IMAGES_A_DIMENSION = 8
 

@@ -82,7 +82,7 @@ def _in_this_process(
 
 @contextmanager
 def eager_call(bundle: Bundle, checkpoint: Path, inputs: Inputs, threads: int) -> Iterator[Callable[[], Array]]:
-    """The eager PyTorch network that the bundle was exported from, on `inputs` and so many threads.
+    """A call of the eager PyTorch network that the bundle was exported from, on `inputs`, with `threads` threads.
 
     Raises:
         ConfigError: the checkpoint is not the bundle's.

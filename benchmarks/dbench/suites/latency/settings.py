@@ -1,4 +1,4 @@
-"""What `dbench latency` is asked for."""
+"""The settings of `dbench latency`."""
 
 from __future__ import annotations
 

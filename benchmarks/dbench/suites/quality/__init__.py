@@ -26,7 +26,7 @@ from drun.run.images import UInt8, grid
 __all__ = ["Settings", "measure", "pictures", "section"]
 
 SEED = 0
-#: Of either kind: so many are taken at random, and the features of so many fit into memory.
+#: Most samples and most real images that are compared, chosen at random: their features fit into memory.
 MAX_IMAGES = 65_536
 
 
@@ -55,7 +55,7 @@ class Pair:
         return scale.set_size(len(self.drawn), len(self.chosen))
 
     def features(self, extractor: Extractor) -> tuple[Features, Features]:
-        """Of the samples and the real images, (N, D) and (M, D)."""
+        """Features of the samples, (N, D), and of the real images, (M, D)."""
         images, shape = self.samples.images, self.reference.shape
         return (
             extract(extractor, lambda part: images[self.drawn[part]], len(self.drawn), shape),

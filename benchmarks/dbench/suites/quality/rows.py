@@ -24,10 +24,10 @@ POSITION, NEARER = "samples on the way from real to noise", "samples nearer to a
 MIXTURE = "samples that would have to change class to have the real images' mixture"
 #: Up to here classes may differ by the way in which the images were collected.
 MIXTURE_PERCENT = 20.0
-#: As a part of those that the finest features need, one in so many: with fewer, on pixels
+#: Divisor of the number of images that the finest features need: with fewer, on pixels
 #: coarser than 4x4 instead of 8x8, a distance tells nothing of what is shown.
 FEWEST_IMAGES = 4
-#: Of the picture: samples, and real images beside each.
+#: Samples in the picture, and real images beside each sample.
 NUM_SHOWN, NUM_NEIGHBOURS = 8, 5
 
 

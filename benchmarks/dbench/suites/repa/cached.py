@@ -24,7 +24,7 @@ def remember(
         settings: all else that the numbers follow from, as JSON holds it: lists, no tuples.
 
     Raises:
-        UserError: the record is no JSON, or cannot be written.
+        UserError: the record is not JSON, or cannot be written.
     """
     path = checkpoint.with_suffix(f".{what}.json")
     key = {"version": VERSION, "checkpoint_sha256": sha256(checkpoint), **settings}

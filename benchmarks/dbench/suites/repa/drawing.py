@@ -20,7 +20,7 @@ from dtrain.eager import EagerNetwork
 from dtrain.published import Denoiser
 
 SAMPLER = "euler"
-#: Of the noise: the same for all checkpoints, so that curves differ by their networks and not by their luck.
+#: Seed of the noise: the same for all checkpoints, so that curves differ by their networks and not by luck.
 NOISE_SEED = 0
 BATCH = 128
 

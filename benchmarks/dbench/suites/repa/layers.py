@@ -26,7 +26,7 @@ from dtrain.models.vae import to_model_range
 
 #: As in REPA (Yu et al. 2024), there among 10,000 images.
 NEIGHBOURS = 10
-#: Of the split into halves and of the noise on the images.
+#: Seed of the split into halves and of the noise on the images.
 SEED = 0
 BATCH = 128
 

@@ -49,7 +49,9 @@ def check(settings: RepaSettings) -> None:
     if every < 1 or steps % every:
         raise ConfigError(f"--steps got {steps}, expected a multiple of --every, which is {every}: change either")
     if steps < 2 * every:
-        raise ConfigError(f"--steps got {steps}, expected at least two times --every, {every}: one point is no curve")
+        raise ConfigError(
+            f"--steps got {steps}, expected at least twice --every, which is {every}: a curve needs two points"
+        )
     for option, count, least in (("--samples", settings.samples, 2), ("--sampling-steps", settings.sampling_steps, 1)):
         if count < least:
             raise ConfigError(f"{option} got {count}, expected at least {least}")
@@ -109,9 +111,9 @@ def _schedule(settings: RepaSettings, seed: int) -> list[str]:
 def _check_key(option: str, assignment: str) -> None:
     key = assignment.partition("=")[0].strip()
     if key in DECIDED:
-        raise ConfigError(f"{option} got '{assignment}', which {DECIDED[key]} says: leave it out")
+        raise ConfigError(f"{option} got '{assignment}', which {DECIDED[key]} decides: leave it out")
     if option == "--repa-set" and (not key.startswith("objective.") or key in ("objective.base", "objective.name")):
-        raise ConfigError(f"{option} got '{assignment}', expected an option of REPA: what both arms share is --set")
+        raise ConfigError(f"{option} got '{assignment}', expected an option of REPA: use --set for both runs")
 
 
 def _toml(value: object) -> str:

@@ -17,7 +17,7 @@ from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, REPA
 LINE_LABELS = {PLAIN: "plain SiT", REPA: "with REPA"}
 #: CSS classes of the lines of DEPTHS.
 DASHES = ("", " dashed")
-#: Of the factor at the line that it is about; a shorter line goes without, the title says it too.
+#: Shortest line that is labelled with its factor, which the title states, too.
 LABEL_WIDTH = 70
 
 
@@ -116,7 +116,7 @@ def layers(result: Result) -> Chart:
     aligned = int(result.subject["aligned_block"])
     left = _blocks_panel(60, _block_lines(result, "probe"), probes, aligned)
     right = _blocks_panel(560, _block_lines(result, "alignment"), pixels, aligned)
-    titles = ("Linear probe: digits told right, %", "CKNNA with the teacher")
+    titles = ("Linear probe: digits recognised, %", "CKNNA with the teacher")
     heads = [text((at, 26), title, "start", "title") for at, title in zip((16, 516), titles, strict=True)]
     description = f"By block, plain and with REPA: {titles[0]}; {titles[1]}"
     return Chart(1000, 400, description, "".join([*heads, left, right]))

@@ -1,4 +1,4 @@
-"""What `dbench train` is asked for."""
+"""The settings of `dbench train`."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ META = torch.device("meta")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: Side of the matrices, and products in a row, that keep a device busy for some tens of milliseconds.
 MATMUL_SIDE, MATMULS = {"cuda": 8192, "mps": 4096, "cpu": 1024}, 8
-#: Of the weights that would start at zero.
+#: Standard deviation of the weights that would start at zero.
 WAKING_STD = 0.02
 #: The optimizer's state is there from the second step on.
 WEIGHED_STEPS = 2
@@ -73,7 +73,7 @@ class Trial:
 
     @property
     def loss(self) -> float:
-        """Of the last step; NaN if fp16 has skipped all."""
+        """Loss of the last step; NaN if fp16 has skipped all steps."""
         return float(self.run.pending[-1]["loss"]) if self.run.pending else math.nan
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ def check_divides(recipe: Recipe, placement: Placement) -> None:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until a device has done all it was told to."""
+    """Wait until a device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -195,7 +195,7 @@ def _trained(module: nn.Module, run: Run) -> int:
 
 
 def _sum(outputs: Any) -> Tensor:
-    """Of a tensor, or of the network's output and the projections, so that every weight gets a gradient."""
+    """Sum of a tensor, or of the network's output and the projections, so that every weight gets a gradient."""
     if isinstance(outputs, Tensor):
         return outputs.sum()
     return torch.stack([_sum(output) for output in outputs]).sum()
@@ -219,7 +219,7 @@ def _convolution_backward(
     grad_shape: Any, x_shape: Any, weight_shape: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
     transposed: bool, output_padding: Any, groups: int, mask: list[bool], **rest: Any,
 ) -> int:  # fmt: skip
-    """As much as the forward for the gradient of the input, and for that of the weight.
+    """Operations of both gradients: that of the input and that of the weight each cost as much as the forward pass.
 
     PyTorch's own formula forgets that a grouped convolution joins only the channels of a group.
     """

@@ -66,8 +66,8 @@ def test_folding_copies() -> None:
     ("patch_size", "channels", "keep", "message"),
     [
         (2, 4, 4, "got 32 rows, expected 16 for 4 channels and patch_size 2"),
-        (2, 8, 9, "keep is wrong: got 9, expected 1 to 8"),
-        (2, 8, 0, "keep is wrong: got 0"),
+        (2, 8, 9, "keep got 9, expected 1 to 8"),
+        (2, 8, 0, "keep got 0"),
     ],
 )
 def test_folding_refuses(patch_size: int, channels: int, keep: int, message: str) -> None:
@@ -104,7 +104,7 @@ def test_unknown_number_of_heads_is_left_open() -> None:
     found = transformer_config(tiny("SiT").state_dict())
     assert found is not None
     assert found["size"] == {**WIDTH, "num_heads": None}
-    with pytest.raises(ConfigError, match="num_heads is wrong: got None"):
+    with pytest.raises(ConfigError, match="num_heads got None"):
         build({"name": "SiT", **{key: value for key, value in found.items() if key != "out_channels"}})
 
 

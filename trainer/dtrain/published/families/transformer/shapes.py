@@ -104,11 +104,11 @@ def fold_head(weight_or_bias: Tensor, patch_size: int, channels: int, keep: int)
     expected = patch_size**2 * channels
     if len(weight_or_bias) != expected:
         raise ConfigError(
-            f"The head has the wrong size: got {len(weight_or_bias)} rows, expected {expected} for {channels} channels "
-            f"and patch_size {patch_size}; check both."
+            f"the head has the wrong size: got {len(weight_or_bias)} rows, expected {expected} for {channels} channels "
+            f"and patch_size {patch_size}; check both"
         )
     if not 1 <= keep <= channels:
-        raise ConfigError(f"keep is wrong: got {keep}, expected 1 to {channels}, the head's output channels.")
+        raise ConfigError(f"keep got {keep}, expected 1 to {channels}, the output channels of the head")
     by_channel = weight_or_bias.reshape(patch_size**2, channels, *weight_or_bias.shape[1:])
     return by_channel[:, :keep].flatten(0, 1).clone()
 
