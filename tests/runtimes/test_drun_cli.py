@@ -369,8 +369,8 @@ def test_every_option_is_explained_with_its_unit() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--steps", 0], "cannot sample in 0 steps: this model has 100 timesteps, choose 1 to 100"),
-        (["--steps", 101], "cannot sample in 101 steps: this model has 100 timesteps, choose 1 to 100"),
+        (["--steps", 0], "cannot sample in 0 steps: this model has 100 timesteps, choose from 1 to 100"),
+        (["--steps", 101], "cannot sample in 101 steps: this model has 100 timesteps, choose from 1 to 100"),
         (["--sampler", "plms"], f"unknown sampler 'plms': choose one of {', '.join(samplers.names())}"),
         (["--set", "eta"], "--set got 'eta', expected option=value"),
         (["--set", "eta=a"], "option eta got 'a', expected a finite number"),
@@ -567,7 +567,7 @@ def test_usage_errors(drun: Drun, arguments: list[str]) -> None:
 def test_debug_shows_the_traceback(make_bundle: MakeBundle, python: Python) -> None:
     make_bundle()
     plain, debug = (python("-c", MAIN, "--steps", "0", *flags) for flags in ([], ["--debug"]))
-    message = "cannot sample in 0 steps: this model has 100 timesteps, choose 1 to 100"
+    message = "cannot sample in 0 steps: this model has 100 timesteps, choose from 1 to 100"
     assert (plain.returncode, plain.stdout, plain.stderr) == (1, "", f"error: {message}\n")
     assert debug.returncode == 1
     assert debug.stderr.startswith("Traceback")

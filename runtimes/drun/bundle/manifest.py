@@ -65,7 +65,9 @@ class DecoderEntry:
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1 or math.prod(self.shape) > MAX_STATE_SIZE:
-            raise BundleError(f"the decoder's shape got {self.shape}, expected sides from 1 on and a sane size")
+            raise BundleError(
+                f"the decoder's shape got {self.shape}, expected sides from 1 on and at most {MAX_STATE_SIZE:,} numbers"
+            )
         if not self.artifacts:
             raise BundleError("the decoder has no artifacts, expected one at least")
         check_distinct(self.artifacts)

@@ -1,4 +1,4 @@
-"""Which other files an ONNX graph names: found by walking its protobuf, for a runtime would open them unasked."""
+"""The other files that an ONNX graph names, found by walking its protobuf: a runtime would open them, too."""
 
 from __future__ import annotations
 

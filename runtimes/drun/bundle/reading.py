@@ -122,7 +122,7 @@ def _manifest(fields: dict[str, Any]) -> Manifest:
 
 
 def _checked(bundle: Bundle) -> Bundle:
-    """After building all that a manifest describes. Raises whatever is wrong."""
+    """The bundle, after all that its manifest describes was built. Raises the error of what cannot be built."""
     sampler = bundle.manifest.sampler
     assert bundle.manifest.card
     samplers.resolve(sampler.name, sampler.options)

@@ -54,7 +54,7 @@ def sample(
     uint8: str,
 ) -> None:
     if backend is not None:
-        backends.load(backend)  # a word that is none is told before a bundle is looked for
+        backends.load(backend)  # an unknown backend is refused before a bundle is looked for
     bundle = open_bundle(bundle_path)
     card = bundle.manifest.card
     name, chosen = resolve_sampler(card, sampler, parse_assignments(options))
@@ -104,14 +104,14 @@ def sample(
 
 
 def _run_name(bundle: Bundle, candidate: Candidate, settings: SamplingSettings, sampler: str | None) -> str:
-    """With all that is not what `dexport` and `drun` take unasked."""
+    """The name of the run's folder, with everything that differs from the defaults of `dexport` and `drun`."""
     _, usual = resolve_sampler(bundle.manifest.card, sampler, {})
     weights = bundle.manifest.model.checkpoint["weights"]
     special = {} if weights == "ema" else {"weights": weights}
-    unasked = choose(bundle, candidate.backend)
-    if candidate.artifact and unasked.artifact and candidate.artifact != unasked.artifact:
+    default = choose(bundle, candidate.backend)
+    if candidate.artifact and default.artifact and candidate.artifact != default.artifact:
         special["artifact"] = candidate.artifact.id
-    if candidate.arithmetic != unasked.arithmetic:
+    if candidate.arithmetic != default.arithmetic:
         special["precision"] = candidate.arithmetic
     return run_name(candidate.backend, settings, usual, special)
 

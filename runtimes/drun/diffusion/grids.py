@@ -101,7 +101,8 @@ def _discrete_times(process: DiscreteProcess, num_steps: int, grid: str) -> list
     num_timesteps = process.num_timesteps
     if not 1 <= num_steps <= num_timesteps:
         raise ConfigError(
-            f"cannot sample in {num_steps} steps: this model has {num_timesteps} timesteps, choose 1 to {num_timesteps}"
+            f"cannot sample in {num_steps} steps: this model has {num_timesteps} timesteps, "
+            f"choose from 1 to {num_timesteps}"
         )
     if grid == "karras":
         return _karras(process, num_steps, float(process.ratio(0)))

@@ -46,7 +46,7 @@ def _nothing(*_: Any) -> None:
 class Observer:
     """Who watches a walk."""
 
-    progress: Callable[[int], None] = _nothing  # told after each row how many are done
+    progress: Callable[[int], None] = _nothing  # called after each row with how many are done
     rows: Collection[int] = ()  # after which the states are shown; -1 is the noise before the first
     show: Callable[[int, State], None] = _nothing  # row and states, (N, C, H, W), which must be copied to be kept
 

@@ -23,7 +23,7 @@ class DecoderSession:
     Args:
         bundle: one with a decoder.
         opened: the denoiser.
-        batch: of the run; latents are decoded so many at a time, or two.
+        batch: images of the run computed at a time; two latents at most are decoded at a time.
 
     Raises:
         BackendUnavailable: nothing here can open it. BundleError: it is damaged.

@@ -33,7 +33,7 @@ def run(session: Session, sampling: Sampling, output: Output, report: Report) ->
 
     Args:
         session: that `sampling` is of.
-        report: told the image-steps done, after every step of a batch.
+        report: called with the image-steps done, after every step of a batch.
 
     Returns:
         How many images were computed now.

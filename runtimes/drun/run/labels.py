@@ -28,7 +28,7 @@ def choose(
             goes before the number that it may look like.
 
     Raises:
-        ConfigError: labels or guidance for a model that cannot take them, or a label that is no class of it.
+        ConfigError: labels or guidance for a model that cannot take them, or a label that is not one of its classes.
     """
     if classes is None:
         if spec is not None or guided:

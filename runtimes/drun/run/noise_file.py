@@ -39,7 +39,9 @@ class FileNoise:
             if got != wanted:
                 raise ConfigError(f"noise file '{path}': array '{name}' has shape {got}, expected {wanted}")
             if arrays[name].dtype.kind not in "iuf" or not np.isfinite(arrays[name]).all():
-                raise ConfigError(f"noise file '{path}': array '{name}' is not of finite real numbers: make it anew")
+                raise ConfigError(
+                    f"noise file '{path}': array '{name}' holds numbers that are not finite and real: write it again"
+                )
         self.arrays = {name: arrays[name].astype(np.float32) for name in expected}
 
     def batch(self, indices: Sequence[int]) -> NoiseSource:

@@ -172,7 +172,7 @@ def choose(
 
     Args:
         backend: its id; None: the first of `backends.PREFERENCE` that can.
-        precision: the arithmetic; None: as the backend computes the artifact unasked.
+        precision: the arithmetic; None: the backend's default for the artifact.
         artifact: its id, such as onnx-fp32; None: the first that fits.
 
     Raises:

@@ -67,7 +67,7 @@ def check(bundle: Bundle, opened: Opened, report: Report) -> list[Comparison]:
     """Run the golden file on a backend: every single call, every same-noise trajectory, and last the decoder.
 
     Raises:
-        BundleError: the golden file is damaged or compares nothing of a network. DataError: it is no .npz.
+        BundleError: the golden file is damaged or compares nothing of a network. DataError: it is not an .npz file.
         BackendUnavailable: nothing opens the decoder.
     """
     golden, tolerance = read_golden(bundle), opened.candidate.tolerance()

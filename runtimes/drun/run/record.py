@@ -46,12 +46,12 @@ def _claim(session: Session, sampling: Sampling, output: Output, computes: bool)
     identity = json.loads(json.dumps(_identity(session, sampling.settings)))  # as it is read back
     if path.exists():
         previous = read_json(path, ConfigError, "delete the folder, or choose another --out")
-        held = previous.get("settings")
-        held = held if isinstance(held, dict) else {}
+        found = previous.get("settings")
+        settings = found if isinstance(found, dict) else {}
         for key, value in identity.items():
-            if key not in held or held[key] != value:
+            if key not in settings or settings[key] != value:
                 raise ConfigError(
-                    f"'{folder}' holds images made with {key} = {held.get(key)}, this run has {value}: "
+                    f"'{folder}' holds images made with {key} = {settings.get(key)}, this run has {value}: "
                     "choose another --out, or delete the folder"
                 )
     elif found := _left_images(folder):

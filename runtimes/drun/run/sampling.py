@@ -98,7 +98,7 @@ class Sampling:
 
         Args:
             observer: sees the states of these samples.
-            batch: fewer samples are filled up to so many, for a library may compute a smaller batch otherwise.
+            batch: fewer samples are filled up to this number, because a runtime may compute a smaller batch otherwise.
 
         Raises:
             NotFiniteError: a state that is not finite.

@@ -145,7 +145,7 @@ def test_karras_in_one_step_starts_at_the_top() -> None:
 @pytest.mark.parametrize(
     ("num_steps", "grid", "message"),
     [
-        (0, "leading", "cannot sample in 0 steps: this model has 1000 timesteps, choose 1 to 1000"),
+        (0, "leading", "cannot sample in 0 steps: this model has 1000 timesteps, choose from 1 to 1000"),
         (-3, "karras", "cannot sample in -3 steps"),
         (1001, "trailing", "cannot sample in 1001 steps: this model has 1000"),
         (10, "zigzag", "unknown grid 'zigzag': choose one of leading, linspace, trailing, respaced, karras, ddimN"),

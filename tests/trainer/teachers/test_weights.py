@@ -135,7 +135,7 @@ def test_what_cannot_be_downloaded_asks_for_a_local_copy(offline: Path) -> None:
 
 def test_a_repository_that_a_recipe_names_is_not_fetched(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dtrain.hub.reach", lambda: pytest.fail("the network was asked"))
-    message = "not fetched unasked: fetch it by hf download some/mirror, or give a local copy by clip-vit-l=FOLDER"
+    message = "not downloaded: fetch it by hf download some/mirror, or give a local copy by clip-vit-l=FOLDER"
     with pytest.raises(CheckpointError, match=message):
         teachers.load("clip-vit-l=some/mirror", 256, CPU)
 
