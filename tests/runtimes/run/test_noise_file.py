@@ -67,7 +67,7 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1j])
 def test_only_finite_real_numbers_are_noise(tmp_path: Path, arrays: dict[str, np.ndarray], value: complex) -> None:
     path = write_noise(tmp_path / "n.npz", x=arrays["x"] * value)
-    with pytest.raises(ConfigError, match="array 'x' holds other than finite real numbers"):
+    with pytest.raises(ConfigError, match="array 'x' holds numbers that are not finite and real"):
         open_noise(path, 5, (1, 2, 2), 0)
 
 
