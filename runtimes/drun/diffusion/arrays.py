@@ -25,12 +25,20 @@ def on_host(x: Array) -> State:
     return x if isinstance(x, np.ndarray) else x.cpu().numpy()
 
 
-def scale(x: Array, weight: float, out: Array) -> None:
-    """out = weight x, computed in the dtype of `out`."""
-    if isinstance(out, np.ndarray):
-        np.multiply(x, weight, out=out, dtype=out.dtype)
-    else:
+def number(value: float, like: Array) -> Any:
+    """A coefficient for arrays like `like`: of numpy as an array without axes, by which a small image is multiplied in
+    half the time that a Python float takes."""
+    return np.asarray(value, like.dtype) if isinstance(like, np.ndarray) else value
+
+
+def scale(x: Array, weight: Any, out: Array) -> None:
+    """out = weight x, computed in the dtype of `out`. weight: as `number` makes it."""
+    if not isinstance(out, np.ndarray):
         out.copy_(x).mul_(weight)
+    elif x.dtype is out.dtype:
+        np.multiply(x, weight, out)  # naming the dtype takes longer than to multiply a small image
+    else:
+        np.multiply(x, weight, out=out, dtype=out.dtype)
 
 
 def interpolated_std(v: Array, log_min: float, log_max: float) -> Array:
@@ -39,13 +47,18 @@ def interpolated_std(v: Array, log_min: float, log_max: float) -> Array:
     return np.exp(half_log) if isinstance(v, np.ndarray) else half_log.exp()
 
 
-def clip(x: Array, bound: float) -> None:
-    """Bound x to [-bound, bound] in place."""
+def total(x: Array) -> float:
+    """The sum of all numbers, which is not finite if one of them is not."""
+    return float(np.add.reduce(x, axis=None) if isinstance(x, np.ndarray) else x.sum())
+
+
+def clip(x: Array, low: Any, high: Any) -> None:
+    """Bound x to [low, high] in place."""
     if isinstance(x, np.ndarray):
-        np.maximum(x, -bound, out=x)  # a third of the time of np.clip on a small image
-        np.minimum(x, bound, out=x)
+        np.maximum(x, low, x)  # a third of the time of np.clip on a small image
+        np.minimum(x, high, x)
     else:
-        x.clamp_(-bound, bound)
+        x.clamp_(low, high)
 
 
 def magnitude_quantile(x: Array, quantile: float) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,14 @@ from drun.diffusion.arrays import (
     empty,
     interpolated_std,
     magnitude_quantile,
+    number,
     on_host,
     scale,
+    total,
 )
 from drun.diffusion.guidance import Guidance, Guided, Predict
 from drun.diffusion.noise import NoiseSource
-from drun.diffusion.table import Clip, StepTable
+from drun.diffusion.table import Clip, Row, StepTable
 from drun.errors import NotFiniteError
 
 #: Rows between two looks at whether the state is finite: each is a synchronisation on a device.
@@ -87,8 +89,10 @@ def walk(
     if -1 in observer.rows:
         observer.show(-1, x)
 
+    last = len(table.rows) - 1
+
     def on_row(row: int, state: Array) -> None:
-        if (row + 1) % FINITE_EVERY == 0 or row + 1 == len(table.rows):
+        if row % FINITE_EVERY == FINITE_EVERY - 1 or row == last:
             check_finite(state, table, row)
         if row in observer.rows:
             observer.show(row, on_host(state))
@@ -100,7 +104,7 @@ def walk(
 
 def check_finite(x: Array, table: StepTable, row: int) -> None:
     """Raises NotFiniteError, which names the rows since the last look, if x after `row` is not finite."""
-    if math.isfinite(x.sum()):
+    if math.isfinite(total(x)):
         return
     first = row - row % FINITE_EVERY
     raise NotFiniteError(
@@ -121,40 +125,59 @@ def sample(denoise: Denoise, x: Array, table: StepTable, draw_noise: DrawNoise, 
     Returns:
         x, the final state, unclipped unless the table clips.
     """
-    scratch = empty(x.shape, like=x)
+    channels, scratch = x.shape[1], empty(x.shape, like=x)
     newest_first = [empty(x.shape, like=x) for _ in range(table.history + 1)]
-    for i, row in enumerate(table.rows):
-        newest_first.insert(0, newest_first.pop())
-        h = newest_first[0]
+    clipped, bounds = table.clip, (number(-1.0, x), number(1.0, x))
+    # Made here and not row by row: after a network call, whatever Python touches has left the processor's caches.
+    weights = [_Weights.of(row, x) for row in table.rows]
+    for i, (row, by) in enumerate(zip(table.rows, weights, strict=True)):
+        h = newest_first.pop()
+        newest_first.insert(0, h)
         output = denoise(x, row.t, row.w)
-        scale(output[:, : x.shape[1]], row.q, out=h)
+        scale(output if output.shape[1] == channels else output[:, :channels], by.q, h)
         if row.p != 0:
-            _add(h, row.p, x, scratch)
-        if table.clip is not None:
-            _clip(h, table.clip)
-        x *= row.a
-        _add(x, row.b, h, scratch)
-        for weight, h_previous in zip(row.d, newest_first[1:], strict=False):
+            _add(h, by.p, x, scratch)
+        if clipped is not None:
+            _clip(h, clipped, bounds)
+        scale(x, by.a, x)
+        _add(x, by.b, h, scratch)
+        for weight, h_previous in zip(by.d, newest_first[1:], strict=False):
             _add(x, weight, h_previous, scratch)
         if row.c != 0:
-            _add(x, row.c, draw_noise(), scratch)
+            _add(x, by.c, draw_noise(), scratch)
         elif row.log_variance is not None:
-            x += interpolated_std(output[:, x.shape[1] :], *row.log_variance) * draw_noise()
+            x += interpolated_std(output[:, channels:], *row.log_variance) * draw_noise()
         if on_row is not None:
             on_row(i, x)
     return x
 
 
-def _add(x: Array, weight: float, y: Array, scratch: Array) -> None:
+class _Weights(NamedTuple):
+    """The coefficients of a row as `number` makes them."""
+
+    p: Any
+    q: Any
+    a: Any
+    b: Any
+    c: Any
+    d: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, row: Row, like: Array) -> _Weights:
+        p, q, a, b, c = (number(value, like) for value in (row.p, row.q, row.a, row.b, row.c))
+        return cls(p, q, a, b, c, tuple(number(value, like) for value in row.d))
+
+
+def _add(x: Array, weight: Any, y: Array, scratch: Array) -> None:
     """x += weight y without a new array."""
-    scale(y, weight, out=scratch)
+    scale(y, weight, scratch)
     x += scratch
 
 
-def _clip(h: Array, rule: Clip) -> None:
+def _clip(h: Array, rule: Clip, bounds: tuple[Any, Any]) -> None:
     if rule.dynamic_quantile == 0:
-        return clip(h, 1.0)
-    bounds = magnitude_quantile(h, rule.dynamic_quantile).clip(1.0)
-    for image, bound in zip(h, bounds.reshape(-1), strict=True):
-        clip(image, float(bound))
-    h /= bounds
+        return clip(h, *bounds)
+    highest = magnitude_quantile(h, rule.dynamic_quantile).clip(1.0)
+    for image, bound in zip(h, highest.reshape(-1).tolist(), strict=True):
+        clip(image, -bound, bound)
+    h /= highest

@@ -57,13 +57,14 @@ class PhiloxNoise:
         if draw is None:
             self.drawn = iter(self._draw_ahead())
             draw = next(self.drawn)
-        return np.ascontiguousarray(draw[:, : self.size]).reshape(self.shape)
+        return draw
 
     def _draw_ahead(self) -> Noise:
-        """The next few draws of every stream: (draws, N, words)."""
+        """The next few draws of every stream: (draws, N, C, H, W), each in one piece."""
         for row, generator in zip(self.words, self.generators, strict=True):
             row[:] = generator.random_raw(row.size).reshape(row.shape)
-        return box_muller(self.words).swapaxes(0, 1)
+        draws = box_muller(self.words).swapaxes(0, 1)[..., : self.size]
+        return np.ascontiguousarray(draws).reshape(-1, *self.shape)
 
 
 def box_muller(words: NDArray[np.uint64]) -> Noise:

@@ -22,8 +22,8 @@ def test_empty_takes_dtype_and_kind() -> None:
 def test_clip_works_in_place() -> None:
     torch = pytest.importorskip("torch")
     array, tensor = X.copy(), torch.from_numpy(X.copy())
-    clip(array, 0.5)
-    clip(tensor, 0.5)
+    clip(array, -0.5, 0.5)
+    clip(tensor, -0.5, 0.5)
     np.testing.assert_array_equal(array, np.minimum(np.maximum(X, -0.5), 0.5))
     np.testing.assert_array_equal(tensor.numpy(), array)
 

@@ -81,6 +81,20 @@ def test_sizes_may_change_from_call_to_call(
         np.testing.assert_allclose(denoiser(x, 70.0, labels), exact_noise(x, 70, labels), rtol=1e-5, atol=1e-6)
 
 
+def test_a_state_that_changes_in_place_is_seen_at_another_time_and_with_other_labels(
+    make_bundle: Callable[..., Path], exact_noise: Callable[..., np.ndarray]
+) -> None:
+    """As the loop's own, which the network takes without a copy."""
+    _, denoiser = open_watched(make_bundle(batch=(1, 8), conditional=True))
+    x = RNG.standard_normal((3, 3, 8, 8)).astype(np.float32)
+    for t, labels in ((90.0, np.array([1, 2, 3])), (40.0, np.array([1, 2, 3])), (40.0, np.array([7, 0, 5]))):
+        expected = exact_noise(x.astype(np.float64), t, labels)
+        np.testing.assert_allclose(denoiser(x, t, labels), expected, rtol=1e-5, atol=1e-6)
+        x *= 0.5
+    crossed = np.asfortranarray(x)  # the same numbers in another order in memory
+    np.testing.assert_array_equal(denoiser(crossed, 40.0, labels).copy(), denoiser(x, 40.0, labels))
+
+
 def test_a_float64_state_is_cast(bundle: Bundle) -> None:
     _, denoiser = open_watched(bundle.path)
     x = RNG.standard_normal((2, 3, 8, 8))
