@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
+import drun
 from dexport import writer
 from dexport.fixtures import full_proof
-from drun import backends
 from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
 from drun.console import silent
-from drun.run import folder as drun_run
-from drun.run import sampling as drun_sampling
+from drun.run import folder
+from drun.run.output import Output
+from drun.run.sampling import SamplingSettings
 from dtrain import config, device, published
 from dtrain.train.loop import train
 
@@ -43,15 +44,14 @@ class Model:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder = tmp_path_factory.mktemp("model")
-    run, bundle, samples, animation = (folder / name for name in ("run", "tiny", "samples", "film.webp"))
+    root = tmp_path_factory.mktemp("model")
+    run, bundle, samples, animation = (root / name for name in ("run", "tiny", "samples", "film.webp"))
     checkpoint = train(config.load("digits-unet", RECIPE), run, device.choose("cpu", "fp32", "off"), False, silent)
     writer.write_bundle(published.load(checkpoint), checkpoint, "onnx", bundle, (1, 8), full_proof(3), silent)
-    backend = backends.open_backend("ort", bundles.read(bundle), None, {"threads": 1})
-    settings = drun_sampling.SamplingSettings("ddpm", {"clip_x0": True}, num_steps=3)
-    sampling = drun_sampling.open_sampling(bundles.read(bundle), backend, settings)
-    output = drun_run.Output(samples, NUM_IMAGES, batch=4, trajectory=animation)
-    drun_run.run(sampling, output, {"backend": "ort", "precision": None}, silent)
+    output = Output(samples, NUM_IMAGES, batch=4, trajectory=animation)
+    with drun.load(bundle).session("ort", threads=1) as session:
+        sampling = session.sampling(SamplingSettings("ddpm", {"clip_x0": True}, num_steps=3))
+        folder.run(session, sampling, output, silent)
     return Model(run, checkpoint, bundle, samples, animation)
 
 

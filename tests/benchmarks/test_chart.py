@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -122,5 +123,13 @@ def test_a_loss_below_zero_is_drawn_on_a_straight_axis() -> None:
     assert heights == pytest.approx([chart.TOP, middle, chart.HEIGHT - chart.BOTTOM])
 
 
-def test_one_point() -> None:
-    ElementTree.fromstring(chart.loss_curve([1], [0.3], "one"))
+def test_one_point_lies_at_the_end_of_the_axis_and_between_the_ticks_around_it() -> None:
+    svg = ElementTree.fromstring(chart.loss_curve([1], [0.3], "one"))
+    ticks = {text.text: float(text.get("y") or 0) - 4 for text in svg.iter("text") if text.get("text-anchor") == "end"}
+    assert set(ticks) == {"0.2", "0.5"}
+    for kind in ("logged", "smooth"):
+        (d,) = (path.get("d") or "" for path in svg.iter("path") if path.get("class") == kind)
+        ((x, y),) = (tuple(map(float, point.split())) for point in re.split("[ML]", d)[1:])
+        assert x == chart.WIDTH - chart.RIGHT
+        share = math.log(0.3 / 0.2) / math.log(0.5 / 0.2)
+        assert y == pytest.approx(ticks["0.2"] + share * (ticks["0.5"] - ticks["0.2"]), abs=0.1)

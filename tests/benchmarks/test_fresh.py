@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from dbench.core import fresh
+from drun import cli
+from drun.backends import RuntimeOptions
 from drun.errors import UserError
+from drun.run.opening import Candidate, choose
 
 
 @pytest.fixture
 def job(model: Any) -> fresh.Job:
-    return fresh.Job(model.bundle, "ort", num_threads=1, batch=2, num_images=2, num_steps=2)
+    return fresh.Job(model.bundle, choose(model.open(), "ort"), RuntimeOptions(1), batch=2, num_images=2, num_steps=2)
 
 
 def test_a_peak_is_the_processs_own() -> None:
@@ -28,6 +33,21 @@ def test_a_peak_is_the_processs_own() -> None:
 
 def test_cold_start_is_seconds(job: fresh.Job) -> None:
     assert 0.05 < fresh.cold_start_s(job) < 60
+
+
+def test_a_command_names_the_whole_candidate(job: fresh.Job, tmp_path: Path) -> None:
+    """As `drun` reads it, with an arithmetic other than the artifact's and all of the runtime's options."""
+    artifact = job.candidate.artifact
+    other = replace(
+        job, candidate=Candidate("ort", artifact, "bf16"), options=RuntimeOptions(3, "cuda", trust=True), batch=4
+    )
+    command = get_command(cli.app)
+    context = command.make_context("drun", [*other.arguments(tmp_path)], resilient_parsing=False)
+    given = context.params
+    shown = [given[key] for key in ("backend", "artifact", "precision", "threads", "device", "trust", "batch", "steps")]
+    assert shown == ["ort", "onnx-fp32", "bf16", 3, "cuda", True, 4, 2]
+    alone = replace(job, candidate=Candidate("null", None, "fp32")).arguments(tmp_path)
+    assert not {"--artifact", "--precision", "--device", "--trust"} & {*alone}
 
 
 def test_drun_imports_no_torch(job: fresh.Job) -> None:
@@ -47,7 +67,9 @@ def session_peak_bytes(job: fresh.Job) -> int | None:
 
 
 @pytest.mark.parametrize("measure", [fresh.cold_start_s, fresh.drun_peak_bytes, session_peak_bytes])
-def test_a_process_that_fails_is_an_error(measure: Callable[[fresh.Job], object], tmp_path: Path) -> None:
-    job = fresh.Job(tmp_path, "ort", num_threads=1, batch=1, num_images=1, num_steps=2)
+def test_a_process_that_fails_is_an_error(
+    measure: Callable[[fresh.Job], object], job: fresh.Job, tmp_path: Path
+) -> None:
+    job = replace(job, bundle=tmp_path)
     with pytest.raises(UserError, match=r"ended with code 1: .*is not a bundle"):
         measure(job)

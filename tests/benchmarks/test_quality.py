@@ -13,7 +13,7 @@ from PIL import Image
 
 from dbench.core import record
 from dbench.suites import quality
-from dbench.suites.quality import Settings, measure, pictures, rows
+from dbench.suites.quality import Settings, measure, measuring, pictures, rows
 from drun.console import silent
 from drun.errors import ConfigError, DataError
 from drun.files import sha256
@@ -218,7 +218,7 @@ def test_a_small_reference_limits_the_sets(
 
 
 def test_of_many_images_some_are_taken(digits: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quality, "MAX_IMAGES", 100)
+    monkeypatch.setattr(measuring, "MAX_IMAGES", 100)
     result = measure(Settings(save(tmp_path, digits[::2]), "digits", splits=2), silent)
     assert (result.settings["real_images"], result.settings["images_a_set"]) == (100, 50)
     assert result.subject["reference"]["num_images"] == 1797

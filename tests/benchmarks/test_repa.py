@@ -17,7 +17,8 @@ from dbench.core.record import Result
 from dbench.suites import repa
 from dbench.suites.repa import drawing, layers, plan, training
 from dbench.suites.repa.cached import remember
-from dbench.suites.repa.plan import PLAIN, REPA, RepaSettings
+from dbench.suites.repa.plan import PLAIN, REPA
+from dbench.suites.repa.settings import RepaSettings
 from drun.console import silent
 from drun.diffusion.noise import PhiloxNoise
 from drun.errors import ConfigError, NotFiniteError, UserError
@@ -70,13 +71,13 @@ def test_both_arms_begin_as_the_same_network_and_see_the_same_batches(result: Re
     ("changes", "message"),
     [
         ({"steps": 5}, "--steps got 5, expected a multiple of --every, which is 2"),
-        ({"steps": 2}, "--steps got 2, expected at least two times --every, 2"),
+        ({"steps": 2}, "--steps got 2, expected at least twice --every, which is 2"),
         ({"seeds": (1, 1)}, r"--seeds got \[1, 1\], expected different"),
         ({"seeds": ()}, r"--seeds got \[\], expected different"),
         ({"samples": 1}, "--samples got 1, expected at least 2"),
         ({"sampling_steps": 0}, "--sampling-steps got 0, expected at least 1"),
-        ({"assignments": ("train.seed=1",)}, "which --seeds says"),
-        ({"repa_assignments": ("train.steps=9",)}, "which --steps says"),
+        ({"assignments": ("train.seed=1",)}, "which --seeds decides"),
+        ({"repa_assignments": ("train.steps=9",)}, "which --steps decides"),
         ({"repa_assignments": ("optimizer.learning_rate=1e-4",)}, "expected an option of REPA"),
         ({"repa_assignments": ("objective.base={}",)}, "expected an option of REPA"),
         ({"assignments": ("data.source=photos",)}, "data.source got 'photos', expected digits"),

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dbench.suites.repa import plan
-from dbench.suites.repa.plan import PLAIN, REPA, RepaSettings
+from dbench.suites.repa.plan import PLAIN, REPA
+from dbench.suites.repa.settings import RepaSettings, parse_seeds
 from drun.errors import ConfigError
 
 
@@ -32,10 +33,10 @@ def test_another_teacher() -> None:
 
 
 def test_seeds() -> None:
-    assert plan.parse_seeds("0, 12,3") == (0, 12, 3)
+    assert parse_seeds("0, 12,3") == (0, 12, 3)
 
 
 @pytest.mark.parametrize("text", ["", "one", "0;1", "0,", "-1", "0..2"])
 def test_seeds_that_are_no_numbers(text: str) -> None:
     with pytest.raises(ConfigError, match="--seeds got"):
-        plan.parse_seeds(text)
+        parse_seeds(text)

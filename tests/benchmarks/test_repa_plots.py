@@ -14,10 +14,9 @@ from dbench.core import machine, record
 from dbench.core.record import Result
 from dbench.core.timing import Spread
 from dbench.report import Sources, write_report
-from dbench.suites.repa import plots, rows
+from dbench.suites.repa import plots, rows, section
 from dbench.suites.repa.crossing import Curve
 from dbench.suites.repa.rows import Measurements, to_rows
-from dbench.suites.repa.section import section
 from drun.console import silent
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dbench import suites
 from dbench.core import machine, record, subject
 from dbench.core.record import Result, ResultRow
 from dbench.html import page
@@ -183,7 +181,7 @@ def test_samples_are_compared_first_with_what_their_model_learned_from(
     first, *others = (heading for heading in page.headings if heading.startswith(("How real", "Compared")))
     assert (first, others) == ("How real are they?", ["How real are they?", "Compared with 'blots.npy'"])
     said = said_by(Path("page.html"))
-    how = "seed 0, 3 ddpm steps, no guidance, no classes, EMA weights, ort"
+    how = "seed 0, 3 ddpm steps, no guidance, no classes, EMA weights, ort in fp32"
     assert [said.count(f"6 samples of '{name}' are judged: {how}.") for name in ("again", "samples")] == [1, 2]
     assert "from the 1,797 training images of 'digits'" in said
     assert said.count("Left: a sample, the nearest to a real image in the first row") == 3
@@ -206,7 +204,7 @@ from dbench import suites
 from dbench.report import Sources, write_report
 from drun.console import silent
 for name in suites.names():
-    assert callable(suites.load(name).section)
+    assert callable(suites.load(name).measure)
 out, bundle, run, samples, results, animation = map(Path, sys.argv[1:])
 write_report(out, Sources(bundle, run, samples, (results,), animation), silent)
 """
@@ -214,48 +212,6 @@ write_report(out, Sources(bundle, run, samples, (results,), animation), silent)
     done = subprocess.run([sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Real: 6 of the training images" in said_by(tmp_path / "page.html")
-
-
-SUITE = """
-'''How heavy is a bundle?'''
-from dataclasses import dataclass
-from pathlib import Path
-from dbench.core import machine, subject
-from dbench.core.record import Result, ResultRow
-from dbench.html.page import measured as section
-from drun.bundle import reading
-
-@dataclass(frozen=True)
-class Settings:
-    bundle: Path
-
-def measure(settings, report):
-    bundle = reading.read(settings.bundle)
-    size = sum(path.stat().st_size for path in bundle.path.iterdir())
-    row = ResultRow("weight", "all files", size / 1e6, "MB", headline="in all files")
-    return Result((row,), subject.of_bundle(bundle), {}, machine.fingerprint(), "test")
-"""
-
-
-def test_a_new_suite_is_one_file(model: Any, tmp_path: Path) -> None:
-    """The report shows it, and needs no change."""
-    package = Path(suites.__file__).parents[1]
-    shutil.copytree(package, tmp_path / "dbench", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "dbench" / "suites" / "weight.py").write_text(SUITE)
-    code = """
-import sys
-from pathlib import Path
-from dbench import commands
-bundle, out = map(Path, sys.argv[1:])
-commands.measure("weight", out, bundle=bundle)
-commands.report(out / "page.html", bundle=bundle, run=None, samples=None, results=(out,), animation=None)
-"""
-    command = [sys.executable, "-c", code, str(model.bundle), str(tmp_path)]
-    path = os.pathsep.join([str(tmp_path), *sys.path])
-    subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, check=True)
-    size_mb = sum(path.stat().st_size for path in model.bundle.iterdir()) / 1e6
-    assert f"{record.number(size_mb)} MB" in said_by(tmp_path / "page.html")
-    assert "Weight" in parse(tmp_path / "page.html").headings
 
 
 def test_real_images_that_are_gone_are_left_out(

@@ -212,15 +212,15 @@ def test_real_images_are_those_that_the_recipe_names(model: Any, tmp_path: Path)
     np.save(tmp_path / "stack.npy", stack)
     training = gather(Sources(model.bundle, run=model.run)).training
     assert training is not None
-    recipe = {"data": {"source": str(tmp_path / "stack.npy"), "image_size": 4}, "model": {"channels": 1}}
-    real = sections.read_real(replace(training, recipe=recipe), 3)
+    recipe = {"data": {"source": str(tmp_path / "stack.npy"), "image_size": 4}}
+    real = sections.read_real(replace(training, recipe=recipe), 3, 1)
     assert real.shape == (3, 4, 4, 1)
     assert all(any((image[..., 0] == one).all() for one in stack) for image in real)
     recipe["data"]["fingerprint"] = fingerprint(stack[..., None])
-    np.testing.assert_array_equal(sections.read_real(replace(training, recipe=recipe), 3), real)
+    np.testing.assert_array_equal(sections.read_real(replace(training, recipe=recipe), 3, 1), real)
     np.save(tmp_path / "stack.npy", stack + 1)
     with pytest.raises(DataError, match=r"stack\.npy' no longer holds the images that the run was trained on"):
-        sections.read_real(replace(training, recipe=recipe), 3)
+        sections.read_real(replace(training, recipe=recipe), 3, 1)
 
 
 # ---- what is missing ------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from dbench.core import subject
 from dbench.core.record import ResultRow
 from dbench.suites.train import Settings, candidates, measuring, synthetic, trial
 from dbench.suites.train import rows as rows_of_steps
-from dbench.suites.train.rows import Candidate
+from dbench.suites.train.rows import WarmCandidate
 from dbench.suites.train.trial import GpuScale, Matmuls, Trial, check_divides
 from drun.console import silent
 from drun.errors import ConfigError, UserError
@@ -197,7 +197,7 @@ def test_a_step_trains_every_weight(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Candidate]]:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, WarmCandidate]]:
     folder = tmp_path_factory.mktemp("train")
     recipe = candidates.resolve(Settings("digits-sit-repa", steps=3, assignments=TINY_SIT))
     recipes = candidates.prepare(recipe, candidates.choose(recipe, ()), folder, silent)
@@ -209,7 +209,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Candi
         yield found
 
 
-def test_the_candidates_differ_in_their_teacher_alone(opened: dict[str, Candidate]) -> None:
+def test_the_candidates_differ_in_their_teacher_alone(opened: dict[str, WarmCandidate]) -> None:
     live, cached, none = (opened[f"teacher {word}"] for word in ("live", "cached", "none"))
     assert (len(live.trial.run.objective.teachers), live.trial.run.objective.needs_pictures(0)) == (1, True)
     assert (len(cached.trial.run.objective.cached), cached.trial.run.objective.needs_pictures(0)) == (1, False)
@@ -221,7 +221,7 @@ def test_the_candidates_differ_in_their_teacher_alone(opened: dict[str, Candidat
     assert all(candidate.first_step_s > 0 and candidate.peak is None for candidate in opened.values())
 
 
-def test_rows_belong_together(opened: dict[str, Candidate]) -> None:
+def test_rows_belong_together(opened: dict[str, WarmCandidate]) -> None:
     rows = rows_of_steps.timed_rows(opened, Matmuls(CPU.device, "fp32"), CPU, Settings("", steps=3), silent)
     found, by_name = values(rows), {row.name: row for row in rows}
     for name, candidate in opened.items():
@@ -243,7 +243,7 @@ def test_rows_belong_together(opened: dict[str, Candidate]) -> None:
     assert found["matrix rate, measured in turns with the steps"] > 0
 
 
-def test_steps_in_an_unbroken_row(opened: dict[str, Candidate]) -> None:
+def test_steps_in_an_unbroken_row(opened: dict[str, WarmCandidate]) -> None:
     running = opened["teacher none"].trial
     done = running.run.step
     row = rows_of_steps._unbroken_row("teacher none", running, 3)
@@ -257,7 +257,7 @@ def test_only_a_gpu_is_weighed_in_this_process() -> None:
     assert scale.peak() is None
 
 
-def test_the_bar_stands_beside_the_recipe_it_is_for(opened: dict[str, Candidate]) -> None:
+def test_the_bar_stands_beside_the_recipe_it_is_for(opened: dict[str, WarmCandidate]) -> None:
     assert ("sit-xl-2-repa", config.load("sit-xl-2-repa").train.batch_size) in rows_of_steps.BARS
     rows = rows_of_steps.timed_rows(opened, Matmuls(CPU.device, "fp32"), CPU, Settings("", steps=1), silent)
     assert not any("bar" in row.details for row in rows)
@@ -342,7 +342,7 @@ def test_teachers_are_made_only_for_those_who_listen(tmp_path: Path) -> None:
 def test_memory_that_does_not_suffice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What only a GPU raises, once it has begun."""
 
-    def full(*arguments: Any) -> Candidate:
+    def full(*arguments: Any) -> WarmCandidate:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(measuring, "open_candidate", full)

@@ -11,14 +11,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from drun.console import say
-
 
 def peak(*arguments: str) -> None:
     """Run a Python command line and say the largest resident memory it had, bytes."""
     code = subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=False).returncode
-    say(str(_peak_bytes_of_children()))
+    answer(_peak_bytes_of_children())
     sys.exit(code)
+
+
+def answer(value: object) -> None:
+    from drun.console import say  # here: when something is weighed, this process must be smaller than it
+
+    say(str(value))
 
 
 def _peak_bytes_of_children() -> int | None:
@@ -37,25 +41,31 @@ def imports(module: str, *arguments: str) -> None:
     sys.argv = ["drun", *arguments]
     with suppress(SystemExit):
         main()
-    say(str(module in sys.modules))
+    answer(module in sys.modules)
 
 
-def session(bundle: str, backend: str, batch: str, num_threads: str, num_calls: str) -> None:
-    """Import the runtime of a backend, open the bundle with it, and call it `num_calls` times."""
+def session(job: str) -> None:
+    """Import the runtime of a backend, open a candidate and call it `num_calls` times.
+
+    job: the JSON of `fresh.session_peak_bytes`.
+    """
+    import json
+
     from dbench.core.inputs import example
     from drun import backends
     from drun.bundle import reading as bundles
     from drun.run.opening import choose, open_candidate
 
-    opened = bundles.read(Path(bundle))
-    inputs = example(opened, int(batch))
-    backends.load(backend).probe()
-    if int(num_calls):
-        options = backends.RuntimeOptions(threads=int(num_threads))
-        runtime = open_candidate(opened, choose(opened, backend), options).backend
-        for _ in range(int(num_calls)):
-            runtime.predict(*inputs)
-    say("done")
+    asked = json.loads(job)
+    bundle = bundles.read(Path(asked["bundle"]))
+    inputs = example(bundle, asked["batch"])
+    backends.load(asked["choice"]["backend"]).probe()
+    if asked["num_calls"]:
+        candidate = choose(bundle, **asked["choice"])
+        opened = open_candidate(bundle, candidate, backends.RuntimeOptions(**asked["options"]))
+        for _ in range(asked["num_calls"]):
+            opened.backend.predict(*inputs)
+    answer("done")
 
 
 if __name__ == "__main__":

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from drun.backends import RuntimeOptions
 from drun.errors import UserError
 from drun.run.images import image_path
+from drun.run.opening import Candidate
 
 #: Start the command as its console script does.
 DRUN = ("-c", "from drun.cli import main; main()")
@@ -21,21 +24,30 @@ POLL_S = 0.002
 
 @dataclass(frozen=True)
 class Job:
-    """One `drun` command."""
+    """One `drun` command on one candidate."""
 
     bundle: Path
-    backend: str
-    num_threads: int
+    candidate: Candidate
+    options: RuntimeOptions
     batch: int
     num_images: int
     num_steps: int
 
+    @property
+    def choice(self) -> dict[str, str | None]:
+        """What `drun.run.opening.choose` takes; None where the candidate opens nothing."""
+        one = self.candidate
+        if one.artifact is None:
+            return {"backend": one.backend, "precision": None, "artifact": None}
+        return {"backend": one.backend, "precision": one.arithmetic, "artifact": one.artifact.id}
+
     def arguments(self, out: Path) -> list[str]:
-        options = {
-            "--bundle": self.bundle.resolve(), "--backend": self.backend, "--threads": self.num_threads,
+        given = {f"--{key}": value for key, value in self.choice.items()} | {
+            "--bundle": self.bundle.resolve(), "--threads": self.options.threads, "--device": self.options.device,
             "--batch": self.batch, "-n": self.num_images, "--steps": self.num_steps, "--out": out,
         }  # fmt: skip
-        return [str(word) for option in options.items() for word in option]
+        words = [str(word) for option in given.items() if option[1] is not None for word in option]
+        return [*words, *(["--trust"] if self.options.trust else [])]
 
 
 def cold_start_s(job: Job) -> float:
@@ -71,8 +83,11 @@ def drun_peak_bytes(job: Job) -> int | None:
 
 def session_peak_bytes(job: Job, num_calls: int) -> int | None:
     """The same of a process that opens the backend and calls it; with 0 calls, that only imports the runtime."""
-    words = (job.bundle.resolve(), job.backend, job.batch, job.num_threads, num_calls)
-    return peak_bytes([*CHILD, "session", *map(str, words)])
+    asked = {
+        "bundle": str(job.bundle.resolve()), "choice": job.choice, "options": asdict(job.options), "batch": job.batch,
+        "num_calls": num_calls,
+    }  # fmt: skip
+    return peak_bytes([*CHILD, "session", json.dumps(asked)])
 
 
 def peak_bytes(arguments: Sequence[str]) -> int | None:

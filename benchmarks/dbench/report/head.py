@@ -9,10 +9,9 @@ from dbench.core import captions, record
 from dbench.core.record import Result, ResultRow, number
 from dbench.html import page
 from dbench.html.page import KeyNumber
+from dbench.report.proofs import TargetProof
 from dbench.report.sources import Material
-from drun.run.parity import Comparison, worst
-
-Proofs = dict[str, list[Comparison]]
+from drun.run.parity import worst
 
 
 def title(material: Material) -> str:
@@ -26,7 +25,7 @@ def head(material: Material, figures: Sequence[KeyNumber]) -> str:
     return page.header(title(material), page.paragraph(_lead(material), "lead"), page.key_numbers(figures))
 
 
-def key_numbers(results: Sequence[Result], proofs: Proofs) -> list[KeyNumber]:
+def key_numbers(results: Sequence[Result], proofs: Sequence[TargetProof]) -> list[KeyNumber]:
     """The rows with a headline, and how many checks of parity passed."""
     rows = [
         _key_number(row, result, _told_apart(result, [other for other in results if other.suite == result.suite]))
@@ -34,10 +33,15 @@ def key_numbers(results: Sequence[Result], proofs: Proofs) -> list[KeyNumber]:
         for row in result.rows
         if row.headline
     ]
-    checks = [check for comparisons in proofs.values() for check in comparisons]
+    return [*rows, _parity(proofs)]
+
+
+def _parity(proofs: Sequence[TargetProof]) -> KeyNumber:
+    checks = [check for proof in proofs for check in proof.checks]
     passed, most = sum(check.passed for check in checks), worst(checks).relative_l2
-    meaning = f"parity checks passed, relative L2 at most {most:.1e}"
-    return [*rows, KeyNumber(f"{passed} of {len(checks)}", meaning)]
+    failed = [f"{proof.name} failed" for proof in proofs if proof.error]
+    meaning = f"parity checks passed, the worst at relative L2 {most:.1e}"
+    return KeyNumber(f"{passed} of {len(checks)}", meaning, doubt=", ".join(failed))
 
 
 def _told_apart(result: Result, of_suite: Sequence[Result]) -> str:

@@ -7,18 +7,17 @@ import numpy as np
 from dbench.core import captions, record
 from dbench.core.record import number, shown_command
 from dbench.html import chart, page
-from dbench.report.head import Proofs
 from dbench.report.sources import Drawn, Material, Training, present
 from drun.bundle.average import of_initial_weights
-from drun.bundle.reading import Bundle
-from drun.console import Report, warn
+from drun.console import warn
 from drun.errors import DataError, UserError
-from drun.run import images, parity
+from drun.run import images
 from drun.run.assembly import GRID_IMAGES
 from drun.run.images import UInt8
-from drun.run.opening import candidates, open_candidate
 
 SEED = 0
+#: Channels of the images behind latents.
+RGB = 3
 UNPROVEN = (
     "The run does not hold the checkpoint that the bundle was exported from, so nothing proves that they belong "
     "together."
@@ -46,7 +45,7 @@ def samples(material: Material, drawn: Drawn) -> str:
     how = f"{count} samples, {captions.drawn(drawn.run['settings'], captions.weights(checkpoint))}"
     grid = page.image(present(drawn.folder / "grid.png"), f"Grid of {how}")
     figures = [page.figure(grid, f"Drawn: {how}.")]
-    if material.training is not None and (real := _real(material.training, count)) is not None:
+    if material.training is not None and (real := _real(material, count)) is not None:
         words = f"{len(real)} of the training images, chosen at random"
         figures.append(page.figure(page.image(images.grid(real), f"Grid of {words}"), f"Real: {words}."))
     moving = []
@@ -60,59 +59,31 @@ def samples(material: Material, drawn: Drawn) -> str:
     return page.section(heading, *doubt, page.side_by_side(*figures), *moving)
 
 
-def _real(run: Training, count: int) -> UInt8 | None:
+def _real(material: Material, count: int) -> UInt8 | None:
+    card, run = material.bundle.manifest.card, material.training
+    assert run is not None
     try:
-        return read_real(run, count)
+        return read_real(run, count, card.data.shape[0] if card.data.space == "pixel" else RGB)
     except (UserError, ImportError) as error:  # the digits need scikit-learn
         warn(f"the report shows no real images: {error}")
         return None
 
 
-def read_real(run: Training, count: int) -> UInt8:
-    """A fixed random choice of the images that a run was trained on: (count, H, W, C) uint8.
+def read_real(run: Training, count: int, channels: int) -> UInt8:
+    """A fixed random choice of the images that a run was trained on: (count, H, W, channels) uint8.
 
     Raises:
         UserError: the images are no longer there, or have changed.
     """
-    from dtrain import models
     from dtrain.data.pixels import fingerprint, load_images
 
     data = run.recipe["data"]
     size = int(data["image_size"])
-    channels = models.outline(run.recipe["model"]).state_shape(size)[0]
     real = load_images(data["source"], size, channels)
     if data.get("fingerprint") not in (None, "", fingerprint(real)):
         raise DataError(f"'{data['source']}' no longer holds the images that the run was trained on")
     chosen = np.random.default_rng(SEED).permutation(len(real))[:count]
     return real[np.sort(chosen)].reshape(-1, size, size, channels)
-
-
-# ---- parity ---------------------------------------------------------------------------------------------
-
-
-def prove(bundle: Bundle, report: Report) -> Proofs:
-    """Run the golden file on all that can open the bundle here: what it runs on -> comparisons."""
-    proofs = {}
-    for candidate in candidates(bundle):
-        with open_candidate(bundle, candidate) as opened:
-            proofs[f"{opened.backend.describe()}: {candidate.name}"] = parity.check(bundle, opened, report)
-    return proofs
-
-
-def proven(proofs: Proofs) -> str:
-    """All comparisons, a table for each runtime."""
-    text = (
-        "The bundle carries inputs and the outputs of eager PyTorch in float32. For this page each was computed again; "
-        "a check passes if its relative L2 error is at most the allowed one."
-    )
-    head = ("check", "relative L2", "allowed", "max abs", "p99 abs", "mean abs", "PSNR dB", "passed")
-    tables = [page.table(head, map(_comparison, checks), runtime) for runtime, checks in proofs.items()]
-    return page.section("Parity with eager PyTorch", page.paragraph(text), *tables)
-
-
-def _comparison(check: parity.Comparison) -> list[str]:
-    errors = (check.relative_l2, check.tolerance, check.max_abs, check.p99_abs, check.mean_abs)
-    return [check.name, *(f"{error:.1e}" for error in errors), f"{check.psnr_db:.1f}", number(check.passed)]
 
 
 # ---- conditions -----------------------------------------------------------------------------------------

@@ -1,9 +1,13 @@
-"""The measurements: one question a file or folder, whose name is the suite's and that of its `dbench` command.
+"""The measurements: one question a folder, whose name is the suite's and that of its `dbench` command.
 
-A suite holds `Settings`, a frozen dataclass, `measure(settings, report) -> Result` and `section(result) -> HTML` for a
-report; if it draws, `figures(result) -> {name: Chart}`, and if it shows images, `pictures(settings, result) -> {name:
-uint8 (H, W, C)}`, whose files `section(result, {name: Path})` gets where they lie beside the result. Importing it must
-not import torch: a report is made where results are, not only where they were measured.
+A suite holds `Settings`, a frozen dataclass whose fields `dbench.core.options` makes the arguments and options of the
+command, and `measure(settings, report) -> Result`, whose docstring's first line is the command's help. If a table is
+not enough for a report, it holds `section(result) -> HTML`; if it draws, `figures(result) -> {name: Chart}`, and if it
+shows images, `pictures(settings, result) -> {name: uint8 (H, W, C)}`, whose files `section(result, {name: Path})` gets
+where they lie beside the result.
+
+The folder's `__init__.py` is imported for every `dbench --help`, so it imports what computes inside its functions; and
+`section` must not import torch, for a report is made where results are, not only where they were measured.
 """
 
 from __future__ import annotations

@@ -6,14 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from drun import backends
 from drun.backends import RuntimeOptions
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle, open_bundle
 from drun.console import answer, progress, say, warn
 from drun.errors import BackendUnavailable, ConfigError, NotTrusted, ParityError, UserError
 from drun.run import parity
-from drun.run.opening import Candidate, candidates, choose, open_candidate
+from drun.run.opening import Candidate, candidates, choose, open_candidate, unavailable
 
 
 def check(
@@ -71,7 +70,7 @@ def _check_all(bundle: Bundle, backend: str | None, options: RuntimeOptions) -> 
     found = candidates(bundle, () if backend is None else (backend,))
     width = max(len(candidate.name) for candidate in found)
     say(f"{'target':{width}}  checks  relative L2  allowed  PSNR dB  of")
-    targets, skipped = [], {} if backend else _unavailable(bundle)
+    targets, skipped = [], {} if backend else unavailable(bundle)
     for candidate in found:
         try:
             target = _document(candidate, _results(bundle, candidate, options))
@@ -121,18 +120,6 @@ def _line(target: dict[str, Any]) -> str:
 def _results(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) -> list[parity.Comparison]:
     with open_candidate(bundle, candidate, options) as opened, progress() as report:
         return parity.check(bundle, opened, report)
-
-
-def _unavailable(bundle: Bundle) -> dict[str, str]:
-    """The backends that could open something of the bundle, but not here, and why."""
-    held = {artifact.format for artifact in bundle.manifest.artifacts}
-    able = {name: backends.load(name) for name in backends.names()}
-    probes = {name: runtime.probe() for name, runtime in able.items() if held & set(runtime.formats)}
-    return {
-        name: f"{probe.detail}; install it with: {probe.install}"
-        for name, probe in probes.items()
-        if not probe.available
-    }
 
 
 def parity_table(results: list[parity.Comparison]) -> str:

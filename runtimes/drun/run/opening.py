@@ -155,6 +155,17 @@ def _of_backend(name: str, artifacts: Sequence[Artifact]) -> Iterator[Candidate]
                     yield Candidate(name, artifact, arithmetic)
 
 
+def unavailable(bundle: Bundle) -> dict[str, str]:
+    """The backends that could open something of the bundle, but not here, and why."""
+    held = {artifact.format for artifact in bundle.manifest.artifacts}
+    probes = {name: backends.load(name).probe() for name in backends.names() if held & {*backends.load(name).formats}}
+    return {
+        name: f"{probe.detail}; install it with: {probe.install}"
+        for name, probe in probes.items()
+        if not probe.available
+    }
+
+
 def check_available(name: str) -> None:
     """Raises BackendUnavailable, with the install line, if a backend cannot run here; ConfigError if there is none."""
     probe = backends.load(name).probe()

@@ -87,9 +87,9 @@ def test_a_state_that_changes_in_place_is_seen_at_another_time_and_with_other_la
     """As the loop's own, which the network takes without a copy."""
     _, denoiser = open_watched(make_bundle(batch=(1, 8), conditional=True))
     x = RNG.standard_normal((3, 3, 8, 8)).astype(np.float32)
-    for t, labels in ((90.0, np.array([1, 2, 3])), (40.0, np.array([1, 2, 3])), (40.0, np.array([7, 0, 5]))):
+    for t, labels in ((90, np.array([1, 2, 3])), (40, np.array([1, 2, 3])), (40, np.array([7, 0, 5]))):
         expected = exact_noise(x.astype(np.float64), t, labels)
-        np.testing.assert_allclose(denoiser(x, t, labels), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(denoiser(x, float(t), labels), expected, rtol=1e-5, atol=1e-6)
         x *= 0.5
     crossed = np.asfortranarray(x)  # the same numbers in another order in memory
     np.testing.assert_array_equal(denoiser(crossed, 40.0, labels).copy(), denoiser(x, 40.0, labels))

@@ -2,79 +2,109 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 
 from dbench.core import fresh, timing
+from dbench.core.fresh import Job
 from dbench.core.record import ResultRow, spread_row
 from dbench.suites.latency.settings import SUITE, LatencySettings
+from drun.backends import RuntimeOptions
 from drun.bundle.reading import Bundle
 from drun.console import Report
-from drun.run.opening import choose
+from drun.run.opening import Candidate
 
-#: Times the batch: the images of the long memory run; the short one has one batch and FEW_STEPS.
-MANY_BATCHES, FEW_STEPS = 16, 2
+#: Times the batch: the images of the long memory run; the short one has one batch.
+MANY_BATCHES = 16
+#: Memory does not depend on how many steps are drawn, so that a few tell it.
+FEW_STEPS = 2
 MB = 1e6
 
 
-def rows_of(bundle: Bundle, name: str, settings: LatencySettings, threads: int, report: Report) -> list[ResultRow]:
-    one = fresh.Job(bundle.path, name, threads, batch=1, num_images=1, num_steps=settings.steps)
-    return cold_start_rows(one, settings, report) + memory_rows(bundle, name, settings, threads, report)
+def rows_of(
+    bundle: Bundle, chosen: Sequence[Candidate], options: RuntimeOptions, settings: LatencySettings, report: Report
+) -> list[ResultRow]:
+    """Cold start and memory of every candidate.
+
+    What does not depend on it is measured once: whether PyTorch comes along and what an imported runtime weighs for
+    each backend, what `drun` adds for many images for the first candidate.
+    """
+    jobs = [Job(bundle.path, one, options, 1, 1, settings.steps) for one in chosen]
+    rows = cold_start_rows(jobs, settings, report)
+    for backend, job in {job.candidate.backend: job for job in reversed(jobs)}.items():
+        rows.append(ResultRow(SUITE, f"{backend}, drun imports torch", fresh.imports_module(job, "torch"), ""))
+    return rows + memory_rows(bundle, jobs, settings, report)
 
 
-def cold_start_rows(job: fresh.Job, settings: LatencySettings, report: Report) -> list[ResultRow]:
-    """From the start of a process to its first image, and whether PyTorch came along."""
+def cold_start_rows(jobs: Sequence[Job], settings: LatencySettings, report: Report) -> list[ResultRow]:
+    """From the start of a process to its first image, the candidates taking turns."""
     starts = max(3, settings.repeats // 4)
-    seconds = []
+    seconds: dict[str, list[float]] = {job.candidate.name: [] for job in jobs}
     for done in range(1, starts + 1):
-        seconds.append(fresh.cold_start_s(job))
-        report(f"starting drun on {job.backend}", done, starts)
-    with_torch = fresh.imports_module(job, "torch")
+        for job in jobs:
+            seconds[job.candidate.name].append(fresh.cold_start_s(job))
+        report("starting drun", done, starts)
+    first = jobs[0].candidate.name
     return [
         spread_row(
-            SUITE, f"{job.backend}, cold start to the first image, {job.num_steps} steps", timing.spread(seconds), "s",
-            headline=f"from the start of drun on {job.backend} to its first image", details={"seconds": seconds},
-        ),
-        ResultRow(SUITE, f"{job.backend}, drun imports torch", with_torch, ""),
+            SUITE, f"{name}, cold start to the first image, {settings.steps} steps", timing.spread(found), "s",
+            headline=f"from the start of drun on {name} to its first image" if name == first else "",
+            details={"seconds": found},
+        )
+        for name, found in seconds.items()
     ]  # fmt: skip
 
 
-def memory_rows(bundle: Bundle, name: str, settings: LatencySettings, threads: int, report: Report) -> list[ResultRow]:
-    """Peak memory of `drun` for few and many images, beside that of the backend alone for as many calls."""
-    few = fresh.Job(bundle.path, name, threads, settings.batch, settings.batch, FEW_STEPS)
-    many = fresh.Job(bundle.path, name, threads, settings.batch, MANY_BATCHES * settings.batch, settings.steps)
-    peaks: list[int | None] = []
-    for weigh in (
-        partial(fresh.drun_peak_bytes, few),
-        partial(fresh.drun_peak_bytes, many),
-        partial(fresh.session_peak_bytes, many, MANY_BATCHES * settings.steps),
-        partial(fresh.session_peak_bytes, many, 0),
-    ):
-        peaks.append(weigh())
-        report(f"weighing processes on {name}", len(peaks), 4)
-    drun_few, drun_many, session, imported = peaks
-    network = _minus(session, imported)
-    sizes = {
-        f"drun peak memory, {_run(few)}": drun_few,
-        f"drun peak memory, {_run(many)}": drun_many,
-        f"the backend alone, {MANY_BATCHES * settings.steps} calls, peak memory": session,
-        "the runtime imported, nothing opened, peak memory": imported,
-        "weights and activations (backend alone - runtime imported)": network,
-        "weight files": weight_bytes(bundle, name),
-        "drun above the backend alone": _minus(drun_many, session),
-        "drun above weights and activations": _minus(drun_many, network),
-    }
+# ---- memory ---------------------------------------------------------------------------------------------
+
+
+def memory_rows(bundle: Bundle, jobs: Sequence[Job], settings: LatencySettings, report: Report) -> list[ResultRow]:
+    """Peak memory of each candidate called alone, and for the first one of `drun` for few and many images beside it."""
+    num_calls = MANY_BATCHES * FEW_STEPS
+    imported: dict[str, int | None] = {}
+    alone: list[int | None] = []
+    rows = []
+    for job in jobs:
+        report("weighing processes", len(alone), len(jobs))
+        backend, name, called = job.candidate.backend, job.candidate.name, replace(job, batch=settings.batch)
+        if backend not in imported:
+            imported[backend] = fresh.session_peak_bytes(called, 0)
+            rows.append(_row(f"{backend}, the runtime imported, nothing opened, peak memory", imported[backend]))
+        alone.append(fresh.session_peak_bytes(called, num_calls))
+        network = _minus(alone[-1], imported[backend])
+        rows += [
+            _row(f"{name}, the backend alone, {num_calls} calls, peak memory", alone[-1]),
+            _row(f"{name}, weights and activations (backend alone - runtime imported)", network),
+            _row(f"{name}, weight files", weight_bytes(bundle, job.candidate)),
+        ]
+    report("weighing processes", len(jobs), len(jobs))
+    return rows + _drun_rows(jobs[0], settings.batch, alone[0], imported[jobs[0].candidate.backend])
+
+
+def _drun_rows(job: Job, batch: int, alone: int | None, imported: int | None) -> list[ResultRow]:
+    """What `drun` weighs for one batch and for many, and above its network."""
+    few = replace(job, batch=batch, num_images=batch, num_steps=FEW_STEPS)
+    many = replace(few, num_images=MANY_BATCHES * batch)
+    name, peak = job.candidate.name, fresh.drun_peak_bytes(many)
     return [
-        ResultRow(SUITE, f"{name}, {what}", _in_mb(size), "MB", details={"bytes": size}) for what, size in sizes.items()
+        _row(f"{name}, drun peak memory, {_run(few)}", fresh.drun_peak_bytes(few)),
+        _row(f"{name}, drun peak memory, {_run(many)}", peak),
+        _row(f"{name}, drun above the backend alone", _minus(peak, alone)),
+        _row(f"{name}, drun above weights and activations", _minus(peak, _minus(alone, imported))),
     ]
 
 
-def weight_bytes(bundle: Bundle, backend: str) -> int | None:
-    """The size of the files that `backend` opens; None if it needs none."""
-    artifact = choose(bundle, backend).artifact
+def _row(name: str, size: int | None) -> ResultRow:
+    return ResultRow(SUITE, name, _in_mb(size), "MB", details={"bytes": size})
+
+
+def weight_bytes(bundle: Bundle, candidate: Candidate) -> int | None:
+    """The size of the files that are opened; None if there are none."""
+    artifact = candidate.artifact
     return None if artifact is None else sum(bundle.locate(entry).stat().st_size for entry in artifact.files)
 
 
-def _run(job: fresh.Job) -> str:
+def _run(job: Job) -> str:
     return f"{job.num_images} {'image' if job.num_images == 1 else 'images'}, {job.num_steps} steps"
 
 

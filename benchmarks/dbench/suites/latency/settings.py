@@ -5,15 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbench.core.options import argument, option
+
 SUITE = "latency"
 
 
 @dataclass(frozen=True)
 class LatencySettings:
-    bundle: Path
-    checkpoint: Path | None = None  # also measure eager torch with its weights
-    backends: tuple[str, ...] = ()  # none: all that can open the bundle here
-    batch: int = 1  # images a call
-    steps: int = 50  # of the sampling loop
-    repeats: int = 20  # timed calls and loops; a quarter as many cold starts
-    threads: int = 0  # 0: one for each core
+    bundle: Path = argument("Bundle folder.")
+    checkpoint: Path | None = option(None, "Checkpoint of the bundle, to time eager PyTorch, too.")
+    backends: tuple[str, ...] = option((), "Backend to time; repeatable (default: all that can run).", flag="--backend")
+    precisions: tuple[str, ...] = option(
+        (), "Arithmetic to time, such as bf16; repeatable (default: all).", flag="--precision"
+    )
+    artifacts: tuple[str, ...] = option(
+        (), "Artifact to time, such as onnx-fp32; repeatable (default: all).", flag="--artifact"
+    )
+    device: str | None = option(None, "Device: cpu, cuda or mps (default: each backend's first that is here).")
+    trust: bool = option(False, "Open artifacts that can execute code, such as a .pt2.")
+    batch: int = option(1, "Images in a call.", least=1)
+    steps: int = option(50, "Sampling steps of the loop, at most the model's T.", least=1)
+    repeats: int = option(20, "Number of timed calls and of timed loops; cold starts are a quarter as many.", least=1)
+    threads: int = option(0, "Processor threads of every candidate; 0: one for each core.", least=0)

@@ -2,171 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from dbench.suites.quality.settings import QualitySettings
 
-from dbench.core import machine, subject
-from dbench.core.record import Result, ResultRow, this_command
-from dbench.quality import features, scale
-from dbench.quality.features import Extractor, Features, extract
-from dbench.quality.neighbours import some
-from dbench.quality.reference import Reference, open_reference
-from dbench.quality.samples import Samples, open_samples
-from dbench.suites.quality import rows
-from dbench.suites.quality.section import NEIGHBOURS, section
-from drun.console import Report, warn
-from drun.errors import DataError
-from drun.run.images import UInt8, grid
+if TYPE_CHECKING:
+    from dbench.core.record import Result
+    from drun.console import Report
+    from drun.run.images import UInt8
 
 __all__ = ["Settings", "measure", "pictures", "section"]
-
-SEED = 0
-#: Most samples and most real images that are compared, chosen at random: their features fit into memory.
-MAX_IMAGES = 65_536
-
-
-@dataclass(frozen=True)
-class QualitySettings:
-    samples: Path  # what `open_samples` reads
-    reference: str | None = None  # what `open_reference` reads; None: what the model learned from
-    splits: int = 20  # random choices of the real images that are set apart
-    features: str = "pixels"  # a file of dbench/quality/features
-
 
 Settings = QualitySettings
 
 
-@dataclass(frozen=True)
-class Pair:
-    """What is compared: some of the samples and some of the real images, all if they are not too many."""
-
-    samples: Samples
-    reference: Reference
-    drawn: NDArray[np.int64]
-    chosen: NDArray[np.int64]
-
-    @property
-    def set_size(self) -> int:
-        return scale.set_size(len(self.drawn), len(self.chosen))
-
-    def features(self, extractor: Extractor) -> tuple[Features, Features]:
-        """Features of the samples, (N, D), and of the real images, (M, D)."""
-        images, shape = self.samples.images, self.reference.shape
-        return (
-            extract(extractor, lambda part: images[self.drawn[part]], len(self.drawn), shape),
-            extract(extractor, lambda part: self.reference.read(self.chosen[part]), len(self.chosen), shape),
-        )
-
-
 def measure(settings: QualitySettings, report: Report) -> Result:
-    """Compare the samples, other real images and noise with real images, and look for copies.
+    """Measure the Fréchet distance of samples to real images, beside that of other real images and of noise."""
+    from dbench.suites.quality import measuring
 
-    Raises:
-        ConfigError: nothing says what to compare with. DataError: an input cannot be read, or holds too few images.
-    """
-    pair = _open(settings, report)
-    extractor = features.choose(settings.features, pair.set_size, pair.reference.shape)
-    finest = features.choose(settings.features, None, pair.reference.shape)
-    noise = extract(extractor, _noise(pair.reference.shape), pair.set_size, pair.reference.shape)
-    compared = pair.features(extractor)
-    distances = scale.measure(*compared, noise, settings.splits, report)
-    lack = _lack(pair, finest)
-    found = rows.distance_rows(distances, extractor, finest, pair.reference.title, lack)
-    report("looking for copies", 0, 1)
-    seen = compared if extractor == finest else pair.features(finest)
-    found += [rows.nearer_row(*seen, pair.drawn, pair.chosen), *_mixture_rows(pair)]
-    report("looking for copies", 1, 1)
-    if lack:
-        warn(f"the distance is on {extractor.name} only, which tells little: {lack}; {_remedy(pair, finest)}")
-    resolved = {
-        "samples": pair.samples.name, "reference": pair.reference.name, "real_images": len(pair.chosen),
-        "images_a_set": pair.set_size, "splits": settings.splits, "distance_on": extractor.name,
-        "neighbours_by": finest.name,
-    }  # fmt: skip
-    return Result(tuple(found), _subject(pair), resolved, machine.fingerprint(), this_command())
+    return measuring.measure(settings, report)
 
 
 def pictures(settings: QualitySettings, result: Result) -> dict[str, UInt8]:
-    """File name without suffix -> picture: samples, the nearest to real images first, each beside its nearest ones."""
-    samples = open_samples(settings.samples)
-    reference = open_reference(settings.reference, samples)
-    gap = np.full((1, *reference.shape), 255, np.uint8)
-    tiles, beside = [], result.row(rows.NEARER).details["nearest"]
-    for sample, nearest in beside:
-        tiles += [samples.images[[sample]], gap, reference.read(np.array(nearest))]
-    return {NEIGHBOURS: grid(np.concatenate(tiles), 2 + len(beside[0][1]))}
+    """File name without suffix -> picture; see `measuring.pictures`."""
+    from dbench.suites.quality import measuring
+
+    return measuring.pictures(settings, result)
 
 
-def _open(settings: QualitySettings, report: Report) -> Pair:
-    samples = open_samples(settings.samples, report)
-    reference = open_reference(settings.reference, samples, report, warn)
-    if reference.num_images < 4:
-        raise DataError(
-            f"'{reference.name}' holds {reference.num_images} images, of which half are compared with the others: "
-            "expected at least 4, better twice as many as samples"
-        )
-    return Pair(samples, reference, some(len(samples.images), MAX_IMAGES), some(reference.num_images, MAX_IMAGES))
+def section(result: Result, pictures: Mapping[str, Path] = MappingProxyType({})) -> str:
+    """HTML of a result, with its picture if that is there; see `judgement.judged`."""
+    from dbench.suites.quality.judgement import judged
 
-
-def _noise(shape: tuple[int, int, int]) -> Callable[[slice], UInt8]:
-    """Uniform noise, to be read once and in order."""
-    generator = np.random.default_rng(SEED)
-    return lambda part: generator.integers(0, 256, (part.stop - part.start, *shape), np.uint8)
-
-
-def _mixture_rows(pair: Pair) -> list[ResultRow]:
-    """How far the classes differ, if both sides have some and it is far; a distance counts that, too."""
-    drawn, classes = pair.samples.labels(), pair.samples.classes
-    if drawn is None or classes is None:
-        return []  # whatever the labels of the real images are
-    real, names = pair.reference.labels()
-    if real is None:
-        return []
-    if names and classes.names:  # two folders number their classes each in its own way
-        real = rows.renumbered(real, names, classes.names)
-    found = rows.mixture_rows(drawn, real)
-    if found:
-        held, shown = (len(np.unique(labels)) for labels in (real, drawn))
-        warn(
-            f"of the {held} classes of '{pair.reference.name}' the samples show {shown}, in other shares, and the "
-            "distance counts that: draw without --labels, or give images of the same classes as --reference"
-        )
-    return found
-
-
-def _lack(pair: Pair, finest: Extractor) -> str:
-    """How many images the finest features need of what is too few, in words; empty if nothing is."""
-    size, found = finest.num_images, []
-    if (held := len(pair.drawn)) < size:
-        found.append(f"{size:,} samples (here are {held:,})")
-    if (held := len(pair.chosen)) < 2 * size:
-        found.append(f"{2 * size:,} real images (here are {held:,})")
-    return f"{finest.name} need {' and '.join(found)}" if found else ""
-
-
-def _remedy(pair: Pair, finest: Extractor) -> str:
-    """What to do about a lack."""
-    size, advice = finest.num_images, []
-    if len(pair.drawn) < size:
-        advice.append(f"draw samples with 'drun --bundle BUNDLE -n {size} --out DIR'")
-    if len(pair.chosen) < 2 * size:
-        advice.append(f"give at least {2 * size:,} real images")
-    return " and ".join(advice)
-
-
-def _subject(pair: Pair) -> dict[str, Any]:
-    """What was measured, by content."""
-    samples, reference = pair.samples, pair.reference
-    ties = subject.of_samples(samples.file, samples.record) if samples.file.is_file() else {}
-    seen = {
-        "source": reference.name, "num_images": reference.num_images, "fingerprint": reference.fingerprint,
-        "learned": reference.learned,
-    }  # fmt: skip
-    return ties | {
-        "name": samples.name, "num_samples": len(samples.images), "reference": seen, "run": samples.settings,
-    }  # fmt: skip
+    return judged(result, pictures)

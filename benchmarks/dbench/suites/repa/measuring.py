@@ -16,8 +16,9 @@ from dbench.quality.scale import between_halves
 from dbench.suites.repa import drawing, layers, plan, training
 from dbench.suites.repa.crossing import Curve
 from dbench.suites.repa.layers import Digits
-from dbench.suites.repa.plan import LABELS, PLAIN, REPA, RepaSettings
+from dbench.suites.repa.plan import LABELS, PLAIN, REPA
 from dbench.suites.repa.rows import Measurements, to_rows
+from dbench.suites.repa.settings import RepaSettings
 from drun.console import Report
 from drun.files import sha256
 from dtrain.checkpoints import ours as checkpoint

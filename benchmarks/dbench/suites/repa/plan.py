@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from dbench.suites.repa.settings import RepaSettings
 from drun.errors import ConfigError
 from dtrain import config
 from dtrain.config import Recipe
@@ -26,23 +27,6 @@ KEEP = 1_000_000
 DEPTHS = (0.25, 0.5)
 
 
-@dataclass(frozen=True)
-class RepaSettings:
-    steps: int = 2000  # of training, each arm
-    seeds: tuple[int, ...] = (0, 1, 2)  # of weights, noise and data order; one pair of runs each
-    every: int = 250  # steps between checkpoints that are evaluated
-    samples: int = 512  # images drawn of a checkpoint
-    sampling_steps: int = 25  # network calls an image
-    assignments: tuple[str, ...] = ()  # section.key=value, for both arms
-    repa_assignments: tuple[str, ...] = ()  # objective.key=value
-    runs: Path = Path("out/repa")
-
-    @property
-    def checkpoints(self) -> list[int]:
-        """The steps at which both arms are evaluated."""
-        return list(range(self.every, self.steps + 1, self.every))
-
-
 def check(settings: RepaSettings) -> None:
     """Raises ConfigError for settings that make no comparison."""
     steps, every = settings.steps, settings.every
@@ -60,14 +44,6 @@ def check(settings: RepaSettings) -> None:
     for option, given in (("--set", settings.assignments), ("--repa-set", settings.repa_assignments)):
         for assignment in given:
             _check_key(option, assignment)
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """`0,1,2` -> (0, 1, 2). Raises ConfigError for anything else."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise ConfigError(f"--seeds got '{text}', expected whole numbers with commas between, such as 0,1,2")
-    return tuple(map(int, parts))
 
 
 def recipes(settings: RepaSettings, seed: int) -> dict[str, Recipe]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dbench.core.record import Result
-from dbench.html.page import measured as section
-from dbench.suites.train.settings import TrainSettings
-from drun.console import Report
+from typing import TYPE_CHECKING
 
-__all__ = ["Settings", "measure", "section"]
+from dbench.suites.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from dbench.core.record import Result
+    from drun.console import Report
+
+__all__ = ["Settings", "measure"]
 
 Settings = TrainSettings
 
 
 def measure(settings: TrainSettings, report: Report) -> Result:
-    """See `measuring.measure`, which needs torch: reports are made without."""
-    from dbench.suites.train.measuring import measure
+    """Time the training step of a recipe on synthetic data, count its operations and measure its memory."""
+    from dbench.suites.train import measuring
 
-    return measure(settings, report)
+    return measuring.measure(settings, report)

@@ -13,7 +13,7 @@ import torch
 from dbench.core import fresh, machine
 from dbench.core.record import Result, ResultRow, this_command
 from dbench.suites.train.candidates import choose, prepare, resolve, subject_of
-from dbench.suites.train.rows import MB, Candidate, runs_on, timed_rows
+from dbench.suites.train.rows import MB, WarmCandidate, runs_on, timed_rows
 from dbench.suites.train.settings import SUITE, TrainSettings
 from dbench.suites.train.trial import GpuScale, Matmuls, Trial, check_divides, count_flops
 from drun.console import Report
@@ -72,7 +72,7 @@ def _in_this_process(
             ) from error
 
 
-def open_candidate(recipe: Recipe, folder: Path, placement: Placement, warmup: int, report: Report) -> Candidate:
+def open_candidate(recipe: Recipe, folder: Path, placement: Placement, warmup: int, report: Report) -> WarmCandidate:
     """Start a run and warm it up; on a GPU the steps after the first one are weighed."""
     scale = GpuScale(placement.device)
     trial = Trial(recipe, folder, placement, report)
@@ -84,7 +84,7 @@ def open_candidate(recipe: Recipe, folder: Path, placement: Placement, warmup: i
         report("warming up", done, warmup)
         trial.whole_step()
     peak = scale.peak()
-    return Candidate(trial, count_flops(trial.run), first_step_s, peak)
+    return WarmCandidate(trial, count_flops(trial.run), first_step_s, peak)
 
 
 # ---- fresh processes ------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ BARS = {
 
 
 @dataclass(frozen=True)
-class Candidate:
+class WarmCandidate:
     """A run that is warm, and what was seen of it on the way."""
 
     trial: Trial
@@ -39,7 +39,7 @@ class Candidate:
 
 
 def timed_rows(
-    opened: dict[str, Candidate], matmuls: Matmuls, placement: Placement, settings: TrainSettings, report: Report
+    opened: dict[str, WarmCandidate], matmuls: Matmuls, placement: Placement, settings: TrainSettings, report: Report
 ) -> list[ResultRow]:
     """A step of each candidate and a burst of matrix products, in turns."""
 
@@ -70,7 +70,7 @@ def timed_rows(
     return [*rows, *_ratio_rows(timings), _rate_row(matmuls, rates, placement)]
 
 
-def _speed_rows(name: str, candidate: Candidate, times: Timing, placement: Placement) -> list[ResultRow]:
+def _speed_rows(name: str, candidate: WarmCandidate, times: Timing, placement: Placement) -> list[ResultRow]:
     recipe = candidate.trial.run.recipe
     batch = recipe.train.batch_size
     bar = {"bar": BARS[recipe.name, batch]} if (recipe.name, batch) in BARS else {}
@@ -87,7 +87,7 @@ def _speed_rows(name: str, candidate: Candidate, times: Timing, placement: Place
     ]
 
 
-def _work_rows(name: str, candidate: Candidate, times: Timing, rates: list[float]) -> list[ResultRow]:
+def _work_rows(name: str, candidate: WarmCandidate, times: Timing, rates: list[float]) -> list[ResultRow]:
     """What is counted for a step, and which share of the matrix rate of the same round that is."""
     batch, each = candidate.trial.run.recipe.train.batch_size, candidate.flops
     seconds = [latency_ms / 1e3 for latency_ms in times.latencies_ms]

@@ -8,7 +8,7 @@ from dbench.suites.repa import plots, rows
 from dbench.suites.repa.plan import PLAIN, REPA
 
 
-def section(result: Result) -> str:
+def answered(result: Result) -> str:
     """HTML of a result of `dbench repa`."""
     charts = plots.draw(result)
     images, steps = result.settings["samples"], result.settings["sampling_steps"]

@@ -18,16 +18,16 @@ NEIGHBOURS = "neighbours"
 GOAL_PERCENT = 10.0
 
 
-def section(result: Result, pictures: Mapping[str, Path] = MappingProxyType({})) -> str:
+def judged(result: Result, pictures: Mapping[str, Path] = MappingProxyType({})) -> str:
     """HTML of a result of `dbench quality`, with its picture if that is there."""
     reference = result.subject["reference"]
     heading = "How real are they?" if reference.get("learned") else f"Compared with '{reference['source']}'"
     shown = [_neighbours(result, pictures[NEIGHBOURS])] if NEIGHBOURS in pictures else []
-    text = f"{_judged(result.subject)} {_distances(result)} {_position(result)}"
+    text = f"{_which(result.subject)} {_distances(result)} {_position(result)}"
     return page.section(heading, page.paragraph(text), page.results(result, "Distances and shares"), *shown)
 
 
-def _judged(subject: Mapping[str, Any]) -> str:
+def _which(subject: Mapping[str, Any]) -> str:
     """Which samples these are."""
     run = subject["run"]
     how = captions.drawn(run, captions.named(run["weights"])) if run else "nothing says how they were drawn"

@@ -1,0 +1,53 @@
+"""Which artifact x backend x arithmetic of a bundle a suite is pointed at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from drun import backends
+from drun.bundle.reading import Bundle
+from drun.errors import ConfigError
+from drun.run.opening import Candidate, candidates, choose
+
+
+def select(
+    bundle: Bundle,
+    names: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    artifacts: Sequence[str] = (),
+) -> list[Candidate]:
+    """Every candidate that fits, the preferred backend first.
+
+    Args:
+        names: of backends; none: all that can open the bundle here.
+        precisions: arithmetics; none: all.
+        artifacts: ids such as onnx-fp32; none: all.
+
+    Raises:
+        ConfigError: an unknown backend, or a precision or artifact that no candidate has. BackendUnavailable: a named
+        backend cannot run here, or none can.
+    """
+    found = _of_backends(bundle, names)
+    found = _keep(found, "--artifact", artifacts, lambda one: one.artifact.id if one.artifact else "")
+    return _keep(found, "--precision", precisions, lambda one: one.arithmetic)
+
+
+def _of_backends(bundle: Bundle, names: Sequence[str]) -> list[Candidate]:
+    """A backend without formats, which opens nothing, is measured where it is named."""
+    if not names:
+        return candidates(bundle)
+    found = []
+    for name in dict.fromkeys(names):
+        found += candidates(bundle, [name]) if backends.load(name).formats else [choose(bundle, name)]
+    return found
+
+
+def _keep(
+    found: list[Candidate], option: str, wanted: Sequence[str], of: Callable[[Candidate], str]
+) -> list[Candidate]:
+    """Raises ConfigError if a wanted value is none of the candidates'."""
+    known = dict.fromkeys(filter(None, map(of, found)))
+    for value in wanted:
+        if value not in known:
+            raise ConfigError(f"{option} got '{value}', expected one of {', '.join(known)}")
+    return [one for one in found if not wanted or of(one) in wanted]

@@ -1,0 +1,86 @@
+"""Every candidate of a bundle, timed in turns with the same threads and inputs, and weighed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+
+from dbench.core import machine, subject
+from dbench.core.inputs import check_batch, example
+from dbench.core.record import Result, ResultRow, this_command
+from dbench.core.selection import select
+from dbench.suites.latency import processes
+from dbench.suites.latency.calls import call_rows, eager_call
+from dbench.suites.latency.loops import loop_rows
+from dbench.suites.latency.settings import LatencySettings
+from drun.backends import RuntimeOptions
+from drun.bundle import reading as bundles
+from drun.bundle.reading import Bundle
+from drun.console import Report, warn
+from drun.errors import UserError
+from drun.run.opening import Candidate, Opened, open_candidate
+
+
+def measure(settings: LatencySettings, report: Report) -> Result:
+    """Time calls, loops and cold starts and weigh processes, every candidate in turn with all others.
+
+    A candidate that cannot be opened here is left out, by name.
+
+    Raises:
+        ConfigError: a checkpoint whose weights are not in the bundle, or a batch that no artifact has; an unknown
+        backend, precision or artifact. BackendUnavailable: nothing here opens the bundle.
+    """
+    bundle = bundles.open_bundle(settings.bundle)
+    start = machine.usage()
+    settings = replace(settings, threads=settings.threads or machine.num_cores())
+    options = RuntimeOptions(settings.threads, settings.device, trust=settings.trust)
+    chosen = select(bundle, settings.backends, settings.precisions, settings.artifacts)
+    timed, rows = _in_this_process(bundle, chosen, options, settings, report)
+    rows += processes.rows_of(bundle, timed, options, settings, report)
+    shown = {key: value for key, value in asdict(settings).items() if key != "bundle"}
+    resolved = shown | {
+        "checkpoint": bundle.manifest.model.checkpoint["file"] if settings.checkpoint else None,
+        "backends": tuple(dict.fromkeys(one.backend for one in timed)),
+        "targets": tuple(one.name for one in timed),
+    }
+    here = machine.fingerprint(settings.threads, since=start)
+    return Result(tuple(rows), subject.of_bundle(bundle), resolved, here, this_command())
+
+
+def _in_this_process(
+    bundle: Bundle, chosen: Sequence[Candidate], options: RuntimeOptions, settings: LatencySettings, report: Report
+) -> tuple[list[Candidate], list[ResultRow]]:
+    """The candidates that could be opened, and what was timed of them."""
+    inputs = example(bundle, settings.batch)
+    with ExitStack() as stack:
+        eager = None
+        if settings.checkpoint is not None:
+            eager = stack.enter_context(eager_call(bundle, settings.checkpoint, inputs, settings.threads))
+        opened = open_all(stack, bundle, chosen, options, settings.batch)
+        rows = call_rows(opened, eager, bundle, inputs, settings, report)
+        rows += loop_rows(opened, bundle, settings, report)
+    return [one.candidate for one in opened], rows
+
+
+def open_all(
+    stack: ExitStack, bundle: Bundle, chosen: Sequence[Candidate], options: RuntimeOptions, batch: int
+) -> list[Opened]:
+    """Open what can be opened and takes the batch; the rest is named in warnings.
+
+    Raises:
+        UserError: nothing can be, with the reason of the first.
+    """
+    opened: list[Opened] = []
+    failed: dict[str, UserError] = {}
+    for candidate in chosen:
+        try:
+            check_batch(candidate, batch)
+            opened.append(stack.enter_context(open_candidate(bundle, candidate, options)))
+        except UserError as error:
+            failed[candidate.name] = error
+    if not opened:
+        raise next(iter(failed.values()))
+    for name, reason in failed.items():
+        warn(f"{name} is not timed: {reason}")
+    return opened
