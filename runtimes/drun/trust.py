@@ -49,7 +49,7 @@ def remember(sha256: str, what: str) -> None:
 
 def _read(path: Path) -> dict[str, str]:
     """sha256 -> what it is; empty if there is no record yet."""
-    advice = f"remove it, and export again what you need; or set {STATE.variable} to another folder"
+    advice = "remove it, and export again what you need"
     with door(f"cannot read the record of exports '{path}'", UserError, advice):
         try:
             with path.open("rb") as file:
