@@ -1,4 +1,4 @@
-"""torch `.pt2`: a torch.export program, for PyTorch on processors and GPUs, and what compiles it."""
+"""Export the denoiser to a torch.export program, which PyTorch runs on any device, prove it, and put it into a bundle."""
 
 from __future__ import annotations
 
