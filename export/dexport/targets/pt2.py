@@ -1,4 +1,4 @@
-"""Export the denoiser to a torch.export program, which PyTorch runs on any device, prove it, and put it into a bundle."""
+"""Export the denoiser to a torch.export program, which PyTorch runs on any device, prove it, and put it in a bundle."""
 
 from __future__ import annotations
 

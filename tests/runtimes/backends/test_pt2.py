@@ -333,6 +333,15 @@ def test_it_opens_no_torch_while_another_backend_computes(made: Made, python: Ca
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_where_there_is_no_torch(made: Made, python: Callable[..., Any], bare: Path) -> None:
+    words = ["check", str(made.bundle.path), "--backend", "pt2"]
+    main = f"import sys; sys.argv[1:] = {words}; from drun.cli import main; main()"
+    done = python("-c", main, path=[bare, INSTALLED[1]])
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1, "error: backend 'pt2' is not available: torch is not installed; install it with: pip install 'dexport[pt2]'",
+    )  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch.compile's own
 def test_compiled_it_computes_the_same(
