@@ -78,6 +78,22 @@ def fetch(
         return read(folder / name)
 
 
+def folder_of(key: str, what: str) -> Path:
+    """The folder of an entry that a library fills by itself, for this user alone.
+
+    Args:
+        key, what: see `fetch`.
+
+    Raises:
+        UserError: the cache cannot be written.
+    """
+    folder = CACHE.make() / key
+    with locked(folder, wait=True):
+        write_json(folder / RECORD, {"what": what})
+        _shrink(folder)
+    return folder
+
+
 def check(key: str, name: str, num_bytes: int) -> None:
     """Whether `fetch` could write a file that is not there, as far as can be seen without writing.
 
@@ -130,7 +146,7 @@ def _entry(folder: Path) -> CacheEntry:
     except DataError:
         what = "unfinished"
     with suppress(FileNotFoundError):  # another process removes it now
-        sizes = [path.stat().st_size for path in folder.iterdir()]
+        sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
         return CacheEntry(folder, what, sum(sizes), folder.stat().st_mtime)
     return CacheEntry(folder, what, 0, 0.0)
 

@@ -46,18 +46,6 @@ def test_it_is_for_this_user_alone(folder: Path) -> None:
     assert (folder / "exports.json").stat().st_mode & 0o777 == 0o600
 
 
-def test_it_lies_where_the_platform_keeps_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DEXPORT_STATE")
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
-    trust.remember(DIGESTS[0], "one")
-    assert (tmp_path / "xdg" / "dexport" / "exports.json").is_file()
-    monkeypatch.delenv("XDG_STATE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    trust.remember(DIGESTS[0], "one")
-    assert (tmp_path / "home" / ".local" / "state" / "dexport" / "exports.json").is_file()
-
-
 @pytest.mark.parametrize("name", ["exports.json", "."])
 @pytest.mark.parametrize("mode", [0o620, 0o602])
 def test_a_record_that_others_can_write_is_not_believed(folder: Path, name: str, mode: int) -> None:

@@ -5,6 +5,7 @@ Loading such a file can execute code that it carries, so it is opened on trust o
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import os
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drun import cache
 from drun.backends import DEFAULT_OPTIONS, Backend, Probe, RuntimeOptions, Signature, check_io
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
@@ -27,11 +29,12 @@ from drun.diffusion.loop import Observer, walk
 from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import StepTable
 from drun.errors import BackendUnavailable, ConfigError, NotTrusted, reason
-from drun.places import CACHE
 from drun.trust import is_trusted
 
 #: Is there where NVIDIA's driver is; PyTorch itself takes a second to say whether it finds one.
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+#: The cache's entry of all that is compiled: PyTorch keys it itself.
+COMPILED = hashlib.sha256(b"torch.compile").hexdigest()
 
 
 class Runtime(Backend):
@@ -65,7 +68,7 @@ class Runtime(Backend):
         self.network = _network(program, self.device, options.compile)
 
     def describe(self) -> str:
-        return f"PyTorch on {self.device.upper()}{', compiled' if self.options.compile else ''}"
+        return f"{'compiled ' if self.options.compile else ''}PyTorch on {self.device.upper()}"
 
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         with self._computing():
@@ -201,6 +204,6 @@ def _network(program: Any, device: str, is_compiled: bool) -> Any:
     network = (program if device == "cpu" else move_to_device_pass(program, device)).module()
     if not is_compiled:
         return network
-    # Otherwise what it compiles, and loads again, lies in a folder that all users may foresee.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE.make() / "torch-compile"))
+    # Otherwise what it compiles, and loads again, lies in a folder whose name anybody can foresee.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache.folder_of(COMPILED, "what torch.compile makes")))
     return torch.compile(network)

@@ -20,7 +20,7 @@ from torch.export.pt2_archive import PT2ArchiveReader, PT2ArchiveWriter
 
 from dexport.targets import Part
 from dexport.targets import pt2 as target
-from drun import backends, trust
+from drun import backends, cache, trust
 from drun.backends import Backend, RuntimeOptions, pt2
 from drun.bundle import reading as bundles
 from drun.bundle.artifact import TOLERANCES, FileEntry, Tensor
@@ -351,8 +351,10 @@ def test_compiled_it_computes_the_same(
     with on("pt2", pristine.bundle, compile=True) as opened:
         x, y = np.random.default_rng(0).standard_normal((2, 3, 8, 8), np.float32), np.array([1, 10])
         np.testing.assert_allclose(opened.call(x, 63.0, y), exact_noise(x, 63, y), rtol=1e-5, atol=1e-6)
-        assert opened.describe() == "PyTorch on CPU, compiled"
-    assert list((Path(os.environ["DEXPORT_CACHE"]) / "torch-compile").rglob("*.so"))  # of this user alone
+        assert opened.describe() == "compiled PyTorch on CPU"
+    assert list((Path(os.environ["DEXPORT_CACHE"]) / pt2.COMPILED).rglob("*.so"))  # of this user alone
+    entry = next(entry for entry in cache.entries() if entry.what == "what torch.compile makes")
+    assert entry.num_bytes > 10_000
 
 
 # ---- trust -----------------------------------------------------------------------------------------------
