@@ -65,7 +65,7 @@ class Runtime(Backend):
         self.device = _device(options.device)
         if arithmetic == "tf32" and self.device != "cuda":
             raise ConfigError(f"--precision got tf32, {self.device} has none: use fp32, or --device cuda")
-        self.network = _network(program, self.device, options.compile)
+        self.network = network_on(program, self.device, options.compile)
 
     def describe(self) -> str:
         return f"{'compiled ' if self.options.compile else ''}PyTorch on {self.device.upper()}"
@@ -196,8 +196,8 @@ def _device(asked: str | None) -> str:
     return asked or here[0]
 
 
-def _network(program: Any, device: str, is_compiled: bool) -> Any:
-    """The program as a function of tensors on a device."""
+def network_on(program: Any, device: str, is_compiled: bool) -> Any:
+    """A `torch.export.ExportedProgram` as a function of tensors on a device."""
     import torch
     from torch.export.passes import move_to_device_pass
 

@@ -18,7 +18,7 @@ from dexport.deploy import deployable, deployable_decoder
 from dexport.latents import ImageDecoder, find_decoder
 from dexport.targets import Part, pt2
 from drun import trust
-from drun.backends.pt2 import Runtime
+from drun.backends.pt2 import Runtime, network_on
 from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, FileEntry, Tensor
 from drun.bundle.card import Classes, Sampler, StateSpace
 from drun.bundle.manifest import Manifest, Model
@@ -110,6 +110,21 @@ def test_a_decoder_is_exported_like_a_denoiser(tiny_vae: Path, sit_checkpoint: P
     for arithmetic in ("fp32", "bf16"):
         got = Runtime(bundle, artifact, arithmetic).predict(latents.numpy())
         assert relative_l2(got, expected) <= DECODER_TOLERANCES[arithmetic].call
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "out_channels", "has_labels"),
+    [("OneResUNet", (3, 16, 16), 3, False), ("DiT", (4, 8, 8), 8, True)],
+)
+def test_a_program_moves_to_another_device(
+    build_small: Callable[..., nn.Module], tmp_path: Path, name: str, shape: Shape, out_channels: int, has_labels: bool
+) -> None:
+    """With the constants that it makes on its way. `meta`, which computes shapes alone, stands for what is not here."""
+    pt2.export(part_of(deployable(build_small(name)), io_of(shape, out_channels, has_labels)), tmp_path)
+    network = network_on(torch.export.load(tmp_path / "denoiser.fp32.pt2"), "meta", is_compiled=False)
+    x, t, y = torch.ones(5, *shape), torch.ones(5), torch.ones(5, dtype=torch.int64)
+    out = network(*(tensor.to("meta") for tensor in ((x, t, y) if has_labels else (x, t))))
+    assert (out.device.type, out.shape, out.dtype) == ("meta", (5, out_channels, *shape[1:]), torch.float32)
 
 
 class Scaled(nn.Module):

@@ -37,6 +37,7 @@ from drun.run.sampling import Sampling, SamplingSettings
 MakeBundle = Callable[..., Path]
 #: drun and what is installed, for other processes
 INSTALLED = [Path(np.__file__).parents[1], Path(backends.__file__).parents[2]]
+HAS_CUDA = torch.cuda.is_available()
 NUM_TIMESTEPS, STD, CLASS_STEP = 100, 0.5, 0.1
 
 
@@ -130,11 +131,15 @@ def test_words_for_it_are_answered_with_its_name() -> None:
         backends.load("pytorch")
 
 
-@pytest.mark.parametrize("arithmetic", ["fp32", "bf16"])
-def test_the_golden_file_is_met(pristine: Made, arithmetic: str) -> None:
-    with on("pt2", pristine.bundle, arithmetic) as opened:
+@pytest.mark.parametrize(
+    ("device", "arithmetic"),
+    [("cpu", "fp32"), ("cpu", "bf16"), *(("cuda", name) for name in ("fp32", "bf16", "tf32") if HAS_CUDA)],
+)
+def test_the_golden_file_is_met(pristine: Made, device: str, arithmetic: str) -> None:
+    with on("pt2", pristine.bundle, arithmetic, device=device) as opened:
         results = parity.check(pristine.bundle, opened, silent)
-        assert opened.describe() == ("PyTorch on CPU" if arithmetic == "fp32" else "PyTorch on CPU in bf16")
+        where = f"PyTorch on {device.upper()}"
+        assert opened.describe() == (where if arithmetic == "fp32" else f"{where} in {arithmetic}")
     assert len(results) == 4
     assert all(result.passed for result in results), results
 
@@ -214,9 +219,28 @@ def check_walks_agree(opened: Opened, bundle: Bundle, settings: SamplingSettings
     ],
     ids=["ddim", "ddpm", "interval", "history", "float64", "dynamic"],
 )
-def test_the_walk_on_tensors_is_the_walk_on_the_host(pristine: Made, settings: SamplingSettings) -> None:
-    with on("pt2", pristine.bundle) as opened:
+@pytest.mark.parametrize("device", ["cpu", "cuda"] if HAS_CUDA else ["cpu"])
+def test_the_walk_on_tensors_is_the_walk_on_the_host(pristine: Made, settings: SamplingSettings, device: str) -> None:
+    with on("pt2", pristine.bundle, device=device) as opened:
         check_walks_agree(opened, pristine.bundle, settings)
+
+
+def test_no_row_is_brought_to_the_host_unasked(pristine: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 12 rows two are shown; the third is the last, which is the result."""
+    brought, to_host = [], torch.Tensor.cpu
+    with on("pt2", pristine.bundle) as opened:
+        for name in ("item", "tolist", "__float__"):
+            monkeypatch.setattr(torch.Tensor, name, counted(getattr(torch.Tensor, name), brought))
+        monkeypatch.setattr(torch.Tensor, "cpu", counted(to_host, brought))
+        draw(opened, pristine.bundle, settings_of("ddpm", {"clip_x0": True}, cfg=1.5))
+    assert (
+        sorted(brought) == ["__float__"] * 2 + ["cpu"] * 3
+    )  # whether it is finite is asked after ten rows, and at the end
+
+
+def counted(method: Any, calls: list[str]) -> Any:
+    """The method, which says that it was called."""
+    return lambda tensor, *args: (calls.append(method.__name__), method(tensor, *args))[1]
 
 
 def test_a_learned_variance_stays_on_the_device(pristine_bundle: Path, tmp_path: Path) -> None:
@@ -284,7 +308,7 @@ def test_a_static_program_is_padded(make_bundle: MakeBundle, exact_noise: Callab
 @pytest.mark.parametrize("is_walk", [False, True])
 def test_threads_and_modes_are_set_while_it_computes(pristine: Made, is_walk: bool) -> None:
     before, seen = torch.get_num_threads(), []
-    with on("pt2", pristine.bundle, "bf16", threads=before + 1) as opened:
+    with on("pt2", pristine.bundle, "bf16", device="cpu", threads=before + 1) as opened:
         backend: Any = opened.backend
         network = backend.network
 
@@ -304,7 +328,7 @@ def test_threads_and_modes_are_set_while_it_computes(pristine: Made, is_walk: bo
     assert not torch.is_autocast_enabled("cpu")
 
 
-@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="it has the device")
+@pytest.mark.skipif(HAS_CUDA or torch.backends.mps.is_available(), reason="it has the device")
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_a_device_that_is_not_here(pristine: Made, device: str) -> None:
     with pytest.raises(BackendUnavailable, match=rf"^--device got {device}, PyTorch .* has here: cpu$"):
@@ -348,7 +372,7 @@ def test_compiled_it_computes_the_same(
     pristine: Made, exact_noise: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    with on("pt2", pristine.bundle, compile=True) as opened:
+    with on("pt2", pristine.bundle, device="cpu", compile=True) as opened:
         x, y = np.random.default_rng(0).standard_normal((2, 3, 8, 8), np.float32), np.array([1, 10])
         np.testing.assert_allclose(opened.call(x, 63.0, y), exact_noise(x, 63, y), rtol=1e-5, atol=1e-6)
         assert opened.describe() == "compiled PyTorch on CPU"
