@@ -233,9 +233,8 @@ def test_no_row_is_brought_to_the_host_unasked(pristine: Made, monkeypatch: pyte
             monkeypatch.setattr(torch.Tensor, name, counted(getattr(torch.Tensor, name), brought))
         monkeypatch.setattr(torch.Tensor, "cpu", counted(to_host, brought))
         draw(opened, pristine.bundle, settings_of("ddpm", {"clip_x0": True}, cfg=1.5))
-    assert (
-        sorted(brought) == ["__float__"] * 2 + ["cpu"] * 3
-    )  # whether it is finite is asked after ten rows, and at the end
+    # Whether the states are finite is asked after ten rows, and at the end.
+    assert sorted(brought) == ["__float__"] * 2 + ["cpu"] * 3
 
 
 def counted(method: Any, calls: list[str]) -> Any:
