@@ -18,7 +18,7 @@ from typing import TypeVar
 from drun.errors import DataError, UserError
 from drun.files import atomic, locked, sha256, write_json
 from drun.foreign import read_json
-from drun.places import CACHE
+from drun.user_folders import CACHE
 
 MAX_BYTES = 32 << 30
 VARIABLE = CACHE.variable

@@ -13,7 +13,7 @@ from pathlib import Path
 from drun.errors import NotTrusted, UserError, door
 from drun.files import locked, write_json
 from drun.foreign import parse_json
-from drun.places import STATE, check_ours
+from drun.user_folders import STATE, check_ours
 
 RECORD = "exports.json"
 DIGEST = re.compile("[0-9a-f]{64}")

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from drun.diffusion.table import StepTable
 from drun.errors import BackendUnavailable, ConfigError, NotTrusted, reason
 from drun.trust import is_trusted
 
+INSTALL = "pip install 'dexport[pt2]'"
 #: Is there where NVIDIA's driver is; PyTorch itself takes a second to say whether it finds one.
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 #: The cache's entry of all that is compiled: PyTorch keys it itself.
@@ -45,15 +46,14 @@ class Runtime(Backend):
 
     @staticmethod
     def probe() -> Probe:
-        install = "pip install 'dexport[pt2]'"
         if find_spec("torch") is None:
-            return Probe(False, "torch is not installed", install)
-        return Probe(True, f"torch {version('torch')}", install)
+            return Probe(False, "torch is not installed", INSTALL)
+        return Probe(True, f"torch {_version()}", INSTALL)
 
     @classmethod
     def arithmetics(cls, artifact: Artifact) -> tuple[str, ...]:
         """In bf16 by autocast: what PyTorch holds to need float32 stays in it."""
-        has_cuda = NVIDIA_DRIVER.exists() and not version("torch").endswith("+cpu")
+        has_cuda = NVIDIA_DRIVER.exists() and not _version().endswith("+cpu")
         return ("fp32", "bf16", "tf32") if has_cuda else ("fp32", "bf16")
 
     def __init__(
@@ -136,6 +136,13 @@ class Runtime(Backend):
         del self.network
 
 
+def _version() -> str:
+    try:
+        return version("torch")
+    except PackageNotFoundError:  # built from its sources
+        return "of an unknown version"
+
+
 def _load(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:
     """The `torch.export.ExportedProgram` of an artifact.
 
@@ -157,8 +164,12 @@ def _load(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:
 
 def _deserialized(path: Path, content: bytes) -> Any:
     """From the very bytes that were hashed. Raises BackendUnavailable if they are not a program that PyTorch reads."""
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # of a library that it needs
+        raise BackendUnavailable(
+            f"torch is installed but does not load ({reason(error)}); install it with: {INSTALL}"
+        ) from error
     logger = logging.getLogger("torch.export")  # what it logs, with a traceback, it also raises
     level = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -365,6 +365,19 @@ def test_where_there_is_no_torch(made: Made, python: Callable[..., Any], bare: P
     )  # fmt: skip
 
 
+def test_a_torch_that_does_not_load(made: Made, python: Callable[..., Any], bare: Path, tmp_path: Path) -> None:
+    """As where a shared library is missing."""
+    (tmp_path / "stub" / "torch").mkdir(parents=True)
+    (tmp_path / "stub" / "torch" / "__init__.py").write_text("raise ImportError('libcudart.so: no such file')")
+    words = ["--bundle", str(made.bundle.path), "--backend", "pt2", "--steps", "2"]
+    main = f"import sys; sys.argv[1:] = {words}; from drun.cli import main; main()"
+    done = python("-c", main, path=[tmp_path / "stub", bare, INSTALLED[1]])
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (
+        1, "error: torch is installed but does not load (libcudart.so: no such file); "
+        "install it with: pip install 'dexport[pt2]'",
+    )  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch.compile's own
 def test_compiled_it_computes_the_same(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from drun.errors import UserError
-from drun.places import CACHE, STATE, Place, check_ours
+from drun.user_folders import CACHE, STATE, UserFolder, check_ours
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from drun.places import CACHE, STATE, Place, check_ours
 def test_where_it_lies(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    place: Place,
+    place: UserFolder,
     platform: str,
     variables: dict[str, str],
     expected: str,
@@ -41,7 +41,7 @@ def test_where_it_lies(
 
 
 @pytest.mark.parametrize("place", [CACHE, STATE])
-def test_a_folder_that_others_may_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: Place) -> None:
+def test_a_folder_that_others_may_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: UserFolder) -> None:
     monkeypatch.setenv(place.variable, str(tmp_path))
     tmp_path.chmod(0o770)
     with pytest.raises(UserError, match=rf"others may write to the {place.what} .* or set {place.variable} to another"):

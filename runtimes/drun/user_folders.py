@@ -12,8 +12,8 @@ from drun.errors import UserError
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a folder lies: where a variable says, else where the platform keeps such folders."""
+class UserFolder:
+    """Where a folder of the user lies: where a variable says, else where the platform keeps such folders."""
 
     what: str  # in words
     variable: str  # of the environment, that names the folder
@@ -55,11 +55,11 @@ class Place:
         return folder
 
 
-CACHE = Place("cache", "DEXPORT_CACHE", "XDG_CACHE_HOME", ".cache", "Library/Caches")
-STATE = Place("state folder", "DEXPORT_STATE", "XDG_STATE_HOME", ".local/state", "Library/Application Support")
+CACHE = UserFolder("cache", "DEXPORT_CACHE", "XDG_CACHE_HOME", ".cache", "Library/Caches")
+STATE = UserFolder("state folder", "DEXPORT_STATE", "XDG_STATE_HOME", ".local/state", "Library/Application Support")
 
 
-def check_ours(path: Path, status: os.stat_result, place: Place) -> None:
+def check_ours(path: Path, status: os.stat_result, place: UserFolder) -> None:
     """Raises UserError if others may write to a file or folder of `place`."""
     if os.name == "nt":  # where permissions are not of this kind
         return
