@@ -28,7 +28,7 @@ from drun.diffusion.guidance import Guidance
 from drun.diffusion.loop import Observer, walk
 from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import StepTable
-from drun.errors import BackendUnavailable, ConfigError, NotTrusted, reason
+from drun.errors import BackendUnavailable, BundleError, ConfigError, NotTrusted, door, reason
 from drun.trust import is_trusted
 
 INSTALL = "pip install 'dexport[pt2]'"
@@ -158,7 +158,8 @@ def _load(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:
             "add --trust if you trust who made it, export it yourself, or use another backend"
         )
     program = _deserialized(path, bundle.content(entry))
-    check_io(artifact, path, _signature(program, artifact))
+    with door(f"'{path}' is not the manifest's network", BundleError, "export again"):
+        check_io(artifact, path, _signature(program, artifact))
     return program
 
 
