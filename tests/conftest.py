@@ -14,9 +14,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test reads or fills the user's cache; the commands that tests start inherit it."""
+def _own_places(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test reads or fills the user's cache and record of exports; the commands that tests start inherit theirs."""
     os.environ["DEXPORT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["DEXPORT_STATE"] = str(tmp_path_factory.mktemp("state"))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,9 +18,10 @@ from typing import TypeVar
 from drun.errors import DataError, UserError
 from drun.files import atomic, locked, sha256, write_json
 from drun.foreign import read_json
+from drun.user_folders import CACHE
 
 MAX_BYTES = 32 << 30
-VARIABLE = "DEXPORT_CACHE"
+VARIABLE = CACHE.variable
 RECORD = "entry.json"
 #: Nothing else in the folder is ever touched: the user may have named one that holds other things, too.
 KEY = re.compile("[0-9a-f]{64}")
@@ -44,26 +43,7 @@ def root() -> Path:
     Raises:
         UserError: nothing says where it is, or others may write there.
     """
-    named = os.environ.get(VARIABLE)
-    try:
-        folder = Path(named).absolute() if named else _platform_folder() / "dexport"
-    except RuntimeError as error:
-        raise UserError(f"there is no home folder for a cache: set {VARIABLE} to a folder") from error
-    if os.name != "nt" and folder.is_dir():
-        status = folder.stat()
-        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise UserError(
-                f"others may write to the cache '{folder}', whose content must be trusted: make it yours by chown and "
-                f"chmod go-w, or set {VARIABLE} to another folder"
-            )
-    return folder
-
-
-def _platform_folder() -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    name = "LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME"
-    return Path(os.environ.get(name) or Path.home() / ".cache")
+    return CACHE.folder
 
 
 def fetch(
@@ -84,7 +64,7 @@ def fetch(
     Raises:
         UserError: the cache cannot be written, or has no room.
     """
-    folder = _made(root()) / key
+    folder = CACHE.make() / key
     with locked(folder, wait=True):
         if not _is_whole(folder, name):
             _check_room(folder.parent, folder.parent, num_bytes)
@@ -96,6 +76,22 @@ def fetch(
             _shrink(folder)
         os.utime(folder)
         return read(folder / name)
+
+
+def folder_of(key: str, what: str) -> Path:
+    """The folder of an entry that a library fills by itself, for this user alone.
+
+    Args:
+        key, what: see `fetch`.
+
+    Raises:
+        UserError: the cache cannot be written.
+    """
+    folder = CACHE.make() / key
+    with locked(folder, wait=True):
+        write_json(folder / RECORD, {"what": what})
+        _shrink(folder)
+    return folder
 
 
 def check(key: str, name: str, num_bytes: int) -> None:
@@ -113,17 +109,6 @@ def check(key: str, name: str, num_bytes: int) -> None:
             f"cannot write the cache '{folder}': '{parent}' takes no new folders; set {VARIABLE} to another folder"
         )
     _check_room(parent, folder, num_bytes)
-
-
-def _made(folder: Path) -> Path:
-    """For this user alone."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the cache '{folder}': {error.strerror}; set {VARIABLE} to another folder"
-        ) from error
-    return folder
 
 
 def _is_whole(folder: Path, name: str) -> bool:
@@ -161,7 +146,7 @@ def _entry(folder: Path) -> CacheEntry:
     except DataError:
         what = "unfinished"
     with suppress(FileNotFoundError):  # another process removes it now
-        sizes = [path.stat().st_size for path in folder.iterdir()]
+        sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
         return CacheEntry(folder, what, sum(sizes), folder.stat().st_mtime)
     return CacheEntry(folder, what, 0, 0.0)
 

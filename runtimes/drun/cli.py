@@ -35,6 +35,7 @@ ArtifactId = Annotated[
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps (default: the backend's first that is here).")]
 Hint = Annotated[str, typer.Option(help="latency: of one call, or throughput: of several sessions at once.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Open artifacts that can execute code, such as a .pt2.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile by PyTorch (pt2): minutes first, then faster calls.")]
 Bundle = Annotated[Path | None, typer.Argument(help="Bundle folder (default: the newest under bundles/).")]
 Threads = Annotated[int, typer.Option(min=0, max=256, help="Processor threads; 0: the runtime's choice.")]
 
@@ -62,6 +63,7 @@ def sample(
     device: Device = None,
     hint: Hint = "latency",
     trust: Trust = False,
+    compile_: Compile = False,
     state_dtype: Annotated[str, typer.Option(help="Sampler state: float32 or float64.")] = "float32",
     uint8: Annotated[str, typer.Option(help="To 8 bits by round, floor (REPA) or adm (DiT, SiT).")] = "round",
     noise: Annotated[Path | None, typer.Option(help="Use this noise: .npz with x (N,C,H,W) and z (R,N,C,H,W).")] = None,
@@ -85,7 +87,7 @@ def sample(
     sample.sample(
         backend, bundle, steps=steps, sampler=sampler, options=set_, num_images=n, batch=batch, seed=seed,
         labels=labels, cfg=cfg, interval=interval, cfg_channels=cfg_channels, precision=precision, artifact=artifact,
-        runtime=RuntimeOptions(threads, device, hint, trust), state_dtype=state_dtype, noise=noise, out=out,
+        runtime=RuntimeOptions(threads, device, hint, trust, compile_), state_dtype=state_dtype, noise=noise, out=out,
         save_raw=save_raw, trajectory=trajectory, shard=shard, uint8=uint8,
     )  # fmt: skip
 
@@ -106,13 +108,14 @@ def check(
     device: Device = None,
     threads: Threads = 0,
     trust: Trust = False,
+    compile_: Compile = False,
     check_all: Annotated[bool, typer.Option("--all", help="Check every artifact, backend and precision.")] = False,
 ) -> None:
     """Recompute every sha256 and re-run the golden file; exit code 3 if a backend fails parity."""
     from drun.backends import RuntimeOptions
     from drun.commands import check
 
-    options = RuntimeOptions(threads, device, trust=trust)
+    options = RuntimeOptions(threads, device, trust=trust, compile=compile_)
     check.check(bundle, backend, precision, artifact, options, check_all)
 
 

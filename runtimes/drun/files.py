@@ -203,9 +203,15 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a value that JSON knows, indented."""
+def write_json(path: Path, value: Any, mode: int | None = None) -> None:
+    """Write a value that JSON knows, indented.
+
+    Args:
+        mode: the file's permissions; None: the user's usual ones.
+    """
     with atomic(path) as temporary:
+        if mode is not None:
+            temporary.chmod(mode)
         temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

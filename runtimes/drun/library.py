@@ -24,6 +24,7 @@ class LoadedBundle(Bundle):
         threads: int = 0,
         hint: str = "latency",
         trust: bool = False,
+        compile: bool = False,
     ) -> Session:
         """Open the bundle on a backend.
 
@@ -31,14 +32,14 @@ class LoadedBundle(Bundle):
             backend: its id, see `drun backends`; None: the first that can open the bundle here.
             precision: the arithmetic, such as bf16; None: the artifact's.
             artifact: its id, such as onnx-fp32; None: the first that fits.
-            device, threads, hint, trust: see `drun.backends.RuntimeOptions`.
+            device, threads, hint, trust, compile: see `drun.backends.RuntimeOptions`.
 
         Raises:
             ConfigError: an unknown backend, or a precision or device that it does not have. BackendUnavailable: it
             cannot run here. BundleError: there is nothing for it to open, or a file is damaged. NotTrusted: the
             artifact can execute code.
         """
-        options = RuntimeOptions(threads, device, hint, trust)
+        options = RuntimeOptions(threads, device, hint, trust, compile)
         return Session(self, open_candidate(self, choose(self, backend, precision, artifact), options))
 
 

@@ -35,8 +35,8 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", help="names of readers and writers")
     options = parser.parse_args()
     sys.path.insert(0, str(HERE))
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["DEXPORT_CACHE"] = cache  # the user's own would fill with what is damaged
+    with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryDirectory() as state:
+        os.environ |= {"DEXPORT_CACHE": cache, "DEXPORT_STATE": state}  # the user's own would fill with what is damaged
         return fuzz(options)
 
 

@@ -205,6 +205,16 @@ def drun(in_process: Callable[[str], Callable[..., Any]]) -> Callable[..., Any]:
     return in_process("drun")
 
 
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The installed packages without PyTorch, ONNX and ONNX Runtime: a folder of links."""
+    installed, folder = Path(np.__file__).parents[1], tmp_path_factory.mktemp("bare")
+    for path in installed.iterdir():
+        if not path.name.startswith(("torch", "functorch", "onnx", "__pycache__")):
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
 @pytest.fixture
 def python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """`python(*arguments, path=...)` runs an interpreter in `tmp_path`; `path` is its whole module path."""

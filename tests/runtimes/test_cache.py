@@ -110,6 +110,18 @@ def test_an_entry_that_is_removed_can_still_be_read(folder: Path) -> None:
         assert file.read() == "a"
 
 
+def test_a_library_may_fill_a_folder_by_itself(folder: Path) -> None:
+    place = cache.folder_of(KEYS[0], "what a library makes")
+    assert (place, place.parent.stat().st_mode & 0o777) == (folder / KEYS[0], 0o700)
+    (place / "a" / "b").mkdir(parents=True)
+    (place / "a" / "b" / "c.so").write_bytes(bytes(1000))
+    assert cache.folder_of(KEYS[0], "what a library makes") == place
+    (entry,) = cache.entries()
+    assert (entry.what, entry.num_bytes > 1000) == ("what a library makes", True)
+    assert cache.clear() == entry.num_bytes
+    assert not place.exists()
+
+
 # ---- where it lies --------------------------------------------------------------------------------------
 
 

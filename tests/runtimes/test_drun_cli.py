@@ -594,16 +594,6 @@ def test_control_c(make_bundle: MakeBundle, tmp_path: Path) -> None:
 # --- where torch and the runtimes are not installed
 
 
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The installed packages without PyTorch, ONNX and ONNX Runtime: a folder of links."""
-    installed, folder = Path(np.__file__).parents[1], tmp_path_factory.mktemp("bare")
-    for path in installed.iterdir():
-        if not path.name.startswith(("torch", "functorch", "onnx", "__pycache__")):
-            (folder / path.name).symlink_to(path)
-    return folder
-
-
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 import drun
@@ -630,6 +620,8 @@ def test_importing_every_module_has_no_side_effects(python: Python, bare: Path, 
         (["--backend", "null", "--steps", "3", "-n", "2"], "2 images computed"),
         (["backends"], "ort      missing  ONNX Runtime: onnxruntime is not installed"),
         (["backends"], "                  pip install 'dexport[ort]'"),
+        (["backends"], "pt2      missing  PyTorch, a torch.export program: torch is not installed"),
+        (["backends"], "                  pip install 'dexport[pt2]'"),
     ],
 )
 def test_commands_without_torch_and_onnxruntime(

@@ -14,7 +14,8 @@ import torch
 
 from dexport.lint import check_graph
 from dexport.targets import Part
-from drun.bundle.artifact import Artifact, FileEntry, Tensor
+from dexport.tracing import dynamic_shapes, example_inputs
+from drun.bundle.artifact import Artifact, FileEntry
 from drun.files import sha256
 
 #: The backend that proves it.
@@ -52,21 +53,12 @@ def export(part: Part, folder: Path) -> Artifact:
 
 
 def _program(part: Part) -> Any:
-    low, high = part.batch
-    # torch.export takes an example batch of 1 for a constant.
-    size = low if low == high else max(2, low)
-    example = tuple(_example(tensor, size) for tensor in part.inputs)
-    dynamic = None if low == high else tuple({0: torch.export.Dim("batch", min=low, max=high)} for _ in example)
+    example, dynamic = example_inputs(part.inputs, part.batch), dynamic_shapes(part.inputs, part.batch)
     with _quiet():
         return torch.onnx.export(
             part.network, example, dynamo=True, opset_version=OPSET, dynamic_shapes=dynamic, verbose=False,
             input_names=[tensor.name for tensor in part.inputs], output_names=[part.output.name],
         )  # fmt: skip
-
-
-def _example(tensor: Tensor, size: int) -> torch.Tensor:
-    sides = [size if side == "N" else int(side) for side in tensor.shape]
-    return torch.zeros(sides, dtype=getattr(torch, tensor.dtype))
 
 
 def _strip(model: Any) -> None:

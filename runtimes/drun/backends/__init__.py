@@ -50,6 +50,7 @@ class RuntimeOptions:
     device: str | None = None  # None: the first of the backend's that is here
     hint: str = "latency"  # of one call, or throughput: of several at once
     trust: bool = False  # open files that can execute code
+    compile: bool = False  # by torch.compile, where the backend is PyTorch: minutes first, then faster calls
 
     def __post_init__(self) -> None:
         if self.hint not in HINTS:

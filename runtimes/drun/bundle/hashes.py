@@ -48,11 +48,16 @@ def checked(path: Path, expected: str) -> Stamp:
         BundleError: its sha256 is another. OSError: it cannot be read.
     """
     digest, stamp = hashed(path)
-    if digest != expected:
-        raise BundleError(
-            f"'{path}' is damaged: sha256 got {digest[:12]}…, expected {expected[:12]}…; copy it or export again"
-        )
+    check_digest(path, digest, expected)
     return stamp
+
+
+def check_digest(path: Path, got: str, expected: str) -> None:
+    """Raises BundleError if the sha256 of a file is another than its bundle says."""
+    if got != expected:
+        raise BundleError(
+            f"'{path}' is damaged: sha256 got {got[:12]}…, expected {expected[:12]}…; copy it or export again"
+        )
 
 
 def check_same(path: Path, stamp: Stamp) -> None:

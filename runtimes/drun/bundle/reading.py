@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from drun.bundle.artifact import FileEntry
-from drun.bundle.hashes import check_same, checked, is_sealed
+from drun.bundle.hashes import check_digest, check_same, checked, is_sealed
 from drun.bundle.manifest import MANIFEST, SCHEMA_VERSION, Manifest
 from drun.diffusion import samplers
 from drun.errors import BundleError, door
@@ -63,6 +64,17 @@ class Bundle:
         yield paths
         for path, stamp in zip(paths, stamps, strict=True):
             check_same(path, stamp)
+
+    def content(self, entry: FileEntry) -> bytes:
+        """The bytes that were hashed, whatever happens to the file meanwhile.
+
+        Raises:
+            BundleError: it is missing, leaves the directory, or differs from the manifest. OSError: it cannot be read.
+        """
+        path = self.locate(entry)
+        content = path.read_bytes()
+        check_digest(path, hashlib.sha256(content).hexdigest(), entry.sha256)
+        return content
 
     def check_files(self) -> None:
         """Recompute every sha256. Raises BundleError as `using`."""

@@ -1,0 +1,29 @@
+"""What torch.export is given to trace a network by: inputs of some batch, and which of their sides may change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from drun.bundle.artifact import Tensor
+
+
+def example_inputs(inputs: Sequence[Tensor], batch: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+    """Zeros, in the order of the network's `forward`."""
+    low, high = batch
+    # torch.export takes an example batch of 1 for a constant.
+    size = low if low == high else max(2, low)
+    return tuple(_zeros(tensor, size) for tensor in inputs)
+
+
+def _zeros(tensor: Tensor, size: int) -> torch.Tensor:
+    sides = [size if side == "N" else int(side) for side in tensor.shape]
+    return torch.zeros(sides, dtype=getattr(torch, tensor.dtype))
+
+
+def dynamic_shapes(inputs: Sequence[Tensor], batch: tuple[int, int]) -> tuple[dict[int, Any], ...] | None:
+    """The batch of every input, between its bounds; None if it is static."""
+    low, high = batch
+    return None if low == high else tuple({0: torch.export.Dim("batch", min=low, max=high)} for _ in inputs)

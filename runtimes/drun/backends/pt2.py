@@ -1,0 +1,221 @@
+"""PyTorch: runs the programs of torch.export, eagerly or through torch.compile, on a processor or a GPU.
+
+Loading such a file can execute code that it carries, so it is opened on trust only: see `drun.trust`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drun import cache
+from drun.backends import DEFAULT_OPTIONS, Backend, Probe, RuntimeOptions, Signature, check_io
+from drun.bundle.artifact import Artifact
+from drun.bundle.reading import Bundle
+from drun.diffusion.arrays import Array, Labels, State
+from drun.diffusion.guidance import Guidance
+from drun.diffusion.loop import Observer, walk
+from drun.diffusion.noise import NoiseSource
+from drun.diffusion.table import StepTable
+from drun.errors import BackendUnavailable, BundleError, ConfigError, NotTrusted, door, reason
+from drun.trust import is_trusted
+
+INSTALL = "pip install 'dexport[pt2]'"
+#: Is there where NVIDIA's driver is; PyTorch itself takes a second to say whether it finds one.
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+#: The cache's entry of all that is compiled: PyTorch keys it itself.
+COMPILED = hashlib.sha256(b"torch.compile").hexdigest()
+
+
+class Runtime(Backend):
+    summary = "PyTorch, a torch.export program"
+    formats = ("pt2",)
+    devices = ("cpu", "cuda", "mps")
+    nicknames = dict.fromkeys(("torch", "pytorch"), "pt2")
+
+    @staticmethod
+    def probe() -> Probe:
+        if find_spec("torch") is None:
+            return Probe(False, "torch is not installed", INSTALL)
+        return Probe(True, f"torch {_version()}", INSTALL)
+
+    @classmethod
+    def arithmetics(cls, artifact: Artifact) -> tuple[str, ...]:
+        """In bf16 by autocast: what PyTorch holds to need float32 stays in it."""
+        has_cuda = NVIDIA_DRIVER.exists() and not _version().endswith("+cpu")
+        return ("fp32", "bf16", "tf32") if has_cuda else ("fp32", "bf16")
+
+    def __init__(
+        self, bundle: Bundle, artifact: Artifact | None, arithmetic: str, options: RuntimeOptions = DEFAULT_OPTIONS
+    ) -> None:
+        super().__init__(bundle, artifact, arithmetic, options)
+        assert artifact is not None
+        program = _load(bundle, artifact, options)
+        self.device = _device(options.device)
+        if arithmetic == "tf32" and self.device != "cuda":
+            raise ConfigError(f"--precision got tf32, {self.device} has none: use fp32, or --device cuda")
+        self.network = network_on(program, self.device, options.compile)
+
+    def describe(self) -> str:
+        return f"{'compiled ' if self.options.compile else ''}PyTorch on {self.device.upper()}"
+
+    def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        with self._computing():
+            out: NDArray[np.float32] = self._call(*map(self._put, inputs)).cpu().numpy()
+        return out
+
+    def walk(
+        self,
+        table: StepTable,
+        x: State,
+        labels: Labels | None,
+        guidance: Guidance,
+        noise: NoiseSource,
+        observer: Observer,
+    ) -> State:
+        """As `Backend.walk`, on tensors that stay on the device for the whole table.
+
+        A row waits for the device only where the observer asks for its states, and where they are tested to be finite.
+        """
+        if self.device == "mps" and x.dtype == np.float64:  # which it does not have
+            return super().walk(table, x, labels, guidance, noise, observer)
+        with self._computing():
+            return walk(self._denoise, table, x, labels, guidance, noise, observer, put=self._put)
+
+    def _denoise(self, x: Array, t: float, labels: Array | None) -> Array:
+        x = x.float()
+        times = x.new_full((len(x),), t)
+        return self._call(x, times) if labels is None else self._call(x, times, labels)
+
+    def _call(self, *inputs: Array) -> Array:
+        """Tensors as the program takes them -> its output, (N, ...) float32."""
+        try:
+            return self.network(*inputs).float()
+        except Exception as error:
+            raise BackendUnavailable(f"PyTorch failed on a batch of {len(inputs[0])}: {reason(error)}") from error
+
+    def _put(self, array: NDArray[Any]) -> Array:
+        """Onto the device; without a copy where that is the processor."""
+        import torch
+
+        # CUDA stages what is not pinned before it returns, so the host may go on and reuse the array.
+        return torch.from_numpy(array).to(self.device, non_blocking=self.device == "cuda")
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """PyTorch's settings of this process, as the options say; put back at the end."""
+        import torch
+
+        is_tf32 = self.arithmetic == "tf32"
+        with ExitStack() as settings:
+            settings.enter_context(torch.inference_mode())
+            settings.enter_context(torch.autocast(self.device, torch.bfloat16, enabled=self.arithmetic == "bf16"))
+            if self.options.threads:
+                settings.callback(torch.set_num_threads, torch.get_num_threads())
+                torch.set_num_threads(self.options.threads)
+            if self.device == "cuda":
+                cudnn = torch.backends.cudnn.flags(True, benchmark=False, deterministic=True, allow_tf32=is_tf32)
+                settings.enter_context(cudnn)
+                matmul = torch.backends.cuda.matmul
+                settings.callback(setattr, matmul, "allow_tf32", matmul.allow_tf32)
+                matmul.allow_tf32 = is_tf32
+            yield
+
+    def close(self) -> None:
+        del self.network
+
+
+def _version() -> str:
+    try:
+        return version("torch")
+    except PackageNotFoundError:  # built from its sources
+        return "of an unknown version"
+
+
+def _load(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:
+    """The `torch.export.ExportedProgram` of an artifact.
+
+    Raises:
+        NotTrusted: nobody said that what it carries may be executed. BundleError: it is damaged, or another network
+        than the manifest says. BackendUnavailable: it cannot be opened.
+    """
+    entry = artifact.files[0]
+    path = bundle.locate(entry)
+    if not options.trust and not is_trusted(entry.sha256):
+        raise NotTrusted(
+            f"'{path}' can execute code when it is opened, and was not exported on this machine by you: "
+            "add --trust if you trust who made it, export it yourself, or use another backend"
+        )
+    program = _deserialized(path, bundle.content(entry))
+    with door(f"'{path}' is not the manifest's network", BundleError, "export again"):
+        check_io(artifact, path, _signature(program, artifact))
+    return program
+
+
+def _deserialized(path: Path, content: bytes) -> Any:
+    """From the very bytes that were hashed. Raises BackendUnavailable if they are not a program that PyTorch reads."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # of a library that it needs
+        raise BackendUnavailable(
+            f"torch is installed but does not load ({reason(error)}); install it with: {INSTALL}"
+        ) from error
+    logger = logging.getLogger("torch.export")  # what it logs, with a traceback, it also raises
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return torch.export.load(io.BytesIO(content))
+    except Exception as error:
+        raise BackendUnavailable(f"PyTorch {torch.__version__} cannot open '{path}': {reason(error)}") from error
+    finally:
+        logger.setLevel(level)
+
+
+def _signature(program: Any, artifact: Artifact) -> Signature:
+    """What goes in and out, under the manifest's names: in a program, the order is what counts."""
+    nodes = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
+    values = [nodes[name] for name in (*program.graph_signature.user_inputs, *program.graph_signature.user_outputs)]
+    names = [tensor.name for tensor in artifact.io] + [f"another {i}" for i in range(len(values) - len(artifact.io))]
+    return {
+        name: (str(value.dtype).removeprefix("torch."), tuple(_side(side) for side in value.shape))
+        for name, value in zip(names, values, strict=False)
+    }
+
+
+def _side(side: Any) -> int | str:
+    return side if isinstance(side, int) else str(side)
+
+
+def _device(asked: str | None) -> str:
+    """Raises BackendUnavailable if this machine does not have it."""
+    import torch
+
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    here = [name for name, is_here in found.items() if is_here]
+    if asked not in (None, *here):
+        raise BackendUnavailable(f"--device got {asked}, PyTorch {torch.__version__} has here: {', '.join(here)}")
+    return asked or here[0]
+
+
+def network_on(program: Any, device: str, is_compiled: bool) -> Any:
+    """A `torch.export.ExportedProgram` as a function of tensors on a device."""
+    import torch
+    from torch.export.passes import move_to_device_pass
+
+    network = (program if device == "cpu" else move_to_device_pass(program, device)).module()
+    if not is_compiled:
+        return network
+    # Otherwise what it compiles, and loads again, lies in a folder whose name anybody can foresee.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache.folder_of(COMPILED, "what torch.compile makes")))
+    return torch.compile(network)
