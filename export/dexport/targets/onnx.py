@@ -1,4 +1,4 @@
-"""ONNX: read by ONNX Runtime, OpenVINO and TensorRT alike."""
+"""Export the denoiser to ONNX, which ONNX Runtime, OpenVINO and TensorRT read, prove it, and put it into a bundle."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from dexport.lint import check_graph
 from dexport.targets import Part
 from drun.bundle.artifact import Artifact, FileEntry, Tensor
 from drun.files import sha256
 
-#: The backend that proves it.
+if TYPE_CHECKING:
+    import torch
+
 PROVER = "ort"
+PRECISIONS = ("fp32",)
 #: Has Gelu and keeps attention and norms in parts, which fp32 TensorRT needs.
 OPSET = 20
 #: Above this the weights lie beside the graph: ONNX Runtime then maps them instead of parsing and copying them, which
@@ -41,7 +42,7 @@ def export(part: Part, folder: Path) -> Artifact:
     files = sorted(folder.glob(f"{path.name}*"))
     return Artifact(
         format="onnx",
-        precision="fp32",
+        precision=part.precision,
         io=part.io,
         files=tuple(FileEntry(file.name, sha256(file)) for file in files),
         batch=part.batch,
@@ -52,6 +53,8 @@ def export(part: Part, folder: Path) -> Artifact:
 
 
 def _program(part: Part) -> Any:
+    import torch
+
     low, high = part.batch
     # torch.export takes an example batch of 1 for a constant.
     size = low if low == high else max(2, low)
@@ -65,6 +68,8 @@ def _program(part: Part) -> Any:
 
 
 def _example(tensor: Tensor, size: int) -> torch.Tensor:
+    import torch
+
     sides = [size if side == "N" else int(side) for side in tensor.shape]
     return torch.zeros(sides, dtype=getattr(torch, tensor.dtype))
 
