@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dexport import targets
 from dexport.targets import Source
-from dexport.writer.pairs import Pair, pairs_of
+from dexport.writer.pairs import ArtifactPair, pairs_of
 from dexport.writer.place import alone, read_whole
 from dexport.writer.staging import Draft, Written, complete, keep_golden
 from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, Tolerance
@@ -49,7 +49,7 @@ def add_artifact(path: Path, target: str, precision: str, report: Report, batch:
     return replace(written, bundle=replace(written.bundle, path=path))
 
 
-def _source(held: Bundle, target: str) -> Pair:
+def _source(held: Bundle, target: str) -> ArtifactPair:
     """What the target is made of: in float32, if the bundle holds it so."""
     wanted = targets.source_of(target)
     found = [pair for pair in pairs_of(held.manifest) if pair.denoiser.format == wanted]
@@ -68,7 +68,9 @@ def _check_batch(source: Artifact, batch: Batch | None) -> None:
         )
 
 
-def _derived(held: Bundle, source: Pair, target: str, precision: str, batch: Batch | None, folder: Path) -> Pair:
+def _derived(
+    held: Bundle, source: ArtifactPair, target: str, precision: str, batch: Batch | None, folder: Path
+) -> ArtifactPair:
     def derive(stem: str, artifact: Artifact, sizes: Batch, tolerance: Tolerance) -> Artifact:
         with held.using(*artifact.files) as paths:
             path = held.path / artifact.root if artifact.root else paths[0]
@@ -78,5 +80,7 @@ def _derived(held: Bundle, source: Pair, target: str, precision: str, batch: Bat
 
     denoiser = derive("denoiser", source.denoiser, batch or source.denoiser.batch, TOLERANCES[precision])
     if source.decoder is None:
-        return Pair(denoiser)
-    return Pair(denoiser, derive("decoder", source.decoder, source.decoder.batch, DECODER_TOLERANCES[precision]))
+        return ArtifactPair(denoiser)
+    return ArtifactPair(
+        denoiser, derive("decoder", source.decoder, source.decoder.batch, DECODER_TOLERANCES[precision])
+    )

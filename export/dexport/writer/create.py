@@ -16,7 +16,7 @@ from dexport.fixtures import write_golden
 from dexport.latents import ImageDecoder
 from dexport.proof import Proof, proof_of
 from dexport.targets import Part
-from dexport.writer.pairs import Pair, pairs_of
+from dexport.writer.pairs import ArtifactPair, pairs_of
 from dexport.writer.place import alone, look
 from dexport.writer.staging import GOLDEN, Draft, Written, complete, keep_golden
 from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, Tensor
@@ -97,14 +97,14 @@ def _draft(trained: Trained, order: Order, held: Bundle | None, folder: Path, pr
     return Draft(folder, manifest, held, plan.remaining, made, plan.image_shape, plan.proof is not None)
 
 
-def _export(trained: Trained, order: Order, network: nn.Module, folder: Path) -> Pair:
+def _export(trained: Trained, order: Order, network: nn.Module, folder: Path) -> ArtifactPair:
     export = targets.load(order.target).export
     stem, io = f"denoiser.{order.precision}", describe.io_of(trained.denoiser.card)
     part = Part(stem, network, order.precision, io, order.batch, TOLERANCES[order.precision])
     denoiser: Artifact = export(part, folder)
     if trained.decoder is None:
-        return Pair(denoiser)
-    return Pair(denoiser, export(_decoder_part(trained.decoder, order.precision, part.inputs[0]), folder))
+        return ArtifactPair(denoiser)
+    return ArtifactPair(denoiser, export(_decoder_part(trained.decoder, order.precision, part.inputs[0]), folder))
 
 
 def _decoder_part(decoder: ImageDecoder, precision: str, x: Tensor) -> Part:
@@ -122,7 +122,7 @@ def _decoder_part(decoder: ImageDecoder, precision: str, x: Tensor) -> Part:
 @dataclass(frozen=True)
 class _Plan:
     proof: Proof | None  # of a new golden file; None: the one that is there is kept
-    remaining: Sequence[Pair]
+    remaining: Sequence[ArtifactPair]
     image_shape: tuple[int, int, int] | None
 
 
@@ -158,7 +158,7 @@ def _is_of(decoder: ImageDecoder, golden: Golden) -> bool:
     return bool(np.linalg.norm(error) <= DECODER_TOLERANCES["fp32"].call * np.linalg.norm(images))
 
 
-def _without_decoders(pairs: Sequence[Pair]) -> list[Pair]:
+def _without_decoders(pairs: Sequence[ArtifactPair]) -> list[ArtifactPair]:
     """The decoder is another one now, of which the others have no artifact."""
     if dropped := [pair.id for pair in pairs if pair.decoder]:
         say(f"the bundle gets another decoder: that of {', '.join(dropped)} is dropped")

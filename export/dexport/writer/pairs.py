@@ -10,7 +10,7 @@ from drun.bundle.manifest import DecoderEntry, Manifest
 
 
 @dataclass(frozen=True)
-class Pair:
+class ArtifactPair:
     """The artifacts of one identity: of the denoiser and, of some latent models, of the decoder."""
 
     denoiser: Artifact
@@ -25,12 +25,12 @@ class Pair:
         return (self.denoiser,) if self.decoder is None else (self.denoiser, self.decoder)
 
 
-def pairs_of(manifest: Manifest) -> list[Pair]:
+def pairs_of(manifest: Manifest) -> list[ArtifactPair]:
     decoders = {artifact.id: artifact for artifact in manifest.decoder.artifacts} if manifest.decoder else {}
-    return [Pair(artifact, decoders.get(artifact.id)) for artifact in manifest.artifacts]
+    return [ArtifactPair(artifact, decoders.get(artifact.id)) for artifact in manifest.artifacts]
 
 
-def with_pairs(manifest: Manifest, pairs: Sequence[Pair], shape: tuple[int, int, int] | None) -> Manifest:
+def with_pairs(manifest: Manifest, pairs: Sequence[ArtifactPair], shape: tuple[int, int, int] | None) -> Manifest:
     """A manifest of these artifacts alone.
 
     Args:
@@ -41,7 +41,7 @@ def with_pairs(manifest: Manifest, pairs: Sequence[Pair], shape: tuple[int, int,
     return replace(manifest, artifacts=tuple(pair.denoiser for pair in pairs), decoder=decoder)
 
 
-def merged(held: Sequence[Pair], made: Pair) -> tuple[list[Pair], list[Pair]]:
+def merged(held: Sequence[ArtifactPair], made: ArtifactPair) -> tuple[list[ArtifactPair], list[ArtifactPair]]:
     """What a bundle holds after `made` took its place, and what was dropped: derived from what is no longer there.
 
     A decoder that was not made again stays.
@@ -55,6 +55,6 @@ def merged(held: Sequence[Pair], made: Pair) -> tuple[list[Pair], list[Pair]]:
     return remaining, [pair for pair in held if pair.id not in {other.id for other in remaining}]
 
 
-def _is_orphan(pair: Pair, pairs: Sequence[Pair]) -> bool:
+def _is_orphan(pair: ArtifactPair, pairs: Sequence[ArtifactPair]) -> bool:
     sources = {artifact.files[0].sha256 for other in pairs for artifact in other.artifacts}
     return any(artifact.derived_from not in (None, *sources) for artifact in pair.artifacts)

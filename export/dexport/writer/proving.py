@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dexport import targets
 from dexport.proof import proof_of
-from dexport.writer.pairs import Pair
+from dexport.writer.pairs import ArtifactPair
 from drun import backends
 from drun.backends import RuntimeOptions
 from drun.bundle.reading import Bundle
@@ -23,12 +23,12 @@ from drun.run.parity import Comparison
 class Proven:
     """A pair with its parity."""
 
-    pair: Pair
+    pair: ArtifactPair
     results: Sequence[Comparison] = ()  # the decoder's is the last
     unproven: str | None = None  # why there are none
 
 
-def prove(draft: Bundle, pair: Pair, report: Report) -> Proven:
+def prove(draft: Bundle, pair: ArtifactPair, report: Report) -> Proven:
     """Prove what was just made.
 
     Args:
@@ -42,7 +42,7 @@ def prove(draft: Bundle, pair: Pair, report: Report) -> Proven:
     return _measured(draft, pair, report, RuntimeOptions(trust=True))
 
 
-def prove_again(draft: Bundle, pair: Pair, report: Report) -> Proven:
+def prove_again(draft: Bundle, pair: ArtifactPair, report: Report) -> Proven:
     """Prove what the bundle held, as `prove`. What cannot be opened here, or is not trusted, is not proven."""
     if reason := _cannot_prove(pair):
         return _unproven(pair, reason)
@@ -52,7 +52,7 @@ def prove_again(draft: Bundle, pair: Pair, report: Report) -> Proven:
         return _unproven(pair, str(error))
 
 
-def _cannot_prove(pair: Pair) -> str | None:
+def _cannot_prove(pair: ArtifactPair) -> str | None:
     """Why this machine cannot prove a pair, or None."""
     if pair.denoiser.format not in targets.names():
         return f"this dexport has no target '{pair.denoiser.format}'"
@@ -65,7 +65,7 @@ def _cannot_prove(pair: Pair) -> str | None:
     return None
 
 
-def _measured(draft: Bundle, pair: Pair, report: Report, options: RuntimeOptions) -> Proven:
+def _measured(draft: Bundle, pair: ArtifactPair, report: Report, options: RuntimeOptions) -> Proven:
     artifact = pair.denoiser
     candidate = Candidate(targets.load(artifact.format).PROVER, artifact, artifact.precision)
     with open_candidate(draft, candidate, options) as opened:
@@ -80,9 +80,9 @@ def _measured(draft: Bundle, pair: Pair, report: Report, options: RuntimeOptions
     own = results if draft.manifest.decoder is None else results[:-1]
     denoiser = replace(artifact, parity=parity.summary(own, where, is_quick))
     decoder = pair.decoder and replace(pair.decoder, parity=parity.summary(results[-1:], where, is_quick))
-    return Proven(Pair(denoiser, decoder), results)
+    return Proven(ArtifactPair(denoiser, decoder), results)
 
 
-def _unproven(pair: Pair, reason: str) -> Proven:
+def _unproven(pair: ArtifactPair, reason: str) -> Proven:
     decoder = pair.decoder and replace(pair.decoder, parity=None)
-    return Proven(Pair(replace(pair.denoiser, parity=None), decoder), unproven=reason)
+    return Proven(ArtifactPair(replace(pair.denoiser, parity=None), decoder), unproven=reason)

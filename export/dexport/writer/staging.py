@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dexport.proof import proof_of
-from dexport.writer.pairs import Pair, merged, with_pairs
+from dexport.writer.pairs import ArtifactPair, merged, with_pairs
 from dexport.writer.proving import Proven, prove, prove_again
 from drun.bundle import reading as bundles
 from drun.bundle.artifact import Artifact, FileEntry
@@ -30,12 +30,12 @@ class Draft:
     folder: Path
     manifest: Manifest  # artifacts and golden file are still to come
     held: Bundle | None  # the bundle of the same identity that lies at its place
-    remaining: Sequence[Pair]  # of that bundle, before anything is replaced
-    made: Pair
+    remaining: Sequence[ArtifactPair]  # of that bundle, before anything is replaced
+    made: ArtifactPair
     image_shape: tuple[int, int, int] | None  # (C, H, W) of a decoded image
     has_new_golden: bool
 
-    def bundle(self, pairs: Sequence[Pair]) -> Bundle:
+    def bundle(self, pairs: Sequence[ArtifactPair]) -> Bundle:
         golden = FileEntry(GOLDEN, sha256(self.folder / GOLDEN))
         return Bundle(self.folder, replace(with_pairs(self.manifest, pairs, self.image_shape), golden=golden))
 
@@ -86,7 +86,7 @@ def keep_golden(held: Bundle, folder: Path) -> None:
         shutil.copyfile(path, folder / GOLDEN)
 
 
-def _copy(held: Bundle, folder: Path, artifacts: Sequence[Artifact], made: Pair) -> None:
+def _copy(held: Bundle, folder: Path, artifacts: Sequence[Artifact], made: ArtifactPair) -> None:
     """Copy the files of what was not made anew. Raises BundleError if one is damaged."""
     entries = [entry for artifact in artifacts if artifact not in made.artifacts for entry in artifact.files]
     with held.using(*entries) as paths:
@@ -98,7 +98,7 @@ def _copy(held: Bundle, folder: Path, artifacts: Sequence[Artifact], made: Pair)
             shutil.copyfile(path, target)
 
 
-def _proven(draft: Draft, pair: Pair, pairs: Sequence[Pair], report: Report) -> Proven:
+def _proven(draft: Draft, pair: ArtifactPair, pairs: Sequence[ArtifactPair], report: Report) -> Proven:
     if pair.id != draft.made.id and not draft.has_new_golden:
         return Proven(pair)
     # Alone, so that it is this pair's decoder that is compared, not one that the backend likes better.
@@ -108,7 +108,7 @@ def _proven(draft: Draft, pair: Pair, pairs: Sequence[Pair], report: Report) -> 
     return (prove if pair.id == draft.made.id else prove_again)(alone, pair, report)
 
 
-def _check(folder: Path, made: Pair) -> None:
+def _check(folder: Path, made: ArtifactPair) -> None:
     """Raises ExportError if a target wrote a file that it did not list: the next export would refuse the bundle."""
     if unlisted := bundles.read(folder).unlisted():
         raise ExportError(f"the target of {made.id} wrote '{unlisted[0]}' and does not list it among its files")
