@@ -13,8 +13,8 @@ from pathlib import Path
 from dexport import targets
 from dexport.options import ExportOptions
 from dexport.proof import QUICK_PROOF, Proof, full_proof
-from dexport.writer.add import add_artifact
-from dexport.writer.staging import Written
+from dexport.writer.add import add_artifact, command_from_checkpoint
+from dexport.writer.staging import Order, Written
 from drun.bundle.artifact import MAX_BATCH
 from drun.bundle.average import of_initial_weights
 from drun.bundle.manifest import MANIFEST
@@ -27,8 +27,6 @@ from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError, memory_for
 
-#: Images a call.
-DEFAULT_BATCH = "1..64"
 MEMORY_ADVICE = "close other programs, or export on a larger machine"
 
 
@@ -59,29 +57,17 @@ def bundle_at(path: Path) -> Path | None:
 
 def _of_bundle(target: str, bundle: Path, options: ExportOptions) -> None:
     if targets.source_of(target) is None:
-        command = _from_checkpoint(target, bundle)
+        command = command_from_checkpoint(read(bundle), target)
         raise ConfigError(f"'{bundle}' is a bundle, and {target} is made of the network itself: type {command}")
     if given := options.of_checkpoints():
         raise ConfigError(f"{given[0]} is of the export of a checkpoint, and '{bundle}' is a bundle: leave it out")
     _derive(target, bundle, options)
 
 
-def _from_checkpoint(target: str, bundle: Path) -> str:
-    """The command that adds an artifact to a bundle from its checkpoint."""
-    checkpoint = read(bundle).manifest.model.checkpoint
-    words = ["dexport", target, checkpoint["file"], "-o", str(bundle)]
-    if checkpoint["weights"] != "ema":
-        words += ["--weights", checkpoint["weights"]]
-    for key, value in checkpoint["settings"].items():
-        words += ["--set", f"{key}={value}"]
-    return shlex.join(words)
-
-
 def _derive(target: str, bundle: Path, options: ExportOptions) -> None:
-    precision = targets.chosen_precision(target, options.precision)
-    sizes = None if options.batch is None else parse_batch(options.batch)
+    order = Order(target, targets.chosen_precision(target, options.precision), parse_batch(options.batch))
     with progress() as report, memory_for("exporting", MEMORY_ADVICE):
-        written = add_artifact(bundle, target, precision, report, sizes)
+        written = add_artifact(bundle, order, report)
     _say_written(written, target)
 
 
@@ -90,23 +76,22 @@ def _derive(target: str, bundle: Path, options: ExportOptions) -> None:
 
 def _of_checkpoint(target: str, source: Path, options: ExportOptions) -> None:
     """A target that is made of another artifact gets that one first."""
-    precision = targets.chosen_precision(target, options.precision)
+    precision, sizes = targets.chosen_precision(target, options.precision), parse_batch(options.batch)
     needed = targets.source_of(target)
     if needed is None:
-        _create(target, precision, source, options)
+        _create(Order(target, precision, sizes), source, options)
     else:
-        bundle = _create(needed, targets.chosen_precision(needed, None), source, options)
-        _derive(target, bundle, options)
+        first = Order(needed, targets.chosen_precision(needed, None), sizes)
+        _derive(target, _create(first, source, options), options)
 
 
-def _create(target: str, precision: str, source: Path, options: ExportOptions) -> Path:
+def _create(order: Order, source: Path, options: ExportOptions) -> Path:
     from dexport.latents import find_decoder
-    from dexport.writer.create import Order, Trained, create_bundle
+    from dexport.writer.create import Trained, create_bundle
     from dtrain import published
     from dtrain.checkpoints import ours
     from dtrain.published import suggest
 
-    sizes = parse_batch(options.batch or DEFAULT_BATCH)
     if (checkpoint := ours.located(source)) != source:
         say(f"'{checkpoint}' is the newest checkpoint in '{source}'")
     denoiser = published.load(checkpoint, options.weights, parse_assignments([*options.settings]))
@@ -116,10 +101,10 @@ def _create(target: str, precision: str, source: Path, options: ExportOptions) -
         warn(f"the average in '{checkpoint}' {note}")
     folder = options.out or suggest.bundle_of(checkpoint, options.weights)
     proof = _proof(denoiser.card.process, options.trajectory_steps, options.quick)
-    trained, order = Trained(denoiser, checkpoint, find_decoder(denoiser, options.vae)), Order(target, precision, sizes)
+    trained = Trained(denoiser, checkpoint, find_decoder(denoiser, options.vae))
     with progress() as report, memory_for("exporting", MEMORY_ADVICE):
         written = create_bundle(trained, order, folder, proof, report, options.force)
-    _say_written(written, target)
+    _say_written(written, order.target)
     return folder
 
 
@@ -132,12 +117,14 @@ def _proof(process: Process, trajectory_steps: int | None, quick: bool) -> Proof
     return proof
 
 
-def parse_batch(text: str) -> tuple[int, int]:
-    """`8` -> (8, 8), `1..64` -> (1, 64).
+def parse_batch(text: str | None) -> tuple[int, int] | None:
+    """`8` -> (8, 8), `1..64` -> (1, 64), None as it is.
 
     Raises:
         ConfigError: not a size or a range of sizes.
     """
+    if text is None:
+        return None
     low, dots, high = text.partition("..")
     try:
         sizes = int(low), int(high if dots else low)

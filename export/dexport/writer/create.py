@@ -18,7 +18,7 @@ from dexport.proof import Proof, proof_of
 from dexport.targets import Part
 from dexport.writer.pairs import ArtifactPair, pairs_of
 from dexport.writer.place import alone, look
-from dexport.writer.staging import GOLDEN, Draft, Written, complete, keep_golden
+from dexport.writer.staging import GOLDEN, Draft, Order, Written, complete, keep_golden
 from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, Tensor
 from drun.bundle.manifest import CheckpointEntry
 from drun.bundle.reading import Bundle
@@ -28,6 +28,7 @@ from drun.files import atomic_folder
 from drun.run.golden import Golden, read_golden
 from dtrain.published import Denoiser
 
+DEFAULT_BATCH = (1, 64)
 #: Latents are decoded a few at a time.
 DECODER_BATCH = (1, 8)
 
@@ -47,15 +48,6 @@ class Trained:
             file=self.checkpoint.name, sha256=own.sha256, weights=own.weights, step=own.step, settings=own.settings,
             initial_share=own.initial_share,
         )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Order:
-    """The artifact to make."""
-
-    target: str  # a name of `dexport.targets`
-    precision: str = "fp32"  # of its graph, one of the target's
-    batch: tuple[int, int] = (1, 64)  # smallest and largest of the denoiser
 
 
 def create_bundle(
@@ -100,7 +92,8 @@ def _draft(trained: Trained, order: Order, held: Bundle | None, folder: Path, pr
 def _export(trained: Trained, order: Order, network: nn.Module, folder: Path) -> ArtifactPair:
     export = targets.load(order.target).export
     stem, io = f"denoiser.{order.precision}", describe.io_of(trained.denoiser.card)
-    part = Part(stem, network, order.precision, io, order.batch, TOLERANCES[order.precision])
+    batch = order.batch or DEFAULT_BATCH
+    part = Part(stem, network, order.precision, io, batch, TOLERANCES[order.precision])
     denoiser: Artifact = export(part, folder)
     if trained.decoder is None:
         return ArtifactPair(denoiser)

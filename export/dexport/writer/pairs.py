@@ -56,5 +56,5 @@ def merged(held: Sequence[ArtifactPair], made: ArtifactPair) -> tuple[list[Artif
 
 
 def _is_orphan(pair: ArtifactPair, pairs: Sequence[ArtifactPair]) -> bool:
-    sources = {artifact.files[0].sha256 for other in pairs for artifact in other.artifacts}
+    sources = {artifact.files[0].sha256 for other in pairs if other != pair for artifact in other.artifacts}
     return any(artifact.derived_from not in (None, *sources) for artifact in pair.artifacts)

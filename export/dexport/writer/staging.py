@@ -24,6 +24,15 @@ GOLDEN = "golden.npz"
 
 
 @dataclass(frozen=True)
+class Order:
+    """The artifact to make."""
+
+    target: str  # a name of `dexport.targets`
+    precision: str = "fp32"  # of its graph, one of the target's
+    batch: tuple[int, int] | None = None  # smallest and largest of the denoiser; None: any up to 64, or as its source
+
+
+@dataclass(frozen=True)
 class Draft:
     """A bundle that is being made in `folder`, where the new files and the golden file are."""
 
