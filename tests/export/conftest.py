@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from exporting import STATIC, export, load_trained
 from torch import nn
 
 from dexport import targets
+from dexport.writer.create import Trained
 from drun import backends
 from drun.errors import ConfigError
 from dtrain import config, models
@@ -64,6 +66,19 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     online = {key: value + 0.1 for key, value in ema.items()}
     folder = tmp_path_factory.mktemp("run")
     return checkpoint.save(Checkpoint(recipe, 1, online, ema, {}), folder, keep=1)
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_checkpoint: Path) -> Trained:
+    return load_trained(tiny_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def onnx_bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of `trained`, with a static batch; tests copy it and do not touch it."""
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    export(trained, out, batch=STATIC)
+    return out
 
 
 @pytest.fixture(scope="session")

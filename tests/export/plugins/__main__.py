@@ -1,4 +1,7 @@
-"""A command with the targets and backends here: `python plugins dexport mirror BUNDLE`; `--without MODULE` blocks one."""
+"""A command with the targets and backends here: `python plugins dexport mirror BUNDLE`.
+
+`--without MODULE` makes a module one that is not installed.
+"""
 
 import sys
 from importlib import import_module

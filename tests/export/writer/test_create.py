@@ -28,21 +28,9 @@ from drun.console import silent
 from drun.errors import ConfigError, ExportError, ParityError
 
 
-@pytest.fixture(scope="module")
-def trained(tiny_checkpoint: Path) -> Trained:
-    return load_trained(tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
-def onnx_bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("bundles") / "tiny"
-    export(trained, out, batch=STATIC)
-    return out
-
-
 @pytest.fixture
 def bundle(onnx_bundle: Path, plugins: Path, tmp_path: Path) -> Path:
-    """A copy of a bundle of ONNX and what was made of it."""
+    """A bundle of ONNX and what was made of it."""
     shutil.copytree(onnx_bundle, tmp_path / "bundle")
     add_artifact(tmp_path / "bundle", Order("mirror"), silent)
     return tmp_path / "bundle"

@@ -17,11 +17,6 @@ from drun.errors import BundleError
 
 
 @pytest.fixture
-def trained(tiny_checkpoint: Path) -> Trained:
-    return load_trained(tiny_checkpoint)
-
-
-@pytest.fixture
 def bundle(trained: Trained, plugins: Path, tmp_path: Path) -> Bundle:
     export(trained, tmp_path / "bundle", "eager")
     return bundles.read(tmp_path / "bundle")

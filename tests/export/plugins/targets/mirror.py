@@ -11,7 +11,7 @@ from drun.bundle.artifact import Artifact, FileEntry
 from drun.files import sha256
 
 PROVER = "mirror"
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "fp16")
 SOURCE = "onnx"
 
 
