@@ -17,7 +17,7 @@ from drun.errors import ConfigError
 
 class Targets(ConsoleGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As typer's. Raises ConfigError, with the command to type, if the first word is no command."""
+        """Find a command as typer does. Raises ConfigError, with the command to type, if the first word is not one."""
         word, *others = args
         if word in self.commands or word.startswith("-"):
             return super().resolve_command(ctx, args)
@@ -33,42 +33,40 @@ class Targets(ConsoleGroup):
 app = new_app("dexport", "Turn checkpoints into verified bundles.", Targets)
 
 
-@app.callback()
-def _keep_a_single_target_a_command() -> None:
-    pass
-
-
 Sources = Annotated[
     list[Path],
     typer.Argument(
         metavar="CHECKPOINT_OR_BUNDLE",
-        help="A .pt or .safetensors file; a run's folder: the newest in it; or a bundle, to derive from what it holds.",
+        help=".pt or .safetensors file, or the folder of a run, whose newest is taken; or a bundle to derive from.",
     ),
 ]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Bundle (default: bundles/<stem>[-online]/).")]
 Batch = Annotated[
     str | None,
     typer.Option(
-        help="Images a call: 8 for a static graph, 1..64 for a dynamic one (default: 1..64, or what the bundle has)."
+        help="Images in a call: 8 for a static graph, 1..64 for a dynamic one (default: 1..64, or as its source)."
     ),
 ]
-Weights = Annotated[str, typer.Option(help="ema or online.")]
+Weights = Annotated[str, typer.Option(help="Weights to export: ema or online.")]
 Settings = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="What the checkpoint does not say; repeatable.")
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Setting that the checkpoint does not state; repeatable."),
 ]
 TrajectorySteps = Annotated[
     int | None,
-    typer.Option(min=1, help="Steps of the bundle's own sampler in the proof (default: 25; by --quick none)."),
+    typer.Option(min=1, help="Steps of the bundle's sampler in the proof (default: 25; none with --quick)."),
 ]
 VaeChoice = Annotated[
     str,
     typer.Option(
         metavar="auto|none|NAME_OR_DIR",
-        help="Decoder of a latent model; auto: the VAE that the checkpoint names, if it is here or published.",
+        help="VAE whose decoder the bundle gets; auto: the one that the checkpoint names, if it can be had.",
     ),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Prove less: single images at the states of 2 steps.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace a bundle of something else.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace a bundle of another checkpoint, of other weights or settings.")
+]
 
 
 def _command_of(target: str) -> Callable[..., None]:
@@ -77,7 +75,7 @@ def _command_of(target: str) -> Callable[..., None]:
     def export(
         sources: Sources,
         out: Out = DEFAULTS.out,
-        precision: str | None = typer.Option(DEFAULTS.precision, metavar=precisions, help="Of the graph."),
+        precision: str | None = typer.Option(DEFAULTS.precision, metavar=precisions, help="Precision of the graph."),
         batch: Batch = DEFAULTS.batch,
         weights: Weights = DEFAULTS.weights,
         settings: Settings = [],

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from dexport import targets
 from dexport.options import ExportOptions
@@ -22,7 +23,7 @@ from drun.bundle.reading import BUNDLES, read
 from drun.commands.check import parity_table
 from drun.commands.options import parse_assignments
 from drun.commands.suggest import sample_command
-from drun.console import progress, say, warn
+from drun.console import answer, progress, say, warn
 from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError, memory_for
@@ -40,10 +41,11 @@ def export(target: str, sources: Sequence[Path], options: ExportOptions) -> None
     if len(sources) > 1:
         command = shlex.join(["dexport", target, str(source)])
         raise ConfigError(f"got {len(sources)} sources, expected one, such as the last: {command}")
-    if bundle := bundle_at(source):
-        _of_bundle(target, bundle, options)
-    else:
-        _of_checkpoint(target, source, options)
+    bundle = bundle_at(source)
+    written = _of_bundle(target, bundle, options) if bundle else _of_checkpoint(target, source, options)
+    command = sample_command(written[-1].bundle.manifest.card, written[-1].bundle.path, targets.load(target).PROVER)
+    say(f"{written[-1].bundle.path}\nsample from it: {command}")
+    answer({"bundle": written[-1].bundle.path, "exports": [_document(one) for one in written], "sample": command})
 
 
 def bundle_at(path: Path) -> Path | None:
@@ -55,37 +57,37 @@ def bundle_at(path: Path) -> Path | None:
 # ---- of a bundle ----------------------------------------------------------------------------------------
 
 
-def _of_bundle(target: str, bundle: Path, options: ExportOptions) -> None:
+def _of_bundle(target: str, bundle: Path, options: ExportOptions) -> list[Written]:
     if targets.source_of(target) is None:
         command = command_from_checkpoint(read(bundle), target)
         raise ConfigError(f"'{bundle}' is a bundle, and {target} is made of the network itself: type {command}")
     if given := options.of_checkpoints():
         raise ConfigError(f"{given[0]} is of the export of a checkpoint, and '{bundle}' is a bundle: leave it out")
-    _derive(target, bundle, options)
+    return [_derive(target, bundle, options)]
 
 
-def _derive(target: str, bundle: Path, options: ExportOptions) -> None:
+def _derive(target: str, bundle: Path, options: ExportOptions) -> Written:
     order = Order(target, targets.chosen_precision(target, options.precision), parse_batch(options.batch))
     with progress() as report, memory_for("exporting", MEMORY_ADVICE):
         written = add_artifact(bundle, order, report)
-    _say_written(written, target)
+    _say_written(written)
+    return written
 
 
 # ---- of a checkpoint ------------------------------------------------------------------------------------
 
 
-def _of_checkpoint(target: str, source: Path, options: ExportOptions) -> None:
+def _of_checkpoint(target: str, source: Path, options: ExportOptions) -> list[Written]:
     """A target that is made of another artifact gets that one first."""
     precision, sizes = targets.chosen_precision(target, options.precision), parse_batch(options.batch)
     needed = targets.source_of(target)
     if needed is None:
-        _create(Order(target, precision, sizes), source, options)
-    else:
-        first = Order(needed, targets.chosen_precision(needed, None), sizes)
-        _derive(target, _create(first, source, options), options)
+        return [_create(Order(target, precision, sizes), source, options)]
+    first = _create(Order(needed, targets.chosen_precision(needed, None), sizes), source, options)
+    return [first, _derive(target, first.bundle.path, options)]
 
 
-def _create(order: Order, source: Path, options: ExportOptions) -> Path:
+def _create(order: Order, source: Path, options: ExportOptions) -> Written:
     from dexport.latents import find_decoder
     from dexport.writer.create import Trained, create_bundle
     from dtrain import published
@@ -104,8 +106,8 @@ def _create(order: Order, source: Path, options: ExportOptions) -> Path:
     trained = Trained(denoiser, checkpoint, find_decoder(denoiser, options.vae))
     with progress() as report, memory_for("exporting", MEMORY_ADVICE):
         written = create_bundle(trained, order, folder, proof, report, options.force)
-    _say_written(written, order.target)
-    return folder
+    _say_written(written)
+    return written
 
 
 def _proof(process: Process, trajectory_steps: int | None, quick: bool) -> Proof:
@@ -138,7 +140,7 @@ def parse_batch(text: str | None) -> tuple[int, int] | None:
 # ---- what was done --------------------------------------------------------------------------------------
 
 
-def _say_written(written: Written, target: str) -> None:
+def _say_written(written: Written) -> None:
     if written.results:
         say(parity_table([*written.results]))
     for line in changes(written):
@@ -147,19 +149,33 @@ def _say_written(written: Written, target: str) -> None:
         warn(f"{artifact} is not proven here ({why}): run drun check where it can be")
     if written.is_quick and written.results:
         say(f"a quick proof, of {len(written.results)} checks: export again without --quick before you rely on it")
-    bundle = written.bundle
-    command = sample_command(bundle.manifest.card, bundle.path, targets.load(target).PROVER)
-    say(f"{bundle.path}\nsample from it: {command}")
+
+
+def _document(written: Written) -> dict[str, Any]:
+    """What --json says of one artifact."""
+    return {
+        "artifact": written.made,
+        "replaced_bundle": written.replaced,
+        "kept": kept(written),
+        "dropped": written.dropped,
+        "unproven": written.unproven,
+        "quick": written.is_quick,
+        "checks": [asdict(result) | {"passed": result.passed} for result in written.results],
+    }
+
+
+def kept(written: Written) -> list[str]:
+    """The other artifacts that the bundle held and still holds."""
+    return [name for name in written.held if name not in (written.made, *written.dropped)]
 
 
 def changes(written: Written) -> list[str]:
     """What an export did to the bundle that was there."""
     lines = [f"replaced {written.replaced}"] if written.replaced else []
     lines.append(f"{'replaced' if written.made in written.held else 'added'} {written.made}")
-    kept = [name for name in written.held if name not in (written.made, *written.dropped)]
-    if kept:
+    if others := kept(written):
         again = ", proven again with a new golden file" if written.has_new_golden else ""
-        lines.append(f"kept {', '.join(kept)}{again}")
+        lines.append(f"kept {', '.join(others)}{again}")
     if written.dropped:
         names = ", ".join(written.dropped)
         lines.append(f"dropped {names}, derived from what {written.made} was before: derive it again")
