@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -6,11 +7,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exporting import export, load_trained
 from typer.main import get_command
 
 from dexport import cli, targets
 from dexport.commands import parse_batch
+from dexport.options import ExportOptions
+from dexport.writer.create import Trained
+from drun.bundle import reading as bundles
 from drun.errors import ConfigError
+
+Command = Callable[..., Any]
+
+
+@pytest.fixture
+def dexport(in_process: Callable[[str], Command]) -> Command:
+    return in_process("dexport")
+
+
+@pytest.fixture
+def with_plugins(plugins: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command has the targets of the plugins, too."""
+    for name in ("eager", "mirror"):
+        cli.app.command(name, help=targets.summary(name))(cli._command_of(name))
+    monkeypatch.setattr(cli.app, "registered_commands", [*cli.app.registered_commands])
+    del cli.app.registered_commands[-2:]
 
 
 def run(package: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
