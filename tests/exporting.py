@@ -7,11 +7,8 @@ from pathlib import Path
 from dexport.proof import Proof, full_proof
 from dexport.writer.create import Trained, create_bundle
 from dexport.writer.staging import Order, Written
-from drun.bundle import reading as bundles
-from drun.bundle.reading import Bundle
 from drun.console import silent
 from dtrain import published
-from dtrain.published import Denoiser
 
 #: Traced in half the time of a dynamic batch.
 STATIC = (2, 2)
@@ -22,11 +19,6 @@ def export(
 ) -> Written:
     """Export to `out`, with a short proof unless another is asked for."""
     return create_bundle(trained, Order(target, "fp32", batch), out, proof or full_proof(3), silent)
-
-
-def export_onnx(denoiser: Denoiser, checkpoint: Path, out: Path, batch: tuple[int, int] = (1, 8)) -> Bundle:
-    export(Trained(denoiser, checkpoint), out, "onnx", batch)
-    return bundles.read(out)
 
 
 def load_trained(checkpoint: Path, weights: str = "ema", **settings: str) -> Trained:
