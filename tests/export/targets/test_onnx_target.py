@@ -91,10 +91,10 @@ def test_a_250_step_trajectory_on_the_same_noise_agrees_with_eager_to_1e_3(
     assert images.to_uint8(expected).std() > 0
 
 
-def test_online_weights_differ_from_the_average(bundle: Bundle, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    online = write(tiny_checkpoint, tmp_path / "online", weights="online")
+def test_online_weights_differ_from_the_average(onnx_bundle: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    online, average = write(tiny_checkpoint, tmp_path / "online", STATIC, "online"), bundles.read(onnx_bundle)
     assert online.manifest.model.checkpoint["weights"] == "online"
-    assert online.manifest.artifacts[0].files[0].sha256 != bundle.manifest.artifacts[0].files[0].sha256
+    assert online.manifest.artifacts[0].files[0].sha256 != average.manifest.artifacts[0].files[0].sha256
 
 
 def test_a_static_batch_serves_any_number_of_images(bundle: Bundle, tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -122,11 +122,6 @@ def test_large_weights_lie_beside_the_graph(
     (external.path / "denoiser.fp32.onnx.data").unlink()
     with pytest.raises(BundleError, match=r"lacks 'denoiser\.fp32\.onnx\.data'"):
         open_candidate(external, choose(external, "ort"))
-
-
-def test_the_same_export_gives_the_same_bytes(bundle: Bundle, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    again = write(tiny_checkpoint, tmp_path / "again")
-    assert again.manifest.artifacts[0].files == bundle.manifest.artifacts[0].files
 
 
 def test_a_fault_of_a_converter_fails_and_leaves_nothing(

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,17 @@ def test_a_target_that_hides_a_file_is_refused(
     with pytest.raises(ExportError, match=r"eager-fp32 wrote 'notes.txt' and does not list it"):
         export(trained, tmp_path / "b", "eager")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("plugins")
+def test_two_exports_begin_one_bundle(trained: Trained, tmp_path: Path) -> None:
+    orders = [Order("eager", precision) for precision in ("fp32", "bf16")]
+    with ThreadPoolExecutor() as threads:
+        begun = [
+            threads.submit(create_bundle, trained, order, tmp_path / "b", full_proof(3), silent) for order in orders
+        ]
+        assert sorted(len(one.result().held) for one in begun) == [0, 1]
+    assert sorted(ids(tmp_path / "b")) == ["eager-bf16", "eager-fp32"]
 
 
 # ---- the bundle of the same checkpoint ------------------------------------------------------------------
@@ -288,15 +300,15 @@ def test_another_decoder_replaces_all_of_the_old_one(
     latent: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "b"
-    export(latent, out, "onnx", STATIC)
-    decoder = latent.decoder
-    assert decoder is not None
-    other = copy.deepcopy(decoder.network)
+    export(latent, out, "eager")
+    assert latent.decoder is not None
+    other = copy.deepcopy(latent.decoder.network)
     with torch.no_grad():
         for parameter in other.parameters():
             parameter *= 1.01
-    written = export(replace(latent, decoder=replace(decoder, network=other)), out, "eager")
+    changed = replace(latent, decoder=replace(latent.decoder, network=other))
+    written = create_bundle(changed, Order("eager", "bf16"), out, full_proof(3), silent)
     assert written.has_new_golden
-    assert "another decoder: that of onnx-fp32 is dropped" in capsys.readouterr().out
-    assert (ids(out), decoder_ids(out)) == (["onnx-fp32", "eager-fp32"], ["eager-fp32"])
+    assert "another decoder: that of eager-fp32 is dropped" in capsys.readouterr().out
+    assert (ids(out), decoder_ids(out)) == (["eager-fp32", "eager-bf16"], ["eager-bf16"])
     assert bundles.read(out).unlisted() == []
