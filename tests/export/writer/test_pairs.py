@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from dexport.writer.pairs import ArtifactPair, merged, pairs_of, with_pairs
-from drun.bundle.artifact import TOLERANCES, Artifact, FileEntry, Tensor
+from drun.bundle.artifact import Artifact, FileEntry, Tensor, Tolerance
 from drun.bundle.card import Sampler, StateSpace
 from drun.bundle.manifest import CheckpointEntry, Manifest, Model
 
@@ -20,7 +20,7 @@ def digest(content: str) -> str:
 def artifact(name: str, content: str, derived_from: str | None = None, io: tuple[Tensor, ...] = ()) -> Artifact:
     files = (FileEntry(f"{name}.bin", digest(content)),)
     source = derived_from and digest(derived_from)
-    return Artifact(name, "fp32", io, files, (1, 8), {}, {}, TOLERANCES["fp32"], derived_from=source)
+    return Artifact(name, "fp32", io, files, (1, 8), {}, {}, Tolerance(1e-6, 1e-6), derived_from=source)
 
 
 ONNX = ArtifactPair(artifact("onnx", "graph"), artifact("onnx", "decoder"))
