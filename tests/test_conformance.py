@@ -1,4 +1,4 @@
-"""Every model x backend x sampler that is found, without a list to edit: new files are tested as they appear."""
+"""All models x targets x precisions x backends x arithmetics x samplers: new files are tested as they appear."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from dexport import writer
-from dexport.fixtures import full_proof
+from dexport import targets
+from dexport.proof import full_proof
+from dexport.writer.add import add_artifact
+from dexport.writer.create import Trained, create_bundle
+from dexport.writer.staging import Order
 from drun import backends
+from drun.backends import RuntimeOptions
 from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
 from drun.console import silent
@@ -22,7 +26,8 @@ from drun.diffusion.loop import sample
 from drun.diffusion.noise import PhiloxNoise
 from drun.errors import ConfigError
 from drun.run import parity
-from drun.run.sampling import SamplingSettings, open_sampling
+from drun.run.opening import Candidate, candidates, open_candidate
+from drun.run.sampling import Sampling, SamplingSettings
 from dtrain import config, models, published
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
@@ -37,9 +42,13 @@ FAMILIES: tuple[tuple[str, dict[str, Any]], ...] = (
     ),
 )
 NAMES = sorted(name for name, model in models.available().items() if getattr(model, "predicts", None) == "image")
-READY = [name for name in backends.names() if backends.load(name).probe().available]
-#: Those that open an artifact; the others compute a closed form.
-NETWORKS = [name for name in READY if backends.load(name).formats]
+#: The targets that are proven here, those that are made of another last.
+TARGETS = sorted(
+    (name for name in targets.names() if backends.load(targets.load(name).PROVER).probe().available),
+    key=lambda name: targets.source_of(name) is not None,
+)
+#: Files that were made here may execute code.
+OPTIONS = RuntimeOptions(trust=True)
 STEPS = 4
 CFG = 1.5
 
@@ -65,7 +74,7 @@ def recipe_of(name: str) -> Recipe:
 
 @pytest.fixture(scope="module", params=NAMES)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
-    """A checkpoint with weights that are nowhere zero, and its bundle."""
+    """A checkpoint with weights that are nowhere zero, and its bundle with every artifact that can be made of it."""
     folder, recipe = tmp_path_factory.mktemp(request.param), recipe_of(request.param)
     torch.manual_seed(0)
     network = models.build(recipe.model)
@@ -73,7 +82,14 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         for parameter in network.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
     path = checkpoint.save(Checkpoint(recipe, 1, network.state_dict(), network.state_dict(), {}), folder, keep=1)
-    writer.write_bundle(published.load(path), path, "onnx", folder / "bundle", (1, 8), full_proof(3), silent)
+    trained = Trained(published.load(path), path)
+    for target in TARGETS:
+        for precision in targets.load(target).PRECISIONS:
+            order = Order(target, precision)
+            if targets.source_of(target) is None:
+                create_bundle(trained, order, folder / "bundle", full_proof(3), silent)
+            else:
+                add_artifact(folder / "bundle", order, silent)
     return path, bundles.read(folder / "bundle")
 
 
@@ -83,49 +99,54 @@ def options_of(bundle: Bundle, sampler: str) -> dict[str, Any]:
     return samplers.resolve(sampler, own.options if sampler == own.name else {})
 
 
-def draw(bundle: Bundle, backend: str, sampler: str, indices: list[int]) -> np.ndarray:
+def draw(bundle: Bundle, candidate: Candidate, sampler: str, indices: list[int]) -> np.ndarray:
     """Guided, where the network can be."""
-    cfg = CFG if bundle.manifest.classes else 1.0
+    cfg = CFG if bundle.manifest.card.can_guide else 1.0
     settings = SamplingSettings(sampler, options_of(bundle, sampler), STEPS, seed=3, cfg=cfg)
-    opened = backends.open_backend(backend, bundle)
-    try:
-        return open_sampling(bundle, opened, settings).draw(indices, lambda row, x: None)
-    finally:
-        opened.close()
+    with open_candidate(bundle, candidate, OPTIONS) as opened:
+        return np.asarray(Sampling(bundle.manifest.card, opened, settings).draw(indices))
 
 
-def test_some_backend_computes_the_network() -> None:
-    assert NETWORKS
+def test_every_target_is_proven_here() -> None:
+    assert targets.names() == sorted(TARGETS)
 
 
 def test_the_models_here_know_every_kind_of_process() -> None:
     assert {recipe_of(name).process["kind"] for name in NAMES} == set(processes.KINDS)
 
 
-@pytest.mark.parametrize("backend", NETWORKS)
-def test_golden_file(exported: tuple[Path, Bundle], backend: str) -> None:
+def test_every_artifact_has_passed_its_own_proof(exported: tuple[Path, Bundle]) -> None:
+    artifacts = exported[1].manifest.artifacts
+    expected = {(target, precision) for target in TARGETS for precision in targets.load(target).PRECISIONS}
+    assert {(artifact.format, artifact.precision) for artifact in artifacts} == expected
+    assert all(artifact.parity is not None and artifact.parity["passed"] for artifact in artifacts)
+
+
+def test_every_candidate_passes_the_golden_file(exported: tuple[Path, Bundle]) -> None:
     _, bundle = exported
-    opened = backends.open_backend(backend, bundle)
-    results = parity.check(bundle, opened, bundle.artifact(opened.formats), silent)
-    assert all(result.passed for result in results), results
+    for candidate in candidates(bundle):
+        with open_candidate(bundle, candidate, OPTIONS) as opened:
+            results = parity.check(bundle, opened, silent)
+        assert all(result.passed for result in results), (candidate.name, results)
 
 
 @pytest.mark.parametrize("sampler", samplers.names())
-@pytest.mark.parametrize("backend", READY)
-def test_an_image_depends_on_its_seed_and_index_only(exported: tuple[Path, Bundle], backend: str, sampler: str) -> None:
+def test_an_image_depends_on_its_seed_and_index_only(exported: tuple[Path, Bundle], sampler: str) -> None:
     _, bundle = exported
-    if sampler not in samplers.fitting(bundle.process):
-        with pytest.raises(ConfigError):
-            draw(bundle, backend, sampler, [0])
-        return
-    together = draw(bundle, backend, sampler, [0, 1, 2])
-    assert together.shape == (3, *bundle.manifest.data.shape)
-    assert together.dtype == np.float32
-    assert np.isfinite(together).all()
-    assert np.abs(together[0] - together[1]).max() > 0.01
-    for index in (0, 2):
-        alone = draw(bundle, backend, sampler, [index])
-        assert np.linalg.norm(alone - together[index]) < 1e-4 * np.linalg.norm(alone)
+    for candidate in [*candidates(bundle), Candidate("null", None, "fp32")]:
+        if sampler not in samplers.fitting(bundle.manifest.card.process):
+            with pytest.raises(ConfigError):
+                draw(bundle, candidate, sampler, [0])
+            continue
+        together = draw(bundle, candidate, sampler, [0, 1, 2])
+        assert together.shape == (3, *bundle.manifest.data.shape)
+        assert together.dtype == np.float32
+        assert np.isfinite(together).all()
+        assert np.abs(together[0] - together[1]).max() > 0.01
+        bound = max(1e-4, candidate.tolerance().trajectory / 10)
+        for index in (0, 2):
+            alone = draw(bundle, candidate, sampler, [index])
+            assert np.linalg.norm(alone - together[index]) < bound * np.linalg.norm(alone), candidate.name
 
 
 def eager_states(bundle: Bundle, network: torch.nn.Module, sampler: str) -> np.ndarray:
@@ -143,15 +164,15 @@ def eager_states(bundle: Bundle, network: torch.nn.Module, sampler: str) -> np.n
         return torch.cat((guided[:, : x.shape[1]], conditional[:, x.shape[1] :]), dim=1)
 
     options = options_of(bundle, sampler)
-    table = samplers.step_table(sampler, bundle.process, manifest.prediction, STEPS, options, manifest.variance)
+    table = samplers.step_table(sampler, manifest.card.process, manifest.prediction, STEPS, options, manifest.variance)
     return sample(eager, torch.from_numpy(noise()), table, lambda: torch.from_numpy(noise())).numpy()
 
 
-@pytest.mark.parametrize("backend", NETWORKS)
-def test_the_backends_image_is_eager_torchs(exported: tuple[Path, Bundle], backend: str) -> None:
+def test_every_candidates_image_is_eager_torchs(exported: tuple[Path, Bundle]) -> None:
     path, bundle = exported
     network = published.load(path).network
-    for sampler in samplers.fitting(bundle.process):
+    for sampler in samplers.fitting(bundle.manifest.card.process):
         expected = eager_states(bundle, network, sampler)
-        got = draw(bundle, backend, sampler, [0, 1])
-        assert np.linalg.norm(got - expected) < 1e-3 * np.linalg.norm(expected), sampler
+        for candidate in candidates(bundle):
+            error = np.linalg.norm(draw(bundle, candidate, sampler, [0, 1]) - expected) / np.linalg.norm(expected)
+            assert error < candidate.tolerance().trajectory, (sampler, candidate.name)

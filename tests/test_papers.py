@@ -12,15 +12,13 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from exporting import export, load_trained
 from papers import Array, Network, dit, repa_sde, sit_sde
 from torch import nn
 
-from dexport import writer
-from dexport.fixtures import full_proof
 from drun import cli
 from drun.bundle import reading as bundles
-from drun.console import silent
-from dtrain import models, published
+from dtrain import models
 
 STEPS, NUM_IMAGES, SIDE = 250, 2, 4
 LABELS, NULL = np.array([207, 360]), 1000
@@ -49,7 +47,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         state |= {"projectors.0.0.weight": torch.zeros(2048, 384), "projectors.0.0.bias": torch.zeros(2048)}
     path = folder / FILES[process]
     torch.save(state, path)
-    writer.write_bundle(published.load(path), path, "onnx", folder / "bundle", (1, 8), full_proof(3), silent)
+    export(load_trained(path), folder / "bundle")
     return process, folder / "bundle"
 
 

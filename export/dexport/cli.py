@@ -1,13 +1,16 @@
-"""The `dexport` command: parses, resolves, prints and calls the library."""
+"""The `dexport` command: parses, resolves, prints and calls the library. Each target is a command, all of one shape."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from dexport import targets
+from dexport.options import DEFAULTS, ExportOptions
 from drun.console.app import ConsoleGroup, new_app, run_app
 from drun.errors import ConfigError
 
@@ -18,61 +21,81 @@ class Targets(ConsoleGroup):
         word, *others = args
         if word in self.commands or word.startswith("-"):
             return super().resolve_command(ctx, args)
-        targets = [name for name, command in self.commands.items() if takes_checkpoint(command)]
-        is_checkpoint = Path(word).exists() or Path(word).suffix
-        target = next((other for other in others if other in targets), targets[0])
-        words = [argument for argument in (args if is_checkpoint else others) if argument not in targets]
+        known = targets.names()
+        is_source = Path(word).exists() or Path(word).suffix
+        target = next((other for other in others if other in known), "onnx")
+        words = [argument for argument in (args if is_source else others) if argument not in known]
         command = shlex.join(["dexport", target, *(words or ["CHECKPOINT"])])
-        got = "no target" if is_checkpoint else f"unknown target '{word}'"
-        raise ConfigError(f"{got}: type {command} (targets: {', '.join(targets)})")
-
-
-def takes_checkpoint(command: Any) -> bool:
-    """Whether a command exports."""
-    return any(parameter.name == "checkpoint" for parameter in command.params)
+        got = "no target" if is_source else f"unknown target '{word}'"
+        raise ConfigError(f"{got}: type {command} (targets: {', '.join(known)})")
 
 
 app = new_app("dexport", "Turn checkpoints into verified bundles.", Targets)
 
 
-@app.command()
-def onnx(
-    checkpoint: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="CHECKPOINT", help=".pt or .safetensors file, or the folder of a run, whose newest is taken."
-        ),
-    ],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Bundle (default: bundles/<stem>[-online]/).")] = None,
-    batch: Annotated[
-        str, typer.Option(help="Images in a call: 8 for a static graph, 1..64 for a dynamic one.")
-    ] = "1..64",
-    weights: Annotated[str, typer.Option(help="Weights to export: ema or online.")] = "ema",
-    set_: Annotated[
-        list[str],
-        typer.Option("--set", metavar="KEY=VALUE", help="Setting that the checkpoint does not state; repeatable."),
-    ] = [],
-    trajectory_steps: Annotated[
-        int | None,
-        typer.Option(min=1, help="Steps of the bundle's sampler in the proof (default: 25; none with --quick)."),
-    ] = None,
-    vae: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|none|NAME_OR_DIR",
-            help="VAE whose decoder the bundle gets; auto: the one that the checkpoint names, if it can be had.",
-        ),
-    ] = "auto",
-    quick: Annotated[bool, typer.Option("--quick", help="Prove less: single images at the states of 2 steps.")] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a bundle of another checkpoint, of other weights or settings.")
-    ] = False,
-) -> None:
-    """Export the denoiser to ONNX, prove that it computes what eager PyTorch computes, and write a bundle."""
-    from dexport import commands
+Sources = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="CHECKPOINT_OR_BUNDLE",
+        help=".pt or .safetensors file, or the folder of a run, whose newest is taken; or a bundle to derive from.",
+    ),
+]
+Out = Annotated[Path | None, typer.Option("-o", "--out", help="Bundle (default: bundles/<stem>[-online]/).")]
+Batch = Annotated[
+    str | None,
+    typer.Option(
+        help="Images in a call: 8 for a static graph, 1..64 for a dynamic one (default: 1..64, or as its source)."
+    ),
+]
+Weights = Annotated[str, typer.Option(help="Weights to export: ema or online.")]
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Setting that the checkpoint does not state; repeatable."),
+]
+TrajectorySteps = Annotated[
+    int | None,
+    typer.Option(min=1, help="Steps of the bundle's sampler in the proof (default: 25; none with --quick)."),
+]
+VaeChoice = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|none|NAME_OR_DIR",
+        help="VAE whose decoder the bundle gets; auto: the one that the checkpoint names, if it can be had.",
+    ),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Prove less: single images at the states of 2 steps.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace a bundle of another checkpoint, of other weights or settings.")
+]
 
-    chosen = commands.only(checkpoint, "onnx")
-    commands.export("onnx", chosen, out, batch, weights, set_, trajectory_steps, vae, force, quick)
+
+def _command_of(target: str) -> Callable[..., None]:
+    precisions = "|".join(targets.load(target).PRECISIONS)
+
+    def export(
+        sources: Sources,
+        out: Out = DEFAULTS.out,
+        precision: str | None = typer.Option(DEFAULTS.precision, metavar=precisions, help="Precision of the graph."),
+        batch: Batch = DEFAULTS.batch,
+        weights: Weights = DEFAULTS.weights,
+        settings: Settings = [],
+        trajectory_steps: TrajectorySteps = DEFAULTS.trajectory_steps,
+        vae: VaeChoice = DEFAULTS.vae,
+        quick: Quick = DEFAULTS.quick,
+        force: Force = DEFAULTS.force,
+    ) -> None:
+        from dexport import commands
+
+        options = ExportOptions(
+            out, precision, batch, weights, tuple(settings), trajectory_steps, vae, quick, force
+        )  # fmt: skip
+        commands.export(target, sources, options)
+
+    return export
+
+
+for name in targets.names():
+    app.command(name, help=targets.summary(name))(_command_of(name))
 
 
 def main() -> None:

@@ -1,72 +1,113 @@
-"""What the commands of `dexport` do: resolve, call the library, print. Apart from `cli`, so that --help is quick."""
+"""What the commands of `dexport` do: resolve, call the library, print. Apart from `cli`, so that --help is quick.
+
+Only the export of a checkpoint imports PyTorch.
+"""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-from dexport.fixtures import QUICK_PROOF, Proof, full_proof
-from dexport.latents import find_decoder
-from dexport.writer import write_bundle
+from dexport import targets
+from dexport.options import ExportOptions
+from dexport.proof import QUICK_PROOF, Proof, full_proof
+from dexport.writer.add import add_artifact, command_from_checkpoint
+from dexport.writer.staging import Order, Written
 from drun.bundle.artifact import MAX_BATCH
 from drun.bundle.average import of_initial_weights
+from drun.bundle.manifest import MANIFEST
+from drun.bundle.reading import BUNDLES, read
 from drun.commands.check import parity_table
 from drun.commands.options import parse_assignments
-from drun.console import progress, say, warn
+from drun.commands.suggest import sample_command
+from drun.console import answer, progress, say, warn
 from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError, memory_for
-from dtrain import published
-from dtrain.checkpoints import ours
-from dtrain.published import suggest
+
+MEMORY_ADVICE = "close other programs, or export on a larger machine"
 
 
-def export(
-    target: str,
-    checkpoint: Path,
-    out: Path | None,
-    batch: str,
-    weights: str,
-    settings: list[str],
-    trajectory_steps: int | None,
-    vae: str,
-    force: bool = False,
-    quick: bool = False,
-) -> None:
-    sizes = parse_batch(batch)
-    denoiser = published.load(checkpoint, weights, parse_assignments(settings))
+def export(target: str, sources: Sequence[Path], options: ExportOptions) -> None:
+    """Export a checkpoint, or derive an artifact from a bundle.
+
+    Raises:
+        ConfigError: several sources, or options that do not fit. And as `create_bundle` and `add_artifact`.
+    """
+    source = sources[-1]
+    if len(sources) > 1:
+        command = shlex.join(["dexport", target, str(source)])
+        raise ConfigError(f"got {len(sources)} sources, expected one, such as the last: {command}")
+    bundle = bundle_at(source)
+    written = _of_bundle(target, bundle, options) if bundle else _of_checkpoint(target, source, options)
+    command = sample_command(written[-1].bundle.manifest.card, written[-1].bundle.path, targets.load(target).PROVER)
+    say(f"{written[-1].bundle.path}\nsample from it: {command}")
+    answer({"bundle": written[-1].bundle.path, "exports": [_document(one) for one in written], "sample": command})
+
+
+def bundle_at(path: Path) -> Path | None:
+    """The bundle at `path` or, where nothing is, of that name under bundles/; None: it is no bundle."""
+    found = path if path.exists() else BUNDLES / path
+    return found if (found / MANIFEST).is_file() else None
+
+
+# ---- of a bundle ----------------------------------------------------------------------------------------
+
+
+def _of_bundle(target: str, bundle: Path, options: ExportOptions) -> list[Written]:
+    if targets.source_of(target) is None:
+        command = command_from_checkpoint(read(bundle), target)
+        raise ConfigError(f"'{bundle}' is a bundle, and {target} is made of the network itself: type {command}")
+    if given := options.of_checkpoints():
+        raise ConfigError(f"{given[0]} is of the export of a checkpoint, and '{bundle}' is a bundle: leave it out")
+    return [_derive(target, bundle, options)]
+
+
+def _derive(target: str, bundle: Path, options: ExportOptions) -> Written:
+    order = Order(target, targets.chosen_precision(target, options.precision), parse_batch(options.batch))
+    with progress() as report, memory_for("exporting", MEMORY_ADVICE):
+        written = add_artifact(bundle, order, report)
+    _say_written(written)
+    return written
+
+
+# ---- of a checkpoint ------------------------------------------------------------------------------------
+
+
+def _of_checkpoint(target: str, source: Path, options: ExportOptions) -> list[Written]:
+    """A target that is made of another artifact gets that one first."""
+    precision, sizes = targets.chosen_precision(target, options.precision), parse_batch(options.batch)
+    needed = targets.source_of(target)
+    if needed is None:
+        return [_create(Order(target, precision, sizes), source, options)]
+    first = _create(Order(needed, targets.chosen_precision(needed, None), sizes), source, options)
+    return [first, _derive(target, first.bundle.path, options)]
+
+
+def _create(order: Order, source: Path, options: ExportOptions) -> Written:
+    from dexport.latents import find_decoder
+    from dexport.writer.create import Trained, create_bundle
+    from dtrain import published
+    from dtrain.checkpoints import ours
+    from dtrain.published import suggest
+
+    if (checkpoint := ours.located(source)) != source:
+        say(f"'{checkpoint}' is the newest checkpoint in '{source}'")
+    denoiser = published.load(checkpoint, options.weights, parse_assignments([*options.settings]))
     for reason in denoiser.reasons:
         say(reason)
     if note := of_initial_weights(denoiser.initial_share, denoiser.step):
         warn(f"the average in '{checkpoint}' {note}")
-    folder = out or suggest.bundle_of(checkpoint, weights)
-    proof = _proof(denoiser.card.process, trajectory_steps, quick)
-    decoder = find_decoder(denoiser, vae)
-    with progress() as report, memory_for("exporting", "close other programs, or export on a larger machine"):
-        written = write_bundle(denoiser, checkpoint, target, folder, sizes, proof, report, decoder, force)
-    say(parity_table(written.results))
-    if written.replaced:
-        say(f"replaced {written.replaced}")
-    if quick:
-        say(f"a quick proof, of {len(written.results)} checks: export again without --quick before you rely on it")
-    say(f"{folder}\nsample from it: {suggest.sample_command(denoiser, folder)}")
-
-
-def only(checkpoints: Sequence[Path], target: str) -> Path:
-    """The checkpoint that was named; the newest of a folder, which is said.
-
-    Raises:
-        ConfigError: several were named. CheckpointError: a folder without checkpoints, or with those of several runs.
-    """
-    named = checkpoints[-1]
-    if len(checkpoints) > 1:
-        command = shlex.join(["dexport", target, str(named)])
-        raise ConfigError(f"got {len(checkpoints)} checkpoints, expected one, such as the last: {command}")
-    if (found := ours.located(named)) != named:
-        say(f"'{found}' is the newest checkpoint in '{named}'")
-    return found
+    folder = options.out or suggest.bundle_of(checkpoint, options.weights)
+    proof = _proof(denoiser.card.process, options.trajectory_steps, options.quick)
+    trained = Trained(denoiser, checkpoint, find_decoder(denoiser, options.vae))
+    with progress() as report, memory_for("exporting", MEMORY_ADVICE):
+        written = create_bundle(trained, order, folder, proof, report, options.force)
+    _say_written(written)
+    return written
 
 
 def _proof(process: Process, trajectory_steps: int | None, quick: bool) -> Proof:
@@ -78,12 +119,14 @@ def _proof(process: Process, trajectory_steps: int | None, quick: bool) -> Proof
     return proof
 
 
-def parse_batch(text: str) -> tuple[int, int]:
-    """`8` -> (8, 8), `1..64` -> (1, 64).
+def parse_batch(text: str | None) -> tuple[int, int] | None:
+    """`8` -> (8, 8), `1..64` -> (1, 64), None as it is.
 
     Raises:
         ConfigError: not a size or a range of sizes.
     """
+    if text is None:
+        return None
     low, dots, high = text.partition("..")
     try:
         sizes = int(low), int(high if dots else low)
@@ -92,3 +135,48 @@ def parse_batch(text: str) -> tuple[int, int]:
     if not 1 <= sizes[0] <= sizes[1] <= MAX_BATCH:
         raise ConfigError(f"--batch got '{text}', expected sizes from 1 to {MAX_BATCH:,}, the smaller one first")
     return sizes
+
+
+# ---- what was done --------------------------------------------------------------------------------------
+
+
+def _say_written(written: Written) -> None:
+    if written.results:
+        say(parity_table([*written.results]))
+    for line in changes(written):
+        say(line)
+    for artifact, why in written.unproven.items():
+        warn(f"{artifact} is not proven here ({why}): run drun check where it can be")
+    if written.is_quick and written.results:
+        say(f"a quick proof, of {len(written.results)} checks: export again without --quick before you rely on it")
+
+
+def _document(written: Written) -> dict[str, Any]:
+    """What --json says of one artifact."""
+    return {
+        "artifact": written.made,
+        "replaced_bundle": written.replaced,
+        "kept": kept(written),
+        "dropped": written.dropped,
+        "unproven": written.unproven,
+        "quick": written.is_quick,
+        "checks": [asdict(result) | {"passed": result.passed} for result in written.results],
+    }
+
+
+def kept(written: Written) -> list[str]:
+    """The other artifacts that the bundle held and still holds."""
+    return [name for name in written.held if name not in (written.made, *written.dropped)]
+
+
+def changes(written: Written) -> list[str]:
+    """What an export did to the bundle that was there."""
+    lines = [f"replaced {written.replaced}"] if written.replaced else []
+    lines.append(f"{'replaced' if written.made in written.held else 'added'} {written.made}")
+    if others := kept(written):
+        again = ", proven again with a new golden file" if written.has_new_golden else ""
+        lines.append(f"kept {', '.join(others)}{again}")
+    if written.dropped:
+        names = ", ".join(written.dropped)
+        lines.append(f"dropped {names}, derived from what {written.made} was before: derive it again")
+    return lines

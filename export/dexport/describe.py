@@ -22,7 +22,7 @@ def manifest(denoiser: Denoiser, num_parameters: int, checkpoint: CheckpointEntr
     """
     card = denoiser.card
     return Manifest(
-        created_by=f"dexport {version('dexport')}",
+        created_by=created_by(),
         model=Model(denoiser.config["name"], _without_name(denoiser.config), num_parameters, checkpoint),
         process=card.process.to_dict(),
         prediction=card.prediction,
@@ -35,6 +35,11 @@ def manifest(denoiser: Denoiser, num_parameters: int, checkpoint: CheckpointEntr
         variance=card.variance,
         trained_on=denoiser.trained_on,
     )
+
+
+def created_by() -> str:
+    """The version that makes golden files here."""
+    return f"dexport {version('dexport')}"
 
 
 def _without_name(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dexport.latents import ImageDecoder
+from dexport.proof import SHORT_BATCH, Proof
 from drun.bundle.card import Card, Classes
 from drun.console import Report
 from drun.diffusion import samplers
@@ -26,8 +27,6 @@ from dtrain.eager import EagerNetwork
 from dtrain.published import Denoiser
 
 SEED = 20
-#: Samples of the short trajectory, within every artifact's reach by padding and cutting.
-SHORT_BATCH = 3
 #: Guidance weight of the long trajectory.
 CFG = 1.5
 #: A single call close to the data: time index, and depth in the noise of a flow.
@@ -36,25 +35,6 @@ NEAR_DATA_INDEX, NEAR_DATA_DEPTH = 1.0, 0.02
 SMALL_SIDE = 128
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Proof:
-    """How much a golden file holds. Single calls start from states of the short trajectory: inputs of real sampling."""
-
-    num_states: int  # steps of the short trajectory
-    batches: tuple[int, ...]  # batch sizes of the single calls, at most SHORT_BATCH
-    num_steps: int  # of the trajectory with the bundle's own sampler; 0: there is none
-    is_quick: bool
-
-
-#: A tenth of the work or less: guidance and the bundle's own sampler are left to the tests of `drun`.
-QUICK_PROOF = Proof(2, (1,), 0, is_quick=True)
-
-
-def full_proof(num_steps: int = 25) -> Proof:
-    """What every bundle should hold, with `num_steps` of its own sampler."""
-    return Proof(5, (1, SHORT_BATCH), num_steps, is_quick=False)
 
 
 @dataclass(frozen=True)

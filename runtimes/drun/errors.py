@@ -28,6 +28,10 @@ class UserError(Exception):
     exit_code = 1
 
 
+class Busy(UserError):
+    """Another process holds the folder that is to be written."""
+
+
 class ConfigError(UserError):
     """An option, recipe or setting is wrong."""
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from drun.errors import OS_ADVICE, UserError
+from drun.errors import OS_ADVICE, Busy, UserError
 
 try:
     import fcntl
@@ -73,7 +73,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
         wait: until another process lets go of it.
 
     Raises:
-        UserError: another process holds it, or it cannot be written.
+        Busy: another process holds it. UserError: it cannot be written.
     """
     is_new = not folder.exists()
     handle = _open_locked(folder, wait)
@@ -94,7 +94,7 @@ def _open_locked(folder: Path, wait: bool) -> int:
             handle = os.open(folder, os.O_RDONLY)
         if not _lock(handle, wait):
             os.close(handle)
-            raise UserError(f"another run is writing to '{folder}': wait for it, or choose another folder")
+            raise Busy(f"another run is writing to '{folder}': wait for it, or choose another folder")
         if _is_at(handle, folder):
             return handle
         os.close(handle)

@@ -1,11 +1,16 @@
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from exporting import STATIC, export, load_trained
 from torch import nn
 
+from dexport import targets
+from dexport.writer.create import Trained
+from drun import backends
 from drun.errors import ConfigError
 from dtrain import config, models
 from dtrain.checkpoints import ours as checkpoint
@@ -16,6 +21,9 @@ KEYWORDS: tuple[dict[str, Any], ...] = (
     {"dim": 8, "dim_mults": [1, 2], "channels": 3},
     {"input_size": 8, "size": {"hidden_size": 32, "depth": 2, "num_heads": 2}, "channels": 4, "num_classes": 10},
 )
+
+#: Targets and backends that exist for these tests only.
+PLUGINS = Path(__file__).parent / "plugins"
 
 #: (model's name, changed keywords) -> network
 BuildSmall = Callable[..., nn.Module]
@@ -61,6 +69,19 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def trained(tiny_checkpoint: Path) -> Trained:
+    return load_trained(tiny_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def onnx_bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of `trained`, with a static batch; tests copy it and do not touch it."""
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    export(trained, out, batch=STATIC)
+    return out
+
+
+@pytest.fixture(scope="session")
 def sit_checkpoint(build_small: BuildSmall, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file like SiT's published ones: a bare state dict, half of whose head is unused. Needs num_heads=2."""
     path = tmp_path_factory.mktemp("published") / "SiT-tiny.pt"
@@ -85,3 +106,18 @@ def tiny_vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("vae") / "tiny"
     autoencoder.save_pretrained(path)
     return path
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The targets `eager`, of the network, and `mirror`, of ONNX, with their backends; the folder that holds them."""
+    registries = {targets: "targets", backends: "backends"}
+    before = set(sys.modules)
+    for registry, folder in registries.items():
+        monkeypatch.setattr(registry, "__path__", [*registry.__path__, str(PLUGINS / folder)])
+    yield PLUGINS
+    for name in set(sys.modules) - before:
+        package, _, plugin = name.rpartition(".")
+        if plugin in ("eager", "mirror"):
+            delattr(sys.modules[package], plugin)
+            del sys.modules[name]

@@ -13,14 +13,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from exporting import export
 from PIL import Image
 
-from dexport import commands, fixtures, writer
-from dexport.fixtures import full_proof
+from dexport import commands, fixtures
 from dexport.latents import ImageDecoder, find_decoder
 from dexport.lint import FORBIDDEN
+from dexport.options import ExportOptions
+from dexport.proof import full_proof
 from dexport.targets import onnx as onnx_target
-from drun import backends
+from dexport.writer.create import Trained
 from drun.bundle import reading as bundles
 from drun.bundle.artifact import FileEntry
 from drun.bundle.card import Latent, Shape, StateSpace
@@ -30,6 +32,7 @@ from drun.errors import BundleError, ConfigError
 from drun.files import sha256
 from drun.run import parity
 from drun.run.decoder import DecoderSession
+from drun.run.opening import choose, open_candidate
 from dtrain import published
 from dtrain.published import Denoiser
 
@@ -62,7 +65,8 @@ def exported(sit_checkpoint: Path, tiny_vae: Path, tmp_path_factory: pytest.Temp
     folder, said = tmp_path_factory.mktemp("bundles") / "sit", io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(said):
         patch.setattr(onnx_target, "EXTERNAL_DATA_BYTES", 30_000)
-        commands.export("onnx", sit_checkpoint, folder, "1..8", "ema", ["num_heads=2"], 3, str(tiny_vae))
+        options = ExportOptions(folder, None, "1..8", settings=["num_heads=2"], trajectory_steps=3, vae=str(tiny_vae))
+        commands.export("onnx", [sit_checkpoint], options)
     return bundles.read(folder), said.getvalue()
 
 
@@ -95,12 +99,12 @@ def describe_latents(
 def test_the_bundle_holds_both_networks_and_their_proofs(exported: tuple[Bundle, str], sit: Denoiser) -> None:
     bundle, said = exported
     names = {path.name for path in bundle.path.iterdir()}
-    assert names >= {"decoder.onnx", "decoder.onnx.data", "denoiser.fp32.onnx", "golden.npz", "manifest.json"}
+    assert names >= {"decoder.fp32.onnx", "decoder.fp32.onnx.data", "denoiser.fp32.onnx", "golden.npz", "manifest.json"}
     decoder = bundle.manifest.decoder
     assert decoder is not None
     assert decoder.shape == (3, 64, 64)
     (artifact,) = decoder.artifacts
-    assert [entry.path for entry in artifact.files] == ["decoder.onnx", "decoder.onnx.data"]
+    assert [entry.path for entry in artifact.files] == ["decoder.fp32.onnx", "decoder.fp32.onnx.data"]
     assert (artifact.format, artifact.precision, artifact.batch) == ("onnx", "fp32", (1, 8))
     assert (artifact.parity["checks"], artifact.parity["passed"]) == (1, True)
     assert artifact.parity["worst"]["name"] == "decoder, batch 2"
@@ -120,7 +124,7 @@ def test_the_decoder_computes_what_diffusers_decodes(exported: tuple[Bundle, str
 
 
 def test_the_decoders_graph_is_static_but_for_the_batch(exported: tuple[Bundle, str]) -> None:
-    graph = onnx.load(exported[0].path / "decoder.onnx", load_external_data=False).graph
+    graph = onnx.load(exported[0].path / "decoder.fp32.onnx", load_external_data=False).graph
     assert [value.name for value in (*graph.input, *graph.output)] == ["z", "image"]
     operators = {node.op_type for node in graph.node}
     assert not operators & {*FORBIDDEN, "InstanceNormalization", "Shape", "Slice", "Cast", "If"}
@@ -152,17 +156,19 @@ def test_a_wrong_decoder_fails_parity(exported: tuple[Bundle, str], tmp_path: Pa
     np.savez(bundle.path / "golden.npz", **golden)
     entry = FileEntry("golden.npz", sha256(bundle.path / "golden.npz"))
     wrong = Bundle(bundle.path, replace(bundle.manifest, golden=entry))
-    backend = backends.open_backend("ort", wrong)
-    results = parity.check(wrong, backend, wrong.manifest.artifacts[0], silent)
+    with open_candidate(wrong, choose(wrong, "ort")) as opened:
+        results = parity.check(wrong, opened, silent)
     assert [result.name for result in results if not result.passed] == ["decoder, batch 2"]
 
 
 def test_a_decoder_is_never_left_unproven(exported: tuple[Bundle, str]) -> None:
     bundle, _ = exported
     bare = Bundle(bundle.path, replace(bundle.manifest, decoder=None))
-    backend = backends.open_backend("ort", bare)
-    with pytest.raises(BundleError, match="one has no decoder: export again"):
-        parity.check(bare, backend, bare.manifest.artifacts[0], silent)
+    with (
+        open_candidate(bare, choose(bare, "ort")) as opened,
+        pytest.raises(BundleError, match="one has no decoder: export again"),
+    ):
+        parity.check(bare, opened, silent)
 
 
 @pytest.mark.parametrize(("side", "num_images"), [(16, 2), (17, 1)])
@@ -185,7 +191,7 @@ def test_of_large_images_the_golden_file_keeps_one(
 
 
 def test_latents_alone_can_be_drawn(sit: Denoiser, sit_checkpoint: Path, tmp_path: Path) -> None:
-    writer.write_bundle(sit, sit_checkpoint, "onnx", tmp_path / "b", (2, 2), full_proof(2), silent)
+    export(Trained(sit, sit_checkpoint), tmp_path / "b", "onnx", (2, 2), full_proof(2))
     done = drun("--bundle", "b", cwd=tmp_path)
     assert "only latents are written: export it again with dexport ... --vae" in done.stdout
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -275,6 +281,7 @@ def test_rounding_of_the_scale_is_forgiven(sit: Denoiser, tiny_vae: Path) -> Non
 
 
 def test_a_vae_that_was_asked_for_must_load(sit_checkpoint: Path, tmp_path: Path) -> None:
+    options = ExportOptions(tmp_path / "b", settings=["num_heads=2"], vae="nowhere")
     with pytest.raises(ConfigError, match="unknown VAE 'nowhere'"):
-        commands.export("onnx", sit_checkpoint, tmp_path / "b", "1..8", "ema", ["num_heads=2"], 2, "nowhere")
+        commands.export("onnx", [sit_checkpoint], options)
     assert not list(tmp_path.iterdir())

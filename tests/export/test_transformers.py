@@ -10,11 +10,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from exporting import export
 from torch import nn
 
-from dexport import deploy, fixtures, writer
-from dexport.fixtures import full_proof
-from drun import backends
+from dexport import fixtures
+from dexport.deploy import transformer
+from dexport.proof import full_proof
+from dexport.writer.create import Trained
 from drun.bundle import reading as bundles
 from drun.bundle.card import Card, Classes, Sampler, StateSpace
 from drun.bundle.reading import Bundle
@@ -24,7 +26,8 @@ from drun.diffusion.process.flow import FlowProcess
 from drun.diffusion.samplers import resolve
 from drun.errors import ParityError
 from drun.run import parity
-from drun.run.sampling import SamplingSettings, open_sampling
+from drun.run.opening import choose, open_candidate
+from drun.run.sampling import Sampling, SamplingSettings
 from dtrain import published
 from dtrain.published import Denoiser
 
@@ -33,7 +36,7 @@ FLOW = Sampler("euler_maruyama", {"form": "repa"})
 
 
 def write(denoiser: Denoiser, checkpoint: Path, out: Path, batch: tuple[int, int] = BATCH) -> Bundle:
-    writer.write_bundle(denoiser, checkpoint, "onnx", out, batch, full_proof(4), silent)
+    export(Trained(denoiser, checkpoint), out, "onnx", batch, full_proof(4))
     return bundles.read(out)
 
 
@@ -113,7 +116,11 @@ def test_the_manifest_says_what_the_checkpoint_means(sit_bundle: Bundle, sit: De
 
 def test_a_learned_variance_doubles_the_output(dit_bundle: Bundle) -> None:
     m = dit_bundle.manifest
-    assert (m.variance, m.output_shape, m.artifacts[0].io[-1].shape) == ("learned_range", (8, 8, 8), ("N", 8, 8, 8))
+    assert (m.variance, m.card.output_shape, m.artifacts[0].io[-1].shape) == (
+        "learned_range",
+        (8, 8, 8),
+        ("N", 8, 8, 8),
+    )
     assert m.artifacts[0].io[-1].meaning == "noise, then in as many channels the variance (learned_range)"
     assert (m.time["kind"], m.artifacts[0].io[1].meaning) == ("index", "time index, 999 at the noise and 0 at the data")
     assert shape_of(graph_of(dit_bundle).output[0]) == ["batch", 8, 8, 8]
@@ -178,10 +185,10 @@ def test_a_static_batch_serves_guided_images(sit: Denoiser, sit_bundle: Bundle, 
     static = write(sit, checkpoint, tmp_path / "static", batch=(4, 4))
     assert [shape_of(value) for value in graph_of(static).input] == [[4, 4, 8, 8], [4], [4]]
     settings = SamplingSettings("euler_maruyama", resolve("euler_maruyama", {"form": "sit"}), 3, cfg=2.0)
-    states = [
-        open_sampling(each, backends.open_backend("ort", each), settings).draw(range(3), lambda row, x: None)
-        for each in (static, sit_bundle)
-    ]
+    states = []
+    for each in (static, sit_bundle):
+        with open_candidate(each, choose(each, "ort")) as opened:
+            states.append(Sampling(each.manifest.card, opened, settings).draw(range(3)))
     assert np.abs(states[0] - states[1]).max() < 1e-4
 
 
@@ -239,15 +246,16 @@ def test_a_wrong_manifest_fails_parity(
 ) -> None:
     bundle = request.getfixturevalue(name)
     wrong = Bundle(bundle.path, replace(bundle.manifest, **change))
-    results = parity.check(wrong, backends.open_backend("ort", wrong), wrong.manifest.artifacts[0], silent)
+    with open_candidate(wrong, choose(wrong, "ort")) as opened:
+        results = parity.check(wrong, opened, silent)
     assert [result.name for result in results if not result.passed] == fails
 
 
 def test_a_wrong_attention_fails_and_leaves_nothing(
     sit: Denoiser, sit_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deploy, "attend", lambda q, k, v: torch.softmax(q @ k.transpose(2, 3), dim=3) @ v)
-    with pytest.raises(ParityError, match=r"relative L2 .* from eager PyTorch, allowed .*no bundle was written"):
+    monkeypatch.setattr(transformer, "attend", lambda q, k, v: torch.softmax(q @ k.transpose(2, 3), dim=3) @ v)
+    with pytest.raises(ParityError, match=r"relative L2 .* from eager PyTorch, allowed .*nothing was written"):
         write(sit, sit_checkpoint, tmp_path / "wrong", batch=(2, 2))
     assert not list(tmp_path.iterdir())
 

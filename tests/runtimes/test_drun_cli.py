@@ -317,7 +317,7 @@ def test_info_says_what_an_average_holds_of_the_initial_weights(make_bundle: Mak
 def test_info_of_an_artifact_that_was_never_compared(make_bundle: MakeBundle, drun: Drun) -> None:
     path = make_bundle()
     edit(path, lambda manifest: manifest["artifacts"][0].pop("parity"))
-    assert drun("info", path).out.splitlines()[-1].endswith("parity at export: not measured")
+    assert drun("info", path).out.splitlines()[-1].endswith("parity at export: not proven where it was made")
 
 
 def test_a_quick_proof_is_called_quick(make_bundle: MakeBundle, drun: Drun) -> None:

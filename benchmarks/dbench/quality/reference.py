@@ -15,7 +15,7 @@ from drun.errors import ConfigError, DataError
 from drun.run.images import UInt8
 from dtrain.data.digits import DIGITS
 from dtrain.data.pixels import decoded, fingerprint
-from dtrain.data.sources import LabelsAndNames, Source, open_source
+from dtrain.data.sources import ImageSource, LabelsAndNames, open_source
 
 Indices = NDArray[np.int64]
 Shape = tuple[int, int, int]
@@ -110,7 +110,7 @@ def _opened(source: str, shape: Shape, report: Report, note: Callable[[str], Non
     return _of_pixels(source, found, decoded(found, shape[0], shape[2], report))
 
 
-def _of_pixels(source: str, found: Source, images: UInt8) -> Reference:
+def _of_pixels(source: str, found: ImageSource, images: UInt8) -> Reference:
     return Reference(source, len(images), images.shape[1:], fingerprint(images), images.__getitem__, found.labels)
 
 

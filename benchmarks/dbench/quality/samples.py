@@ -18,7 +18,7 @@ from drun.run import labels
 from drun.run.images import UInt8
 from drun.typed import typed
 from dtrain.data.image_files import MAX_PIXELS, pixel_limit
-from dtrain.data.sources import Source, open_source
+from dtrain.data.sources import ImageSource, open_source
 
 ARCHIVE, RECORD = "samples.npz", "run.json"
 
@@ -105,7 +105,7 @@ def _read(file: Path, report: Report) -> UInt8:
         return _stacked(source, report)
 
 
-def _stacked(source: Source, report: Report) -> UInt8:
+def _stacked(source: ImageSource, report: Report) -> UInt8:
     """Pictures of one size and mode."""
     num, first = len(source.names), np.atleast_3d(np.asarray(source.read(0)))
     images = np.empty((num, *first.shape), np.uint8)

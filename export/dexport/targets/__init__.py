@@ -1,6 +1,15 @@
 """What a bundle can hold: one file each, and the file name is the target's name and its `dexport` command.
 
-A file holds `export(part, folder) -> Artifact`: it writes the part's files into `folder`, and leaves parity empty.
+The first line of a file's docstring is the command's help. The file holds
+
+- `PROVER`: the backend that proves what it makes;
+- `PRECISIONS`: of the graphs that it makes, the default first;
+- `export(part, folder) -> Artifact`, if it makes them of a network in PyTorch; or `SOURCE` and
+  `derive(source, folder) -> Artifact`, if it makes them of the bundle's artifact of the format `SOURCE`.
+
+Both write files into `folder`, name them relative to it, and leave parity empty; they are called once for the denoiser
+and once for the decoder, where there is one. The artifact's format is the target's name. No file imports torch at
+module level: a derived target runs where there is none.
 """
 
 from __future__ import annotations
@@ -8,11 +17,15 @@ from __future__ import annotations
 import pkgutil
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-from torch import nn
+from drun.bundle.artifact import Artifact, Tensor, Tolerance
+from drun.errors import ConfigError
 
-from drun.bundle.artifact import Tensor, Tolerance
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -21,9 +34,10 @@ class Part:
 
     stem: str  # of its files' names
     network: nn.Module  # deployable
+    precision: str  # of the graph to make
     io: tuple[Tensor, ...]  # its inputs in the order of `forward`, then its output; batches are "N" in the shapes
     batch: tuple[int, int]  # smallest and largest N; equal for a static graph
-    tolerance: Tolerance  # in float32
+    tolerance: Tolerance  # in the arithmetic of the precision
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -34,6 +48,19 @@ class Part:
         return self.io[-1]
 
 
+@dataclass(frozen=True)
+class Source:
+    """An artifact of a bundle, to be made into another."""
+
+    stem: str  # of the new files' names
+    path: Path  # the artifact's file, or its folder; every sha256 was recomputed
+    artifact: Artifact
+    precision: str  # of the graph to make
+    io: tuple[Tensor, ...]  # see Part
+    batch: tuple[int, int]  # smallest and largest N; equal for a static graph
+    tolerance: Tolerance  # in the arithmetic of the precision
+
+
 def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
@@ -41,3 +68,29 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The module of a target."""
     return import_module(f"{__name__}.{name}")
+
+
+def summary(name: str) -> str:
+    """The first line of a target's docstring."""
+    return (load(name).__doc__ or name).partition("\n")[0]
+
+
+def source_of(name: str) -> str | None:
+    """The format that a target makes its artifacts of; None if it needs the network."""
+    return getattr(load(name), "SOURCE", None)
+
+
+def chosen_precision(name: str, precision: str | None) -> str:
+    """The precision of the graph to make; None: the target's default.
+
+    Raises:
+        ConfigError: the target does not make it; the message says which ones do.
+    """
+    known = load(name).PRECISIONS
+    if precision is None:
+        return str(known[0])
+    if precision not in known:
+        able = [f"dexport {other}" for other in names() if precision in load(other).PRECISIONS]
+        advice = f"type {' or '.join(able)}" if able else "no target here makes it"
+        raise ConfigError(f"--precision got '{precision}', dexport {name} makes {', '.join(known)}: {advice}")
+    return precision

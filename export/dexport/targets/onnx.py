@@ -1,4 +1,4 @@
-"""ONNX: read by ONNX Runtime, OpenVINO and TensorRT alike."""
+"""Export the denoiser to ONNX, which ONNX Runtime, OpenVINO and TensorRT read, prove it, and put it into a bundle."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dexport.lint import check_graph
 from dexport.targets import Part
-from dexport.tracing import dynamic_shapes, example_inputs
 from drun.bundle.artifact import Artifact, FileEntry
 from drun.files import sha256
 
-#: The backend that proves it.
 PROVER = "ort"
+PRECISIONS = ("fp32",)
 #: Has Gelu and keeps attention and norms in parts, which fp32 TensorRT needs.
 OPSET = 20
 #: Above this the weights lie beside the graph: ONNX Runtime then maps them instead of parsing and copying them, which
@@ -42,7 +39,7 @@ def export(part: Part, folder: Path) -> Artifact:
     files = sorted(folder.glob(f"{path.name}*"))
     return Artifact(
         format="onnx",
-        precision="fp32",
+        precision=part.precision,
         io=part.io,
         files=tuple(FileEntry(file.name, sha256(file)) for file in files),
         batch=part.batch,
@@ -53,6 +50,10 @@ def export(part: Part, folder: Path) -> Artifact:
 
 
 def _program(part: Part) -> Any:
+    import torch
+
+    from dexport.tracing import dynamic_shapes, example_inputs
+
     example, dynamic = example_inputs(part.inputs, part.batch), dynamic_shapes(part.inputs, part.batch)
     with _quiet():
         return torch.onnx.export(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from drun.bundle.artifact import FileEntry
-from drun.bundle.hashes import check_digest, check_same, checked, is_sealed
+from drun.bundle.hashes import Stamp, check_digest, check_same, checked, is_sealed
 from drun.bundle.manifest import MANIFEST, SCHEMA_VERSION, Manifest
 from drun.diffusion import samplers
 from drun.errors import BundleError, door
@@ -56,14 +56,25 @@ class Bundle:
     def using(self, *entries: FileEntry) -> Iterator[list[Path]]:
         """The paths of files whose sha256 was recomputed, to be opened inside; they must not change meanwhile.
 
+        Another process may put a new folder in the place of this one, as long as it holds the same files.
+
         Raises:
             BundleError: one is missing, leaves the directory, differs from the manifest, or changes.
         """
         paths = [self.locate(entry) for entry in entries]
+        folder = self.path.stat()
         stamps = [checked(path, entry.sha256) for path, entry in zip(paths, entries, strict=True)]
         yield paths
+        if not os.path.samestat(folder, self.path.stat()):
+            stamps = self._stamps_after_an_export(entries)
         for path, stamp in zip(paths, stamps, strict=True):
             check_same(path, stamp)
+
+    def _stamps_after_an_export(self, entries: Sequence[FileEntry]) -> list[Stamp]:
+        try:
+            return [checked(self.locate(entry), entry.sha256) for entry in entries]
+        except BundleError as error:
+            raise BundleError(f"'{self.path}' was exported anew while it was opened: run the command again") from error
 
     def content(self, entry: FileEntry) -> bytes:
         """The bytes that were hashed, whatever happens to the file meanwhile.

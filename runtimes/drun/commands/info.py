@@ -79,7 +79,7 @@ def _proof(parity: Parity | None) -> str:
     worst = parity["worst"] if parity else {}
     error = worst.get("relative_l2")
     if parity is None or not isinstance(error, float):
-        return "not measured"
+        return "not proven where it was made"
     quick = f", quick: {parity['checks']} checks only" if parity.get("quick") else ""
     return f"{error:.1e} ({worst.get('name')}){quick}"
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from drun.errors import DataError
 from dtrain.data.image_files import Look
-from dtrain.data.sources import Source, open_source
+from dtrain.data.sources import ImageSource, open_source
 
 STACK = np.random.default_rng(0).integers(0, 256, (2, 6, 5), dtype=np.uint8)
 
@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def labels(source: Source) -> list[int] | None:
+def labels(source: ImageSource) -> list[int] | None:
     found, _ = source.labels()
     return None if found is None else found.tolist()
 

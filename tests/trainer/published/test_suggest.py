@@ -4,22 +4,8 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
-import pytest
-from torch import nn
-
-from drun.bundle.card import Card, Classes, StateSpace
-from drun.diffusion.process.discrete import DiscreteProcess
-from drun.diffusion.process.flow import FlowProcess
-from dtrain.published import Denoiser
-from dtrain.published.suggest import bundle_of, export_command, sample_command
-
-GUIDED = {"classes": Classes(10, 10)}
-
-
-def described(process: Any, **fields: Any) -> Denoiser:
-    return Denoiser(nn.Identity(), {}, Card(process, "noise", StateSpace.of((1, 8, 8)), **fields), 1, "ema", ())
+from dtrain.published.suggest import bundle_of, export_command
 
 
 def test_exporting() -> None:
@@ -30,20 +16,6 @@ def test_exporting() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("process", "fields", "options"),
-    [
-        (DiscreteProcess(), {}, "--steps 250"),
-        (DiscreteProcess(num_timesteps=100), {}, "--steps 100"),
-        (DiscreteProcess(), GUIDED, "--steps 250 --cfg 1.5"),
-        (FlowProcess(noise_time=0), GUIDED, "--steps 250 --cfg 1.5"),
-        (FlowProcess(noise_time=1), GUIDED, "--steps 250 --cfg 1.8 --interval 0,0.7"),
-        (FlowProcess(noise_time=1), {"classes": Classes(10, None)}, "--steps 250"),
-    ],
-)
-def test_sampling(process: Any, fields: dict[str, Any], options: str) -> None:
-    bundle = bundle_of(Path("runs/my net.pt"))
-    assert bundle == Path("bundles/my net")
+def test_the_bundle_has_the_checkpoints_name() -> None:
+    assert bundle_of(Path("runs/my net.pt")) == Path("bundles/my net")
     assert bundle_of(Path("runs/my net.pt"), "online") == Path("bundles/my net-online")
-    command = sample_command(described(process, **fields), bundle)
-    assert command == f"drun --backend ort {options} --bundle 'bundles/my net'"

@@ -26,7 +26,7 @@ from dtrain.data.image_files import MAX_PIXELS, fit, is_hidden, pixel_limit
 from dtrain.data.latent_index import FORMAT
 from dtrain.data.latents import FLIPPED, IMAGES, INDEX, MOMENTS
 from dtrain.data.shards import checksum, is_array, shard_path, shard_rows, sums_path
-from dtrain.data.sources import Source, open_source
+from dtrain.data.sources import ImageSource, open_source
 from dtrain.models import vae as vaes
 
 #: Images in a shard: the most that a stopped run repeats, and what the processes take turns in.
@@ -146,7 +146,7 @@ def _claim(out: Path, origin: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    images: Source
+    images: ImageSource
     out: Path
     vae: vaes.Vae
     image_size: int

@@ -17,7 +17,7 @@ from dtrain.data.dataset import NO_PICTURES, Dataset, LatentImages, PixelImages
 from dtrain.data.image_files import takes_in
 from dtrain.data.latents import Latents, are_latents, open_latents
 from dtrain.data.pixels import check_cache, check_format, decoded
-from dtrain.data.sources import Source, open_source
+from dtrain.data.sources import ImageSource, open_source
 
 Indices = NDArray[np.int64]
 
@@ -127,7 +127,7 @@ def pixel_channels(recipe: Recipe) -> int:
     return channels
 
 
-def labels_of(source: Source, num_classes: int) -> tuple[Indices | None, tuple[str, ...]]:
+def labels_of(source: ImageSource, num_classes: int) -> tuple[Indices | None, tuple[str, ...]]:
     """The label of each image and the names of the `num_classes` classes. Raises as `open_dataset`."""
     if not num_classes:
         return None, ()
@@ -138,7 +138,7 @@ def labels_of(source: Source, num_classes: int) -> tuple[Indices | None, tuple[s
     return labels, tuple(names or ())
 
 
-def _check_none_beside(source: Source) -> None:
+def _check_none_beside(source: ImageSource) -> None:
     """One picture beside the folders of classes, and nothing has a class."""
     beside = [name for name in source.names if "/" not in name]
     if 0 < len(beside) < len(source.names):
@@ -148,7 +148,7 @@ def _check_none_beside(source: Source) -> None:
         )
 
 
-def _check_outside(out: Path, source: Source) -> None:
+def _check_outside(out: Path, source: ImageSource) -> None:
     """The previews of a run among its images would be images of the next run."""
     if takes_in(source.path, out):
         raise DataError(

@@ -15,7 +15,7 @@ from drun import cache
 from drun.console import Report, silent
 from drun.errors import ConfigError, DataError
 from dtrain.data.image_files import MAX_PIXELS, fit, open_stack, pixel_limit, takes_in
-from dtrain.data.sources import Source, open_source
+from dtrain.data.sources import ImageSource, open_source
 
 #: Name of the array in its folder of the cache.
 NAME = "images.npy"
@@ -39,7 +39,7 @@ def check_format(image_size: int, channels: int) -> None:
         raise ConfigError(f"unsupported images: got {got}, expected a positive size and 3 or 1 channels")
 
 
-def decoded(source: Source, image_size: int, channels: int, report: Report = silent) -> NDArray[np.uint8]:
+def decoded(source: ImageSource, image_size: int, channels: int, report: Report = silent) -> NDArray[np.uint8]:
     """The images decoded and resized: uint8 (N, image_size, image_size, channels).
 
     The short side is resized to `image_size` as in ADM (Dhariwal & Nichol 2021) and the centre is cropped. The array is
@@ -72,7 +72,7 @@ def fingerprint(images: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def check_cache(source: Source, image_size: int, channels: int) -> None:
+def check_cache(source: ImageSource, image_size: int, channels: int) -> None:
     """Whether `decoded` could write what it needs to. Raises as `decoded`, as far as can be seen without writing."""
     shape = _shape(source, image_size, channels)
     if not _is_mapped(source, shape):
@@ -80,16 +80,16 @@ def check_cache(source: Source, image_size: int, channels: int) -> None:
         cache.check(_key(source, shape), NAME, int(np.prod(shape)))
 
 
-def _shape(source: Source, image_size: int, channels: int) -> tuple[int, int, int, int]:
+def _shape(source: ImageSource, image_size: int, channels: int) -> tuple[int, int, int, int]:
     return len(source.names), image_size, image_size, channels
 
 
-def _is_mapped(source: Source, shape: tuple[int, ...]) -> bool:
+def _is_mapped(source: ImageSource, shape: tuple[int, ...]) -> bool:
     """Whether the source is such an array already."""
     return source.stack is not None and source.stack.is_light and (*source.stack.shape, 1)[:4] == shape
 
 
-def _key(source: Source, shape: tuple[int, ...]) -> str:
+def _key(source: ImageSource, shape: tuple[int, ...]) -> str:
     """Digest of all that decides the pixels, and of the source's path: two sources may have equal names and times."""
     described = json.dumps([_RECIPE, shape, str(source.path.resolve()), source.fingerprint])
     return hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest()

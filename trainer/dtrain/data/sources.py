@@ -35,7 +35,7 @@ LabelsAndNames = tuple[Labels | None, list[str] | None]
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """Images that are read one by one; any thread may call `read` and `look`, which raise DataError naming the file.
 
     names: of the images: relative paths with slashes, and `file.npy[7]` for one of a stack. fingerprint: of names,
@@ -52,7 +52,7 @@ class Source:
     stack: Stack | None = None
 
 
-def open_source(source: str | Path) -> Source:
+def open_source(source: str | Path) -> ImageSource:
     """The word `digits` (scikit-learn's; a folder of that name is ./digits), or a path of images.
 
     These are a folder, searched recursively for image files and .npy stacks; a .zip of images; a .npy or .npz file; or
@@ -81,12 +81,12 @@ def open_source(source: str | Path) -> Source:
 # ---- one file of many -----------------------------------------------------------------------------------
 
 
-def _of_stack(stack: Stack) -> Source:
+def _of_stack(stack: Stack) -> ImageSource:
     count, *_ = stack.shape
     images, seen = cache(stack.images), look_of_stack(stack.shape)
     with door(f"cannot look at '{stack.path}'"):
         stats = {path.name: path.stat() for path in stack.files}
-    return Source(
+    return ImageSource(
         path=stack.path,
         names=[f"{stack.path.name}[{i}]" for i in range(count)],
         fingerprint=fingerprint({name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}),
@@ -110,10 +110,10 @@ def _check_alone(folder: Path, stack: Stack) -> None:
         )
 
 
-def _open_zip(path: Path) -> Source:
+def _open_zip(path: Path) -> ImageSource:
     found = open_zip(path)
     stamps = dict(zip(found.names, found.stamps, strict=True))
-    return Source(
+    return ImageSource(
         path, found.names, fingerprint(stamps), found.read, found.look,
         lambda: _labels(found.label_file, found.names, path),
     )  # fmt: skip
@@ -122,7 +122,7 @@ def _open_zip(path: Path) -> Source:
 # ---- a folder -------------------------------------------------------------------------------------------
 
 
-def _open_folder(root: Path) -> Source:
+def _open_folder(root: Path) -> ImageSource:
     if not root.is_dir():
         raise DataError(f"cannot read images: no such file or folder '{root}'")
     suffixes = (*IMAGE_SUFFIXES, STACK_SUFFIX)
@@ -142,7 +142,7 @@ def _open_folder(root: Path) -> Source:
             return look_of_stack(opened(file).shape)
         return look_at(lambda: regular(file).open("rb"), str(file))
 
-    return Source(root, names, fingerprint(listing), read, look, lambda: _folder_labels(root, names))
+    return ImageSource(root, names, fingerprint(listing), read, look, lambda: _folder_labels(root, names))
 
 
 def _names_in(root: Path, file: str, opened: Callable[[Path], NDArray[np.uint8]]) -> list[str]:

@@ -14,7 +14,7 @@ from dtrain.config import Recipe
 from dtrain.data.image_files import IMAGE_SUFFIXES, MAX_PIXELS, Look, is_hidden, pixel_limit
 from dtrain.data.latents import are_latents, open_latents
 from dtrain.data.opening import Indices, labels_of, num_classes_of, pixel_channels, place_of
-from dtrain.data.sources import Source, open_source
+from dtrain.data.sources import ImageSource, open_source
 
 #: More headers are not read: on a local disk these take a third of a second, ImageNet's a minute.
 MAX_LOOKS = 5000
@@ -110,7 +110,7 @@ class _Looked:
     looks: list[Look]
 
     @staticmethod
-    def at(source: Source) -> _Looked:
+    def at(source: ImageSource) -> _Looked:
         total = len(source.names)
         if source.stack is not None:  # all of one size
             return _Looked(total, source.names, [source.look(0)] * total)

@@ -12,6 +12,7 @@ from torch import nn
 
 from drun.bundle.average import of_initial_weights
 from drun.bundle.card import Card, Classes, StateSpace
+from drun.commands.suggest import sample_command
 from drun.diffusion.process import Process
 from drun.diffusion.process.flow import FlowProcess
 from dtrain import published
@@ -56,7 +57,7 @@ def inspect(path: Path, settings: Mapping[str, str] | None = None) -> Inspection
     denoiser = published.recognised(content, path, "ema", given)
     weights = suggest.weights_of(denoiser.initial_share, denoiser.step)
     export = suggest.export_command(path, given, weights)
-    sample = suggest.sample_command(denoiser, suggest.bundle_of(path, weights))
+    sample = sample_command(denoiser.card, suggest.bundle_of(path, weights))
     text = [*_of_denoiser(denoiser, path, layout, held), _row("next", export), _row("", sample)]
     facts = {"reasons": denoiser.reasons, "next": [export, sample], **_card_facts(denoiser.card)}
     return Inspection(text, {**_facts(path, layout, denoiser.network, denoiser.config, denoiser.step), **facts})

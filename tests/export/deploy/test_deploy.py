@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from dexport.deploy import GroupedNorm, ImageNorm, attend, deployable, deployable_decoder, fold_downsample
+from dexport.deploy import deployable, deployable_decoder
 from dtrain import models
 from dtrain.models import vae
 from dtrain.models.transformer import Attention
@@ -16,43 +16,6 @@ NETWORKS = [
     ("SiT", {"qk_norm": True}),
     ("SiT", {"num_classes": 0}),
 ]
-
-
-def test_the_folded_downsample_is_exact() -> None:
-    torch.manual_seed(0)
-    down = Downsample(3, 5).double()
-    x = torch.randn(2, 3, 8, 6, dtype=torch.float64)
-    assert torch.allclose(fold_downsample(down).double()(x), down(x), atol=1e-6)
-    down32 = Downsample(3, 5)
-    assert (fold_downsample(down32)(x.float()) - down32(x.float())).abs().max() < 1e-5
-
-
-def group_norm(num_groups: int, num_channels: int) -> nn.GroupNorm:
-    norm = nn.GroupNorm(num_groups, num_channels).double()
-    nn.init.normal_(norm.weight)
-    nn.init.normal_(norm.bias)
-    return norm
-
-
-def test_image_norm_is_group_norm_with_one_group() -> None:
-    norm = group_norm(1, 6)
-    x = torch.randn(3, 6, 8, 8, dtype=torch.float64) * 4 + 2
-    assert torch.allclose(ImageNorm(norm)(x), norm(x), atol=1e-12)
-
-
-@pytest.mark.parametrize("num_groups", [1, 2, 3, 6])
-def test_grouped_norm_is_group_norm(num_groups: int) -> None:
-    norm = group_norm(num_groups, 6)
-    x = torch.randn(3, 6, 8, 5, dtype=torch.float64) * 4 + 2
-    assert torch.allclose(GroupedNorm(norm)(x), norm(x), atol=1e-12)
-
-
-def test_attention_in_parts_is_torchs() -> None:
-    q, k, v = torch.randn(3, 2, 4, 10, 6, generator=torch.Generator().manual_seed(0)) * 3
-    expected = nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
-    assert torch.allclose(attend(q, k, v), expected.float(), atol=1e-5)
-    # The softmax is float32's where the rest is narrower.
-    assert attend(q.half(), k.half(), v.half()).dtype == torch.float16
 
 
 @pytest.mark.parametrize(("name", "changes"), NETWORKS)

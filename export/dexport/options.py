@@ -1,0 +1,31 @@
+"""What can be said about an export: the one declaration of its options and their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """See `dexport TARGET --help`."""
+
+    out: Path | None = None
+    precision: str | None = None
+    batch: str | None = None
+    weights: str = "ema"
+    settings: Sequence[str] = ()
+    trajectory_steps: int | None = None
+    vae: str = "auto"
+    quick: bool = False
+    force: bool = False
+
+    def of_checkpoints(self) -> list[str]:
+        """The options that were given and mean nothing to the export of a bundle, as they are typed."""
+        given = [field.name for field in fields(self) if getattr(self, field.name) != getattr(DEFAULTS, field.name)]
+        names = {"settings": "set"}
+        return [f"--{names.get(name, name).replace('_', '-')}" for name in given if name not in ("precision", "batch")]
+
+
+DEFAULTS = ExportOptions()

@@ -1,0 +1,51 @@
+"""How much a golden file holds, and whether that is enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from drun.run.golden import Golden
+
+#: Samples of the short trajectory, within every artifact's reach by padding and cutting.
+SHORT_BATCH = 3
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is compared. Single calls start from states of the short trajectory: inputs of real sampling."""
+
+    num_states: int  # steps of the short trajectory
+    batches: tuple[int, ...]  # batch sizes of the single calls, at most SHORT_BATCH
+    num_steps: int  # of the trajectory with the bundle's own sampler; 0: there is none
+
+    @property
+    def is_quick(self) -> bool:
+        return not self.covers(full_proof(1))
+
+    def covers(self, other: Proof) -> bool:
+        """Whether it compares all that the other does, or more of the same."""
+        return self == self.united(other)
+
+    def united(self, other: Proof) -> Proof:
+        """What compares as much as either."""
+        return Proof(
+            max(self.num_states, other.num_states),
+            tuple(sorted({*self.batches, *other.batches})),
+            max(self.num_steps, other.num_steps),
+        )
+
+
+#: A tenth of the work or less: guidance and the bundle's own sampler are left to the tests of `drun`.
+QUICK_PROOF = Proof(2, (1,), 0)
+
+
+def full_proof(num_steps: int = 25) -> Proof:
+    """What every bundle should hold, with `num_steps` of its own sampler."""
+    return Proof(5, (1, SHORT_BATCH), num_steps)
+
+
+def proof_of(golden: Golden) -> Proof:
+    """What a golden file compares."""
+    short, *long = golden.trajectories
+    sizes = {len(call.x) for call in golden.calls}
+    return Proof(short.settings.num_steps, tuple(sorted(sizes)), long[0].settings.num_steps if long else 0)

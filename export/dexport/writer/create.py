@@ -1,0 +1,158 @@
+"""The export of a checkpoint: a new bundle, or one more artifact of the bundle that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from dexport import describe, targets
+from dexport.deploy import deployable, deployable_decoder
+from dexport.fixtures import write_golden
+from dexport.latents import ImageDecoder
+from dexport.proof import Proof, proof_of
+from dexport.targets import Part
+from dexport.writer.pairs import ArtifactPair, pairs_of
+from dexport.writer.place import alone, look
+from dexport.writer.staging import GOLDEN, Draft, Order, Written, complete, keep_golden
+from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, Tensor
+from drun.bundle.manifest import CheckpointEntry
+from drun.bundle.reading import Bundle
+from drun.console import Report, say
+from drun.errors import ConfigError
+from drun.files import atomic_folder
+from drun.run.golden import Golden, read_golden
+from dtrain.published import Denoiser
+
+DEFAULT_BATCH = (1, 64)
+#: Latents are decoded a few at a time.
+DECODER_BATCH = (1, 8)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint, loaded."""
+
+    denoiser: Denoiser
+    checkpoint: Path  # the file that the denoiser was loaded from
+    decoder: ImageDecoder | None = None  # of a latent model; without it only latents can be drawn
+
+    @property
+    def source(self) -> CheckpointEntry:
+        own = self.denoiser
+        return CheckpointEntry(
+            file=self.checkpoint.name, sha256=own.sha256, weights=own.weights, step=own.step, settings=own.settings,
+            initial_share=own.initial_share,
+        )  # fmt: skip
+
+
+def create_bundle(
+    trained: Trained, order: Order, out: Path, proof: Proof, report: Report, force: bool = False
+) -> Written:
+    """Export a checkpoint to `out`, verified against eager PyTorch.
+
+    A bundle of the same checkpoint, weights and settings keeps its other artifacts. It also keeps its golden file, if
+    this version of dexport made it and it compares as much as `proof`; else all artifacts are proven again.
+
+    Args:
+        proof: what must be compared at least.
+        force: replace a bundle of something else.
+
+    Raises:
+        ParityError: the target does not compute what eager PyTorch computes; what was at `out` is left alone.
+        BundleError: `out` is not a bundle, or without `force` one of something else. ConfigError: the proof is made
+        anew, and the decoder that the bundle has is not here.
+    """
+    with alone(out):
+        place = look(out, trained.source, force)
+        with atomic_folder(out) as folder:
+            written = complete(_draft(trained, order, place.held, folder, proof, report), report)
+    return replace(written, bundle=replace(written.bundle, path=out), replaced=place.replaced)
+
+
+def _draft(trained: Trained, order: Order, held: Bundle | None, folder: Path, proof: Proof, report: Report) -> Draft:
+    plan = _plan(trained, held, proof)
+    report("tracing the graph", 0, 1)
+    network = deployable(trained.denoiser.network)
+    num_parameters = sum(parameter.numel() for parameter in network.parameters())
+    manifest = describe.manifest(trained.denoiser, num_parameters, trained.source)
+    made = _export(trained, order, network, folder)
+    report("tracing the graph", 1, 1)
+    if plan.proof is not None:
+        write_golden(folder / GOLDEN, trained.denoiser, plan.proof, report, trained.decoder)
+    elif held is not None:
+        keep_golden(held, folder)
+    return Draft(folder, manifest, held, plan.remaining, made, plan.image_shape, plan.proof is not None)
+
+
+def _export(trained: Trained, order: Order, network: nn.Module, folder: Path) -> ArtifactPair:
+    export = targets.load(order.target).export
+    stem, io = f"denoiser.{order.precision}", describe.io_of(trained.denoiser.card)
+    batch = order.batch or DEFAULT_BATCH
+    part = Part(stem, network, order.precision, io, batch, TOLERANCES[order.precision])
+    denoiser: Artifact = export(part, folder)
+    if trained.decoder is None:
+        return ArtifactPair(denoiser)
+    return ArtifactPair(denoiser, export(_decoder_part(trained.decoder, order.precision, part.inputs[0]), folder))
+
+
+def _decoder_part(decoder: ImageDecoder, precision: str, x: Tensor) -> Part:
+    io = (
+        Tensor("z", "float32", x.shape, "latents as the sampler leaves them"),
+        Tensor("image", "float32", ("N", *decoder.shape), "RGB in about -1 to 1"),
+    )
+    network = deployable_decoder(decoder.network)
+    return Part(f"decoder.{precision}", network, precision, io, DECODER_BATCH, DECODER_TOLERANCES[precision])
+
+
+# ---- what becomes of the bundle that is there -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Plan:
+    proof: Proof | None  # of a new golden file; None: the one that is there is kept
+    remaining: Sequence[ArtifactPair]
+    image_shape: tuple[int, int, int] | None
+
+
+def _plan(trained: Trained, held: Bundle | None, proof: Proof) -> _Plan:
+    """Raises ConfigError if the reference of a decoder is to be computed, which is not here."""
+    decoder, entry = trained.decoder, held.manifest.decoder if held else None
+    own = decoder or entry
+    shape = own.shape if own else None
+    if held is None:
+        return _Plan(proof, (), shape)
+    golden, pairs = read_golden(held), pairs_of(held.manifest)
+    is_same = decoder is None or _is_of(decoder, golden)
+    proven = proof_of(golden)
+    if held.manifest.created_by == describe.created_by() and proven.covers(proof) and is_same:
+        return _Plan(None, pairs, shape)
+    if decoder is None and entry is not None:
+        raise ConfigError(
+            f"the golden file of '{held.path}' is to be made anew, and with it the images of its decoder: "
+            "name the decoder's VAE by --vae NAME_OR_DIR, or use another -o"
+        )
+    return _Plan(proven.united(proof), pairs if is_same else _without_decoders(pairs), shape)
+
+
+@torch.no_grad()
+def _is_of(decoder: ImageDecoder, golden: Golden) -> bool:
+    """Whether this decoder made the images of a golden file."""
+    if golden.decoded is None:
+        return False
+    z, images = golden.decoded
+    if images.shape[1:] != decoder.shape:
+        return False
+    error = decoder.network(torch.from_numpy(z)).numpy() - images
+    return bool(np.linalg.norm(error) <= DECODER_TOLERANCES["fp32"].call * np.linalg.norm(images))
+
+
+def _without_decoders(pairs: Sequence[ArtifactPair]) -> list[ArtifactPair]:
+    """The decoder is another one now, of which the others have no artifact."""
+    if dropped := [pair.id for pair in pairs if pair.decoder]:
+        say(f"the bundle gets another decoder: that of {', '.join(dropped)} is dropped")
+    return [replace(pair, decoder=None) for pair in pairs]

@@ -1,0 +1,105 @@
+"""The folder that a bundle is written to: whose it is, and who writes to it now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from drun.bundle import reading as bundles
+from drun.bundle.manifest import MANIFEST, CheckpointEntry
+from drun.bundle.reading import Bundle
+from drun.console import say
+from drun.errors import BundleError, Busy
+from drun.files import locked
+
+#: What makes a bundle this one and not another.
+IDENTITY = ("sha256", "weights", "settings")
+
+
+@dataclass(frozen=True)
+class Place:
+    """What lies where a bundle is to be written."""
+
+    held: Bundle | None  # of the same identity
+    replaced: str | None  # something else, in words
+
+
+NOTHING = Place(None, None)
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold `out` for this process, after whoever else writes to it.
+
+    Raises:
+        BundleError: `out` is something else than a bundle.
+    """
+    _refuse_foreign(out)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(out))
+        except Busy:
+            say(f"another export writes to '{out}': waiting for it")
+            stack.enter_context(locked(out, wait=True))
+        yield
+
+
+def look(out: Path, source: CheckpointEntry, force: bool = False) -> Place:
+    """What an export of `source` finds at `out`.
+
+    Raises:
+        BundleError: `out` is something else than a bundle, or holds files that no bundle lists; without `force`, a
+        bundle that is damaged or of another checkpoint, weights or settings.
+    """
+    _refuse_foreign(out)
+    if not out.exists() or not any(out.iterdir()):
+        return NOTHING
+    place = _found(out, source)
+    if place.replaced and not force:
+        raise BundleError(f"'{out}' is {place.replaced}: add --force to replace it, or use another -o")
+    return place
+
+
+def read_whole(path: Path) -> Bundle:
+    """A bundle of which no file would be lost by copying what its manifest lists.
+
+    Raises:
+        BundleError: it is damaged, or holds other files.
+    """
+    bundle = bundles.read(path)
+    if unlisted := bundle.unlisted():
+        raise BundleError(
+            f"'{path}' holds '{unlisted[0]}', which is not of the bundle: move it away, or use another -o"
+        )
+    return bundle
+
+
+def _refuse_foreign(out: Path) -> None:
+    is_empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not is_empty and not _looks_like_a_bundle(out):
+        raise BundleError(f"'{out}' exists and is not a bundle: choose another -o")
+
+
+def _looks_like_a_bundle(out: Path) -> bool:
+    """Whether there is a manifest of ours, be it damaged or of another version."""
+    path = out / MANIFEST
+    return path.is_file() and all(key in path.read_bytes() for key in (b'"schema_version"', b'"golden"'))
+
+
+def _found(out: Path, source: CheckpointEntry) -> Place:
+    try:
+        bundle = bundles.read(out)
+    except BundleError as error:
+        return Place(None, f"a bundle that cannot be read ({error})")
+    read_whole(out)
+    held = bundle.manifest.model.checkpoint
+    if all(held[key] == source[key] for key in IDENTITY):  # type: ignore[literal-required]
+        try:
+            bundle.check_files()
+        except BundleError as error:
+            return Place(None, f"a bundle that cannot be read ({error})")
+        return Place(bundle, None)
+    settings = "".join(f", {key}={value}" for key, value in held["settings"].items())
+    return Place(None, f"a bundle of {held['file']} ({held['sha256'][:12]}…), {held['weights']} weights{settings}")

@@ -1,0 +1,88 @@
+"""Each artifact is proven by its target's backend, or says that it is not proven."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dexport import targets
+from dexport.proof import proof_of
+from dexport.writer.pairs import ArtifactPair
+from drun import backends
+from drun.backends import RuntimeOptions
+from drun.bundle.reading import Bundle
+from drun.console import Report
+from drun.errors import BackendUnavailable, NotTrusted, ParityError
+from drun.run import parity
+from drun.run.golden import read_golden
+from drun.run.opening import Candidate, open_candidate
+from drun.run.parity import Comparison
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A pair with its parity."""
+
+    pair: ArtifactPair
+    results: Sequence[Comparison] = ()  # the decoder's is the last
+    unproven: str | None = None  # why there are none
+
+
+def prove(draft: Bundle, pair: ArtifactPair, report: Report) -> Proven:
+    """Prove what was just made.
+
+    Args:
+        draft: a bundle of this pair alone; if the pair does not decode, with what does.
+
+    Raises:
+        ParityError: it does not compute what eager PyTorch computes.
+    """
+    if reason := _cannot_prove(pair):
+        return _unproven(pair, reason)
+    return _measured(draft, pair, report, RuntimeOptions(trust=True))
+
+
+def prove_again(draft: Bundle, pair: ArtifactPair, report: Report) -> Proven:
+    """Prove what the bundle held, as `prove`. What cannot be opened here, or is not trusted, is not proven."""
+    if reason := _cannot_prove(pair):
+        return _unproven(pair, reason)
+    try:
+        return _measured(draft, pair, report, RuntimeOptions())
+    except (BackendUnavailable, NotTrusted) as error:
+        return _unproven(pair, str(error))
+
+
+def _cannot_prove(pair: ArtifactPair) -> str | None:
+    """Why this machine cannot prove a pair, or None."""
+    if pair.denoiser.format not in targets.names():
+        return f"this dexport has no target '{pair.denoiser.format}'"
+    name = targets.load(pair.denoiser.format).PROVER
+    runtime = backends.load(name)
+    if not (probe := runtime.probe()).available:
+        return f"{probe.detail}; install it with: {probe.install}"
+    if pair.denoiser.precision not in runtime.arithmetics(pair.denoiser):
+        return f"backend '{name}' does not compute in {pair.denoiser.precision} here"
+    return None
+
+
+def _measured(draft: Bundle, pair: ArtifactPair, report: Report, options: RuntimeOptions) -> Proven:
+    artifact = pair.denoiser
+    candidate = Candidate(targets.load(artifact.format).PROVER, artifact, artifact.precision)
+    with open_candidate(draft, candidate, options) as opened:
+        results, where = parity.check(draft, opened, report), opened.describe()
+    if failed := [result for result in results if not result.passed]:
+        worst = parity.worst(failed)
+        raise ParityError(
+            f"{pair.id}: {worst.name}: relative L2 {worst.relative_l2:.2g} from eager PyTorch, allowed "
+            f"{worst.tolerance:g}; nothing was written"
+        )
+    is_quick = proof_of(read_golden(draft)).is_quick
+    own = results if draft.manifest.decoder is None else results[:-1]
+    denoiser = replace(artifact, parity=parity.summary(own, where, is_quick))
+    decoder = pair.decoder and replace(pair.decoder, parity=parity.summary(results[-1:], where, is_quick))
+    return Proven(ArtifactPair(denoiser, decoder), results)
+
+
+def _unproven(pair: ArtifactPair, reason: str) -> Proven:
+    decoder = pair.decoder and replace(pair.decoder, parity=None)
+    return Proven(ArtifactPair(replace(pair.denoiser, parity=None), decoder), unproven=reason)

@@ -1,0 +1,123 @@
+"""The last steps of every export: what remains is copied, all is proven, and the manifest is written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dexport.proof import proof_of
+from dexport.writer.pairs import ArtifactPair, merged, with_pairs
+from dexport.writer.proving import Proven, prove, prove_again
+from drun.bundle import reading as bundles
+from drun.bundle.artifact import Artifact, FileEntry
+from drun.bundle.manifest import MANIFEST, Manifest
+from drun.bundle.reading import Bundle
+from drun.console import Report
+from drun.errors import ExportError
+from drun.files import sha256
+from drun.run.golden import read_golden
+from drun.run.parity import Comparison
+
+GOLDEN = "golden.npz"
+
+
+@dataclass(frozen=True)
+class Order:
+    """The artifact to make."""
+
+    target: str  # a name of `dexport.targets`
+    precision: str = "fp32"  # of its graph, one of the target's
+    batch: tuple[int, int] | None = None  # smallest and largest of the denoiser; None: any up to 64, or as its source
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A bundle that is being made in `folder`, where the new files and the golden file are."""
+
+    folder: Path
+    manifest: Manifest  # artifacts and golden file are still to come
+    held: Bundle | None  # the bundle of the same identity that lies at its place
+    remaining: Sequence[ArtifactPair]  # of that bundle, before anything is replaced
+    made: ArtifactPair
+    image_shape: tuple[int, int, int] | None  # (C, H, W) of a decoded image
+    has_new_golden: bool
+
+    def bundle(self, pairs: Sequence[ArtifactPair]) -> Bundle:
+        golden = FileEntry(GOLDEN, sha256(self.folder / GOLDEN))
+        return Bundle(self.folder, replace(with_pairs(self.manifest, pairs, self.image_shape), golden=golden))
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an export did to a bundle."""
+
+    bundle: Bundle  # as it is now
+    made: str  # the new artifact's id
+    results: Sequence[Comparison]  # every comparison of it; none if it could not be proven here
+    unproven: dict[str, str]  # id -> why it could not be proven here
+    held: Sequence[str]  # the ids that were there before
+    dropped: Sequence[str]  # those that were derived from what was replaced
+    has_new_golden: bool  # so that all were proven again
+    is_quick: bool  # whether the golden file is a quick proof
+    replaced: str | None = None  # the bundle that was there before, in words, if it was of something else
+
+
+def complete(draft: Draft, report: Report) -> Written:
+    """Make a whole bundle of a draft, in its folder.
+
+    Raises:
+        ParityError: an artifact does not compute what eager PyTorch computes. BundleError: a held file is damaged.
+    """
+    pairs, dropped = merged(draft.remaining, draft.made)
+    if draft.held is not None:
+        _copy(draft.held, draft.folder, [one for pair in pairs for one in pair.artifacts], draft.made)
+    proven = [_proven(draft, pair, pairs, report) for pair in pairs]
+    bundle = draft.bundle([one.pair for one in proven])
+    (draft.folder / MANIFEST).write_text(bundle.manifest.to_json(), encoding="utf-8")
+    _check(draft.folder, draft.made)
+    return Written(
+        bundle,
+        draft.made.id,
+        next(one.results for one in proven if one.pair.id == draft.made.id),
+        {one.pair.id: one.unproven for one in proven if one.unproven},
+        [artifact.id for artifact in draft.held.manifest.artifacts] if draft.held else (),
+        [pair.id for pair in dropped],
+        draft.has_new_golden,
+        proof_of(read_golden(bundle)).is_quick,
+    )
+
+
+def keep_golden(held: Bundle, folder: Path) -> None:
+    """Copy the golden file. Raises BundleError if it is damaged."""
+    with held.using(held.manifest.golden) as (path,):
+        shutil.copyfile(path, folder / GOLDEN)
+
+
+def _copy(held: Bundle, folder: Path, artifacts: Sequence[Artifact], made: ArtifactPair) -> None:
+    """Copy the files of what was not made anew. Raises BundleError if one is damaged."""
+    entries = [entry for artifact in artifacts if artifact not in made.artifacts for entry in artifact.files]
+    with held.using(*entries) as paths:
+        for path, entry in zip(paths, entries, strict=True):
+            target = folder / entry.path
+            if target.exists():
+                raise ExportError(f"{made.id} and another artifact of '{held.path}' are both written to '{entry.path}'")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def _proven(draft: Draft, pair: ArtifactPair, pairs: Sequence[ArtifactPair], report: Report) -> Proven:
+    if pair.id != draft.made.id and not draft.has_new_golden:
+        return Proven(pair)
+    # Alone, so that it is this pair's decoder that is compared, not one that the backend likes better.
+    alone = draft.bundle([pair])
+    if pair.decoder is None:
+        alone = replace(alone, manifest=replace(alone.manifest, decoder=draft.bundle(pairs).manifest.decoder))
+    return (prove if pair.id == draft.made.id else prove_again)(alone, pair, report)
+
+
+def _check(folder: Path, made: ArtifactPair) -> None:
+    """Raises ExportError if a target wrote a file that it did not list: the next export would refuse the bundle."""
+    if unlisted := bundles.read(folder).unlisted():
+        raise ExportError(f"the target of {made.id} wrote '{unlisted[0]}' and does not list it among its files")

@@ -1,0 +1,23 @@
+"""The command that draws images from a bundle, as a user types it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from drun.bundle.card import Card
+from drun.diffusion.process.discrete import DiscreteProcess
+from drun.diffusion.process.flow import FlowProcess
+
+#: Network calls and guidance of the papers' best results, by whether the network is REPA's.
+NUM_STEPS = 250
+GUIDANCE = {True: "--cfg 1.8 --interval 0,0.7", False: "--cfg 1.5"}
+
+
+def sample_command(card: Card, bundle: Path, backend: str = "ort") -> str:
+    """Draws images from the bundle of a network, with the guidance of its paper."""
+    process = card.process
+    steps = min(NUM_STEPS, process.num_timesteps) if isinstance(process, DiscreteProcess) else NUM_STEPS
+    is_repa = isinstance(process, FlowProcess) and process.time_convention == "repa"
+    guided = f" {GUIDANCE[is_repa]}" if card.can_guide else ""
+    return f"drun --backend {backend} --steps {steps}{guided} --bundle {shlex.quote(str(bundle))}"

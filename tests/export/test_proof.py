@@ -1,0 +1,37 @@
+"""A golden file is kept where it compares as much as is asked for."""
+
+from pathlib import Path
+
+import pytest
+
+from dexport.proof import QUICK_PROOF, Proof, full_proof, proof_of
+from drun.bundle import reading as bundles
+from drun.run.golden import read_golden
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "covers"),
+    [
+        (full_proof(25), QUICK_PROOF, True),
+        (QUICK_PROOF, full_proof(25), False),
+        (full_proof(250), full_proof(25), True),
+        (full_proof(25), full_proof(250), False),
+        (QUICK_PROOF, QUICK_PROOF, True),
+        (Proof(5, (3,), 25), Proof(5, (1,), 25), False),
+        (Proof(2, (1,), 9), full_proof(3), False),
+    ],
+)
+def test_what_a_proof_covers(held: Proof, asked: Proof, covers: bool) -> None:
+    assert held.covers(asked) is covers
+    for one in (held, asked):
+        assert held.united(asked).covers(one)
+
+
+def test_a_quick_proof_stays_one_however_long_its_trajectory() -> None:
+    assert QUICK_PROOF.is_quick
+    assert Proof(2, (1,), 250).is_quick
+    assert not full_proof(1).is_quick
+
+
+def test_the_proof_of_a_golden_file(onnx_bundle: Path) -> None:
+    assert proof_of(read_golden(bundles.read(onnx_bundle))) == full_proof(3)

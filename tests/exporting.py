@@ -1,0 +1,25 @@
+"""Bundles of real networks, for all tests that need one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dexport.proof import Proof, full_proof
+from dexport.writer.create import Trained, create_bundle
+from dexport.writer.staging import Order, Written
+from drun.console import silent
+from dtrain import published
+
+#: Traced in half the time of a dynamic batch.
+STATIC = (2, 2)
+
+
+def export(
+    trained: Trained, out: Path, target: str = "onnx", batch: tuple[int, int] = (1, 8), proof: Proof | None = None
+) -> Written:
+    """Export to `out`, with a short proof unless another is asked for."""
+    return create_bundle(trained, Order(target, "fp32", batch), out, proof or full_proof(3), silent)
+
+
+def load_trained(checkpoint: Path, weights: str = "ema", **settings: str) -> Trained:
+    return Trained(published.load(checkpoint, weights, settings), checkpoint)
