@@ -16,8 +16,9 @@ import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from dexport import writer
-from dexport.fixtures import QUICK_PROOF
+from dexport.proof import QUICK_PROOF
+from dexport.writer.create import Trained, create_bundle
+from dexport.writer.staging import Order
 from drun.console import silent
 from dtrain import config, models, published
 from dtrain.checkpoints import ours
@@ -43,7 +44,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter += 0.05 * torch.randn_like(parameter)
     saved = ours.Checkpoint(recipe, 1, network.state_dict(), network.state_dict(), {})
     path = ours.save(saved, folder, keep=1)
-    writer.write_bundle(published.load(path), path, "onnx", folder / "bundle", (1, 8), QUICK_PROOF, silent)
+    order = Order("onnx", "fp32", (1, 8))
+    create_bundle(Trained(published.load(path), path), order, folder / "bundle", QUICK_PROOF, silent)
     return folder / "bundle"
 
 

@@ -22,7 +22,6 @@ from base import Bytes, Reader
 from data import Archive, Arrays, Index, Latents, Mnist, Pictures
 from mutate import change_value, damage, other_array
 
-from drun.backends import open_backend
 from drun.bundle import reading as bundles
 from drun.bundle.hashes import seal
 from drun.commands.info import info
@@ -31,8 +30,10 @@ from drun.files import sha256
 from drun.foreign import read_npz
 from drun.run import parity
 from drun.run.folder import run
+from drun.run.opening import Opened, choose, open_candidate
 from drun.run.output import Output
-from drun.run.sampling import SamplingSettings, open_sampling
+from drun.run.sampling import SamplingSettings
+from drun.run.session import Session
 
 TESTS = Path(__file__).parents[1]
 SMALL_UNET = [
@@ -87,9 +88,12 @@ class Manifest(Bundle):
 def draw_images(bundle: bundles.Bundle, out: Path, settings: SamplingSettings | None = None) -> None:
     default = bundle.manifest.sampler
     settings = settings or SamplingSettings(default.name, default.options, 3)
-    with contextlib.closing(open_backend("ort", bundle)) as backend:
-        sampling = open_sampling(bundle, backend, settings)
-        run(sampling, Output(out, 3, 2, save_raw=True), {"backend": "ort", "precision": "fp32"}, silent)
+    with Session(bundle, opened(bundle)) as session:
+        run(session, session.sampling(settings), Output(out, 3, 2, save_raw=True), silent)
+
+
+def opened(bundle: bundles.Bundle) -> Opened:
+    return open_candidate(bundle, choose(bundle, "ort"))
 
 
 def listed_anew(bundle: Path, name: str) -> None:
@@ -119,8 +123,8 @@ class Golden(Bundle):
 
     def read(self, folder: Path) -> Any:
         bundle = bundles.read(folder / "b")
-        with contextlib.closing(open_backend("ort", bundle)) as backend:
-            parity.check(bundle, backend, bundle.manifest.artifacts[0], silent)
+        with opened(bundle) as one:
+            parity.check(bundle, one, silent)
 
 
 class Graph(Bundle):
@@ -132,7 +136,7 @@ class Graph(Bundle):
         listed_anew(folder / "b", path.name)
 
     def read(self, folder: Path) -> Any:
-        open_backend("ort", bundles.read(folder / "b")).close()
+        opened(bundles.read(folder / "b")).close()
 
 
 class Samples(Reader):

@@ -58,9 +58,8 @@ class Made:
 
 def export(bundle: Bundle, network: nn.Module, io: tuple[Tensor, ...], batch: tuple[int, int]) -> Made:
     """Add a program to a bundle as `dexport` does, and read it back."""
-    values = {"stem": "denoiser.fp32", "network": network.eval(), "precision": "fp32", "io": io, "batch": batch}
-    fields = Part.__dataclass_fields__
-    part = Part(**{key: value for key, value in values.items() if key in fields}, tolerance=TOLERANCES["fp32"])
+    network = network.eval()
+    part = Part("denoiser.fp32", network, network, "fp32", io, batch, TOLERANCES["fp32"])
     artifact = target.export(part, bundle.path)
     return Made(listed(bundle, artifact), bundle.path / artifact.files[0].path)
 

@@ -33,7 +33,8 @@ class Part:
     """A network of a bundle, ready for export."""
 
     stem: str  # of its files' names
-    network: nn.Module  # deployable
+    network: nn.Module  # as it was trained, in float32 and eval mode
+    deployable: nn.Module  # the same function in operators that every runtime reads
     precision: str  # of the graph to make
     io: tuple[Tensor, ...]  # its inputs in the order of `forward`, then its output; batches are "N" in the shapes
     batch: tuple[int, int]  # smallest and largest N; equal for a static graph

@@ -34,7 +34,7 @@ def export(part: Part, folder: Path) -> Artifact:
     program = _program(part)
     _strip(program.model)
     check_graph(program.model_proto)
-    num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in part.network.parameters())
+    num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in part.deployable.parameters())
     program.save(path, external_data=num_bytes > EXTERNAL_DATA_BYTES)
     files = sorted(folder.glob(f"{path.name}*"))
     return Artifact(
@@ -57,7 +57,7 @@ def _program(part: Part) -> Any:
     example, dynamic = example_inputs(part.inputs, part.batch), dynamic_shapes(part.inputs, part.batch)
     with _quiet():
         return torch.onnx.export(
-            part.network, example, dynamo=True, opset_version=OPSET, dynamic_shapes=dynamic, verbose=False,
+            part.deployable, example, dynamo=True, opset_version=OPSET, dynamic_shapes=dynamic, verbose=False,
             input_names=[tensor.name for tensor in part.inputs], output_names=[part.output.name],
         )  # fmt: skip
 

@@ -93,7 +93,8 @@ def _export(trained: Trained, order: Order, network: nn.Module, folder: Path) ->
     export = targets.load(order.target).export
     stem, io = f"denoiser.{order.precision}", describe.io_of(trained.denoiser.card)
     batch = order.batch or DEFAULT_BATCH
-    part = Part(stem, network, order.precision, io, batch, TOLERANCES[order.precision])
+    trained_network = trained.denoiser.network
+    part = Part(stem, trained_network, network, order.precision, io, batch, TOLERANCES[order.precision])
     denoiser: Artifact = export(part, folder)
     if trained.decoder is None:
         return ArtifactPair(denoiser)
@@ -105,8 +106,8 @@ def _decoder_part(decoder: ImageDecoder, precision: str, x: Tensor) -> Part:
         Tensor("z", "float32", x.shape, "latents as the sampler leaves them"),
         Tensor("image", "float32", ("N", *decoder.shape), "RGB in about -1 to 1"),
     )
-    network = deployable_decoder(decoder.network)
-    return Part(f"decoder.{precision}", network, precision, io, DECODER_BATCH, DECODER_TOLERANCES[precision])
+    stem, network = f"decoder.{precision}", deployable_decoder(decoder.network)
+    return Part(stem, decoder.network, network, precision, io, DECODER_BATCH, DECODER_TOLERANCES[precision])
 
 
 # ---- what becomes of the bundle that is there -----------------------------------------------------------

@@ -32,9 +32,7 @@ Shape = tuple[int, int, int]
 def part_of(
     network: nn.Module, io_: tuple[Tensor, ...], batch: tuple[int, int] = (1, 64), stem: str = "denoiser.fp32"
 ) -> Part:
-    values = {"stem": stem, "network": network, "precision": "fp32", "io": io_, "batch": batch}
-    fields = Part.__dataclass_fields__
-    return Part(**{key: value for key, value in values.items() if key in fields}, tolerance=TOLERANCES["fp32"])
+    return Part(stem, network, network, "fp32", io_, batch, TOLERANCES["fp32"])
 
 
 def io_of(shape: Shape, out_channels: int, has_labels: bool) -> tuple[Tensor, ...]:
