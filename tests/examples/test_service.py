@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exporting import export, load_trained
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from dexport import writer
-from dexport.fixtures import QUICK_PROOF
-from drun.console import silent
-from dtrain import config, models, published
+from dexport.proof import QUICK_PROOF
+from dtrain import config, models
 from dtrain.checkpoints import ours
 
 SERVICE = Path(__file__).parents[2] / "examples" / "service" / "service.py"
@@ -43,7 +42,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter += 0.05 * torch.randn_like(parameter)
     saved = ours.Checkpoint(recipe, 1, network.state_dict(), network.state_dict(), {})
     path = ours.save(saved, folder, keep=1)
-    writer.write_bundle(published.load(path), path, "onnx", folder / "bundle", (1, 8), QUICK_PROOF, silent)
+    export(load_trained(path), folder / "bundle", proof=QUICK_PROOF)
     return folder / "bundle"
 
 
