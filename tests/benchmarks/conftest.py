@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exporting import export, load_trained
 
 import drun
-from dexport.proof import full_proof
-from dexport.writer.create import Trained, create_bundle
-from dexport.writer.staging import Order
 from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
 from drun.console import silent
 from drun.run import folder
 from drun.run.output import Output
 from drun.run.sampling import SamplingSettings
-from dtrain import config, device, published
+from dtrain import config, device
 from dtrain.train.loop import train
 
 RECIPE = [
@@ -48,8 +46,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     root = tmp_path_factory.mktemp("model")
     run, bundle, samples, animation = (root / name for name in ("run", "tiny", "samples", "film.webp"))
     checkpoint = train(config.load("digits-unet", RECIPE), run, device.choose("cpu", "fp32", "off"), False, silent)
-    trained = Trained(published.load(checkpoint), checkpoint)
-    create_bundle(trained, Order("onnx", "fp32", (1, 8)), bundle, full_proof(3), silent)
+    export(load_trained(checkpoint), bundle)
     output = Output(samples, NUM_IMAGES, batch=4, trajectory=animation)
     with drun.load(bundle).session("ort", threads=1) as session:
         sampling = session.sampling(SamplingSettings("ddpm", {"clip_x0": True}, num_steps=3))

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exporting import export, load_trained
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from dexport.proof import QUICK_PROOF
-from dexport.writer.create import Trained, create_bundle
-from dexport.writer.staging import Order
-from drun.console import silent
-from dtrain import config, models, published
+from dtrain import config, models
 from dtrain.checkpoints import ours
 
 SERVICE = Path(__file__).parents[2] / "examples" / "service" / "service.py"
@@ -44,8 +42,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter += 0.05 * torch.randn_like(parameter)
     saved = ours.Checkpoint(recipe, 1, network.state_dict(), network.state_dict(), {})
     path = ours.save(saved, folder, keep=1)
-    order = Order("onnx", "fp32", (1, 8))
-    create_bundle(Trained(published.load(path), path), order, folder / "bundle", QUICK_PROOF, silent)
+    export(load_trained(path), folder / "bundle", proof=QUICK_PROOF)
     return folder / "bundle"
 
 
