@@ -1,4 +1,4 @@
-"""OpenVINO IR, made of the bundle's ONNX graph: a few operators fewer to translate whenever it is opened."""
+"""OpenVINO IR, made of the bundle's ONNX graph."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drun.backends.openvino.graph import SUFFIXES, core, library
+from drun.backends.openvino.graph import SUFFIXES, cause, core, library, shapes
 from drun.bundle.artifact import Artifact, FileEntry
-from drun.errors import ExportError, reason
+from drun.errors import ExportError
 from drun.files import sha256
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def derive(source: Source, folder: Path) -> Artifact:
     try:
         model = core().read_model(source.path)
     except RuntimeError as error:
-        raise ExportError(f"OpenVINO cannot read '{source.path}': {reason(error)}") from error
+        raise ExportError(f"OpenVINO cannot read '{source.path}': {cause(error)}") from error
+    if source.batch[0] == source.batch[1]:
+        model.reshape(shapes(source.io[:-1], source.batch[0]))
     _name_by_place(model)
     paths = [folder / f"{source.stem}{suffix}" for suffix in SUFFIXES["openvino"]]
     library().save_model(model, paths[0], compress_to_fp16=False)

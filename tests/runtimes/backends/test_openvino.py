@@ -24,7 +24,7 @@ from drun import backends, cache
 from drun.backends import RuntimeOptions, null
 from drun.backends.openvino import Runtime, compiler, graph
 from drun.bundle import reading as bundles
-from drun.bundle.artifact import Artifact, FileEntry
+from drun.bundle.artifact import FileEntry
 from drun.bundle.reading import Bundle
 from drun.errors import BackendUnavailable, BundleError, ConfigError
 from drun.files import sha256
@@ -122,7 +122,10 @@ def matrix_bundle(bundle: Bundle) -> Bundle:
         helper.make_node("Reshape", ["t", "per_image"], ["time"]),
         helper.make_node("Add", ["mixed", "time"], ["out"]),
     ]
-    constants = [numpy_helper.from_array(matrix, "matrix"), numpy_helper.from_array(np.array([-1, 1, 1, 1]), "per_image")]
+    constants = [
+        numpy_helper.from_array(matrix, "matrix"),
+        numpy_helper.from_array(np.array([-1, 1, 1, 1]), "per_image"),
+    ]
     model = helper.make_model(
         helper.make_graph(nodes, "g", values, [out], constants),
         ir_version=10,
@@ -220,9 +223,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         yield sizes
 
 
-def test_a_compiled_graph_is_kept_and_read_again(
-    bundle: Bundle, cached: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiled_graph_is_kept_and_read_again(bundle: Bundle, cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call = inputs(3)[:2]
     with counted(monkeypatch) as sizes:
         first = opened(bundle).predict(*call).copy()
@@ -254,7 +255,9 @@ def test_what_is_damaged_in_the_cache_is_compiled_anew(
     assert sizes == [3]
 
 
-def test_without_a_cache_it_computes_all_the_same(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cache_it_computes_all_the_same(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DEXPORT_CACHE", str(tmp_path / "file"))
     call = inputs(2)[:2]
@@ -278,7 +281,9 @@ def ir_text(bundle: Bundle) -> str:
 def test_an_ir_of_a_newer_openvino(bundle: Bundle) -> None:
     text = re.sub(r'(name="OpenVINO Runtime" value=")\d+', r"\g<1>2099", ir_text(bundle))
     newer = re.sub(r'version="opset\d+"', 'version="opset99"', text)
-    with pytest.raises(BackendUnavailable, match=r"denoiser.xml' is of OpenVINO 2099\.\S+, this is 20\S+: pip install -"):
+    with pytest.raises(
+        BackendUnavailable, match=r"denoiser.xml' is of OpenVINO 2099\.\S+, this is 20\S+: pip install -"
+    ):
         opened(as_ir(bundle, xml=newer.encode()))
     # What it can read is read, whatever wrote it.
     opened(as_ir(bundle, xml=text.encode())).predict(*inputs(1)[:2])
@@ -320,9 +325,7 @@ def test_an_ir_may_not_name_entities_or_libraries(bundle: Bundle, tmp_path: Path
     named = entity.replace("<rt_info>", f'<rt_info><extension value="{library}"/><path value="{library}"/>', 1)
     call = inputs(2)[:2]
     expected = null.Runtime(bundle).predict(*call)
-    np.testing.assert_allclose(
-        opened(as_ir(bundle, xml=named.encode())).predict(*call), expected, rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(opened(as_ir(bundle, xml=named.encode())).predict(*call), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -358,7 +361,7 @@ def test_another_network_than_the_manifest_says_is_refused(bundle: Bundle) -> No
 def test_a_changed_file_is_not_opened(bundle: Bundle) -> None:
     bundle = as_ir(bundle)
     (bundle.path / "denoiser.bin").write_bytes(bytes(99))
-    with pytest.raises(BundleError, match="denoiser.bin' is damaged: sha256 got"):
+    with pytest.raises(BundleError, match=r"denoiser.bin' is damaged: sha256 got"):
         opened(bundle)
 
 
@@ -367,13 +370,17 @@ def test_a_changed_file_is_not_opened(bundle: Bundle) -> None:
 
 def test_where_it_is_not_installed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drun.backends.openvino.find_spec", lambda name: None)
-    with pytest.raises(BackendUnavailable, match=r"openvino is not installed; install it with: pip install 'dexport\[op"):
+    with pytest.raises(
+        BackendUnavailable, match=r"openvino is not installed; install it with: pip install 'dexport\[op"
+    ):
         on("openvino", bundle)
 
 
 @pytest.mark.parametrize("word", ["ir", "Intel", "OV"])
 def test_other_words_for_it(word: str) -> None:
-    with pytest.raises(ConfigError, match=r"use --backend openvino, which is OpenVINO; install it with: .*\[openvino\]"):
+    with pytest.raises(
+        ConfigError, match=r"use --backend openvino, which is OpenVINO; install it with: .*\[openvino\]"
+    ):
         backends.load(word)
 
 
@@ -390,11 +397,25 @@ assert not any(name.startswith(("openvino_telemetry", "onnxruntime", "dtrain")) 
 """
 
 
-def test_it_runs_without_pytorch_and_reports_nothing_to_anyone(make_bundle: Callable[..., Path], tmp_path: Path) -> None:
+def test_it_runs_without_pytorch_and_reports_nothing_to_anyone(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
     """Its telemetry keeps an identifier in the user's home."""
     home = tmp_path / "home"
     home.mkdir()
-    command = [sys.executable, "-c", ALONE, "--bundle", str(make_bundle()), "--backend", "openvino", "--steps", "5", "-n", "2"]
+    command = [
+        sys.executable,
+        "-c",
+        ALONE,
+        "--bundle",
+        str(make_bundle()),
+        "--backend",
+        "openvino",
+        "--steps",
+        "5",
+        "-n",
+        "2",
+    ]
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"HOME": str(home)}, capture_output=True, text=True, timeout=120
     )

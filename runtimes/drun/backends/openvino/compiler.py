@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from drun import cache
 from drun.backends import RuntimeOptions
-from drun.backends.openvino.graph import capabilities, core, library, read
+from drun.backends.openvino.graph import capabilities, core, library, read, shapes
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.errors import UserError
@@ -36,7 +36,7 @@ class Compiler:
 
     def __init__(self, bundle: Bundle, artifact: Artifact, arithmetic: str, options: RuntimeOptions) -> None:
         self.artifact, self.arithmetic, self.options = artifact, arithmetic, options
-        self.model, self.num_bytes = read(bundle, artifact)
+        self.model, self.num_bytes = read(bundle, artifact, arithmetic)
         self.most_kept = max(2, min(MOST_KEPT, KEPT_BYTES // self.num_bytes))
         self.held: dict[int, tuple[Any, int]] = {}
         self.lock = threading.Lock()
@@ -72,8 +72,7 @@ class Compiler:
         return config | ({"INFERENCE_NUM_THREADS": self.options.threads} if self.options.threads else {})
 
     def _compile(self, size: int, config: Mapping[str, Any]) -> Any:
-        inputs = self.artifact.io[:-1]
-        self.model.reshape({tensor.name: [size if side == "N" else side for side in tensor.shape] for tensor in inputs})
+        self.model.reshape(shapes(self.artifact.io[:-1], size))
         return core().compile_model(self.model, "CPU", config)
 
     def _fetch(self, size: int, config: Mapping[str, Any]) -> Any:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from drun.backends import check_io
-from drun.bundle.artifact import Artifact
+from drun.backends.openvino.times import keep_times
+from drun.bundle.artifact import Artifact, Tensor
 from drun.bundle.onnx_files import check_external
 from drun.bundle.reading import Bundle
 from drun.errors import BackendUnavailable, BundleError, reason
@@ -50,8 +51,8 @@ def capabilities() -> list[str]:
     return found
 
 
-def read(bundle: Bundle, artifact: Artifact) -> tuple[Any, int]:
-    """An artifact's graph as an `openvino.Model`, and the bytes of its files.
+def read(bundle: Bundle, artifact: Artifact, arithmetic: str) -> tuple[Any, int]:
+    """An artifact's graph as an `openvino.Model`, to be computed in this arithmetic, and the bytes of its files.
 
     Raises:
         BackendUnavailable: OpenVINO cannot be loaded, or cannot read it. BundleError: as `Bundle.using`, a file is not
@@ -62,12 +63,18 @@ def read(bundle: Bundle, artifact: Artifact) -> tuple[Any, int]:
         try:
             # The other files of an ONNX graph stand in it; they are those that the manifest lists.
             model = core().read_model(*paths[: len(SUFFIXES[artifact.format])])
-            signature = dict(map(_signature, [*model.inputs, *model.outputs]))
+            check_io(artifact, paths[0], dict(map(_signature, [*model.inputs, *model.outputs])))
+            if arithmetic == "bf16":
+                keep_times(model, core())
         except RuntimeError as error:
             raise BackendUnavailable(_why_unreadable(paths[0], error)) from error
         num_bytes = sum(path.stat().st_size for path in paths)
-    check_io(artifact, paths[0], signature)
     return model, num_bytes
+
+
+def shapes(tensors: Sequence[Tensor], size: int) -> dict[str, list[int]]:
+    """name -> its shape in a batch of `size`, as `openvino.Model.reshape` takes it."""
+    return {tensor.name: [size if side == "N" else int(side) for side in tensor.shape] for tensor in tensors}
 
 
 def _check_names(artifact: Artifact, paths: Sequence[Path]) -> None:
