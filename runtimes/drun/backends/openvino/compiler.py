@@ -15,6 +15,7 @@ from drun.backends.openvino.graph import capabilities, core, library, read, shap
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.errors import UserError
+from drun.version import version
 
 #: Always passed: unasked, OpenVINO computes in bfloat16 wherever the processor has it.
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -96,7 +97,8 @@ class Compiler:
         """The sha256 of all that a compiled graph follows from."""
         files = [entry.sha256 for entry in self.artifact.files]
         device = core().get_property("CPU", "FULL_DEVICE_NAME"), *sorted(capabilities())
-        text = json.dumps(["openvino", library().get_version(), device, files, config, size])
+        versions = library().get_version(), version()
+        text = json.dumps(["openvino", versions, device, files, config, size])
         return hashlib.sha256(text.encode()).hexdigest()
 
 
