@@ -57,24 +57,24 @@ class Runtime(Backend):
         except (RuntimeError, TypeError, ValueError) as error:
             raise BackendUnavailable(f"OpenVINO failed on a batch of {len(inputs[0])}: {cause(error)}") from error
 
-    def _bound(self, inputs: tuple[NDArray[Any], ...]) -> Bound:
+    def _bound(self, inputs: tuple[NDArray[Any], ...]) -> BoundRequests:
         """This thread's requests with these arrays: a compiled graph may run in many threads, a request may not."""
         size = len(inputs[0])
-        bounds: dict[int, Bound] = self.own.__dict__.setdefault("bounds", {})
+        bounds: dict[int, BoundRequests] = self.own.__dict__.setdefault("bounds", {})
         bound = kept(bounds, size, lambda: self._requests(size), self.compiler.most_kept)
         bound.bind(inputs)
         return bound
 
-    def _requests(self, size: int) -> Bound:
+    def _requests(self, size: int) -> BoundRequests:
         compiled, num_parts = self.compiler.compiled(size)
         requests = [compiled.create_infer_request() for _ in range(num_parts)]
-        return Bound(requests, self.names, (size, *self.output_shape))
+        return BoundRequests(requests, self.names, (size, *self.output_shape))
 
     def close(self) -> None:
         del self.own, self.compiler
 
 
-class Bound:
+class BoundRequests:
     """Lets requests read the caller's arrays and write one of ours, call after call.
 
     Args:
