@@ -33,7 +33,9 @@ ArtifactId = Annotated[
     str | None, typer.Option(help="Such as onnx-fp32, see 'drun info' (default: the first that fits).")
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps (default: the backend's first that is here).")]
-Hint = Annotated[str, typer.Option(help="latency: of one call, or throughput: of several sessions at once.")]
+Hint = Annotated[
+    str, typer.Option(help="latency: a batch by all threads at once, or throughput: in equal parts, a thread each.")
+]
 Trust = Annotated[bool, typer.Option("--trust", help="Open artifacts that can execute code, such as a .pt2.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile by PyTorch (pt2): minutes first, then faster calls.")]
 Bundle = Annotated[Path | None, typer.Argument(help="Bundle folder (default: the newest under bundles/).")]

@@ -59,7 +59,7 @@ def test_bare_export_then_bare_run(dexport: Callable[..., Any], tiny_checkpoint:
     done = dexport(*again, "--force")
     assert f"replaced a bundle of {tiny_checkpoint.name} (" in done.out
     assert "initial weights" not in done.err
-    done = run("drun", "check", f"bundles/{tiny_checkpoint.stem}", "--all", cwd=tmp_path)
+    done = run("drun", "check", f"bundles/{tiny_checkpoint.stem}", "--all", "--backend", "ort", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "parity with eager PyTorch holds on 1 of 1 targets" in done.stdout
 

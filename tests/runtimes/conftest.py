@@ -207,10 +207,10 @@ def drun(in_process: Callable[[str], Callable[..., Any]]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The installed packages without PyTorch, ONNX and ONNX Runtime: a folder of links."""
+    """The installed packages without PyTorch, ONNX, ONNX Runtime and OpenVINO: a folder of links."""
     installed, folder = Path(np.__file__).parents[1], tmp_path_factory.mktemp("bare")
     for path in installed.iterdir():
-        if not path.name.startswith(("torch", "functorch", "onnx", "__pycache__")):
+        if not path.name.startswith(("torch", "functorch", "onnx", "openvino", "__pycache__")):
             (folder / path.name).symlink_to(path)
     return folder
 

@@ -48,7 +48,7 @@ class RuntimeOptions:
 
     threads: int = 0  # of the processor; 0: the runtime's choice
     device: str | None = None  # None: the first of the backend's that is here
-    hint: str = "latency"  # of one call, or throughput: of several at once
+    hint: str = "latency"  # of a batch, by all threads at once, or throughput: in equal parts, a thread each
     trust: bool = False  # open files that can execute code
     compile: bool = False  # by torch.compile, where the backend is PyTorch: minutes first, then faster calls
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,9 @@ from numpy.typing import NDArray
 
 from drun.backends import DEFAULT_OPTIONS, Backend, Probe, RuntimeOptions, check_io
 from drun.bundle.artifact import Artifact
-from drun.bundle.onnx_files import external_files
+from drun.bundle.onnx_files import check_external
 from drun.bundle.reading import Bundle
-from drun.errors import BackendUnavailable, BundleError, door, reason
+from drun.errors import BackendUnavailable, reason
 
 # Full float32 products, as eager PyTorch computes them; the provider's default is TF32.
 CUDA_OPTIONS = {"use_tf32": "0"}
@@ -115,7 +114,7 @@ def open_session(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) ->
     settings.log_severity_level = 4  # what it logs as an error it also raises
     providers = _providers(options.device)
     with bundle.using(*artifact.files) as paths:
-        _check_external(paths)
+        check_external(paths)
         try:
             session = onnxruntime.InferenceSession(str(paths[0]), settings, providers=providers)
         except Exception as error:  # onnxruntime raises classes of its own for every cause
@@ -135,15 +134,6 @@ def _providers(device: str | None) -> list[Any]:
         raise BackendUnavailable("--device got cuda, this onnxruntime has none: pip install 'dexport[ort-gpu]'")
     cuda = [("CUDAExecutionProvider", CUDA_OPTIONS)] if has_cuda and device != "cpu" else []
     return [*cuda, "CPUExecutionProvider"]
-
-
-def _check_external(paths: list[Path]) -> None:
-    """Refuse a graph whose weights lie in a file that nobody hashed."""
-    graph, listed = paths[0], {path.resolve() for path in paths[1:]}
-    with door(f"'{graph}' is damaged", BundleError, "export again"):
-        for name in sorted(external_files(graph)):
-            if (graph.parent / name).resolve() not in listed:
-                raise BundleError(f"'{graph}' names the file '{name}', which the manifest does not list: refused")
 
 
 def _dtype(name: str) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+
+from drun.errors import BundleError, door
 
 #: message -> field number -> message: the way to every tensor of a ModelProto, as onnx.proto numbers it
 MESSAGES = {
@@ -22,6 +24,22 @@ FIXED_BYTES = {1: 8, 5: 4}
 VARINT, DELIMITED = 0, 2
 
 Buffer = bytes | mmap.mmap
+
+
+def check_external(paths: Sequence[Path]) -> None:
+    """Refuse a graph whose weights lie in a file that nobody hashed.
+
+    Args:
+        paths: of the graph, then of the files that the manifest lists beside it.
+
+    Raises:
+        BundleError: it names another file, or is not an ONNX graph.
+    """
+    graph, listed = paths[0], {path.resolve() for path in paths[1:]}
+    with door(f"'{graph}' is damaged", BundleError, "export again"):
+        for name in sorted(external_files(graph)):
+            if (graph.parent / name).resolve() not in listed:
+                raise BundleError(f"'{graph}' names the file '{name}', which the manifest does not list: refused")
 
 
 def external_files(path: Path) -> set[PurePosixPath]:

@@ -122,13 +122,21 @@ def candidates(bundle: Bundle, names: Sequence[str] = ()) -> list[Candidate]:
     Raises:
         ConfigError: an unknown backend. BackendUnavailable: a named one cannot run here, or none can.
     """
+    return list(_found(bundle, names))
+
+
+def _found(bundle: Bundle, names: Sequence[str]) -> Iterator[Candidate]:
+    """As `candidates`, one by one: a backend that is not needed does not load its library."""
     for name in names:
         check_available(name)
-    chosen = names or [name for name in backends.names() if backends.load(name).probe().available]
-    found = [candidate for name in chosen for candidate in _of_backend(name, bundle.manifest.artifacts)]
-    if not found:
+    is_none = True
+    for name in names or backends.names():
+        if names or backends.load(name).probe().available:
+            for candidate in _of_backend(name, bundle.manifest.artifacts):
+                is_none = False
+                yield candidate
+    if is_none:
         raise BackendUnavailable(_why_none(bundle, bundle.manifest.artifacts))
-    return found
 
 
 def _why_none(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:
@@ -194,7 +202,10 @@ def choose(
         return Candidate(backend, None, "fp32")
     if backend is not None:
         _check_format(bundle, backend)
-    found = candidates(bundle, () if backend is None else (backend,))
+    names = () if backend is None else (backend,)
+    if artifact is None and precision is None:
+        return next(_found(bundle, names))
+    found = candidates(bundle, names)
     if artifact is not None:
         found = _of_artifact(bundle, found, backend, artifact)
     if precision is None:

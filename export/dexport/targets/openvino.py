@@ -1,0 +1,58 @@
+"""OpenVINO IR, made of the bundle's ONNX graph."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drun.backends.openvino.graph import SUFFIXES, cause, core, library, shapes
+from drun.bundle.artifact import Artifact, FileEntry
+from drun.errors import ExportError
+from drun.files import sha256
+
+if TYPE_CHECKING:
+    from dexport.targets import Source
+
+#: The backend that proves it.
+PROVER = "openvino"
+#: Its arithmetic is a matter of a hint when it is run.
+PRECISIONS = ("fp32",)
+SOURCE = "onnx"
+
+
+def derive(source: Source, folder: Path) -> Artifact:
+    """Write `<stem>.xml` and `<stem>.bin`, with weights in float32 and the names of the source.
+
+    The same source gives the same bytes.
+
+    Raises:
+        ExportError: OpenVINO does not read the source. BackendUnavailable: it cannot be loaded.
+    """
+    try:
+        model = core().read_model(source.path)
+    except RuntimeError as error:
+        raise ExportError(f"OpenVINO cannot read '{source.path}': {cause(error)}") from error
+    if source.batch[0] == source.batch[1]:
+        model.reshape(shapes(source.io[:-1], source.batch[0]))
+    _name_by_place(model)
+    paths = [folder / f"{source.stem}{suffix}" for suffix in SUFFIXES["openvino"]]
+    library().save_model(model, paths[0], compress_to_fp16=False)
+    return Artifact(
+        format="openvino",
+        precision=source.precision,
+        io=source.io,
+        files=tuple(FileEntry(path.name, sha256(path)) for path in paths),
+        batch=source.batch,
+        target={"ir": 11},
+        producers={"openvino": library().get_version().partition("-")[0]},
+        tolerance=source.tolerance,
+        derived_from=source.artifact.files[0].sha256,
+    )
+
+
+def _name_by_place(model: Any) -> None:
+    """Renumber what OpenVINO named itself, such as Add_17, by a counter that goes on through the whole process."""
+    for place, operation in enumerate(model.get_ordered_ops()):
+        if re.fullmatch(rf"{operation.get_type_name()}_\d+", operation.get_friendly_name()):
+            operation.set_friendly_name(f"{operation.get_type_name()}_{place}")

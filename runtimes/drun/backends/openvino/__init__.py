@@ -1,0 +1,113 @@
+"""OpenVINO on processors: IR and ONNX, in float32 or, where the processor has it, in bfloat16."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drun.backends import DEFAULT_OPTIONS, Backend, Probe, RuntimeOptions
+from drun.backends.openvino.compiler import Compiler, kept
+from drun.backends.openvino.graph import capabilities, cause
+from drun.bundle.artifact import Artifact
+from drun.bundle.reading import Bundle
+from drun.errors import BackendUnavailable
+
+
+class Runtime(Backend):
+    summary = "OpenVINO"
+    formats = ("openvino", "onnx")
+    nicknames = dict.fromkeys(("ov", "ir", "intel"), "openvino")
+
+    @staticmethod
+    def probe() -> Probe:
+        install = "pip install 'dexport[openvino]'"
+        if find_spec("openvino") is None:
+            return Probe(False, "openvino is not installed", install)
+        return Probe(True, f"openvino {version('openvino')}", install)
+
+    @classmethod
+    def arithmetics(cls, artifact: Artifact) -> tuple[str, ...]:
+        """Of a graph in fp32; bf16 where the processor has it."""
+        if artifact.precision != "fp32":
+            return ()
+        return ("fp32", "bf16") if "BF16" in capabilities() else ("fp32",)
+
+    def __init__(
+        self, bundle: Bundle, artifact: Artifact | None, arithmetic: str, options: RuntimeOptions = DEFAULT_OPTIONS
+    ) -> None:
+        super().__init__(bundle, artifact, arithmetic, options)
+        assert artifact is not None
+        self.names = [tensor.name for tensor in artifact.io]
+        self.output_shape = tuple(int(side) for side in artifact.io[-1].shape[1:])
+        self.compiler = Compiler(bundle, artifact, arithmetic, options)
+        self.own = threading.local()
+
+    def describe(self) -> str:
+        return "OpenVINO on CPU"
+
+    def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
+        try:
+            return self._bound(inputs).run()
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise BackendUnavailable(f"OpenVINO failed on a batch of {len(inputs[0])}: {cause(error)}") from error
+
+    def _bound(self, inputs: tuple[NDArray[Any], ...]) -> BoundRequests:
+        """This thread's requests with these arrays: a compiled graph may run in many threads, a request may not."""
+        size = len(inputs[0])
+        bounds: dict[int, BoundRequests] = self.own.__dict__.setdefault("bounds", {})
+        bound = kept(bounds, size, lambda: self._requests(size), self.compiler.most_kept)
+        bound.bind(inputs)
+        return bound
+
+    def _requests(self, size: int) -> BoundRequests:
+        compiled, num_parts = self.compiler.compiled(size)
+        requests = [compiled.create_infer_request() for _ in range(num_parts)]
+        return BoundRequests(requests, self.names, (size, *self.output_shape))
+
+    def close(self) -> None:
+        del self.own, self.compiler
+
+
+class BoundRequests:
+    """Lets requests read the caller's arrays and write one of ours, call after call.
+
+    Args:
+        requests: each computes an equal part of the batch, side by side.
+        names: of the inputs, then the output.
+        output_shape: (N, ...)
+    """
+
+    def __init__(self, requests: Sequence[Any], names: Sequence[str], output_shape: tuple[int, ...]) -> None:
+        self.requests, self.names = requests, names
+        self.inputs: tuple[NDArray[Any], ...] = ()
+        self.out = np.empty(output_shape, np.float32)
+        self._set(names[-1], self.out)
+
+    def bind(self, inputs: tuple[NDArray[Any], ...]) -> None:
+        """Read these arrays, unless they are bound."""
+        if len(inputs) == len(self.inputs) and all(a is b for a, b in zip(inputs, self.inputs, strict=True)):
+            return
+        self.inputs = ()  # until all are bound
+        for name, array in zip(self.names[:-1], inputs, strict=True):
+            assert array.flags.c_contiguous, f"{name} is bound by its address, so it must lie in one piece"
+            self._set(name, array)
+        self.inputs = inputs
+
+    def _set(self, name: str, array: NDArray[Any]) -> None:
+        import openvino
+
+        for request, part in zip(self.requests, np.split(array, len(self.requests)), strict=True):
+            request.set_tensor(name, openvino.Tensor(part, shared_memory=True))
+
+    def run(self) -> NDArray[np.float32]:
+        for request in self.requests:
+            request.start_async()
+        for request in self.requests:
+            request.wait()
+        return self.out

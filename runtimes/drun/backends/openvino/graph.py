@@ -1,0 +1,119 @@
+"""The library, and an artifact's graph as it reads it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from drun.backends import check_io
+from drun.backends.openvino.times import keep_times
+from drun.bundle.artifact import Artifact, Tensor
+from drun.bundle.onnx_files import check_external
+from drun.bundle.reading import Bundle
+from drun.errors import BackendUnavailable, BundleError, reason
+
+#: format -> how its files' names end: OpenVINO goes by the name, and would open a .bin that nobody hashed.
+SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
+
+
+def library() -> Any:
+    """The module `openvino`, imported without its telemetry, which reports the import unless the user opted out.
+
+    Raises:
+        BackendUnavailable: it does not load.
+    """
+    is_new = "openvino" not in sys.modules
+    if is_new:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendUnavailable(f"openvino does not load: {reason(error)}; pip install 'dexport[openvino]'") from error
+    finally:
+        if is_new and sys.modules["openvino_telemetry"] is None:
+            del sys.modules["openvino_telemetry"]
+    return openvino
+
+
+@cache
+def core() -> Any:
+    """The process's one `openvino.Core`: it holds the device."""
+    return library().Core()
+
+
+def capabilities() -> list[str]:
+    """What the processor has, such as BF16."""
+    found: list[str] = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return found
+
+
+def read(bundle: Bundle, artifact: Artifact, arithmetic: str) -> tuple[Any, int]:
+    """An artifact's graph as an `openvino.Model`, to be computed in this arithmetic, and the bytes of its files.
+
+    Raises:
+        BackendUnavailable: OpenVINO cannot be loaded, or cannot read it. BundleError: as `Bundle.using`, a file is not
+        listed, or it is another network than the manifest says.
+    """
+    with bundle.using(*artifact.files) as paths:
+        _check_names(artifact, paths)
+        try:
+            # The other files of an ONNX graph stand in it; they are those that the manifest lists.
+            model = core().read_model(*paths[: len(SUFFIXES[artifact.format])])
+            check_io(artifact, paths[0], dict(map(_signature, [*model.inputs, *model.outputs])))
+            if arithmetic == "bf16":
+                keep_times(model, core())
+        except RuntimeError as error:
+            raise BackendUnavailable(_why_unreadable(paths[0], error)) from error
+        num_bytes = sum(path.stat().st_size for path in paths)
+    return model, num_bytes
+
+
+def shapes(tensors: Sequence[Tensor], size: int) -> dict[str, list[int]]:
+    """name -> its shape in a batch of `size`, as `openvino.Model.reshape` takes it."""
+    return {tensor.name: [size if side == "N" else int(side) for side in tensor.shape] for tensor in tensors}
+
+
+def _check_names(artifact: Artifact, paths: Sequence[Path]) -> None:
+    expected = SUFFIXES[artifact.format]
+    got = tuple(path.suffix for path in paths)
+    if got[: len(expected)] != expected or (artifact.format == "openvino" and got != expected):
+        raise BundleError(
+            f"the artifact {artifact.id} got the files {', '.join(path.name for path in paths)}, expected "
+            f"{' and '.join(expected)}: export again"
+        )
+    if artifact.format == "onnx":
+        check_external(paths)
+
+
+def _signature(port: Any) -> tuple[str, tuple[str, tuple[int | None, ...]]]:
+    shape = port.partial_shape
+    sides = () if shape.rank.is_dynamic else tuple(None if side.is_dynamic else side.get_length() for side in shape)
+    name = port.element_type.to_string()
+    return min(port.names, default=""), ({"f32": "float32", "i64": "int64"}.get(name, name), sides)
+
+
+def _why_unreadable(path: Path, error: BaseException) -> str:
+    own = library().get_version().partition("-")[0]
+    newer = _written_by(path) if path.suffix == ".xml" else None
+    if newer and _numbers(newer) > _numbers(own):
+        return f"'{path}' is of OpenVINO {newer}, this is {own}: pip install --upgrade openvino"
+    return f"OpenVINO {own} cannot open '{path}': {cause(error)}"
+
+
+def _written_by(path: Path) -> str | None:
+    """The version of OpenVINO that an IR names, at its end."""
+    match = re.search(rb'name="OpenVINO Runtime" value="(\d+(?:\.\d+)*)', path.read_bytes())
+    return match[1].decode() if match else None
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
+
+
+def cause(error: BaseException) -> str:
+    """The last line of what OpenVINO says: those before it name its own sources."""
+    return reason(RuntimeError(str(error).strip().rpartition("\n")[2]))
