@@ -1,4 +1,5 @@
 # Two commands: `make demo` trains, exports, samples and reports; `make test` checks the project.
+# `make test-all` runs the whole matrix of models, targets and backends.
 # `make fuzz` is the long form of the tests of damaged files and kills.
 # Needs Python 3.11 or newer, pip and make. Everything goes to .venv/ and out/.
 
@@ -7,7 +8,7 @@ BIN    := .venv/bin
 STAMP  := .venv/.installed
 DEMO   := out/demo
 
-.PHONY: demo test fuzz clean
+.PHONY: demo test test-all fuzz clean
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
@@ -36,6 +37,9 @@ test: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest -n 2 -m "not matrix"
+
+test-all: $(STAMP)
 	$(BIN)/pytest -n 2
 
 fuzz: $(STAMP)
