@@ -22,13 +22,14 @@ def install_line(module: str, usual: str | None = None) -> str | None:
     """
     name = module.partition(".")[0]
     extras = {extra: projects for extra, projects in _extras().items() if PROJECTS.get(name, name) in projects}
-    if not extras or _is_installed(name):
+    if not extras or is_installed(name):
         return None
     chosen = usual if usual in extras else min(extras, key=lambda extra: len(extras[extra]))
     return f"pip install '{PACKAGE}[{chosen}]'"
 
 
-def _is_installed(name: str) -> bool:
+def is_installed(name: str) -> bool:
+    """Whether a module can be found, without importing it."""
     try:
         return find_spec(name) is not None
     except ImportError:  # of a finder that keeps it from being imported

@@ -21,7 +21,7 @@ ALWAYS_THERE = {"numpy", "PIL", "rich", "typer"}
 @pytest.mark.parametrize(
     ("module", "usual", "extra"),
     [
-        ("torch", None, "train"), ("torch", "onnx", "onnx"), ("torch.nn.functional", "bench", "bench"),
+        ("torch", None, "pt2"), ("torch", "onnx", "onnx"), ("torch.nn.functional", "bench", "bench"),
         ("transformers", "train", "repa"), ("diffusers", "onnx", "latents"), ("sklearn.datasets", "train", "train"),
         ("onnxruntime", None, "ort"), ("onnxscript", "train", "onnx"), ("tensorboard", "train", "train"),
     ],

@@ -6,7 +6,6 @@ import ctypes
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from drun.bundle.artifact import Artifact
 from drun.bundle.onnx_files import check_external
 from drun.bundle.reading import Bundle
 from drun.errors import BackendUnavailable, reason
+from drun.extras import is_installed
 
 # Full float32 products, as eager PyTorch computes them; the provider's default is TF32.
 CUDA_OPTIONS = {"use_tf32": "0"}
@@ -38,7 +38,7 @@ class Runtime(Backend):
     @staticmethod
     def probe() -> Probe:
         install = "pip install 'dexport[ort]' (or 'dexport[ort-gpu]' for NVIDIA GPUs)"
-        if find_spec("onnxruntime") is None:
+        if not is_installed("onnxruntime"):
             return Probe(False, "onnxruntime is not installed", install)
         try:
             import onnxruntime

@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from drun.diffusion.loop import Observer, walk
 from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import StepTable
 from drun.errors import BackendUnavailable, BundleError, ConfigError, NotTrusted, door, reason
+from drun.extras import is_installed
 from drun.trust import is_trusted
 
 INSTALL = "pip install 'dexport[pt2]'"
@@ -46,7 +46,7 @@ class Runtime(Backend):
 
     @staticmethod
     def probe() -> Probe:
-        if find_spec("torch") is None:
+        if not is_installed("torch"):
             return Probe(False, "torch is not installed", INSTALL)
         return Probe(True, f"torch {_version()}", INSTALL)
 

@@ -369,7 +369,7 @@ def test_a_changed_file_is_not_opened(bundle: Bundle) -> None:
 
 
 def test_where_it_is_not_installed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drun.backends.openvino.find_spec", lambda name: None)
+    monkeypatch.setattr("drun.backends.openvino.is_installed", lambda name: False)
     with pytest.raises(
         BackendUnavailable, match=r"openvino is not installed; install it with: pip install 'dexport\[op"
     ):

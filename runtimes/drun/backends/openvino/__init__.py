@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from drun.backends.openvino.graph import capabilities, cause
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.errors import BackendUnavailable
+from drun.extras import is_installed
 
 
 class Runtime(Backend):
@@ -27,7 +27,7 @@ class Runtime(Backend):
     @staticmethod
     def probe() -> Probe:
         install = "pip install 'dexport[openvino]'"
-        if find_spec("openvino") is None:
+        if not is_installed("openvino"):
             return Probe(False, "openvino is not installed", install)
         return Probe(True, f"openvino {version('openvino')}", install)
 
