@@ -21,7 +21,6 @@ from dexport.writer.add import add_artifact
 from dexport.writer.create import Trained, create_bundle
 from dexport.writer.staging import Order
 from drun import backends
-from drun.backends import RuntimeOptions
 from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
 from drun.console import silent
@@ -32,7 +31,8 @@ from drun.diffusion.noise import PhiloxNoise
 from drun.errors import ConfigError
 from drun.run import parity
 from drun.run.opening import Candidate, Opened, candidates, open_candidate
-from drun.run.sampling import Sampling, SamplingSettings
+from drun.run.sampling import Sampling
+from drun.settings import RuntimeOptions, SamplingSettings
 from dtrain import config, models, published
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint

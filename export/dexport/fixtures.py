@@ -22,7 +22,8 @@ from drun.diffusion.loop import Observer
 from drun.diffusion.process import Process
 from drun.diffusion.process.flow import FlowProcess
 from drun.diffusion.table import StepTable
-from drun.run.sampling import Sampling, SamplingSettings
+from drun.run.sampling import Sampling
+from drun.settings import SamplingSettings
 from dtrain.eager import EagerNetwork
 from dtrain.published import Denoiser
 

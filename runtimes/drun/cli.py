@@ -10,6 +10,7 @@ import typer
 
 from drun.console.app import ConsoleGroup, new_app, run_app
 from drun.errors import ConfigError
+from drun.settings import DEFAULT_BATCH, DEFAULT_OPTIONS, DEFAULT_STEPS, RuntimeOptions, SamplingSettings
 
 
 class Commands(ConsoleGroup):
@@ -47,33 +48,37 @@ Threads = Annotated[int, typer.Option(min=0, max=256, help="Processor threads; 0
 def sample(
     context: typer.Context,
     backend: BackendId = None,
-    steps: Annotated[int, typer.Option(help="Sampling steps; at most T for a model of T timesteps.")] = 250,
+    steps: Annotated[int, typer.Option(help="Sampling steps; at most T for a model of T timesteps.")] = DEFAULT_STEPS,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder (default: the newest under bundles/).")] = None,
     sampler: Annotated[str | None, typer.Option(help="See 'drun samplers' (default: the bundle's).")] = None,
     set_: Annotated[list[str], typer.Option("--set", metavar="OPTION=VALUE", help="Sampler option; repeatable.")] = [],
     n: Annotated[int, typer.Option("-n", "--num-images", min=1, max=10**7, help="Number of images.")] = 16,
-    batch: Annotated[int, typer.Option(min=1, max=2**16, help="Images computed at a time.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Sample i of a seed is the same image everywhere.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, max=2**16, help="Images computed at a time.")] = DEFAULT_BATCH,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Sample i of a seed is the same image everywhere.")
+    ] = SamplingSettings.seed,
     labels: Annotated[str | None, typer.Option(help="207,pullover | balanced | random (default: balanced).")] = None,
-    cfg: Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is off.")] = 1.0,
+    cfg: Annotated[float, typer.Option(help="Classifier-free guidance weight; 1 is off.")] = SamplingSettings.cfg,
     interval: Annotated[str | None, typer.Option(metavar="LOW,HIGH", help="Guided part of the model's time.")] = None,
     cfg_channels: Annotated[
         str, typer.Option(help="Number of leading channels that are guided, or all (default: the bundle's).")
     ] = "",
     precision: Precision = None,
     artifact: ArtifactId = None,
-    device: Device = None,
-    hint: Hint = "latency",
-    trust: Trust = False,
-    compile_: Compile = False,
-    state_dtype: Annotated[str, typer.Option(help="Sampler state: float32 or float64.")] = "float32",
-    uint8: Annotated[str, typer.Option(help="To 8 bits by round, floor (REPA) or adm (DiT, SiT).")] = "round",
+    device: Device = DEFAULT_OPTIONS.device,
+    hint: Hint = DEFAULT_OPTIONS.hint,
+    trust: Trust = DEFAULT_OPTIONS.trust,
+    compile_: Compile = DEFAULT_OPTIONS.compile,
+    state_dtype: Annotated[str, typer.Option(help="Sampler state: float32 or float64.")] = SamplingSettings.state_dtype,
+    uint8: Annotated[
+        str, typer.Option(help="To 8 bits by round, floor (REPA) or adm (DiT, SiT).")
+    ] = SamplingSettings.uint8,
     noise: Annotated[Path | None, typer.Option(help="Use this noise: .npz with x (N,C,H,W) and z (R,N,C,H,W).")] = None,
     out: Annotated[Path | None, typer.Option(help="Output folder (default: out/<bundle>/<settings>/).")] = None,
     save_raw: Annotated[bool, typer.Option("--save-raw", help="Also write the final float states to raw.npz.")] = False,
     trajectory: Annotated[Path | None, typer.Option(metavar="FILE.webp", help="Animate the first batch.")] = None,
     shard: Annotated[str, typer.Option(metavar="I/K", help="Compute every K-th image from the I-th on.")] = "0/1",
-    threads: Threads = 0,
+    threads: Threads = DEFAULT_OPTIONS.threads,
 ) -> None:
     """Sample images from a bundle. Finished images are kept: the same command goes on after an interruption."""
     given = _given(context)
@@ -83,7 +88,6 @@ def sample(
         return
     if not given and context.parent is None:
         raise ConfigError("got no option of a run, expected one such as --steps 250: type drun sample for the defaults")
-    from drun.backends import RuntimeOptions
     from drun.commands import sample
 
     sample.sample(
@@ -107,14 +111,13 @@ def check(
     backend: BackendId = None,
     precision: Precision = None,
     artifact: ArtifactId = None,
-    device: Device = None,
-    threads: Threads = 0,
-    trust: Trust = False,
-    compile_: Compile = False,
+    device: Device = DEFAULT_OPTIONS.device,
+    threads: Threads = DEFAULT_OPTIONS.threads,
+    trust: Trust = DEFAULT_OPTIONS.trust,
+    compile_: Compile = DEFAULT_OPTIONS.compile,
     check_all: Annotated[bool, typer.Option("--all", help="Check every artifact, backend and precision.")] = False,
 ) -> None:
     """Recompute every sha256 and re-run the golden file; exit code 3 if a backend fails parity."""
-    from drun.backends import RuntimeOptions
     from drun.commands import check
 
     options = RuntimeOptions(threads, device, trust=trust, compile=compile_)

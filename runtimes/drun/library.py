@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
-from drun.backends import RuntimeOptions
 from drun.bundle.reading import Bundle, open_bundle
 from drun.run.opening import choose, open_candidate
 from drun.run.session import Session
+from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
 
 class LoadedBundle(Bundle):
@@ -20,11 +20,11 @@ class LoadedBundle(Bundle):
         *,
         precision: str | None = None,
         artifact: str | None = None,
-        device: str | None = None,
-        threads: int = 0,
-        hint: str = "latency",
-        trust: bool = False,
-        compile: bool = False,
+        device: str | None = DEFAULT_OPTIONS.device,
+        threads: int = DEFAULT_OPTIONS.threads,
+        hint: str = DEFAULT_OPTIONS.hint,
+        trust: bool = DEFAULT_OPTIONS.trust,
+        compile: bool = DEFAULT_OPTIONS.compile,
     ) -> Session:
         """Open the bundle on a backend.
 
@@ -32,7 +32,7 @@ class LoadedBundle(Bundle):
             backend: its id, see `drun backends`; None: the first that can open the bundle here.
             precision: the arithmetic, such as bf16; None: the artifact's.
             artifact: its id, such as onnx-fp32; None: the first that fits.
-            device, threads, hint, trust, compile: see `drun.backends.RuntimeOptions`.
+            device, threads, hint, trust, compile: see `drun.settings.RuntimeOptions`.
 
         Raises:
             ConfigError: an unknown backend, or a precision or device that it does not have. BackendUnavailable: it
@@ -40,7 +40,7 @@ class LoadedBundle(Bundle):
             artifact can execute code.
         """
         options = RuntimeOptions(threads, device, hint, trust, compile)
-        return Session(self, open_candidate(self, choose(self, backend, precision, artifact), options))
+        return Session(self, open_candidate(self, choose(self, backend, precision, artifact, device), options))
 
 
 def load(path: str | Path | None = None) -> LoadedBundle:

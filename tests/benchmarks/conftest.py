@@ -16,7 +16,7 @@ from drun.bundle.reading import Bundle
 from drun.console import silent
 from drun.run import folder
 from drun.run.output import Output
-from drun.run.sampling import SamplingSettings
+from drun.settings import SamplingSettings
 from dtrain import config, device
 from dtrain.train.loop import train
 

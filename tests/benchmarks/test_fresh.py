@@ -12,9 +12,9 @@ from typer.main import get_command
 
 from dbench.core import fresh
 from drun import cli
-from drun.backends import RuntimeOptions
 from drun.errors import UserError
 from drun.run.opening import Candidate, choose
+from drun.settings import RuntimeOptions
 
 
 @pytest.fixture

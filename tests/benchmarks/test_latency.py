@@ -20,12 +20,13 @@ from dbench.suites import latency
 from dbench.suites.latency import Settings, measuring, table
 from dbench.suites.latency.calls import call_rows, eager_call, parity_rows, timing_row, worst_call
 from dbench.suites.latency.loops import loop_rows
-from drun.backends import RuntimeOptions, null
+from drun.backends import null
 from drun.bundle.reading import Bundle
 from drun.console import silent
 from drun.errors import BundleError, ConfigError
 from drun.run.golden import read_golden
 from drun.run.opening import Candidate, Opened, choose, open_candidate
+from drun.settings import RuntimeOptions
 
 
 @pytest.fixture

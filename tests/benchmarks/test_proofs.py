@@ -20,7 +20,7 @@ class Fails(ort.Runtime):
     """In bf16 it fails, in int8 it is not trusted."""
 
     @classmethod
-    def arithmetics(cls, artifact: Any) -> tuple[str, ...]:
+    def arithmetics(cls, artifact: Any, device: str | None = None) -> tuple[str, ...]:
         return ("fp32", "bf16", "int8")
 
     def __init__(self, bundle: Any, artifact: Any, arithmetic: str, options: Any) -> None:

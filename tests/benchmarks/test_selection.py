@@ -14,7 +14,7 @@ from drun.run.opening import candidates
 
 @pytest.fixture
 def two_arithmetics(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ort.Runtime, "arithmetics", classmethod(lambda cls, artifact: ("fp32", "bf16")))
+    monkeypatch.setattr(ort.Runtime, "arithmetics", classmethod(lambda cls, artifact, device: ("fp32", "bf16")))
 
 
 def names(model: Any, *arguments: Any) -> list[str]:

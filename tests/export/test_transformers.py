@@ -27,7 +27,8 @@ from drun.diffusion.samplers import resolve
 from drun.errors import ParityError
 from drun.run import parity
 from drun.run.opening import choose, open_candidate
-from drun.run.sampling import Sampling, SamplingSettings
+from drun.run.sampling import Sampling
+from drun.settings import SamplingSettings
 from dtrain import published
 from dtrain.published import Denoiser
 

@@ -32,8 +32,8 @@ from drun.run import parity
 from drun.run.folder import run
 from drun.run.opening import Opened, choose, open_candidate
 from drun.run.output import Output
-from drun.run.sampling import SamplingSettings
 from drun.run.session import Session
+from drun.settings import SamplingSettings
 
 TESTS = Path(__file__).parents[1]
 SMALL_UNET = [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from drun.backends import Backend, RuntimeOptions, null
+from drun.backends import Backend, null
 from drun.bundle.reading import Bundle
 from drun.run.opening import Candidate, Opened, choose, open_candidate
+from drun.settings import RuntimeOptions
 
 
 def on(backend: str, bundle: Bundle, precision: str | None = None, **options: object) -> Opened:

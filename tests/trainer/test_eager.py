@@ -14,7 +14,8 @@ from drun.diffusion.loop import Observer
 from drun.diffusion.noise import PhiloxNoise
 from drun.diffusion.process.flow import FlowProcess
 from drun.errors import NotFiniteError
-from drun.run.sampling import Sampling, SamplingSettings
+from drun.run.sampling import Sampling
+from drun.settings import SamplingSettings
 from dtrain import models
 from dtrain.eager import EagerNetwork
 from dtrain.models import Network

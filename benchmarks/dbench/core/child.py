@@ -55,14 +55,15 @@ def session(job: str) -> None:
     from drun import backends
     from drun.bundle import reading as bundles
     from drun.run.opening import choose, open_candidate
+    from drun.settings import RuntimeOptions
 
     asked = json.loads(job)
     bundle = bundles.read(Path(asked["bundle"]))
     inputs = example(bundle, asked["batch"])
     backends.load(asked["choice"]["backend"]).probe()
     if asked["num_calls"]:
-        candidate = choose(bundle, **asked["choice"])
-        opened = open_candidate(bundle, candidate, backends.RuntimeOptions(**asked["options"]))
+        candidate = choose(bundle, **asked["choice"], device=asked["options"]["device"])
+        opened = open_candidate(bundle, candidate, RuntimeOptions(**asked["options"]))
         for _ in range(asked["num_calls"]):
             opened.backend.predict(*inputs)
     answer("done")

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from drun.backends import RuntimeOptions
 from drun.errors import UserError
 from drun.run.images import image_path
 from drun.run.opening import Candidate
+from drun.settings import RuntimeOptions
 
 #: Start the command as its console script does.
 DRUN = ("-c", "from drun.cli import main; main()")

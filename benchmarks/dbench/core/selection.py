@@ -15,6 +15,7 @@ def select(
     names: Sequence[str] = (),
     precisions: Sequence[str] = (),
     artifacts: Sequence[str] = (),
+    device: str | None = None,
 ) -> list[Candidate]:
     """Every candidate that fits, the preferred backend first.
 
@@ -22,23 +23,24 @@ def select(
         names: of backends; none: all that can open the bundle here.
         precisions: arithmetics; none: all.
         artifacts: ids such as onnx-fp32; none: all.
+        device: see `drun.run.opening.candidates`.
 
     Raises:
         ConfigError: an unknown backend, or a precision or artifact that no candidate has. BackendUnavailable: a named
         backend cannot run here, or none can.
     """
-    found = _of_backends(bundle, names)
+    found = _of_backends(bundle, names, device)
     found = _keep(found, "--artifact", artifacts, lambda one: one.artifact.id if one.artifact else "")
     return _keep(found, "--precision", precisions, lambda one: one.arithmetic)
 
 
-def _of_backends(bundle: Bundle, names: Sequence[str]) -> list[Candidate]:
+def _of_backends(bundle: Bundle, names: Sequence[str], device: str | None) -> list[Candidate]:
     """A backend without formats, which opens nothing, is measured where it is named."""
     if not names:
-        return candidates(bundle)
+        return candidates(bundle, device=device)
     found = []
     for name in dict.fromkeys(names):
-        found += candidates(bundle, [name]) if backends.load(name).formats else [choose(bundle, name)]
+        found += candidates(bundle, [name], device) if backends.load(name).formats else [choose(bundle, name)]
     return found
 
 

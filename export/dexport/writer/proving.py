@@ -9,7 +9,6 @@ from dexport import targets
 from dexport.proof import proof_of
 from dexport.writer.pairs import ArtifactPair
 from drun import backends
-from drun.backends import RuntimeOptions
 from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.errors import BackendUnavailable, NotTrusted, ParityError
@@ -17,6 +16,7 @@ from drun.run import parity
 from drun.run.golden import read_golden
 from drun.run.opening import Candidate, open_candidate
 from drun.run.parity import Comparison
+from drun.settings import RuntimeOptions
 
 
 @dataclass(frozen=True)

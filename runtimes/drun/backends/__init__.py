@@ -27,10 +27,10 @@ from drun.diffusion.loop import Observer, walk
 from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import StepTable
 from drun.errors import BundleError, ConfigError
+from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
 #: Where several can open a bundle, the first of these that can run is taken; those not named come last.
 PREFERENCE = ("ort", "openvino", "pt2")
-HINTS = ("latency", "throughput")
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,6 @@ class Probe:
     available: bool
     detail: str
     install: str = ""
-
-
-@dataclass(frozen=True)
-class RuntimeOptions:
-    """How a runtime computes, besides the arithmetic."""
-
-    threads: int = 0  # of the processor; 0: the runtime's choice
-    device: str | None = None  # None: the first of the backend's that is here
-    hint: str = "latency"  # of a batch, by all threads at once, or throughput: in equal parts, a thread each
-    trust: bool = False  # open files that can execute code
-    compile: bool = False  # by torch.compile, where the backend is PyTorch: minutes first, then faster calls
-
-    def __post_init__(self) -> None:
-        if self.hint not in HINTS:
-            raise ConfigError(f"--hint got '{self.hint}', expected {' or '.join(HINTS)}")
-
-
-DEFAULT_OPTIONS = RuntimeOptions()
 
 
 class Backend(ABC):
@@ -99,8 +81,12 @@ class Backend(ABC):
         """Look for the runtime without opening anything."""
 
     @classmethod
-    def arithmetics(cls, artifact: Artifact) -> tuple[str, ...]:
-        """What it can compute an artifact of its formats in, here; the first unless the user says otherwise."""
+    def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
+        """What it can compute an artifact of its formats in, here; the first unless the user says otherwise.
+
+        Args:
+            device: one of `devices`; None: the first that is here.
+        """
         return (artifact.precision,)
 
     @abstractmethod

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.backends import DEFAULT_OPTIONS, Backend, Probe, RuntimeOptions
+from drun.backends import Backend, Probe
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.diffusion.prediction import components
+from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
 #: The images of class y are N(mean_y, STD^2), mean_y = CLASS_STEP * y; without classes the mean is 0.
 STD = 0.5

@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.backends import DEFAULT_OPTIONS, Backend, Probe, RuntimeOptions, check_io
+from drun.backends import Backend, Probe, check_io
 from drun.bundle.artifact import Artifact
 from drun.bundle.onnx_files import check_external
 from drun.bundle.reading import Bundle
 from drun.errors import BackendUnavailable, reason
 from drun.extras import is_installed
-
-# Full float32 products, as eager PyTorch computes them; the provider's default is TF32.
-CUDA_OPTIONS = {"use_tf32": "0"}
+from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
 #: mallopt's parameter, from glibc's malloc.h
 M_MMAP_THRESHOLD = -3
@@ -46,6 +44,12 @@ class Runtime(Backend):
             return Probe(False, f"onnxruntime is installed but does not load ({error})", install)
         return Probe(True, f"onnxruntime {onnxruntime.__version__}", install)
 
+    @classmethod
+    def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
+        """tf32 of a graph in fp32 on CUDA, too."""
+        has_tf32 = artifact.precision == "fp32" and device != "cpu" and has_cuda()
+        return ("fp32", "tf32") if has_tf32 else (artifact.precision,)
+
     def __init__(
         self, bundle: Bundle, artifact: Artifact | None, arithmetic: str, options: RuntimeOptions = DEFAULT_OPTIONS
     ) -> None:
@@ -53,7 +57,7 @@ class Runtime(Backend):
         assert artifact is not None
         self.names = [tensor.name for tensor in artifact.io]
         self.output_shape = tuple(int(side) for side in artifact.io[-1].shape[1:])
-        self.session = open_session(bundle, artifact, options)
+        self.session = open_session(bundle, artifact, options, is_tf32=arithmetic == "tf32")
         self.own = threading.local()
 
     def describe(self) -> str:
@@ -97,8 +101,11 @@ class Bound:
         return all(one is other for one, other in zip(self.inputs, inputs, strict=True))
 
 
-def open_session(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:
+def open_session(bundle: Bundle, artifact: Artifact, options: RuntimeOptions, is_tf32: bool = False) -> Any:
     """An `onnxruntime.InferenceSession` of an artifact, on CUDA where it can be, unless the options say otherwise.
+
+    Args:
+        is_tf32: whether products on CUDA may be in TF32, which is the provider's own default.
 
     Raises:
         BackendUnavailable: it is not installed, or cannot open the file. BundleError: a file is damaged, not listed, or
@@ -112,7 +119,7 @@ def open_session(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) ->
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.log_severity_level = 4  # what it logs as an error it also raises
-    providers = _providers(options.device)
+    providers = _providers(options.device, is_tf32)
     with bundle.using(*artifact.files) as paths:
         check_external(paths)
         try:
@@ -125,15 +132,19 @@ def open_session(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) ->
     return session
 
 
-def _providers(device: str | None) -> list[Any]:
-    """Raises BackendUnavailable if the device is CUDA, and this onnxruntime has it not."""
+def has_cuda() -> bool:
     import onnxruntime
 
-    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    if device == "cuda" and not has_cuda:
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def _providers(device: str | None, is_tf32: bool) -> list[Any]:
+    """Raises BackendUnavailable if the device is CUDA, and this onnxruntime cannot use it."""
+    if device == "cuda" and not has_cuda():
         raise BackendUnavailable("--device got cuda, this onnxruntime has none: pip install 'dexport[ort-gpu]'")
-    cuda = [("CUDAExecutionProvider", CUDA_OPTIONS)] if has_cuda and device != "cpu" else []
-    return [*cuda, "CPUExecutionProvider"]
+    if device == "cpu" or not has_cuda():
+        return ["CPUExecutionProvider"]
+    return [("CUDAExecutionProvider", {"use_tf32": str(int(is_tf32))}), "CPUExecutionProvider"]
 
 
 def _dtype(name: str) -> str:

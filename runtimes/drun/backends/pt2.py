@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun import cache
-from drun.backends import DEFAULT_OPTIONS, Backend, Probe, RuntimeOptions, Signature, check_io
+from drun.backends import Backend, Probe, Signature, check_io
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.diffusion.arrays import Array, Labels, State
@@ -29,6 +29,7 @@ from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import StepTable
 from drun.errors import BackendUnavailable, BundleError, ConfigError, NotTrusted, door, reason
 from drun.extras import is_installed
+from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 from drun.trust import is_trusted
 
 INSTALL = "pip install 'dexport[pt2]'"
@@ -51,10 +52,10 @@ class Runtime(Backend):
         return Probe(True, f"torch {_version()}", INSTALL)
 
     @classmethod
-    def arithmetics(cls, artifact: Artifact) -> tuple[str, ...]:
+    def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
         """In bf16 by autocast: what PyTorch holds to need float32 stays in it."""
         has_cuda = NVIDIA_DRIVER.exists() and not _version().endswith("+cpu")
-        return ("fp32", "bf16", "tf32") if has_cuda else ("fp32", "bf16")
+        return ("fp32", "bf16", "tf32") if has_cuda and device in (None, "cuda") else ("fp32", "bf16")
 
     def __init__(
         self, bundle: Bundle, artifact: Artifact | None, arithmetic: str, options: RuntimeOptions = DEFAULT_OPTIONS

@@ -6,13 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from drun.backends import RuntimeOptions
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle, open_bundle
 from drun.console import answer, progress, say, warn
 from drun.errors import BackendUnavailable, ConfigError, NotTrusted, ParityError, UserError
 from drun.run import parity
 from drun.run.opening import Candidate, candidates, choose, open_candidate, unavailable
+from drun.settings import RuntimeOptions
 
 
 def check(
@@ -33,7 +33,7 @@ def check(
             raise ConfigError("--all checks every artifact and precision: leave out --precision and --artifact")
         _check_all(bundle, backend, options)
     else:
-        _check_one(bundle, choose(bundle, backend, precision, artifact), options)
+        _check_one(bundle, choose(bundle, backend, precision, artifact, options.device), options)
 
 
 def _check_one(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) -> None:
@@ -67,7 +67,7 @@ def warn_of_unproven(bundle: Bundle, artifact: Artifact | None) -> None:
 
 def _check_all(bundle: Bundle, backend: str | None, options: RuntimeOptions) -> None:
     """A line for every artifact x able backend x arithmetic."""
-    found = candidates(bundle, () if backend is None else (backend,))
+    found = candidates(bundle, () if backend is None else (backend,), options.device)
     width = max(len(candidate.name) for candidate in found)
     say(f"{'target':{width}}  checks  relative L2  allowed  PSNR dB  of")
     targets, skipped = [], {} if backend else unavailable(bundle)

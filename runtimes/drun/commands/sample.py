@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from drun import backends
-from drun.backends import RuntimeOptions
 from drun.bundle.card import Classes
 from drun.bundle.reading import Bundle, open_bundle
 from drun.commands.check import warn_of_unproven
@@ -19,8 +18,9 @@ from drun.run.naming import run_name
 from drun.run.noise_file import noise_digest
 from drun.run.opening import Candidate, choose, open_candidate
 from drun.run.output import Output
-from drun.run.sampling import SamplingSettings, resolve_sampler
+from drun.run.sampling import resolve_sampler
 from drun.run.session import Session
+from drun.settings import RuntimeOptions, SamplingSettings
 
 #: Where the folders of runs lie, by the name of the bundle.
 OUT = Path("out")
@@ -71,7 +71,7 @@ def sample(
         uint8,
         noise_digest(noise),
     )
-    candidate = choose(bundle, backend, precision, artifact)
+    candidate = choose(bundle, backend, precision, artifact, runtime.device)
     folder = out or OUT / bundle.name / _run_name(bundle, candidate, settings, sampler)
     output = Output(folder, num_images, batch, parse_shard(shard), save_raw=save_raw, trajectory=trajectory)
     start = time.monotonic()

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.backends import DEFAULT_OPTIONS, RuntimeOptions
 from drun.bundle.reading import Bundle
 from drun.run.opening import Candidate, Opened, decoder_candidate, open_candidate
+from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
 #: Latents decoded at a time: a decoder's activations are far larger than the denoiser's.
 DECODED_AT_ONCE = 2

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from drun.bundle.reading import Bundle
 from drun.errors import BundleError, door
 from drun.foreign import parse_json, read_npz
-from drun.run.sampling import SamplingSettings
+from drun.settings import SamplingSettings
 from drun.typed import typed
 
 Floats = NDArray[np.float32]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from drun.run.sampling import SamplingSettings
+from drun.settings import SamplingSettings
 
 #: What every name says, without its key.
 ALWAYS = ("sampler", "options", "num_steps", "seed")

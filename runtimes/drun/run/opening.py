@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun import backends
-from drun.backends import DEFAULT_OPTIONS, Backend, RuntimeOptions
+from drun.backends import Backend
 from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, Tolerance
 from drun.bundle.reading import Bundle
 from drun.diffusion.arrays import Labels, State
@@ -19,6 +19,7 @@ from drun.diffusion.loop import Observer
 from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import StepTable
 from drun.errors import BackendUnavailable, BundleError, ConfigError
+from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
 
 @dataclass(frozen=True)
@@ -113,26 +114,27 @@ class Opened:
 # ---- what there is --------------------------------------------------------------------------------------
 
 
-def candidates(bundle: Bundle, names: Sequence[str] = ()) -> list[Candidate]:
+def candidates(bundle: Bundle, names: Sequence[str] = (), device: str | None = None) -> list[Candidate]:
     """Every artifact of the denoiser x able backend x arithmetic, the preferred backends first.
 
     Args:
         names: of backends; none: all that can run here.
+        device: that they will compute on; None: the first of each backend's.
 
     Raises:
         ConfigError: an unknown backend. BackendUnavailable: a named one cannot run here, or none can.
     """
-    return list(_found(bundle, names))
+    return list(_found(bundle, names, device))
 
 
-def _found(bundle: Bundle, names: Sequence[str]) -> Iterator[Candidate]:
+def _found(bundle: Bundle, names: Sequence[str], device: str | None) -> Iterator[Candidate]:
     """As `candidates`, one by one: a backend that is not needed does not load its library."""
     for name in names:
         check_available(name)
     is_none = True
     for name in names or backends.names():
         if names or backends.load(name).probe().available:
-            for candidate in _of_backend(name, bundle.manifest.artifacts):
+            for candidate in _of_backend(name, bundle.manifest.artifacts, device):
                 is_none = False
                 yield candidate
     if is_none:
@@ -153,13 +155,13 @@ def _why_none(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:
     return f"no backend opens what '{bundle.path}' holds, which is {held}: use a newer drun, or export another target"
 
 
-def _of_backend(name: str, artifacts: Sequence[Artifact]) -> Iterator[Candidate]:
+def _of_backend(name: str, artifacts: Sequence[Artifact], device: str | None) -> Iterator[Candidate]:
     """The best format first, and of each artifact its own arithmetic."""
     runtime = backends.load(name)
     for artifact_format in runtime.formats:
         for artifact in artifacts:
             if artifact.format == artifact_format:
-                for arithmetic in runtime.arithmetics(artifact):
+                for arithmetic in runtime.arithmetics(artifact, device):
                     yield Candidate(name, artifact, arithmetic)
 
 
@@ -185,7 +187,11 @@ def check_available(name: str) -> None:
 
 
 def choose(
-    bundle: Bundle, backend: str | None = None, precision: str | None = None, artifact: str | None = None
+    bundle: Bundle,
+    backend: str | None = None,
+    precision: str | None = None,
+    artifact: str | None = None,
+    device: str | None = None,
 ) -> Candidate:
     """What to open.
 
@@ -193,6 +199,7 @@ def choose(
         backend: its id; None: the first of `backends.PREFERENCE` that can.
         precision: the arithmetic; None: the backend's default for the artifact.
         artifact: its id, such as onnx-fp32; None: the first that fits.
+        device: see `candidates`.
 
     Raises:
         ConfigError: unknown backend, or an arithmetic that nothing here computes in. BackendUnavailable: it cannot run
@@ -204,15 +211,15 @@ def choose(
         _check_format(bundle, backend)
     names = () if backend is None else (backend,)
     if artifact is None and precision is None:
-        return next(_found(bundle, names))
-    found = candidates(bundle, names)
+        return next(_found(bundle, names, device))
+    found = candidates(bundle, names, device)
     if artifact is not None:
         found = _of_artifact(bundle, found, backend, artifact)
     if precision is None:
         return found[0]
     fitting = [one for one in found if one.arithmetic == precision]
     if not fitting:
-        raise ConfigError(_no_arithmetic(bundle, backend, precision, found))
+        raise ConfigError(_no_arithmetic(bundle, backend, precision, found, device))
     # A graph made for the arithmetic goes before one that a hint computes in it.
     return min(fitting, key=lambda one: one.artifact is None or one.artifact.precision != precision)
 
@@ -237,9 +244,11 @@ def _check_format(bundle: Bundle, backend: str) -> None:
         )
 
 
-def _no_arithmetic(bundle: Bundle, backend: str | None, precision: str, found: Sequence[Candidate]) -> str:
+def _no_arithmetic(
+    bundle: Bundle, backend: str | None, precision: str, found: Sequence[Candidate], device: str | None
+) -> str:
     known = ", ".join(dict.fromkeys(one.arithmetic for one in found))
-    able = dict.fromkeys(one.backend for one in candidates(bundle) if one.arithmetic == precision)
+    able = dict.fromkeys(one.backend for one in candidates(bundle, device=device) if one.arithmetic == precision)
     advice = f"use --backend {' or '.join(able)}" if able else f"no backend here computes this bundle in {precision}"
     return f"--precision got {precision}, {backend or 'the backends here'} can compute in {known}: {advice}"
 
@@ -261,7 +270,8 @@ def decoder_candidate(bundle: Bundle, opened: Opened | None = None) -> Candidate
         return None
     own = [] if opened is None else [opened.name]
     for name in [*own, *(other for other in backends.names() if backends.load(other).probe().available)]:
-        found = list(_of_backend(name, decoder.artifacts))
+        device = opened.backend.options.device if opened and name == opened.name else None
+        found = list(_of_backend(name, decoder.artifacts, device))
         if found:
             same = [one for one in found if opened and one.arithmetic == opened.arithmetic]
             return (same or found)[0]

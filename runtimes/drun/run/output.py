@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drun.run.images import image_path
+from drun.settings import DEFAULT_BATCH
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Output:
 
     folder: Path
     num_images: int
-    batch: int = 8
+    batch: int = DEFAULT_BATCH
     shard: tuple[int, int] = (0, 1)
     save_raw: bool = False  # also keep the final float states
     save_images: bool = True

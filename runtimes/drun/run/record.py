@@ -20,8 +20,9 @@ from drun.files import locked, sha256, write_json
 from drun.foreign import read_json
 from drun.run.opening import decoder_candidate
 from drun.run.output import Output
-from drun.run.sampling import Sampling, SamplingSettings
+from drun.run.sampling import Sampling
 from drun.run.session import Session
+from drun.settings import SamplingSettings
 
 #: The sha256 of a run's animation, whose file may lie anywhere.
 ANIMATION = "animation_sha256"

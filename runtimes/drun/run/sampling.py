@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,39 +13,9 @@ from drun.diffusion.guidance import Guidance, with_guidance
 from drun.diffusion.loop import NOBODY, Observer
 from drun.diffusion.noise import NoiseSource, PhiloxNoise
 from drun.diffusion.table import StepTable
-from drun.errors import ConfigError
 from drun.run import labels
-from drun.run.images import CONVERSIONS
 from drun.run.noise_file import FileNoise
-
-STATE_DTYPES = ("float32", "float64")
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """What an image depends on, besides the bundle and the backend."""
-
-    sampler: str
-    options: dict[str, Any]
-    num_steps: int
-    seed: int = 0
-    labels: str | None = None
-    cfg: float = 1.0
-    interval: tuple[float, float] | None = None
-    cfg_channels: int | None = None  # None: the bundle's; 0: all
-    state_dtype: str = "float32"
-    uint8: str = "round"
-    noise: str | None = None  # sha256 of the noise file
-
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.cfg):
-            raise ConfigError(f"--cfg got {self.cfg}, expected a finite weight such as 1.5")
-        if self.interval is not None and not all(map(math.isfinite, self.interval)):
-            raise ConfigError(f"--interval got {self.interval[0]},{self.interval[1]}, expected two finite times")
-        for key, choices in (("state_dtype", STATE_DTYPES), ("uint8", CONVERSIONS)):
-            if getattr(self, key) not in choices:
-                option = f"--{key.replace('_', '-')}"
-                raise ConfigError(f"{option} got '{getattr(self, key)}', expected {' or '.join(choices)}")
+from drun.settings import SamplingSettings
 
 
 class Walker(Protocol):

@@ -16,7 +16,8 @@ from drun.run.images import to_pil, to_uint8
 from drun.run.labels import as_spec
 from drun.run.noise_file import FileNoise
 from drun.run.opening import Opened
-from drun.run.sampling import Sampling, SamplingSettings, resolve_sampler
+from drun.run.sampling import Sampling, resolve_sampler
+from drun.settings import DEFAULT_BATCH, DEFAULT_STEPS, SamplingSettings
 
 #: What `Session.sample` can give.
 OUTPUTS = ("uint8", "float", "pil")
@@ -64,15 +65,15 @@ class Session:
         self,
         n: int = 1,
         *,
-        seed: int = 0,
+        seed: int = SamplingSettings.seed,
         first: int = 0,
         labels: Sequence[int | str] | str | None = None,
-        steps: int = 250,
+        steps: int = DEFAULT_STEPS,
         sampler: str | None = None,
         options: Mapping[str, Any] = {},
-        cfg: float = 1.0,
+        cfg: float = SamplingSettings.cfg,
         interval: tuple[float, float] | None = None,
-        batch: int = 8,
+        batch: int = DEFAULT_BATCH,
         output: Literal["uint8", "float", "pil"] = "uint8",
     ) -> Any:
         """Draw the samples `first`, ..., `first + n - 1` of a seed: the images that the command writes.

@@ -21,7 +21,8 @@ from drun.diffusion.samplers import resolve, step_table
 from drun.errors import BundleError, ParityError
 from drun.run import images, parity
 from drun.run.opening import choose, open_candidate
-from drun.run.sampling import Sampling, SamplingSettings
+from drun.run.sampling import Sampling
+from drun.settings import SamplingSettings
 from dtrain import published
 
 

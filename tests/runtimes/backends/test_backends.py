@@ -171,3 +171,19 @@ def test_a_call_that_the_runtime_refuses(make_bundle: Callable[..., Path]) -> No
     backend = on("ort", bundle).backend
     with pytest.raises(BackendUnavailable, match=r"ONNX Runtime failed on a batch of 2: "):
         backend.predict(np.zeros((2, 3, 8, 8), np.float32), np.zeros(2, np.float32))
+
+
+def test_tf32_is_an_arithmetic_of_cuda_alone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where onnxruntime says that it has the provider; nobody has run it here."""
+    artifact = bundle.manifest.artifacts[0]
+    assert ort.Runtime.arithmetics(artifact) == ("fp32",)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert [ort.Runtime.arithmetics(artifact, device) for device in (None, "cuda", "cpu")] == [
+        ("fp32", "tf32"), ("fp32", "tf32"), ("fp32",),
+    ]  # fmt: skip
+    assert ort.Runtime.arithmetics(replace(artifact, precision="fp16")) == ("fp16",)
+
+
+def test_a_device_that_this_onnxruntime_lacks(bundle: Bundle) -> None:
+    with pytest.raises(BackendUnavailable, match=r"--device got cuda, this onnxruntime has none: pip"):
+        on("ort", bundle, device="cuda")

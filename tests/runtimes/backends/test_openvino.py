@@ -21,13 +21,14 @@ from onnx import TensorProto, helper, numpy_helper
 from openings import on
 
 from drun import backends, cache
-from drun.backends import RuntimeOptions, null
+from drun.backends import null
 from drun.backends.openvino import Runtime, compiler, graph
 from drun.bundle import reading as bundles
 from drun.bundle.artifact import FileEntry
 from drun.bundle.reading import Bundle
 from drun.errors import BackendUnavailable, BundleError, ConfigError
 from drun.files import sha256
+from drun.settings import HINTS, RuntimeOptions
 
 HAS_BF16 = "BF16" in graph.capabilities()
 needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="this processor has no bfloat16")
@@ -65,7 +66,7 @@ def inputs(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 @pytest.mark.parametrize("convert", [as_ir, lambda bundle: bundle], ids=["ir", "onnx"])
-@pytest.mark.parametrize("hint", backends.HINTS)
+@pytest.mark.parametrize("hint", HINTS)
 def test_it_computes_what_null_computes(
     make_bundle: Callable[..., Path], convert: Callable[[Bundle], Bundle], hint: str
 ) -> None:
@@ -165,7 +166,7 @@ def test_arithmetics_are_those_of_the_processor(bundle: Bundle, monkeypatch: pyt
 # ---- threads --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hint", backends.HINTS)
+@pytest.mark.parametrize("hint", HINTS)
 def test_threads_may_share_a_backend(bundle: Bundle, hint: str) -> None:
     """Called at once by four threads it computes what it computes for one, byte for byte."""
     backend = opened(bundle, hint=hint, threads=2)

@@ -16,11 +16,12 @@ from openings import on
 from programs import HAS_CUDA, INSTALLED, Made
 
 from drun import backends, cache
-from drun.backends import RuntimeOptions, pt2
+from drun.backends import pt2
 from drun.console import silent
 from drun.errors import BackendUnavailable, ConfigError
 from drun.run import parity
 from drun.run.opening import choose, open_candidate
+from drun.settings import RuntimeOptions
 
 # ---- what it computes ------------------------------------------------------------------------------------
 

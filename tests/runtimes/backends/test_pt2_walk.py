@@ -22,7 +22,8 @@ from drun.diffusion.loop import Observer
 from drun.errors import BackendUnavailable, NotFiniteError
 from drun.run.noise_file import FileNoise
 from drun.run.opening import Opened
-from drun.run.sampling import Sampling, SamplingSettings
+from drun.run.sampling import Sampling
+from drun.settings import SamplingSettings
 
 # ---- the walk --------------------------------------------------------------------------------------------
 

@@ -32,9 +32,9 @@ from drun.run.noise_file import noise_digest
 from drun.run.opening import Opened
 from drun.run.output import Output
 from drun.run.record import claim
-from drun.run.sampling import SamplingSettings
 from drun.run.session import Session
 from drun.run.trajectory import FRAME_MS, LAST_FRAME_MS
+from drun.settings import SamplingSettings
 
 MakeBundle = Callable[..., Path]
 ANCESTRAL = SamplingSettings("ddpm", samplers.resolve("ddpm", {}), num_steps=5, seed=3)
@@ -721,7 +721,7 @@ from drun.backends import null
 from drun.run.folder import run
 from drun.run.opening import Candidate, Opened
 from drun.run.output import Output
-from drun.run.sampling import SamplingSettings
+from drun.settings import SamplingSettings
 from drun.run.session import Session
 
 def report(what, done, total):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from drun.run.naming import run_name
-from drun.run.sampling import SamplingSettings
+from drun.settings import SamplingSettings
 
 USUAL = {"eta": 0.0, "grid": "auto", "clip_x0": True}
 PLAIN = SamplingSettings("ddim", USUAL, 50)

@@ -12,7 +12,7 @@ import pytest
 from openings import by, on
 
 from drun import backends
-from drun.backends import RuntimeOptions, null, ort
+from drun.backends import null, ort
 from drun.bundle import reading as bundles
 from drun.bundle.artifact import TOLERANCES, Artifact, Tolerance
 from drun.bundle.reading import Bundle
@@ -21,6 +21,7 @@ from drun.diffusion.loop import Observer
 from drun.diffusion.samplers import step_table
 from drun.errors import BackendUnavailable, BundleError, ConfigError
 from drun.run.opening import Candidate, Opened, candidates, choose, decoder_candidate, open_candidate
+from drun.settings import RuntimeOptions
 
 
 def with_artifacts(bundle: Bundle, *artifacts: Artifact) -> Bundle:
@@ -63,7 +64,7 @@ class Hinted(ort.Runtime):
     """ONNX Runtime, as if a hint let it compute float32 graphs in bf16."""
 
     @classmethod
-    def arithmetics(cls, artifact: Artifact) -> tuple[str, ...]:
+    def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
         return ("fp32", "bf16") if artifact.precision == "fp32" else (artifact.precision,)
 
 

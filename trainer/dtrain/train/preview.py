@@ -17,7 +17,8 @@ from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import NotFiniteError
 from drun.run import images
 from drun.run.images import UInt8
-from drun.run.sampling import Sampling, SamplingSettings
+from drun.run.sampling import Sampling
+from drun.settings import SamplingSettings
 from dtrain import models
 from dtrain.averages import initial_share
 from dtrain.config import Recipe

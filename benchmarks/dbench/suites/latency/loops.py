@@ -13,7 +13,8 @@ from dbench.suites.latency.settings import SUITE, LatencySettings
 from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.run.opening import Opened
-from drun.run.sampling import Sampling, SamplingSettings, resolve_sampler
+from drun.run.sampling import Sampling, resolve_sampler
+from drun.settings import SamplingSettings
 
 #: Fewer pairs say nothing of a few percent.
 LEAST_PAIRS = 3

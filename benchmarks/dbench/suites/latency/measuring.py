@@ -14,12 +14,12 @@ from dbench.suites.latency import processes
 from dbench.suites.latency.calls import call_rows, eager_call
 from dbench.suites.latency.loops import loop_rows
 from dbench.suites.latency.settings import LatencySettings
-from drun.backends import RuntimeOptions
 from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
 from drun.console import Report, warn
 from drun.errors import UserError
 from drun.run.opening import Candidate, Opened, open_candidate
+from drun.settings import RuntimeOptions
 
 
 def measure(settings: LatencySettings, report: Report) -> Result:
@@ -35,7 +35,7 @@ def measure(settings: LatencySettings, report: Report) -> Result:
     start = machine.usage()
     settings = replace(settings, threads=settings.threads or machine.num_cores())
     options = RuntimeOptions(settings.threads, settings.device, trust=settings.trust)
-    chosen = select(bundle, settings.backends, settings.precisions, settings.artifacts)
+    chosen = select(bundle, settings.backends, settings.precisions, settings.artifacts, settings.device)
     timed, rows = _in_this_process(bundle, chosen, options, settings, report)
     rows += processes.rows_of(bundle, timed, options, settings, report)
     shown = {key: value for key, value in asdict(settings).items() if key != "bundle"}

@@ -9,10 +9,10 @@ from dbench.core import fresh, timing
 from dbench.core.fresh import Job
 from dbench.core.record import ResultRow, spread_row
 from dbench.suites.latency.settings import SUITE, LatencySettings
-from drun.backends import RuntimeOptions
 from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.run.opening import Candidate
+from drun.settings import RuntimeOptions
 
 #: Times the batch: the images of the long memory run; the short one has one batch.
 MANY_BATCHES = 16

@@ -14,7 +14,8 @@ from dbench.quality.frechet import frechet_distance
 from dbench.suites.repa.cached import remember
 from drun.errors import NotFiniteError
 from drun.run.images import UInt8, to_uint8
-from drun.run.sampling import Sampling, SamplingSettings
+from drun.run.sampling import Sampling
+from drun.settings import SamplingSettings
 from dtrain import published
 from dtrain.eager import EagerNetwork
 from dtrain.published import Denoiser

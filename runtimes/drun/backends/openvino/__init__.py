@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.backends import DEFAULT_OPTIONS, Backend, Probe, RuntimeOptions
+from drun.backends import Backend, Probe
 from drun.backends.openvino.compiler import Compiler, kept
 from drun.backends.openvino.graph import capabilities, cause
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.errors import BackendUnavailable
 from drun.extras import is_installed
+from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
 
 class Runtime(Backend):
@@ -32,7 +33,7 @@ class Runtime(Backend):
         return Probe(True, f"openvino {version('openvino')}", install)
 
     @classmethod
-    def arithmetics(cls, artifact: Artifact) -> tuple[str, ...]:
+    def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
         """Of a graph in fp32; bf16 where the processor has it."""
         if artifact.precision != "fp32":
             return ()

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from drun import cache
-from drun.backends import RuntimeOptions
 from drun.backends.openvino.graph import capabilities, core, library, read, shapes
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.errors import UserError
+from drun.settings import RuntimeOptions
 from drun.version import version
 
 #: Always passed: unasked, OpenVINO computes in bfloat16 wherever the processor has it.

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from drun.backends import DEFAULT_OPTIONS, Backend, Probe
+from drun.backends import Backend, Probe
+from drun.settings import DEFAULT_OPTIONS
 
 
 class Runtime(Backend):

@@ -1,0 +1,61 @@
+"""What a run is asked for: defaults and checks, without numpy, so that a command line that states them starts fast."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from drun.errors import ConfigError
+
+STATE_DTYPES = ("float32", "float64")
+#: How [-1, 1] becomes 0..255; see `drun.run.images.CONVERSIONS`.
+ROUNDINGS = ("round", "floor", "adm")
+HINTS = ("latency", "throughput")
+#: Steps of a sampler, and images computed at a time, unless the user says otherwise.
+DEFAULT_STEPS, DEFAULT_BATCH = 250, 8
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """What an image depends on, besides the bundle and the backend."""
+
+    sampler: str
+    options: dict[str, Any]
+    num_steps: int
+    seed: int = 0
+    labels: str | None = None
+    cfg: float = 1.0
+    interval: tuple[float, float] | None = None
+    cfg_channels: int | None = None  # None: the bundle's; 0: all
+    state_dtype: str = "float32"
+    uint8: str = "round"
+    noise: str | None = None  # sha256 of the noise file
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.cfg):
+            raise ConfigError(f"--cfg got {self.cfg}, expected a finite weight such as 1.5")
+        if self.interval is not None and not all(map(math.isfinite, self.interval)):
+            raise ConfigError(f"--interval got {self.interval[0]},{self.interval[1]}, expected two finite times")
+        for key, choices in (("state_dtype", STATE_DTYPES), ("uint8", ROUNDINGS)):
+            if getattr(self, key) not in choices:
+                option = f"--{key.replace('_', '-')}"
+                raise ConfigError(f"{option} got '{getattr(self, key)}', expected {' or '.join(choices)}")
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """How a runtime computes, besides the arithmetic."""
+
+    threads: int = 0  # of the processor; 0: the runtime's choice
+    device: str | None = None  # None: the first of the backend's that is here
+    hint: str = "latency"  # of a batch, by all threads at once, or throughput: in equal parts, a thread each
+    trust: bool = False  # open files that can execute code
+    compile: bool = False  # by torch.compile, where the backend is PyTorch: minutes first, then faster calls
+
+    def __post_init__(self) -> None:
+        if self.hint not in HINTS:
+            raise ConfigError(f"--hint got '{self.hint}', expected {' or '.join(HINTS)}")
+
+
+DEFAULT_OPTIONS = RuntimeOptions()
