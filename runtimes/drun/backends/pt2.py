@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from drun import cache
 from drun.backends import Backend, Probe, Signature, check_io
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
-from drun.diffusion.arrays import Array, Labels, State
+from drun.diffusion.arrays import Labels, State
 from drun.diffusion.guidance import Guidance
 from drun.diffusion.loop import Observer, walk
 from drun.diffusion.noise import NoiseSource
@@ -31,6 +31,9 @@ from drun.errors import BackendUnavailable, BundleError, ConfigError, NotTrusted
 from drun.extras import is_installed
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 from drun.trust import is_trusted
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INSTALL = "pip install 'dexport[pt2]'"
 #: Is there where NVIDIA's driver is; PyTorch itself takes a second to say whether it finds one.
@@ -94,19 +97,20 @@ class Runtime(Backend):
         with self._computing():
             return walk(self._denoise, table, x, labels, guidance, noise, observer, put=self._put)
 
-    def _denoise(self, x: Array, t: float, labels: Array | None) -> Array:
+    def _denoise(self, x: Tensor, t: float, labels: Tensor | None) -> Tensor:
         x = x.float()
         times = x.new_full((len(x),), t)
         return self._call(x, times) if labels is None else self._call(x, times, labels)
 
-    def _call(self, *inputs: Array) -> Array:
+    def _call(self, *inputs: Tensor) -> Tensor:
         """Tensors as the program takes them -> its output, (N, ...) float32."""
         try:
-            return self.network(*inputs).float()
+            out: Tensor = self.network(*inputs).float()
+            return out
         except Exception as error:
             raise BackendUnavailable(f"PyTorch failed on a batch of {len(inputs[0])}: {reason(error)}") from error
 
-    def _put(self, array: NDArray[Any]) -> Array:
+    def _put(self, array: NDArray[Any]) -> Tensor:
         """Onto the device; without a copy where that is the processor."""
         import torch
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: A numpy array or a torch tensor, on any device.
-Array = Any
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Array = TypeVar("Array", NDArray[Any], Tensor)
+else:
+    #: A numpy array or a torch tensor, on any device: the arrays of one walk are all of one kind.
+    Array = TypeVar("Array")
+
+#: What multiplies arrays; see `number`.
+Coefficient = Any
 #: (N, C, H, W) on the host: what a sampler carries from noise to images
 State = NDArray[np.float32] | NDArray[np.float64]
 #: (N,) on the host
@@ -20,18 +28,18 @@ def empty(shape: tuple[int, ...], like: Array) -> Array:
     return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else like.new_empty(shape)
 
 
-def on_host(x: Array) -> State:
+def on_host(x: NDArray[Any] | Tensor) -> State:
     """As a numpy array, which may share memory with x."""
     return x if isinstance(x, np.ndarray) else x.cpu().numpy()
 
 
-def number(value: float, like: Array) -> Any:
+def number(value: float, like: NDArray[Any] | Tensor) -> Coefficient:
     """A coefficient for arrays like `like`: of numpy as an array without axes, by which a small image is multiplied in
     half the time that a Python float takes."""
     return np.asarray(value, like.dtype) if isinstance(like, np.ndarray) else value
 
 
-def scale(x: Array, weight: Any, out: Array) -> None:
+def scale(x: Array, weight: Coefficient, out: Array) -> None:
     """out = weight x, computed in the dtype of `out`. weight: as `number` makes it."""
     if not isinstance(out, np.ndarray):
         out.copy_(x).mul_(weight)
@@ -47,12 +55,12 @@ def interpolated_std(v: Array, log_min: float, log_max: float) -> Array:
     return np.exp(half_log) if isinstance(v, np.ndarray) else half_log.exp()
 
 
-def total(x: Array) -> float:
+def total(x: NDArray[Any] | Tensor) -> float:
     """The sum of all numbers, which is not finite if one of them is not."""
     return float(np.add.reduce(x, axis=None) if isinstance(x, np.ndarray) else x.sum())
 
 
-def clip(x: Array, low: Any, high: Any) -> None:
+def clip(x: NDArray[Any] | Tensor, low: Coefficient, high: Coefficient) -> None:
     """Bound x to [low, high] in place."""
     if isinstance(x, np.ndarray):
         np.maximum(x, low, x)  # a third of the time of np.clip on a small image
@@ -65,4 +73,4 @@ def magnitude_quantile(x: Array, quantile: float) -> Array:
     """The quantile of |x| of each image, (N, 1, 1, 1), linear interpolation. x: (N, C, H, W)."""
     flat = abs(x).reshape(x.shape[0], -1)
     bounds = np.quantile(flat, quantile, axis=1) if isinstance(x, np.ndarray) else flat.quantile(quantile, dim=1)
-    return bounds.reshape(-1, 1, 1, 1)
+    return bounds.reshape(-1, 1, 1, 1)  # type: ignore[no-any-return]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ class Batched:
         self.y: Labels | None = None
         self.labels: Labels | None = None  # that y was copied from
 
-    def __call__(self, x: State, t: float, labels: Labels | None) -> NDArray[np.float32]:
+    def __call__(self, x: NDArray[Any], t: float, labels: NDArray[Any] | None) -> NDArray[np.float32]:
         """x: (N, C, H, W) float32 or float64, labels: (N,) int64 or None -> (N, C or 2 C, H, W) float32.
 
         The next call may overwrite it. Labels that are given again must not have changed. Raises ConfigError if x has

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Generic
 
 from drun.diffusion.arrays import Array, empty
 from drun.diffusion.table import Row, StepTable
@@ -42,7 +43,7 @@ class Guidance:
     channels: int | None = None  # how many leading ones are guided; None: all of x
 
 
-class Guided:
+class Guided(Generic[Array]):
     """m = m_u + w (m_c - m_u) on the first `channels` channels; one undoubled call where w = 1.
 
     Args:
@@ -51,11 +52,13 @@ class Guided:
         guidance: channels that are not guided, and a learned variance, stay conditional.
     """
 
-    def __init__(self, predict: Predict, labels: Array | None = None, guidance: Guidance = Guidance()) -> None:
-        self.predict, self.labels, self.channels = predict, labels, guidance.channels
+    def __init__(self, predict: Predict[Array], labels: Array | None = None, guidance: Guidance = Guidance()) -> None:
+        self.predict: Predict[Array] = predict
+        self.labels: Array | None = labels
+        self.channels = guidance.channels
         self.twice: Array | None = None
         if labels is not None:
-            self.both_labels = empty((2 * len(labels),), like=labels)
+            self.both_labels: Array = empty((2 * len(labels),), like=labels)
             self.both_labels[: len(labels)] = labels
             self.both_labels[len(labels) :] = guidance.null_label
 

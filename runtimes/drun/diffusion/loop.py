@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drun.diffusion.arrays import (
     Array,
+    Coefficient,
     Labels,
     State,
     clip,
@@ -27,6 +28,9 @@ from drun.diffusion.guidance import Guidance, Guided, Predict
 from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import Clip, Row, StepTable
 from drun.errors import NotFiniteError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Rows between two looks at whether the state is finite: each is a synchronisation on a device.
 FINITE_EVERY = 10
@@ -56,19 +60,19 @@ class Observer:
 NOBODY = Observer()
 
 
-def _unmoved(array: NDArray[Any]) -> Array:
+def _unmoved(array: NDArray[Any]) -> NDArray[Any]:
     return array
 
 
 def walk(
-    predict: Predict,
+    predict: Predict[Array],
     table: StepTable,
     x: State,
     labels: Labels | None,
     guidance: Guidance,
     noise: NoiseSource,
     observer: Observer = NOBODY,
-    put: Callable[[NDArray[Any]], Array] = _unmoved,
+    put: Callable[[NDArray[Any]], Array] = _unmoved,  # type: ignore[assignment]
 ) -> State:
     """Carry one batch from noise to images.
 
@@ -102,7 +106,7 @@ def walk(
         return on_host(sample(guided, put(x), table, lambda: put(noise()), on_row))
 
 
-def check_finite(x: Array, table: StepTable, row: int) -> None:
+def check_finite(x: NDArray[Any] | Tensor, table: StepTable, row: int) -> None:
     """Raises NotFiniteError, which names the rows since the last look, if x after `row` is not finite."""
     if math.isfinite(total(x)):
         return
@@ -113,7 +117,13 @@ def check_finite(x: Array, table: StepTable, row: int) -> None:
     )
 
 
-def sample(denoise: Denoise, x: Array, table: StepTable, draw_noise: DrawNoise, on_row: OnRow | None = None) -> Array:
+def sample(
+    denoise: Denoise[Array],
+    x: Array,
+    table: StepTable,
+    draw_noise: DrawNoise[Array],
+    on_row: OnRow[Array] | None = None,
+) -> Array:
     """The loop itself: carry x from noise to an image, in place.
 
     Args:
@@ -155,26 +165,26 @@ def sample(denoise: Denoise, x: Array, table: StepTable, draw_noise: DrawNoise, 
 class _Weights(NamedTuple):
     """The coefficients of a row as `number` makes them."""
 
-    p: Any
-    q: Any
-    a: Any
-    b: Any
-    c: Any
-    d: tuple[Any, ...]
+    p: Coefficient
+    q: Coefficient
+    a: Coefficient
+    b: Coefficient
+    c: Coefficient
+    d: tuple[Coefficient, ...]
 
     @classmethod
-    def of(cls, row: Row, like: Array) -> _Weights:
+    def of(cls, row: Row, like: NDArray[Any] | Tensor) -> _Weights:
         p, q, a, b, c = (number(value, like) for value in (row.p, row.q, row.a, row.b, row.c))
         return cls(p, q, a, b, c, tuple(number(value, like) for value in row.d))
 
 
-def _add(x: Array, weight: Any, y: Array, scratch: Array) -> None:
+def _add(x: Array, weight: Coefficient, y: Array, scratch: Array) -> None:
     """x += weight y without a new array."""
     scale(y, weight, scratch)
     x += scratch
 
 
-def _clip(h: Array, rule: Clip, bounds: tuple[Any, Any]) -> None:
+def _clip(h: Array, rule: Clip, bounds: tuple[Coefficient, Coefficient]) -> None:
     if rule.dynamic_quantile == 0:
         return clip(h, *bounds)
     highest = magnitude_quantile(h, rule.dynamic_quantile).clip(1.0)

@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dbench.core import timing
 from dbench.core.inputs import Inputs
@@ -14,7 +18,6 @@ from dbench.core.timing import Call, Timing
 from dbench.suites.latency.settings import SUITE, LatencySettings
 from drun.bundle.reading import Bundle
 from drun.console import Report
-from drun.diffusion.arrays import Array
 from drun.errors import ConfigError
 from drun.files import sha256
 from drun.run import parity
@@ -26,7 +29,7 @@ EAGER = "eager torch"
 
 
 @contextmanager
-def eager_call(bundle: Bundle, checkpoint: Path, inputs: Inputs, threads: int) -> Iterator[Callable[[], Array]]:
+def eager_call(bundle: Bundle, checkpoint: Path, inputs: Inputs, threads: int) -> Iterator[Callable[[], NDArray[Any]]]:
     """A call of the eager PyTorch network that the bundle was exported from, on `inputs`, with `threads` threads.
 
     Raises:
@@ -47,9 +50,9 @@ def eager_call(bundle: Bundle, checkpoint: Path, inputs: Inputs, threads: int) -
     network = published.load(checkpoint, known["weights"], known["settings"]).network
     tensors = [torch.from_numpy(array) for array in inputs]
 
-    def call() -> Array:
+    def call() -> NDArray[Any]:
         with torch.inference_mode():
-            return network(*tensors).numpy()
+            return np.asarray(network(*tensors))
 
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -61,7 +64,7 @@ def eager_call(bundle: Bundle, checkpoint: Path, inputs: Inputs, threads: int) -
 
 def call_rows(
     opened: Sequence[Opened],
-    eager: Callable[[], Array] | None,
+    eager: Callable[[], NDArray[Any]] | None,
     bundle: Bundle,
     inputs: Inputs,
     settings: LatencySettings,
