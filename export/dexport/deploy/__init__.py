@@ -11,8 +11,8 @@ from torch import nn
 from dexport.deploy.transformer import StaticAttention
 from dexport.deploy.unet import fold_downsample, plain_norm
 from dexport.deploy.vae import PixelAttention
-from dtrain.models.transformer import Attention
-from dtrain.models.unet import Downsample
+from dtrain.models.transformer.layers import Attention
+from dtrain.models.unet.blocks import Downsample
 from dtrain.models.vae import Decoder
 
 #: What runtimes misread -> the same function in operators that they read; a subclass is rewritten as its base.

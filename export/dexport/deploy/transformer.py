@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dtrain.models.transformer import Attention
+from dtrain.models.transformer.layers import Attention
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

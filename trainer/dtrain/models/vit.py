@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from drun.bundle.card import Classes, Shape
 from drun.errors import ConfigError
 from dtrain.models import Network
-from dtrain.models.transformer import Attention, Mlp, PatchEmbed, Size, check_image, check_sizes, initialise_maps
+from dtrain.models.transformer.layers import Attention, Mlp, PatchEmbed, initialise_maps
+from dtrain.models.transformer.sizes import Size, check_image, check_sizes
 
 
 class EncoderBlock(nn.Module):

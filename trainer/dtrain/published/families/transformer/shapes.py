@@ -11,7 +11,7 @@ from torch import Tensor
 
 from drun.errors import CheckpointError, ConfigError
 from dtrain.checkpoints.layouts import State
-from dtrain.models.transformer import SIZES, Size, name_or_mapping
+from dtrain.models.transformer.sizes import SIZES, Size, name_or_mapping
 from dtrain.published.settings import whole_number
 
 HEAD = "final_layer.linear.weight", "final_layer.linear.bias"
