@@ -16,21 +16,11 @@ from torch import Tensor
 from drun.errors import DataError, door
 from drun.foreign import read_json, regular
 from dtrain.data.image_files import IMAGE_SUFFIXES
+from dtrain.data.items import ArrayFiles, Header, Indices, Items, Names, Pictures, read_header
 from dtrain.data.labels import LABELS, read_labels
 from dtrain.data.latent_index import check_index
-from dtrain.data.shards import (
-    ArrayFiles,
-    Header,
-    Indices,
-    Items,
-    Listing,
-    Names,
-    Pictures,
-    Shards,
-    fingerprint,
-    read_header,
-    scan,
-)
+from dtrain.data.scanning import Listing, fingerprint, scan
+from dtrain.data.shards import Shards
 
 INDEX, MOMENTS, IMAGES = "index.json", "moments", "images"
 #: Moments of the images mirrored left to right.

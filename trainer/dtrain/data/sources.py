@@ -25,7 +25,7 @@ from dtrain.data.image_files import (
     read_images,
 )
 from dtrain.data.labels import LABELS, read_labels
-from dtrain.data.shards import fingerprint, scan
+from dtrain.data.scanning import fingerprint, scan
 from dtrain.data.stacks import Stack, digits, open_as_stack
 from dtrain.data.zips import open_zip
 

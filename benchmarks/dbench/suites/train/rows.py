@@ -12,8 +12,10 @@ from dbench.core import timing
 from dbench.core.record import ResultRow, spread_row
 from dbench.core.timing import Timing
 from dbench.suites.train.candidates import LEAD_IN_ROUNDS
+from dbench.suites.train.memory import GpuPeak
 from dbench.suites.train.settings import SUITE, TEACHER, TrainSettings
-from dbench.suites.train.trial import Flops, GpuPeak, Matmuls, Trial, synchronise
+from dbench.suites.train.trial import Trial, synchronise
+from dbench.suites.train.work import Flops, Matmuls
 from drun.console import Report
 from dtrain.device import Placement
 

@@ -1,0 +1,103 @@
+"""What could be opened here: every artifact of a bundle x able backend x arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from drun import backends
+from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, Tolerance
+from drun.bundle.reading import Bundle
+from drun.errors import BackendUnavailable
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What could be opened."""
+
+    backend: str
+    artifact: Artifact | None  # None: the backend needs none
+    arithmetic: str
+
+    @property
+    def name(self) -> str:
+        """Such as `ort onnx-fp32`, or `openvino onnx-fp32 in bf16`."""
+        if self.artifact is None:
+            return self.backend
+        other = "" if self.arithmetic == self.artifact.precision else f" in {self.arithmetic}"
+        return f"{self.backend} {self.artifact.id}{other}"
+
+    def tolerance(self, is_decoder: bool = False) -> Tolerance:
+        """How far from eager PyTorch it may be."""
+        if self.artifact is not None and self.arithmetic == self.artifact.precision:
+            return self.artifact.tolerance
+        return (DECODER_TOLERANCES if is_decoder else TOLERANCES)[self.arithmetic]
+
+
+def candidates(bundle: Bundle, names: Sequence[str] = (), device: str | None = None) -> list[Candidate]:
+    """Every artifact of the denoiser x able backend x arithmetic, the preferred backends first.
+
+    Args:
+        names: of backends; none: all that can run here.
+        device: that they will compute on; None: the first of each backend's.
+
+    Raises:
+        ConfigError: an unknown backend. BackendUnavailable: a named one cannot run here, or none can.
+    """
+    return list(each_candidate(bundle, names, device))
+
+
+def each_candidate(bundle: Bundle, names: Sequence[str], device: str | None) -> Iterator[Candidate]:
+    """As `candidates`, one by one: a backend that is not needed does not load its library."""
+    for name in names:
+        check_available(name)
+    is_none = True
+    for name in names or backends.names():
+        if names or backends.load(name).probe().available:
+            for candidate in of_backend(name, bundle.manifest.artifacts, device):
+                is_none = False
+                yield candidate
+    if is_none:
+        raise BackendUnavailable(why_none(bundle, bundle.manifest.artifacts))
+
+
+def of_backend(name: str, artifacts: Sequence[Artifact], device: str | None) -> Iterator[Candidate]:
+    """The best format first, and of each artifact its own arithmetic."""
+    runtime = backends.load(name)
+    for artifact_format in runtime.formats:
+        for artifact in artifacts:
+            if artifact.format == artifact_format:
+                for arithmetic in runtime.arithmetics(artifact, device):
+                    yield Candidate(name, artifact, arithmetic)
+
+
+def why_none(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:
+    """With the install line of the preferred backend that could open one of these."""
+    for name in backends.names():
+        runtime = backends.load(name)
+        if any(artifact.format in runtime.formats for artifact in artifacts):
+            probe = runtime.probe()
+            return (
+                f"no backend here can open '{bundle.path}': '{name}' is not available, {probe.detail}; "
+                f"install it with: {probe.install}"
+            )
+    held = ", ".join(artifact.id for artifact in artifacts) or "nothing"
+    return f"no backend opens what '{bundle.path}' holds, which is {held}: use a newer drun, or export another target"
+
+
+def unavailable(bundle: Bundle) -> dict[str, str]:
+    """The backends that could open something of the bundle, but not here, and why."""
+    held = {artifact.format for artifact in bundle.manifest.artifacts}
+    probes = {name: backends.load(name).probe() for name in backends.names() if held & {*backends.load(name).formats}}
+    return {
+        name: f"{probe.detail}; install it with: {probe.install}"
+        for name, probe in probes.items()
+        if not probe.available
+    }
+
+
+def check_available(name: str) -> None:
+    """Raises BackendUnavailable, with the install line, if a backend cannot run here; ConfigError if there is none."""
+    probe = backends.load(name).probe()
+    if not probe.available:
+        raise BackendUnavailable(f"backend '{name}' is not available: {probe.detail}; install it with: {probe.install}")
