@@ -31,9 +31,9 @@ Precision = Annotated[
     str | None, typer.Option(help="Arithmetic: fp32, tf32, fp16, bf16 or int8 (default: the artifact's).")
 ]
 ArtifactId = Annotated[
-    str | None, typer.Option(help="Such as onnx-fp32, see 'drun info' (default: the first that fits).")
+    str | None, typer.Option(help="Artifact to open, such as onnx-fp32 (default: the first that fits).")
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps (default: the backend's first that is here).")]
+Device = Annotated[str | None, typer.Option(help="Device: cpu, cuda or mps (default: the backend's first one here).")]
 Hint = Annotated[
     str, typer.Option(help="latency: a batch by all threads at once, or throughput: in equal parts, a thread each.")
 ]
@@ -99,7 +99,7 @@ def sample(
 
 
 def _given(context: typer.Context) -> list[str]:
-    """Which options of a run were typed; those of every command are not among them."""
+    """The options of a run that were typed, without those that every command has."""
     own = (parameter for parameter in context.command.params if parameter.name in context.params)
     sources = ((parameter.opts[0], context.get_parameter_source(parameter.name or "")) for parameter in own)
     return [flag for flag, source in sources if source is not None and source.name == "COMMANDLINE"]

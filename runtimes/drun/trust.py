@@ -1,4 +1,4 @@
-"""The user's own record of exports: which files that can execute code were made on this machine, by its user.
+"""The user's own record of exports: the files that can execute code and that this user made on this machine.
 
 It lies in `$DEXPORT_STATE`, else where the platform keeps the state of programs; never in a bundle, which may come from
 anybody.

@@ -1,4 +1,5 @@
-"""Plain values of JSON or TOML as annotated types: dataclasses, typed dictionaries, tuples, numbers and text."""
+"""Converts plain values of JSON or TOML into annotated types: dataclasses, typed dictionaries, tuples, numbers and
+text."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _check_all(bundle: Bundle, backend: str | None, options: RuntimeOptions) -> 
 
 
 def _document(candidate: Candidate, results: list[parity.Comparison], error: str | None = None) -> dict[str, Any]:
-    """What --json says of one target. Nothing compared has not passed."""
+    """The JSON of one target. A target without comparisons has not passed."""
     artifact = candidate.artifact
     return {
         "name": candidate.name,
@@ -123,7 +123,7 @@ def _results(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) -> l
 
 
 def parity_table(results: list[parity.Comparison]) -> str:
-    """Aligned columns, for people."""
+    """The comparisons as aligned columns, for people."""
     width = max(len(result.name) for result in results)
     head = f"{'check':{width}}  relative L2  allowed    max abs    p99 abs   mean abs  PSNR dB"
     rows = [

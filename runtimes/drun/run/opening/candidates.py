@@ -13,7 +13,7 @@ from drun.errors import BackendUnavailable
 
 @dataclass(frozen=True)
 class Candidate:
-    """What could be opened."""
+    """An artifact that a backend could open, and the arithmetic to compute in."""
 
     backend: str
     artifact: Artifact | None  # None: the backend needs none
@@ -21,14 +21,14 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Such as `ort onnx-fp32`, or `openvino onnx-fp32 in bf16`."""
+        """A name for people, such as `ort onnx-fp32`, or `openvino onnx-fp32 in bf16`."""
         if self.artifact is None:
             return self.backend
         other = "" if self.arithmetic == self.artifact.precision else f" in {self.arithmetic}"
         return f"{self.backend} {self.artifact.id}{other}"
 
     def tolerance(self, is_decoder: bool = False) -> Tolerance:
-        """How far from eager PyTorch it may be."""
+        """The largest difference from eager PyTorch that passes."""
         if self.artifact is not None and self.arithmetic == self.artifact.precision:
             return self.artifact.tolerance
         return (DECODER_TOLERANCES if is_decoder else TOLERANCES)[self.arithmetic]
@@ -38,8 +38,8 @@ def candidates(bundle: Bundle, names: Sequence[str] = (), device: str | None = N
     """Every artifact of the denoiser x able backend x arithmetic, the preferred backends first.
 
     Args:
-        names: of backends; none: all that can run here.
-        device: that they will compute on; None: the first of each backend's.
+        names: names of backends; empty: all that can run here.
+        device: the device that they will compute on; None: the first device of each backend.
 
     Raises:
         ConfigError: an unknown backend. BackendUnavailable: a named one cannot run here, or none can.
@@ -48,7 +48,7 @@ def candidates(bundle: Bundle, names: Sequence[str] = (), device: str | None = N
 
 
 def each_candidate(bundle: Bundle, names: Sequence[str], device: str | None) -> Iterator[Candidate]:
-    """As `candidates`, one by one: a backend that is not needed does not load its library."""
+    """The candidates one by one, so that a backend that is not needed does not load its library."""
     for name in names:
         check_available(name)
     is_none = True
@@ -62,7 +62,7 @@ def each_candidate(bundle: Bundle, names: Sequence[str], device: str | None) -> 
 
 
 def of_backend(name: str, artifacts: Sequence[Artifact], device: str | None) -> Iterator[Candidate]:
-    """The best format first, and of each artifact its own arithmetic."""
+    """The candidates of one backend: the best format first, and the default arithmetic of each artifact first."""
     runtime = backends.load(name)
     for artifact_format in runtime.formats:
         for artifact in artifacts:
@@ -72,7 +72,7 @@ def of_backend(name: str, artifacts: Sequence[Artifact], device: str | None) -> 
 
 
 def why_none(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:
-    """With the install line of the preferred backend that could open one of these."""
+    """Why no backend opens these artifacts, with the install line of the preferred backend that could open one."""
     for name in backends.names():
         runtime = backends.load(name)
         if any(artifact.format in runtime.formats for artifact in artifacts):
@@ -86,7 +86,7 @@ def why_none(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:
 
 
 def unavailable(bundle: Bundle) -> dict[str, str]:
-    """The backends that could open something of the bundle, but not here, and why."""
+    """The backends that could open something of the bundle but cannot run here, with the reasons."""
     held = {artifact.format for artifact in bundle.manifest.artifacts}
     probes = {name: backends.load(name).probe() for name in backends.names() if held & {*backends.load(name).formats}}
     return {

@@ -18,12 +18,12 @@ def choose(
     artifact: str | None = None,
     device: str | None = None,
 ) -> Candidate:
-    """What to open.
+    """Choose the candidate to open.
 
     Args:
-        backend: its id; None: the first of `backends.PREFERENCE` that can.
+        backend: the id of a backend; None: the first of `backends.PREFERENCE` that can open the bundle.
         precision: the arithmetic; None: the backend's default for the artifact.
-        artifact: its id, such as onnx-fp32; None: the first that fits.
+        artifact: the id of an artifact, such as onnx-fp32; None: the first that fits.
         device: see `candidates`.
 
     Raises:
@@ -45,7 +45,7 @@ def choose(
     fitting = [one for one in found if one.arithmetic == precision]
     if not fitting:
         raise ConfigError(_no_arithmetic(bundle, backend, precision, found, device))
-    # A graph made for the arithmetic goes before one that a hint computes in it.
+    # A graph of this precision is preferred to one that a hint computes in it.
     return min(fitting, key=lambda one: one.artifact is None or one.artifact.precision != precision)
 
 
@@ -59,7 +59,7 @@ def _of_artifact(bundle: Bundle, found: list[Candidate], backend: str | None, ar
 
 
 def _check_format(bundle: Bundle, backend: str) -> None:
-    """Raises BundleError if the bundle holds nothing of a backend's formats; whether it runs here does not matter."""
+    """Raises BundleError if the bundle holds none of a backend's formats, whether or not the backend can run here."""
     formats = backends.load(backend).formats
     if not any(artifact.format in formats for artifact in bundle.manifest.artifacts):
         held = ", ".join(artifact.id for artifact in bundle.manifest.artifacts) or "nothing"
@@ -79,9 +79,9 @@ def _no_arithmetic(
 
 
 def decoder_candidate(bundle: Bundle, opened: Opened | None = None) -> Candidate | None:
-    """What decodes latents: the denoiser's backend where it has the artifact, in its arithmetic where it can.
+    """The candidate that decodes latents: the denoiser's backend and arithmetic if possible, else the preferred ones.
 
-    None without a decoder. Raises BackendUnavailable if nothing here opens it.
+    None if the bundle has no decoder. Raises BackendUnavailable if nothing here opens it.
     """
     decoder = bundle.manifest.decoder
     if decoder is None:

@@ -1,4 +1,4 @@
-"""An opened candidate: what draws images and is compared."""
+"""An opened candidate, which draws images and is compared with eager PyTorch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ class Opened:
         return self.candidate.backend
 
     def call(self, x: State, t: float, labels: Labels | None) -> NDArray[np.float32]:
-        """One call of the denoiser on any batch: (N, C, H, W) -> (N, C or 2 C, H, W), which the next overwrites."""
+        """One call of the denoiser on any batch: (N, C, H, W) -> (N, C or 2 C, H, W), which the next call
+        overwrites."""
         with self.backend.lock:
             return self.backend.batched(x, t, labels)
 
@@ -56,10 +57,10 @@ class Opened:
         noise: NoiseSource,
         observer: Observer,
     ) -> State:
-        """As `Backend.walk`. Threads may share it: one walks at a time.
+        """See `Backend.walk`. Threads may share it: one thread walks at a time.
 
-        A batch that is smaller than the artifact's, or with guidance larger, takes the loop on the host, which pads
-        and cuts.
+        A batch that is smaller than the artifact takes, or with guidance larger, is walked by the loop on the host,
+        which pads and cuts.
         """
         low, high = self.artifact.batch if self.artifact else (1, len(x) * 2)
         is_doubled = labels is not None and any(row.w != 1 for row in table.rows)
@@ -69,12 +70,15 @@ class Opened:
             return walk(self.backend, table, x, labels, guidance, noise, observer)
 
     def largest_batch(self, table: StepTable) -> int:
-        """How many images it carries through the table at once: half the artifact's largest batch where it guides."""
+        """The most images that it carries through the table at once.
+
+        With guidance this is half the artifact's largest batch.
+        """
         high = self.artifact.batch[1] if self.artifact else 2**16
         return max(1, high // 2) if any(row.w != 1 for row in table.rows) else high
 
     def describe(self) -> str:
-        """Such as `OpenVINO on CPU in bf16`."""
+        """The runtime, the device and the arithmetic, such as `OpenVINO on CPU in bf16`."""
         usual = self.artifact is None or self.arithmetic == "fp32"
         return self.backend.describe() + ("" if usual else f" in {self.arithmetic}")
 
@@ -89,7 +93,7 @@ class Opened:
 
 
 def open_candidate(bundle: Bundle, candidate: Candidate, options: RuntimeOptions = DEFAULT_OPTIONS) -> Opened:
-    """Raises ConfigError, BackendUnavailable or BundleError as `choose` and the backend do."""
+    """Open a candidate. Raises ConfigError, BackendUnavailable or BundleError as `choose` and the backend do."""
     check_available(candidate.backend)
     runtime = backends.load(candidate.backend)
     return Opened(candidate, runtime(bundle, candidate.artifact, candidate.arithmetic, options))
