@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 #: Errors of the system, which have nothing to do with the content of a file.
 NOT_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
-#: The advice for each of these errors.
+#: What to do about errors of the system.
 OS_ADVICE = {
     errno.EMFILE: "raise the limit of open files, such as by ulimit -n 4096",
     errno.ENFILE: "the whole machine has too many files open: close some programs",

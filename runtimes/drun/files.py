@@ -1,5 +1,4 @@
-"""Files appear under their final name only when they are complete, and the leftovers of killed processes are swept
-away."""
+"""Files appear under their final name only when they are complete; leftovers of killed processes are swept away."""
 
 from __future__ import annotations
 

@@ -9,8 +9,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """A value for JSON: dataclasses become dictionaries, tuples lists, paths text, and numbers that are not finite
-    None."""
+    """Dataclasses become dictionaries, tuples lists, paths text, and numbers that are not finite None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -1,5 +1,4 @@
-"""Converts plain values of JSON or TOML into annotated types: dataclasses, typed dictionaries, tuples, numbers and
-text."""
+"""Converts values of JSON or TOML into annotated types: dataclasses, typed dictionaries, tuples, numbers and text."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The grids of model times that samplers visit, from noise towards data: one time per step, or the steps of an ODE
-solver."""
+"""The model times that samplers visit, from noise towards data: one per step, or the steps of an ODE solver."""
 
 from __future__ import annotations
 

@@ -94,8 +94,7 @@ def grid(images: UInt8, num_columns: int | None = None, names: Sequence[str] = (
 
 
 def beside(pictures: Mapping[str, UInt8]) -> UInt8:
-    """Pictures of one height and number of channels, (H, W, C) uint8, side by side on white, each with its name above
-    it."""
+    """Pictures of one height and number of channels, (H, W, C) uint8, side by side on white, with names above them."""
     return np.concatenate([_below_name(name, picture) for name, picture in pictures.items()], axis=1)
 
 

@@ -19,8 +19,7 @@ PLAIN = re.compile(r"[A-Za-z0-9_.,+-]+")
 
 
 def run_name(backend_id: str, settings: SamplingSettings, usual: Mapping[str, Any], artifact: Mapping[str, str]) -> str:
-    """A name such as `ort-ddim-50-seed0-eta=0.5-cfg=1.5`: equal settings give equal names, and other settings other
-    names.
+    """A name such as `ort-ddim-50-seed0-eta=0.5-cfg=1.5`; it is the same for equal settings only.
 
     Neither the number of images nor the batch is in it: more images of the same settings lie in the same folder.
 

@@ -69,7 +69,7 @@ def _claim(session: Session, sampling: Sampling, output: Output, computes: bool)
     trained_on = session.bundle.manifest.trained_on
     own = {
         "settings": identity, "num_images": output.num_images, "batches": batches,
-        # The bundle's sha256 is not compared: a bundle that gains an artifact draws the same images.
+        # This is not among the settings: a bundle that gains an artifact draws the same images.
         "bundle_sha256": session.bundle.sha256,
         "runs_on": session.opened.describe(),
         "trained_on": None if trained_on is None else asdict(trained_on),

@@ -1,4 +1,4 @@
-"""Images encoded once by a VAE, for the training of latent diffusion models."""
+"""Encodes images once by a VAE, for the training of latent diffusion models."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from dtrain.data.latents import INDEX
 from dtrain.data.sources import open_source
 from dtrain.models import vae as vaes
 
-#: In the output folder: what it is made of. Shards of different origin must never stand side by side.
+#: The file that records the origin of an output folder. Shards of different origins must never lie side by side.
 ORIGIN = "origin.json"
-#: A process waits this long for the others, whose last shard may take a CPU hours.
+#: How long a process waits for the others: their last shard may take a CPU hours.
 _PATIENCE = timedelta(days=2)
 
 
 @dataclass(frozen=True)
 class EncodeSummary:
-    """What the output folder holds now, and what this process, number `rank`, added to it.
+    """The content of the output folder, and the part that this process, number `rank`, added to it.
 
-    shape: (C, h, w). num_classes: 0 without labels. num_encoded: images, without those of shards that were there.
+    shape: (C, h, w). num_classes: 0 without labels. num_encoded: the images that were encoded now.
     """
 
     num_images: int
@@ -63,7 +63,7 @@ def encode(
         out/moments-flipped-*.npy. The latents of a mirrored image are not the mirrored latents; its pixels are the
         mirrored pixels, so they are not kept twice.
 
-    A run that was stopped goes on with the shards that are missing. Processes that were started together, by
+    A run that was stopped continues with the missing shards. Processes that were started together, by
     `accelerate launch` or torchrun, take turns in the shards; what they write does not depend on their number.
 
     Raises:
@@ -106,19 +106,20 @@ def _processes(device: str) -> tuple[Any, torch.device]:
 
 
 def _claim(out: Path, origin: dict[str, Any]) -> None:
-    """Whoever is first writes down what `out` is made of; everyone compares.
+    """The first process records the origin of `out`, and all processes compare it with theirs.
 
     Raises:
-        DataError: it is made of something else.
+        DataError: it has another origin.
     """
-    # Listed before the look at the origin: another process may be a shard ahead, but never without its origin.
+    # The files are listed before the origin is read: another process may be a shard ahead, but it wrote the origin
+    # first.
     others = [file.name for file in out.iterdir() if not is_hidden(Path(file.name))] if out.is_dir() else []
     if not (out / ORIGIN).is_file():
         if others:
             raise DataError(f"the output '{out}' holds '{others[0]}', expected an empty folder: choose another")
         write_json(out / ORIGIN, origin)
     try:
-        found = {"flip": False} | read_json(out / ORIGIN)  # older folders do not say it
+        found = {"flip": False} | read_json(out / ORIGIN)  # older folders do not state it
     except UserError as error:
         raise DataError(f"cannot continue in '{out}': {error}") from error
     for key, now in origin.items():

@@ -47,7 +47,7 @@ class Job:
 
     @property
     def rows(self) -> list[int]:
-        """Number of images in each shard."""
+        """The number of images in each shard."""
         return shard_rows(len(self.images.names), SHARD_SIZE)
 
     @property
@@ -87,7 +87,7 @@ class Job:
         }
 
     def files(self, shard: int) -> list[tuple[Path, tuple[int, ...], str]]:
-        """Path, shape and type of the images, the moments and those of the mirrored images; then of their checksums."""
+        """Path, shape and type of a shard's files: images, moments, moments of the mirrored images, then checksums."""
         rows, (channels, height, width) = self.rows[shard], self.shape
         moments = (rows, 2 * channels, height, width)
         return [
@@ -105,7 +105,7 @@ class Job:
 
 
 def write_missing(job: Job, shards: Sequence[int], report: Report) -> int:
-    """The number of images encoded."""
+    """Write the missing shards, and return the number of images that were encoded."""
     rows, done = job.rows, 0
     total = sum(rows[shard] for shard in shards)
     missing = [shard for shard in shards if not all(is_array(*file) for file in job.files(shard))]
@@ -156,7 +156,10 @@ def _write_header(file: Any, shape: Any, dtype: Any) -> None:
 
 
 def _batches(job: Job, indices: range, pool: ThreadPoolExecutor) -> Iterator[tuple[int, Pixels]]:
-    """Index of the first image, and uint8 (n, H, W, 3); some are decoded ahead, so memory stays bounded."""
+    """Batches as the index of the first image and uint8 (n, H, W, 3).
+
+    A few are decoded ahead, so memory stays bounded.
+    """
     pending: deque[tuple[int, list[Future[Pixels]]]] = deque()
     for start in range(indices.start, indices.stop, job.batch_size):
         batch = range(start, min(start + job.batch_size, indices.stop))

@@ -21,7 +21,7 @@ Indices = NDArray[np.int64]
 
 
 class Items(Protocol):
-    """N arrays of one shape and type."""
+    """N arrays of one shape and type, which are read by their numbers."""
 
     def read(self, indices: Indices) -> NDArray[Any]:
         """The items `indices`, int64 (n,) in 0..N - 1: (n, *shape). Raises DataError naming a file."""
@@ -45,7 +45,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The file is not kept open.
+    """Read the header of an .npy file, which is not kept open.
 
     Raises:
         DataError: it is missing, empty, cut short, too long, holds objects, or is not in C order.
@@ -67,7 +67,7 @@ def is_array(path: Path, shape: tuple[int, ...], dtype: str) -> bool:
 
 @dataclass(frozen=True)
 class Names:
-    """Paths below a folder. As one array of bytes, which a million of them need a quarter of the memory for."""
+    """Paths below a folder, as one array of bytes: a million of them need a quarter of the memory."""
 
     folder: Path
     encoded: NDArray[np.bytes_]

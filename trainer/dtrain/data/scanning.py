@@ -1,4 +1,4 @@
-"""What is in a folder: the files below it, and a fingerprint of them."""
+"""Scans a folder: the files below it, and a fingerprint of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def scan(folder: Path, suffixes: tuple[str, ...]) -> Listing:
 def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
     try:
         stat = entry.stat()
-    except OSError as error:  # such as a link to nothing
+    except OSError as error:  # such as a broken link
         raise DataError(f"cannot look at '{entry.path}': {reason(error)}; repair or remove it") from error
     return stat.st_size, stat.st_mtime_ns
 

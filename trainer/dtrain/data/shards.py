@@ -17,12 +17,12 @@ from dtrain.data.items import Header, Indices, read_header
 
 
 def shard_path(folder: Path, kind: str, shard: int) -> Path:
-    """kind: moments, moments-flipped or images."""
+    """The file of a shard. kind: moments, moments-flipped or images."""
     return folder / f"{kind}-{shard:05d}.npy"
 
 
 def sums_path(folder: Path, kind: str, shard: int) -> Path:
-    """The CRC-32 of each item of a shard, uint32 (rows,)."""
+    """The file with the CRC-32 of each item of a shard, uint32 (rows,)."""
     return folder / f"crc32-{kind}-{shard:05d}.npy"
 
 
@@ -32,13 +32,13 @@ def checksum(item: NDArray[Any]) -> int:
 
 
 def save_shard(folder: Path, kind: str, shard: int, items: NDArray[Any]) -> None:
-    """Write a small shard, which is in memory, and its checksums."""
+    """Write a shard that fits in memory, and its checksums."""
     np.save(shard_path(folder, kind, shard), items)
     np.save(sums_path(folder, kind, shard), np.array([checksum(item) for item in items], np.uint32))
 
 
 def shard_rows(num_items: int, size: int) -> list[int]:
-    """Rows of each shard: `size`, and in the last what is left."""
+    """The rows of each shard: `size`, and the rest in the last one."""
     return [min(size, num_items - start) for start in range(0, num_items, size)]
 
 

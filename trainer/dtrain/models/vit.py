@@ -40,7 +40,7 @@ class ViT(Network):
     num_classes: number of labels.
     hidden_size: width of the tokens, a multiple of num_heads and of 4.
     depth: number of blocks.
-    num_heads: of the attention.
+    num_heads: number of attention heads.
 
     Attributes: `config` (what `dtrain.models.build` makes it again from), `num_tokens` and `hidden_size`.
 

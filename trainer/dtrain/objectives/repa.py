@@ -28,7 +28,7 @@ from dtrain.teachers import cache as feature_cache
 from dtrain.teachers import check_tokens
 
 PROJECTORS = ("mlp", "conv")
-#: Images a teacher sees at a time while a cache is filled.
+#: How many images a teacher sees at a time while a cache is filled.
 CACHED_AT_ONCE = 64
 
 
@@ -36,8 +36,7 @@ class Objective(Plain):
     """base + weight * alignment.
 
     Args:
-        process: of the base.
-        device: of the teachers.
+        process: the process of the base. device: the device of the teachers.
         base: `name` and options of a denoising objective.
         teachers: published ones such as dinov2-vit-b, name=FOLDER, or runs of our own ViT; one projector each.
         image_size: side of the pictures, pixels.
@@ -159,7 +158,7 @@ class Objective(Plain):
         return [cached.read(indices) for cached in self.cached] if self.aligns(step) else []
 
     def seen(self, batch: Batch) -> list[Tensor]:
-        """What each teacher sees: (N, T, D).
+        """The features of each teacher: (N, T, D).
 
         Raises:
             ConfigError: the batch brings neither pictures nor cached features. DataError: features that are not finite.
@@ -174,7 +173,7 @@ class Objective(Plain):
         return features
 
     def _check_finite(self, features: Sequence[Tensor]) -> None:
-        """Once, at the first step: later it would cost a synchronisation with the device each time."""
+        """Test the features once, at the first step. Later each test would cost a synchronisation with the device."""
         for teacher, feature in zip(self.teachers, features, strict=True):
             if not bool(feature.isfinite().all()):
                 raise DataError(f"teacher '{teacher.name}' gives features that are not finite: its weights are damaged")
@@ -205,13 +204,13 @@ class Aligned(nn.Module):
 
 
 def mlp_projector(hidden_size: int, dim: int, width: int) -> nn.Sequential:
-    """REPA's: (..., hidden_size) -> (..., dim), with the keys of the published checkpoints."""
+    """REPA's projector, (..., hidden_size) -> (..., dim), with the keys of the published checkpoints."""
     layers = (nn.Linear(hidden_size, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, dim))
     return _initialised(nn.Sequential(*layers))
 
 
 class ConvProjector(nn.Module):
-    """iREPA's: one 3x3 convolution over the grid of tokens. (N, T, hidden_size) -> (N, T, dim)."""
+    """iREPA's projector: one 3x3 convolution over the grid of tokens. (N, T, hidden_size) -> (N, T, dim)."""
 
     def __init__(self, hidden_size: int, dim: int) -> None:
         super().__init__()

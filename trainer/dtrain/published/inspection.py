@@ -1,4 +1,4 @@
-"""What `dtrain inspect` says of a checkpoint: what was recognised, from what, and what to do next."""
+"""Describes a checkpoint for `dtrain inspect`: its network, the evidence, and the next command."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def inspect(path: Path, settings: Mapping[str, str] | None = None) -> Inspection
 
     Args:
         path: a file, or the folder of a training run, of which the newest checkpoint is taken.
-        settings: as for `published.load`.
+        settings: see `published.load`.
 
     Raises:
         CheckpointError, ConfigError: as `published.load`, but own classifiers are described, too.
@@ -88,7 +88,7 @@ def paper_name(config: Mapping[str, Any], process: Process | None = None) -> str
     if name not in ("SiT", "DiT"):
         return name
     family = name if process is None or isinstance(process, FlowProcess) else "DiT"
-    # What a recipe leaves out has the constructor's own value.
+    # Settings that a recipe leaves out have the constructor's defaults.
     size, patch = config.get("size", "B"), config.get("patch_size", 2)
     known = f"{family}-{size}/{patch}" if isinstance(size, str) else f"{family}, {_width(size)}, patch {patch}"
     return known + (", queries and keys normed" if config.get("qk_norm") else "")

@@ -1,7 +1,7 @@
 """Every setting of a recipe, read from the code that takes it.
 
-Of the fixed sections these are the fields of their dataclasses; of a model, a process or an objective the parameters
-of its constructor, with what its docstring says of each.
+The settings of a fixed section are the fields of its dataclass. Those of a model, a process or an objective are the
+parameters of its constructor, which its docstring describes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dtrain.config.complete import SIDES
 from dtrain.config.sections import SECTIONS, Setting, settings_of
 from dtrain.config.toml import toml
 
-#: Stand in place of a default: the setting is needed, or follows from another one.
+#: These words stand in place of a default: the setting is needed, or follows from another one.
 NEEDED, FOLLOWS = "needed", "follows image_size"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One setting. default: as TOML, or NEEDED, or FOLLOWS, or empty where it is left open."""
+    """One setting. default: as TOML, or NEEDED, or FOLLOWS, or empty if there is none."""
 
     key: str
     default: str
@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """The settings of a section; of model, process and objective those of these names or kinds."""
+    """The settings of a section, or those of a model, process or objective of these names or kinds."""
 
     section: str
     names: tuple[str, ...]
@@ -44,7 +44,7 @@ class Listing:
 
 
 def listings() -> list[Listing]:
-    """All of them, in the order of a recipe; models that take the same are one."""
+    """All listings in the order of a recipe; models with the same settings share one."""
     found: dict[tuple[str, tuple[Entry, ...]], Listing] = {}
     for section in ("model", "process", "objective"):
         for name in names(section):
@@ -57,7 +57,7 @@ def listings() -> list[Listing]:
 
 
 def names(section: str) -> list[str]:
-    """What a section's `name` or `kind` may be."""
+    """The values that a section's `name` or `kind` may have."""
     known = {"model": [*models.available()], "process": [*processes.KINDS], "objective": objectives.names()}
     return sorted(known[section])
 
@@ -72,7 +72,7 @@ def taker(section: str, name: str) -> type[Any]:
 
 
 def entries(section: str, name: str = "") -> Iterator[Entry]:
-    """The settings of a fixed section, or of the model, process or objective `name`; its `name` or `kind` is not one.
+    """The settings of a fixed section, or of the model, process or objective `name`, without `name` or `kind`.
 
     Raises:
         ConfigError: an unknown name.
@@ -107,7 +107,7 @@ def _default(value: Any) -> str:
 
 
 def documented(kind: type[Any]) -> dict[str, str]:
-    """What the docstrings of a class and of those above it say of each parameter: `name: text`, or `a, b: text`."""
+    """The texts on each parameter in the docstrings of a class and its bases: `name: text`, or `a, b: text`."""
     parameters, said = inspect.signature(kind).parameters, dict.fromkeys(inspect.signature(kind).parameters, "")
     for base in reversed(kind.__mro__):
         said |= _documented(inspect.cleandoc(base.__dict__.get("__doc__") or ""), parameters)
@@ -132,6 +132,6 @@ def _documented(text: str, parameters: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _summary(kind: type[Any]) -> str:
-    """The first sentence of its docstring, but not of the one that a dataclass generates."""
+    """The first sentence of a docstring, unless a dataclass generated it."""
     first = inspect.cleandoc(kind.__dict__.get("__doc__") or "").partition("\n\n")[0]
     return "" if first.startswith(f"{kind.__name__}(") else re.sub(r"\s+", " ", first).rstrip(".")

@@ -56,8 +56,7 @@ class Compiler:
         return self._fetch(size // num_parts, config), num_parts
 
     def _num_parts(self, size: int) -> int:
-        """For throughput there is one equal part for each thread, so that threads do not wait for each other after each
-        operation."""
+        """For throughput each thread has an equal part, so that no thread waits for others after each operation."""
         low, high = self.artifact.batch
         if self.options.hint != "throughput" or low == high:
             return 1

@@ -54,10 +54,7 @@ def _parameters(operation: Any) -> set[str]:
 
 
 def _as_reshape(unsqueeze: Any) -> None:
-    """A Reshape in place of an Unsqueeze or Squeeze.
-
-    OpenVINO makes this change itself, but loses the attribute on the way.
-    """
+    """Put a Reshape in the place of an Unsqueeze, as OpenVINO itself would do, but it would lose the attribute."""
     from openvino import opset13
 
     sides = [-1 if side.is_dynamic else side.get_length() for side in unsqueeze.output(0).partial_shape]

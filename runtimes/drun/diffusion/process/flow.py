@@ -173,8 +173,7 @@ class FlowProcess:
         return OdePoint(t, 1.0, t, *slope(float(self.alpha(t)), float(self.sigma(t)), float(of_x0), float(of_noise)))
 
     def ode_by_velocity(self, t: float) -> OdePoint:
-        """The same ODE with its slope written for the velocity, which is dx/dt itself and so exists at the data,
-        too."""
+        """The same ODE, its slope written for the velocity, which is dx/dt itself and so exists at the data, too."""
         return OdePoint(t, 1.0, t, of_x=0.0, of_h=1.0, estimate="velocity")
 
     def ode_end(self) -> OdePoint:

@@ -25,8 +25,7 @@ class OdePoint(NamedTuple):
         return not math.isnan(self.of_x)
 
     def reach(self, there: OdePoint) -> float:
-        """The factor by which a slope moves x from here to there: the difference on the clock, times the scale
-        there."""
+        """The factor by which a slope moves x: the difference on the clock, times the scale there."""
         return there.scale * (there.clock - self.clock)
 
 

@@ -43,8 +43,7 @@ class Opened:
         return self.candidate.backend
 
     def call(self, x: State, t: float, labels: Labels | None) -> NDArray[np.float32]:
-        """One call of the denoiser on any batch: (N, C, H, W) -> (N, C or 2 C, H, W), which the next call
-        overwrites."""
+        """Call the denoiser on any batch: (N, C, H, W) -> (N, C or 2 C, H, W), which the next call overwrites."""
         with self.backend.lock:
             return self.backend.batched(x, t, labels)
 

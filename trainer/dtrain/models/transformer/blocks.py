@@ -42,7 +42,7 @@ class FinalLayer(nn.Module):
 
 
 def _modulation(hidden_size: int, num_parts: int) -> nn.Sequential:
-    """The linear map is at index 1 of its key; the SiLU that was at 0 is the same for all blocks, and taken once."""
+    """The linear map has index 1 in its key. The SiLU of index 0 is the same for all blocks, so it is computed once."""
     return nn.Sequential(nn.Identity(), nn.Linear(hidden_size, num_parts * hidden_size))
 
 

@@ -28,7 +28,7 @@ class SiT(Network):
     channels: channels of the input.
     num_classes: number of labels; 0 is unconditional, without a label table.
     null_class: the table has one more row, for no label: `null_label`, which is num_classes.
-    qk_norm: queries and keys are normed.
+    qk_norm: whether queries and keys are normed.
 
     Attributes: `config` (what `dtrain.models.build` makes it again from), `blocks`, `num_tokens`, `hidden_size`,
     `null_label` (None where there is none) and `out_channels`.
@@ -107,8 +107,8 @@ class SiT(Network):
     def _unpatchify(self, rows: Tensor) -> Tensor:
         """(N, tokens, patch_size^2 C) in the order (patch row, patch column, channel) -> (N, C, S, S).
 
-        Two transposes of at most 4 dimensions, as CoreML has none of 6: first patch rows into the image's, then
-        channels to the front.
+        CoreML has no transpose of 6 dimensions, so there are two of at most 4: the first puts patch rows into the
+        image's rows, the second channels to the front.
         """
         grid, patch, side = self.grid_size, self.patch_size, self.input_size
         lines = rows.reshape(-1, grid, patch, patch * self.out_channels).transpose(1, 2)
@@ -128,7 +128,7 @@ class SiT(Network):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """As published (DiT, section 3.2): every block is the identity, and the output zero."""
+        """Initialise as published (DiT, section 3.2): every block is the identity, and the output is zero."""
         initialise_maps(self)
         self.pos_embed.copy_(position_table(self.hidden_size, self.grid_size))
         if self.y_embedder is not None:

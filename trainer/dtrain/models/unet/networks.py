@@ -21,7 +21,9 @@ MAX_LEVELS = 12
 
 
 class UNet(Network, ABC):
-    """What the three nets share; they differ in `up_level`, the decoder's modules, and `decode`, their use.
+    """The base of the three U-Nets.
+
+    They differ in `up_level`, the modules of a decoder level, and in `decode`, which uses them.
 
     dim: width of the net and of the time sinusoid, even and at least 4.
     init_dim: channels after the first convolution (default: dim).
@@ -99,11 +101,11 @@ class UNet(Network, ABC):
 
     @abstractmethod
     def up_level(self, dim_in: int, dim_out: int, time_dim: int, last: bool = False) -> nn.ModuleList:
-        """Modules of the decoder level that takes dim_out channels back to dim_in."""
+        """The modules of the decoder level that takes dim_out channels back to dim_in."""
 
     @abstractmethod
     def decode(self, level: nn.ModuleList, x: Tensor, skip1: Tensor, skip2: Tensor, time: Tensor) -> Tensor:
-        """One decoder level. skip1, skip2: (N, dim_in, H, W), what the encoder's two blocks gave."""
+        """Apply one decoder level. skip1, skip2: (N, dim_in, H, W), the outputs of the encoder's two blocks."""
 
     def _check_input(self, x: Tensor, t: Tensor) -> None:
         self._check_sides(*x.shape[-2:])
