@@ -1,4 +1,4 @@
-"""Measurements of fresh processes: how soon `drun` shows an image, and how much memory it takes."""
+"""Measures fresh processes: how soon `drun` shows an image, and how much memory it takes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Job:
 
     @property
     def choice(self) -> dict[str, str | None]:
-        """What `drun.run.opening.choose` takes; None where the candidate opens nothing."""
+        """The arguments of `drun.run.opening.choose`; None if the candidate opens nothing."""
         one = self.candidate
         if one.artifact is None:
             return {"backend": one.backend, "precision": None, "artifact": None}
@@ -82,7 +82,8 @@ def drun_peak_bytes(job: Job) -> int | None:
 
 
 def session_peak_bytes(job: Job, num_calls: int) -> int | None:
-    """The same of a process that opens the backend and calls it; with 0 calls, that only imports the runtime."""
+    """The largest resident memory of a process that opens the backend and calls it; with 0 calls it only imports the
+    runtime."""
     asked = {
         "bundle": str(job.bundle.resolve()), "choice": job.choice, "options": asdict(job.options), "batch": job.batch,
         "num_calls": num_calls,

@@ -12,7 +12,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 720, 330
 LEFT, RIGHT, TOP, BOTTOM = 92, 16, 14, 64
-#: Logged values that the smooth line takes the median of.
+#: The number of logged values in the median of the smooth line.
 WINDOW = 9
 #: Between the baselines of two labels, so that they do not touch.
 LABEL_GAP = 17
@@ -27,7 +27,7 @@ class Chart:
 
     width: int
     height: int
-    description: str  # for those who do not see it
+    description: str  # a description for people who do not see the chart
     markup: str
 
     def inline(self) -> str:

@@ -17,7 +17,7 @@ TIMES = ("uniform", "logit_normal")
 
 
 class Objective(Denoising):
-    """Mean over batch and pixels of |network(x_t, t) - target|^2; a score is multiplied by sigma, as its noise is.
+    """Mean over batch and pixels of |network(x_t, t) - target|^2; the error of a score is times sigma, as of the noise.
 
     Args:
         process: the interpolant.

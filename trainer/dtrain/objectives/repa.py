@@ -243,8 +243,10 @@ def negative_cosine(tokens: Tensor, features: Tensor, temperature: float) -> Ten
 
 
 def nt_xent(tokens: Tensor, features: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of finding each token's own feature among those of its image, by cosine over temperature
-    (Chen et al. 2020, eq. 1)."""
+    """Cross-entropy of finding each token's feature among those of its image (Chen et al. 2020, eq. 1).
+
+    The logits are cosines over temperature.
+    """
     tokens, features = F.normalize(tokens, dim=-1), F.normalize(features, dim=-1)
     logits = tokens @ features.transpose(1, 2) / temperature
     own = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)

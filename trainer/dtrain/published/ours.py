@@ -79,7 +79,10 @@ def _latent(fields: Mapping[str, Any]) -> Latent | None:
 
 
 def _trained_classes(classes: Classes | None, data: Data) -> Classes | None:
-    """The names of the classes and the null label, which exists only if labels were dropped in training."""
+    """The classes with all their names; a class without one is named by its number.
+
+    Without dropped labels the null label was never trained, so it is left out.
+    """
     if classes is None:
         return None
     unnamed = range(len(data.class_names), classes.count if data.class_names else 0)

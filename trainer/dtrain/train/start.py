@@ -1,4 +1,4 @@
-"""How a training run begins: afresh, or from the newest checkpoint, and checked before any time is spent."""
+"""Starts a training run, afresh or from the newest checkpoint, and checks it before any time is spent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
 
 
 def _recorded_name(out: Path) -> str | None:
-    """Which recipe `recipe.json` is of, if it says so."""
+    """The name of the recipe in `recipe.json`, if it has one."""
     try:
         return str(read_json(out / "recipe.json").get("name"))
     except DataError:
@@ -65,7 +65,7 @@ def read_saved(recipe: Recipe, out: Path) -> tuple[Checkpoint, Path]:
 
 
 def _check_same(recipe: dict[str, Any], saved: dict[str, Any], out: Path) -> None:
-    """A resumed run may be longer, log and save otherwise; what is learned, and from what, must stay."""
+    """Check that a resumed run learns the same from the same data. It may be longer, and log and save otherwise."""
     for section in ("model", "process", "objective", "ema"):
         if recipe[section] != saved.get(section):
             raise ConfigError(f"'{out}' was trained with {section} = {saved.get(section)}, got {recipe[section]}")
@@ -79,7 +79,7 @@ def _check_same(recipe: dict[str, Any], saved: dict[str, Any], out: Path) -> Non
 
 
 def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Report) -> Run:
-    """A fresh run, or the newest checkpoint's, checked before any time is spent."""
+    """A fresh run, or a run from the newest checkpoint, checked before any time is spent."""
     train = recipe.train
     workers.parts(train.batch_size, train.accumulate)
     saved, path = read_saved(recipe, out) if resume else (None, None)
@@ -134,7 +134,7 @@ def _warn_of_old_law(path: Path, every: int) -> None:
 
 
 def objective_options(recipe: Recipe) -> dict[str, Any]:
-    """The objective's options; those that listen to teachers are told the size of the pictures."""
+    """The objective's options, with the size of the pictures for objectives with teachers."""
     return recipe.objective | ({"image_size": recipe.data.image_size} if "teachers" in recipe.objective else {})
 
 

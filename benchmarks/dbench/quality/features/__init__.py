@@ -1,4 +1,4 @@
-"""What images are compared by: one extractor a file, whose name is the extractor's.
+"""Extractors of the features by which images are compared; the file name is the extractor's name.
 
 Such a file holds `choose(num_images, shape) -> Extractor`: the extractor for sets of at least `num_images` images
 (None: of any number, where no covariance is asked for) of `shape` (H, W, C).

@@ -17,7 +17,7 @@ from drun.diffusion.process.flow import PATHS, FlowProcess
 from drun.errors import CheckpointError, ConfigError
 from dtrain.published.settings import choice, refuse_others, whole_number
 
-#: The convention of each kind of evidence.
+#: convention -> its networks in words
 CONVENTIONS = {
     "dit":  "a DiT, which counts timesteps",
     "sit":  "a SiT, to which t = 0 is noise and t = 1 data",
