@@ -1,4 +1,7 @@
-"""The `dexport` command: parses, resolves, prints and calls the library. Each target is a command, all of one shape."""
+"""The `dexport` command: parses, resolves, prints and calls the library.
+
+Each target is a command with the same options.
+"""
 
 from __future__ import annotations
 

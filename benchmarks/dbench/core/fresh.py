@@ -82,8 +82,7 @@ def drun_peak_bytes(job: Job) -> int | None:
 
 
 def session_peak_bytes(job: Job, num_calls: int) -> int | None:
-    """The largest resident memory of a process that opens the backend and calls it; with 0 calls it only imports the
-    runtime."""
+    """The largest resident memory of a process that calls the backend; with 0 calls it only imports the runtime."""
     asked = {
         "bundle": str(job.bundle.resolve()), "choice": job.choice, "options": asdict(job.options), "batch": job.batch,
         "num_calls": num_calls,

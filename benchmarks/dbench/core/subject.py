@@ -41,8 +41,7 @@ def of_bundle(bundle: Bundle) -> dict[str, Any]:
 
 
 def of_samples(file: Path, run: Mapping[str, Any]) -> dict[str, Any]:
-    """The subject of samples: the name of their folder, and the known hashes of the samples and of the model that drew
-    them.
+    """The subject of samples: the name of their folder, and the known hashes of them and of their model.
 
     Args:
         file: samples.npz.

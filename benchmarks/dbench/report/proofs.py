@@ -48,7 +48,7 @@ def _proof(bundle: Bundle, candidate: Candidate, report: Report) -> TargetProof:
             candidate.name, skipped="it can execute code, and this user's record of exports does not list it"
         )
     except UserError as error:
-        # The message is cut, because a page names no folders.
+        # The path is replaced, because a page names no folders.
         return TargetProof(candidate.name, error=str(error).replace(str(bundle.path), bundle.name))
 
 

@@ -47,8 +47,7 @@ class Teacher:
         architecture: Any,
         device: torch.device,
     ) -> None:
-        """encode: float32 (N, C, H, W) in [0, 255] -> (N, *shape). architecture: facts about the network that the
-        weights do not tell."""
+        """encode: float32 (N, C, H, W) in [0, 255] -> (N, *shape). architecture: facts that the weights do not tell."""
         self.name, self.image_size, self.channels = name, image_size, channels
         self.num_tokens, self.dim = shape
         self.device, self.network = device, network.to(device).eval().requires_grad_(False)

@@ -35,7 +35,7 @@ class Extractor(Protocol):
 
     @property
     def num_images(self) -> int:
-        """That a set needs, or its covariance says more about which images were taken than about their kind."""
+        """How many images a set needs: with fewer, its covariance depends too much on the choice of images."""
 
     def __call__(self, images: UInt8) -> Features:
         """(N, H, W, C) uint8 -> (N, D) float64. Each image's vector depends on no other image."""

@@ -1,4 +1,4 @@
-"""The plots of the comparison, drawn from its result alone: its JSON is enough to draw them anew."""
+"""Draws the plots of the comparison from its result alone, so that its JSON is enough to draw them again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, REPA
 LINE_LABELS = {PLAIN: "plain SiT", REPA: "with REPA"}
 #: CSS classes of the lines of DEPTHS.
 DASHES = ("", " dashed")
-#: Shortest line that is labelled with its factor, which the title states, too.
+#: The shortest line that is labelled with its factor; the title states the factor, too.
 LABEL_WIDTH = 70
 
 
@@ -27,7 +27,7 @@ def draw(result: Result) -> dict[str, Chart]:
 
 
 def describe(result: Result) -> str:
-    """Under which conditions the headline holds."""
+    """The conditions of the headline."""
     each = result.row(rows.SPEEDUP).details["per_seed"]
     gains, reached = factors(result), sum(gain["reached"] for gain in each)
     seeds = f"Median of {len(each)} seeds, p10 to p90 {number(gains.p10)} to {number(gains.p90)}"
@@ -46,7 +46,7 @@ def verdict(result: Result) -> str:
 
 
 def factors(result: Result) -> Spread:
-    """How many times fewer steps with REPA over the seeds or, where `verdict` says so, more."""
+    """How many times fewer steps REPA needs over the seeds or, if `verdict` says so, how many times more."""
     row = result.row(rows.SPEEDUP)
     ratios = [float(gain["ratio"]) for gain in row.details["per_seed"]]
     return timing.spread(ratios if float(row.value or 0) >= 1 else [1 / ratio for ratio in ratios])
@@ -94,7 +94,7 @@ def _gain(panel: Panel, medians: dict[str, Curve], words: str) -> str:
     gain = speedup(medians[PLAIN], medians[REPA])
     (left, y), (right, _) = sorted(panel.place((steps, gain.target)) for steps in (gain.plain_steps, gain.repa_steps))
     ends = "".join(path([(x, y - 5), (x, y + 5)], "gain") for x in (left, right))
-    # Above the left end there is room: the upper curve falls towards the right one.
+    # There is room above the left end, because the upper curve falls to the right.
     label = text((left + 10, y - 8), words, "start", "gain") if right - left > LABEL_WIDTH else ""
     return path([(left, y), (right, y)], "gain") + ends + label
 

@@ -1,4 +1,4 @@
-"""The training step of a recipe, timed, counted and weighed."""
+"""Times the training step of a recipe, counts its operations and measures its memory."""
 
 from __future__ import annotations
 

@@ -10,18 +10,18 @@ import torch
 @dataclass(frozen=True)
 class GpuPeak:
     allocated_bytes: int
-    reserved_bytes: int  # by PyTorch's allocator: what `nvidia-smi` sees, but for CUDA's own
+    reserved_bytes: int  # by PyTorch's allocator; `nvidia-smi` shows this and CUDA's own memory
 
 
 class GpuScale:
-    """Weighs what is made after it, on a GPU that may hold other runs at rest. Other devices: no answer."""
+    """Measures the memory of what is made after it, on a GPU that may hold idle runs. Other devices give no answer."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.held = self._empty() if device.type == "cuda" else (0, 0)
 
     def _empty(self) -> tuple[int, int]:
-        """Give unused memory back, so that what is reserved is what is needed; allocated and reserved, bytes."""
+        """Release unused memory. Returns the allocated and the reserved bytes."""
         torch.cuda.synchronize(self.device)
         torch.cuda.empty_cache()
         return torch.cuda.memory_allocated(self.device), torch.cuda.memory_reserved(self.device)
@@ -33,7 +33,7 @@ class GpuScale:
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def peak(self) -> GpuPeak | None:
-        """Since `begin`, without what others hold."""
+        """The peak since `begin`, without the memory of other runs."""
         if self.device.type != "cuda":
             return None
         allocated, reserved = self.held

@@ -1,4 +1,4 @@
-"""Steps of each candidate in turns with matrix products, and what follows from their times."""
+"""Times steps of each candidate in turns with matrix products, and computes rows from the times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dtrain.device import Placement
 MATMUL = "matrix rate"
 READINGS = 5
 MB, TERA = 1e6, 1e12
-#: What to compare with, by recipe and batch.
+#: Published figures to compare with, by recipe and batch.
 BARS = {
     ("sit-xl-2-repa", 256): (
         "REPA's official code: 5.4 steps/s on 8 H100, 0.68 steps/s for each at batch 256; aim: 2 steps/s on one H200"
@@ -32,7 +32,7 @@ BARS = {
 
 @dataclass(frozen=True)
 class WarmCandidate:
-    """A run that is warm, and what was seen of it on the way."""
+    """A warm run, and its figures so far."""
 
     trial: Trial
     flops: Flops
@@ -90,7 +90,7 @@ def _speed_rows(name: str, candidate: WarmCandidate, times: Timing, placement: P
 
 
 def _work_rows(name: str, candidate: WarmCandidate, times: Timing, rates: list[float]) -> list[ResultRow]:
-    """What is counted for a step, and which share of the matrix rate of the same round that is."""
+    """The operations of a step, and their share of the matrix rate of the same round."""
     batch, each = candidate.trial.run.recipe.train.batch_size, candidate.flops
     seconds = [latency_ms / 1e3 for latency_ms in times.latencies_ms]
 
@@ -118,7 +118,7 @@ def _gpu_rows(name: str, peak: GpuPeak) -> list[ResultRow]:
 
 
 def _unbroken_row(name: str, trial: Trial, num_steps: int) -> ResultRow:
-    """As `dtrain run` does it: the processor prepares the next step while the device is still at this one."""
+    """A step as in `dtrain run`: the processor prepares the next step while the device still computes this one."""
     start_s = time.perf_counter()
     for _ in range(num_steps):
         trial.step()
@@ -128,7 +128,7 @@ def _unbroken_row(name: str, trial: Trial, num_steps: int) -> ResultRow:
 
 
 def _ratio_rows(timings: dict[str, Timing]) -> list[ResultRow]:
-    """How many times as long a step takes, from the pairs of each round."""
+    """The ratios of step times, from the pairs of each round."""
     names = [f"teacher {word}" for word in TEACHER if f"teacher {word}" in timings]
     pairs = [(above, below) for i, above in enumerate(names) for below in names[i + 1 :]]
     return [

@@ -25,7 +25,7 @@ from dtrain.train.start import start
 from dtrain.train.step import read, read_ahead, update
 from dtrain.train.workers import Workers
 
-#: Standard deviation of the weights that would start at zero.
+#: Standard deviation of weights that would start at zero.
 WAKING_STD = 0.02
 #: The optimizer's state is there from the second step on.
 WEIGHED_STEPS = 2
@@ -36,7 +36,7 @@ class Trial:
 
     Args:
         recipe: with its data and the teachers' weights on this machine.
-        folder: for what `dtrain run` keeps beside its checkpoints.
+        folder: the folder of the files that `dtrain run` keeps beside its checkpoints.
 
     Raises:
         As `dtrain.train.start.start` does.
@@ -58,7 +58,7 @@ class Trial:
         synchronise(self.device)
 
     def read(self) -> None:
-        """What is read for a step, beside the step before."""
+        """Read the arrays of a step, as happens beside the step before."""
         read(self.run, self.run.step)
 
     @property
@@ -73,7 +73,7 @@ class Trial:
 
 @torch.no_grad()
 def _wake(module: nn.Module) -> None:
-    """Small random numbers for weights that start at zero.
+    """Give small random numbers to weights that start at zero.
 
     In a transformer with such weights most gradients are zero in the first steps, and a GPU multiplies zeros faster,
     for it draws less power.

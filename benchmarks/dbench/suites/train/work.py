@@ -90,7 +90,7 @@ def _convolution_backward(
     grad_shape: Any, x_shape: Any, weight_shape: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
     transposed: bool, output_padding: Any, groups: int, mask: list[bool], **rest: Any,
 ) -> int:  # fmt: skip
-    """Operations of both gradients: that of the input and that of the weight each cost as much as the forward pass.
+    """The operations of both gradients: those of the input and of the weight each cost as much as the forward pass.
 
     PyTorch's own formula forgets that a grouped convolution joins only the channels of a group.
     """
