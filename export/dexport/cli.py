@@ -89,9 +89,7 @@ def _command_of(target: str) -> Callable[..., None]:
     ) -> None:
         from dexport import commands
 
-        options = ExportOptions(
-            out, precision, batch, weights, tuple(settings), trajectory_steps, vae, quick, force
-        )  # fmt: skip
+        options = ExportOptions(out, precision, batch, weights, tuple(settings), trajectory_steps, vae, quick, force)
         commands.export(target, sources, options)
 
     return export

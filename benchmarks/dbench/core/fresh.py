@@ -43,9 +43,14 @@ class Job:
 
     def arguments(self, out: Path) -> list[str]:
         given = {f"--{key}": value for key, value in self.choice.items()} | {
-            "--bundle": self.bundle.resolve(), "--threads": self.options.threads, "--device": self.options.device,
-            "--batch": self.batch, "-n": self.num_images, "--steps": self.num_steps, "--out": out,
-        }  # fmt: skip
+            "--bundle": self.bundle.resolve(),
+            "--threads": self.options.threads,
+            "--device": self.options.device,
+            "--batch": self.batch,
+            "-n": self.num_images,
+            "--steps": self.num_steps,
+            "--out": out,
+        }
         words = [str(word) for option in given.items() if option[1] is not None for word in option]
         return [*words, *(["--trust"] if self.options.trust else [])]
 
@@ -84,9 +89,12 @@ def drun_peak_bytes(job: Job) -> int | None:
 def session_peak_bytes(job: Job, num_calls: int) -> int | None:
     """The largest resident memory of a process that calls the backend; with 0 calls it only imports the runtime."""
     asked = {
-        "bundle": str(job.bundle.resolve()), "choice": job.choice, "options": asdict(job.options), "batch": job.batch,
+        "bundle": str(job.bundle.resolve()),
+        "choice": job.choice,
+        "options": asdict(job.options),
+        "batch": job.batch,
         "num_calls": num_calls,
-    }  # fmt: skip
+    }
     return peak_bytes([*CHILD, "session", json.dumps(asked)])
 
 

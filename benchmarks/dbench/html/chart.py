@@ -127,10 +127,13 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], description: str
     is_log = low > 0  # a contrastive loss may be negative
     ticks = log_ticks(low, high) if is_log else enclosing_ticks(low, high)
     panel = Panel(
-        LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM,
+        LEFT,
+        WIDTH - RIGHT,
+        TOP,
+        HEIGHT - BOTTOM,
         Axis("training step", 0, last, linear_ticks(last)),
         Axis("loss", ticks[0], ticks[-1], ticks, is_log),
-    )  # fmt: skip
+    )
     logged = Line(list(zip(steps, losses, strict=True)), "logged")
     smooth = Line(list(zip(steps, running_median(losses), strict=True)), "smooth")
     return Chart(WIDTH, HEIGHT, description, panel.axes() + panel.lines([logged, smooth])).inline()

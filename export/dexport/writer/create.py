@@ -45,9 +45,13 @@ class Trained:
     def source(self) -> CheckpointEntry:
         own = self.denoiser
         return CheckpointEntry(
-            file=self.checkpoint.name, sha256=own.sha256, weights=own.weights, step=own.step, settings=own.settings,
+            file=self.checkpoint.name,
+            sha256=own.sha256,
+            weights=own.weights,
+            step=own.step,
+            settings=own.settings,
             initial_share=own.initial_share,
-        )  # fmt: skip
+        )
 
 
 def create_bundle(

@@ -43,9 +43,14 @@ def new_app(name: str, help: str, group: type[ConsoleGroup] = ConsoleGroup) -> t
         group: the class that finds a command by its first word.
     """
     return typer.Typer(
-        name=name, cls=group, help=help, callback=_shared, no_args_is_help=True, pretty_exceptions_enable=False,
+        name=name,
+        cls=group,
+        help=help,
+        callback=_shared,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
-    )  # fmt: skip
+    )
 
 
 def _shared() -> None:

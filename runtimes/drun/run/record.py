@@ -68,12 +68,14 @@ def _claim(session: Session, sampling: Sampling, output: Output, computes: bool)
         )
     trained_on = session.bundle.manifest.trained_on
     own = {
-        "settings": identity, "num_images": output.num_images, "batches": batches,
+        "settings": identity,
+        "num_images": output.num_images,
+        "batches": batches,
         # This is not among the settings: a bundle that gains an artifact draws the same images.
         "bundle_sha256": session.bundle.sha256,
         "runs_on": session.opened.describe(),
         "trained_on": None if trained_on is None else asdict(trained_on),
-    }  # fmt: skip
+    }
     write_json(path, own | environment() | kept)
 
 

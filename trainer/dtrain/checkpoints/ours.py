@@ -81,10 +81,16 @@ def save(checkpoint: Checkpoint, folder: Path, keep: int) -> Path:
     """Write a checkpoint atomically, then delete all but the `keep` newest of this recipe, but never this one."""
     path = path_at(folder, checkpoint.recipe, checkpoint.step)
     content = {
-        "format": FORMAT, "version": VERSION, "recipe": checkpoint.recipe.to_dict(), "step": checkpoint.step,
-        "model": checkpoint.model, "ema": checkpoint.ema, "optimizer": checkpoint.optimizer,
-        "objective": checkpoint.objective, "scaler": checkpoint.scaler,
-    }  # fmt: skip
+        "format": FORMAT,
+        "version": VERSION,
+        "recipe": checkpoint.recipe.to_dict(),
+        "step": checkpoint.step,
+        "model": checkpoint.model,
+        "ema": checkpoint.ema,
+        "optimizer": checkpoint.optimizer,
+        "objective": checkpoint.objective,
+        "scaler": checkpoint.scaler,
+    }
     content["sha256"] = content_digest(content)
     # An open file is given because torch writes the name of a path, here a temporary one, into the archive.
     with atomic(path) as temporary, temporary.open("wb") as file:

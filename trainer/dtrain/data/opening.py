@@ -69,9 +69,12 @@ def place_of(recipe: Recipe) -> Path:
 def described(data: Data, dataset: Dataset) -> Data:
     """The recipe's section, completed with facts that only the images tell."""
     return replace(
-        data, latent=dataset.latent, class_names=dataset.class_names, num_images=len(dataset),
+        data,
+        latent=dataset.latent,
+        class_names=dataset.class_names,
+        num_images=len(dataset),
         fingerprint=dataset.fingerprint,
-    )  # fmt: skip
+    )
 
 
 def warn_of_change(before: Data, now: Data) -> None:

@@ -58,10 +58,13 @@ def decoded(source: ImageSource, image_size: int, channels: int, report: Report 
     images = (fit(source.read(i), image_size, channels) for i in range(len(source.names)))
     what = f"{shape[0]:,} images, {image_size}x{image_size} {'grey' if channels == 1 else 'colour'}, of {source.path}"
     return cache.fetch(
-        _key(source, shape), NAME, what, int(np.prod(shape)),
+        _key(source, shape),
+        NAME,
+        what,
+        int(np.prod(shape)),
         write=lambda path: _write_stack(path, images, shape, report),
         read=lambda path: open_stack(path).reshape(shape),
-    )  # fmt: skip
+    )
 
 
 def fingerprint(images: NDArray[np.uint8]) -> str:

@@ -114,9 +114,13 @@ def _open_zip(path: Path) -> ImageSource:
     found = open_zip(path)
     stamps = dict(zip(found.names, found.stamps, strict=True))
     return ImageSource(
-        path, found.names, fingerprint(stamps), found.read, found.look,
+        path,
+        found.names,
+        fingerprint(stamps),
+        found.read,
+        found.look,
         lambda: _labels(found.label_file, found.names, path),
-    )  # fmt: skip
+    )
 
 
 # ---- a folder -------------------------------------------------------------------------------------------

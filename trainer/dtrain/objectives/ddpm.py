@@ -54,8 +54,10 @@ class Objective(Denoising):
         if not isinstance(process, DiscreteProcess):
             raise ConfigError("objective ddpm needs a process of kind discrete: use objective flow")
         for key, value, choices in (
-            ("prediction", prediction, COMPONENTS), ("loss", loss, LOSSES), ("timesteps", timesteps, TIMESTEPS),
-        ):  # fmt: skip
+            ("prediction", prediction, COMPONENTS),
+            ("loss", loss, LOSSES),
+            ("timesteps", timesteps, TIMESTEPS),
+        ):
             if value not in choices:
                 raise ConfigError(f"objective.{key} got '{value}', expected one of {', '.join(choices)}")
         self.prediction, self.per_image, self.distance = prediction, timesteps == "per_image", LOSSES[loss]

@@ -76,8 +76,9 @@ class Objective(Plain):
         if not isinstance(built, Denoising):
             raise ConfigError(f"objective.base '{base.get('name')}' trains no denoiser: choose flow or ddpm")
         for key, value, choices in (
-            ("similarity", similarity, SIMILARITIES), ("projector", projector, PROJECTORS),
-        ):  # fmt: skip
+            ("similarity", similarity, SIMILARITIES),
+            ("projector", projector, PROJECTORS),
+        ):
             if value not in choices:
                 raise ConfigError(f"objective.{key} got '{value}', expected one of {', '.join(choices)}")
         if not teachers:

@@ -65,9 +65,13 @@ def inspect(path: Path, settings: Mapping[str, str] | None = None) -> Inspection
 
 def _facts(path: Path, layout: str, network: nn.Module, config: Mapping[str, Any], step: int) -> dict[str, Any]:
     return {
-        "file": path, "layout": layout, "num_bytes": path.stat().st_size, "model": dict(config), "step": step,
+        "file": path,
+        "layout": layout,
+        "num_bytes": path.stat().st_size,
+        "model": dict(config),
+        "step": step,
         "parameters": _num_parameters(network),
-    }  # fmt: skip
+    }
 
 
 def _card_facts(card: Card) -> dict[str, Any]:

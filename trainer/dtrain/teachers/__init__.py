@@ -123,9 +123,15 @@ def _published(name: str, location: str, image_size: int, device: torch.device) 
     num_tokens = (size // family.patch_size) ** 2
     heads, activation = config.num_attention_heads, config.hidden_act
     return Teacher(
-        name, network, partial(_patch_tokens, network, family, size, num_tokens), image_size, 3,
-        (num_tokens, config.hidden_size), [heads, activation], device,
-    )  # fmt: skip
+        name,
+        network,
+        partial(_patch_tokens, network, family, size, num_tokens),
+        image_size,
+        3,
+        (num_tokens, config.hidden_size),
+        [heads, activation],
+        device,
+    )
 
 
 def _patch_tokens(network: nn.Module, family: Family, size: int, num_tokens: int, pixels: Tensor) -> Tensor:
@@ -179,6 +185,12 @@ def _own(path: Path, image_size: int, device: torch.device) -> Teacher:
         got = f"the teacher in '{path}' takes images of {network.image_size} pixels"
         raise ConfigError(f"{got}, the data has {image_size}: choose another teacher")
     return Teacher(
-        saved.recipe.name, network, lambda pixels: network.tokens(pixels / 127.5 - 1), image_size, network.channels,
-        (network.num_tokens, network.hidden_size), network.config, device,
-    )  # fmt: skip
+        saved.recipe.name,
+        network,
+        lambda pixels: network.tokens(pixels / 127.5 - 1),
+        image_size,
+        network.channels,
+        (network.num_tokens, network.hidden_size),
+        network.config,
+        device,
+    )

@@ -58,9 +58,14 @@ VIT = Family("ViTModel", ("vit",), 16)
 # The class that transformers has for MAE masks and shuffles the patches, also in inference: hence the plain one.
 MAE = Family("ViTModel", ("vit_mae", "vit"), 16, final_norm=False)
 CLIP_VIT = Family(
-    "CLIPVisionModel", ("clip", "clip_vision_model"), 14, resize="before", resample=False, epsilon=1e-5,
+    "CLIPVisionModel",
+    ("clip", "clip_vision_model"),
+    14,
+    resize="before",
+    resample=False,
+    epsilon=1e-5,
     normalisation=CLIP,
-)  # fmt: skip
+)
 JEPA = Family("IJepaModel", ("ijepa",), 14, resize="after", resample=False)
 
 TEACHERS: dict[str, Variant] = {
@@ -81,4 +86,4 @@ TEACHERS: dict[str, Variant] = {
     "mocov3-vit-l": Variant(VIT, "nyu-visionx/moco-v3-vit-l", num_heads=16),
     "clip-vit-l": Variant(CLIP_VIT, "openai/clip-vit-large-patch14"),
     "jepa-vit-h": Variant(JEPA, "facebook/ijepa_vith14_1k"),
-}  # fmt: skip
+}

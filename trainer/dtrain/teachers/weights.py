@@ -99,9 +99,16 @@ def _build(library: Any, variant: Variant, path: Path) -> Any:
         _check_size(kind, config, path)
         options = {"add_pooling_layer": False} if family.model == "ViTModel" else {}
         network, found = kind.from_pretrained(
-            folder, config=config, state_dict=state, dtype=torch.float32, attn_implementation="sdpa",
-            local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True, **options,
-        )  # fmt: skip
+            folder,
+            config=config,
+            state_dict=state,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
     for key, got, expected in sorted(found["mismatched_keys"]):
         shapes = f"'{key}' got {tuple(got)}, expected {tuple(expected)}"
         raise CheckpointError(f"'{path}' does not fit a {family.model} of its configuration: {shapes}")

@@ -70,9 +70,12 @@ def _check_same(recipe: dict[str, Any], saved: dict[str, Any], out: Path) -> Non
         if recipe[section] != saved.get(section):
             raise ConfigError(f"'{out}' was trained with {section} = {saved.get(section)}, got {recipe[section]}")
     for section, key in (
-        ("train", "batch_size"), ("train", "seed"), ("data", "image_size"), ("data", "augment"),
+        ("train", "batch_size"),
+        ("train", "seed"),
+        ("data", "image_size"),
+        ("data", "augment"),
         ("data", "label_dropout"),
-    ):  # fmt: skip
+    ):
         before, now = saved[section].get(key), recipe[section][key]
         if now != before:
             raise ConfigError(f"'{out}' was trained with {key} = {before}, got {now}")
@@ -120,9 +123,11 @@ def _load(saved: Checkpoint, path: Path, network: nn.Module, extra: nn.ModuleDic
 def _optimizer(wrapped: nn.Module, settings: Optimizer, workers: Workers) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         [parameter for parameter in wrapped.parameters() if parameter.requires_grad],
-        settings.learning_rate, settings.betas, weight_decay=settings.weight_decay,
+        settings.learning_rate,
+        settings.betas,
+        weight_decay=settings.weight_decay,
         fused=workers.device.type in ("cpu", "cuda") and not workers.scales_loss,
-    )  # fmt: skip
+    )
 
 
 def _warn_of_old_law(path: Path, every: int) -> None:

@@ -77,9 +77,12 @@ def call_rows(
     calls: dict[str, Call] = {} if eager is None else {EAGER: eager}
     calls |= {one.candidate.name: partial(one.backend.predict, *inputs) for one in opened}
     timings = timing.interleave(
-        calls, settings.repeats, lead_in=timing.LEAD_IN, pause_s=timing.PAUSE_S,
+        calls,
+        settings.repeats,
+        lead_in=timing.LEAD_IN,
+        pause_s=timing.PAUSE_S,
         on_round=lambda done: report("timing calls", done, settings.repeats),
-    )  # fmt: skip
+    )
     rows, golden = [], read_golden(bundle)
     if eager is not None:
         rows.append(timing_row(f"{EAGER}, call", timings[EAGER], settings.batch, "PyTorch on CPU"))

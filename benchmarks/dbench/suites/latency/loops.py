@@ -32,9 +32,12 @@ def loop_rows(opened: Sequence[Opened], bundle: Bundle, settings: LatencySetting
         calls[_bare(one, sampling)] = _calls(one, inputs, len(sampling.table.rows))
     pairs = max(LEAST_PAIRS, settings.repeats)
     timings = timing.interleave(
-        calls, pairs, warmup=1, pause_s=timing.PAUSE_S if len(opened) > 1 else 0.0,
+        calls,
+        pairs,
+        warmup=1,
+        pause_s=timing.PAUSE_S if len(opened) > 1 else 0.0,
         on_round=lambda done: report("timing loops", done, pairs),
-    )  # fmt: skip
+    )
     rows = []
     for one in opened:
         name = one.candidate.name

@@ -47,12 +47,15 @@ def cold_start_rows(jobs: Sequence[Job], settings: LatencySettings, report: Repo
     first = jobs[0].candidate.name
     return [
         spread_row(
-            SUITE, f"{name}, cold start to the first image, {settings.steps} steps", timing.spread(found), "s",
+            SUITE,
+            f"{name}, cold start to the first image, {settings.steps} steps",
+            timing.spread(found),
+            "s",
             headline=f"from the start of drun on {name} to its first image" if name == first else "",
             details={"seconds": found},
         )
         for name, found in seconds.items()
-    ]  # fmt: skip
+    ]
 
 
 # ---- memory ---------------------------------------------------------------------------------------------

@@ -72,10 +72,14 @@ def measure(settings: QualitySettings, report: Report) -> Result:
     if lack:
         warn(f"the distance is on {extractor.name} only, which tells little: {lack}; {_remedy(pair, finest)}")
     resolved = {
-        "samples": pair.samples.name, "reference": pair.reference.name, "real_images": len(pair.chosen),
-        "images_a_set": pair.set_size, "splits": settings.splits, "distance_on": extractor.name,
+        "samples": pair.samples.name,
+        "reference": pair.reference.name,
+        "real_images": len(pair.chosen),
+        "images_a_set": pair.set_size,
+        "splits": settings.splits,
+        "distance_on": extractor.name,
         "neighbours_by": finest.name,
-    }  # fmt: skip
+    }
     return Result(tuple(found), _subject(pair), resolved, machine.fingerprint(), this_command())
 
 
@@ -152,9 +156,14 @@ def _subject(pair: Pair) -> dict[str, Any]:
     samples, reference = pair.samples, pair.reference
     ties = subject.of_samples(samples.file, samples.record) if samples.file.is_file() else {}
     seen = {
-        "source": reference.name, "num_images": reference.num_images, "fingerprint": reference.fingerprint,
+        "source": reference.name,
+        "num_images": reference.num_images,
+        "fingerprint": reference.fingerprint,
         "learned": reference.learned,
-    }  # fmt: skip
+    }
     return ties | {
-        "name": samples.name, "num_samples": len(samples.images), "reference": seen, "run": samples.settings,
-    }  # fmt: skip
+        "name": samples.name,
+        "num_samples": len(samples.images),
+        "reference": seen,
+        "run": samples.settings,
+    }

@@ -95,8 +95,11 @@ def blocks(checkpoint: Path, digits: Digits, device: torch.device) -> dict[str, 
         ConfigError: a network without blocks, or no flow.
     """
     settings = {
-        "depths": list(DEPTHS), "neighbours": NEIGHBOURS, "seed": SEED, "teacher": digits.teacher_fingerprint,
-    }  # fmt: skip
+        "depths": list(DEPTHS),
+        "neighbours": NEIGHBOURS,
+        "seed": SEED,
+        "teacher": digits.teacher_fingerprint,
+    }
 
     def measure() -> dict[str, Any]:
         denoiser = published.load(checkpoint)

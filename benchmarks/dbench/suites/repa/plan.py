@@ -18,9 +18,11 @@ RECIPES = {PLAIN: "digits-sit", REPA: "digits-sit-repa"}
 TEACHER = "digits-teacher"
 #: The settings that the suite itself makes for both runs.
 DECIDED = {
-    "train.seed": "--seeds", "train.steps": "--steps", "train.save_every": "--every",
+    "train.seed": "--seeds",
+    "train.steps": "--steps",
+    "train.save_every": "--every",
     "optimizer.decay_share": "the suite, for a constant rate,",
-}  # fmt: skip
+}
 #: All checkpoints are kept, because each is a point of a curve.
 KEEP = 1_000_000
 #: The depths in noise at which blocks are compared, in REPA's time: 0 for the image and 1 for noise.
@@ -81,9 +83,14 @@ def _schedule(settings: RepaSettings, seed: int) -> list[str]:
     last.
     """
     train = {
-        "seed": seed, "steps": settings.steps, "save_every": settings.every, "preview_every": settings.steps,
-        "num_previews": 1, "preview_steps": 1, "keep_checkpoints": KEEP,
-    }  # fmt: skip
+        "seed": seed,
+        "steps": settings.steps,
+        "save_every": settings.every,
+        "preview_every": settings.steps,
+        "num_previews": 1,
+        "preview_steps": 1,
+        "keep_checkpoints": KEEP,
+    }
     return ["optimizer.decay_share=0.0", *(f"train.{key}={value}" for key, value in train.items())]
 
 

@@ -62,9 +62,13 @@ def distances(result: Result) -> Chart:
     seen = [value for each in curves.values() for curve in each for value in curve.distances]
     ticks = log_ticks(min(*seen, halves), max(seen))
     panel = Panel(
-        98, 650, 66, 386, Axis("training step", 0, last, linear_ticks(last)),
+        98,
+        650,
+        66,
+        386,
+        Axis("training step", 0, last, linear_ticks(last)),
         Axis("Fréchet distance to real digits", ticks[0], ticks[-1], ticks, log=True),
-    )  # fmt: skip
+    )
     medians = {arm: median_curve(each) for arm, each in curves.items()}
     title, note = verdict(result), describe(result)
     markup = [
@@ -110,8 +114,10 @@ def _level(panel: Panel, value: float, words: str) -> str:
 
 def layers(result: Result) -> Chart:
     """What each block knows: the linear probe on the left, the alignment with the teacher on the right."""
-    probes = {name: float(result.row(row).value or 0) for name, row in
-              {"teacher": rows.TEACHER_PROBE, "pixels": rows.PIXELS_PROBE}.items()}  # fmt: skip
+    probes = {
+        name: float(result.row(row).value or 0)
+        for name, row in {"teacher": rows.TEACHER_PROBE, "pixels": rows.PIXELS_PROBE}.items()
+    }
     pixels = {"pixels": float(result.row(rows.PIXELS_ALIGNMENT).value or 0)}
     aligned = int(result.subject["aligned_block"])
     left = _blocks_panel(60, _block_lines(result, "probe"), probes, aligned)
@@ -139,9 +145,13 @@ def _blocks_panel(left: float, lines: Sequence[Line], levels: dict[str, float], 
     values = [y for line in lines for _, y in line.points] + list(levels.values())
     ticks = enclosing_ticks(min(values), max(values))
     panel = Panel(
-        left, left + 320, 48, 330, Axis("block", 0.8, depth + 0.2, range(1, depth + 1)),
+        left,
+        left + 320,
+        48,
+        330,
+        Axis("block", 0.8, depth + 0.2, range(1, depth + 1)),
         Axis("", ticks[0], ticks[-1], ticks),
-    )  # fmt: skip
+    )
     references = [Line([(0.8, value), (depth + 0.2, value)], "level", name) for name, value in levels.items()]
     foot = text((panel.place((aligned, ticks[0]))[0], panel.bottom + 38), "aligned", kind="repa")
     return panel.axes() + panel.lines([*references, *lines]) + foot

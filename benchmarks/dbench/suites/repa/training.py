@@ -83,9 +83,10 @@ def _learned(recipe: dict[str, Any]) -> dict[str, Any]:
     """`section.key` -> value, for every setting that a checkpoint depends on."""
     flat = {
         f"{section}.{key}": value
-        for section, values in recipe.items() if isinstance(values, dict)
+        for section, values in recipe.items()
+        if isinstance(values, dict)
         for key, value in values.items()
-    }  # fmt: skip
+    }
     ahead = flat.get("optimizer.decay_share")
     ignored = {f"train.{key}" for key in (*BOOKKEEPING, *(() if ahead else ("steps",)))}
     ignored |= {f"data.{key}" for key in KNOWN_FROM_DATA}

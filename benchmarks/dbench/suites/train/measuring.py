@@ -46,9 +46,13 @@ def measure(settings: TrainSettings, report: Report) -> Result:
             rows += _in_fresh_processes(recipes, folder, placement, report)
     shown = {key: value for key, value in asdict(settings).items() if key != "recipe"}
     resolved = shown | {
-        "batch": recipe.train.batch_size, "teacher": chosen, "runs_on": runs_on(placement),
-        "device": placement.device.type, "precision": placement.precision, "compile": placement.compile,
-    }  # fmt: skip
+        "batch": recipe.train.batch_size,
+        "teacher": chosen,
+        "runs_on": runs_on(placement),
+        "device": placement.device.type,
+        "precision": placement.precision,
+        "compile": placement.compile,
+    }
     here = machine.fingerprint(torch.get_num_threads(), since=start)
     return Result(tuple(rows), subject_of(recipe, chosen), resolved, here, this_command())
 

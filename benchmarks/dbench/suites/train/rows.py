@@ -52,9 +52,11 @@ def timed_rows(
     steps = {name: candidate.trial.whole_step for name, candidate in opened.items()}
     calls: dict[str, Callable[[], object]] = {**steps, MATMUL: burst}
     timings = timing.interleave(
-        calls, settings.steps, warmup=LEAD_IN_ROUNDS,
+        calls,
+        settings.steps,
+        warmup=LEAD_IN_ROUNDS,
         on_round=lambda done: report("timing steps", done, settings.steps),
-    )  # fmt: skip
+    )
     readings = timing.interleave({name: candidate.trial.read for name, candidate in opened.items()}, READINGS, warmup=1)
     rates = [matmuls.flops / (latency_ms / 1e3) for latency_ms in timings[MATMUL].latencies_ms]
     rows = []
@@ -79,9 +81,12 @@ def _speed_rows(name: str, candidate: WarmCandidate, times: Timing, placement: P
     steps = [1e3 / latency_ms for latency_ms in times.latencies_ms]
     images = timing.spread([batch * each for each in steps])
     details = {
-        "runs_on": runs_on(placement), "precision": placement.precision, "batch": batch,
-        "loss": candidate.trial.loss, "latencies_ms": times.latencies_ms,
-    }  # fmt: skip
+        "runs_on": runs_on(placement),
+        "precision": placement.precision,
+        "batch": batch,
+        "loss": candidate.trial.loss,
+        "latencies_ms": times.latencies_ms,
+    }
     return [
         spread_row(SUITE, f"{name}, step of {batch} images", times.spread_ms, "ms", details=details),
         spread_row(SUITE, f"{name}, steps a second", timing.spread(steps), "1/s", details=bar),
@@ -102,10 +107,13 @@ def _work_rows(name: str, candidate: WarmCandidate, times: Timing, rates: list[f
     return [
         ResultRow(SUITE, f"{name}, counted work of a step", batch * each.total / TERA, "TFLOP", details=counted),
         spread_row(
-            SUITE, f"{name}, share of the matrix rate", share(each.total), "%",
+            SUITE,
+            f"{name}, share of the matrix rate",
+            share(each.total),
+            "%",
             details={"of_the_trained_parts_alone": share(each.trained).median},
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _gpu_rows(name: str, peak: GpuPeak) -> list[ResultRow]:
@@ -133,17 +141,22 @@ def _ratio_rows(timings: dict[str, Timing]) -> list[ResultRow]:
     pairs = [(above, below) for i, above in enumerate(names) for below in names[i + 1 :]]
     return [
         spread_row(
-            SUITE, f"step, {above} / {below}", timing.pairwise_ratio(timings[above], timings[below]), "x",
+            SUITE,
+            f"step, {above} / {below}",
+            timing.pairwise_ratio(timings[above], timings[below]),
+            "x",
             details={"of_medians": timing.ratio_of_medians(timings[above], timings[below])},
         )
         for above, below in pairs
-    ]  # fmt: skip
+    ]
 
 
 def _rate_row(matmuls: Matmuls, rates: list[float], placement: Placement) -> ResultRow:
     details = {
-        "side": matmuls.side, "precision": placement.precision, "float32": torch.get_float32_matmul_precision(),
-    }  # fmt: skip
+        "side": matmuls.side,
+        "precision": placement.precision,
+        "float32": torch.get_float32_matmul_precision(),
+    }
     spread = timing.spread([rate / TERA for rate in rates])
     return spread_row(SUITE, f"{MATMUL}, measured in turns with the steps", spread, "TFLOP/s", details=details)
 

@@ -78,11 +78,17 @@ def _write_latents(
         save_shard(folder, latents.FLIPPED, 0, moments[..., ::-1])
     save_shard(folder, latents.IMAGES, 0, rng.integers(256, size=(num_images, side, side, 3), dtype=np.uint8))
     index = latent_index.FORMAT | {
-        "image_size": side, "shape": mean.shape[1:], "scale": [1.0] * channels, "bias": [0.0] * channels,
-        "vae": {"name": "none: random latents", "fingerprint": ""}, "shard_size": num_images, "classes": None,
+        "image_size": side,
+        "shape": mean.shape[1:],
+        "scale": [1.0] * channels,
+        "bias": [0.0] * channels,
+        "vae": {"name": "none: random latents", "fingerprint": ""},
+        "shard_size": num_images,
+        "classes": None,
         "flipped": flipped,
-        "labels": None if labels is None else labels.tolist(), "names": [f"{i}.png" for i in range(num_images)],
-    }  # fmt: skip
+        "labels": None if labels is None else labels.tolist(),
+        "names": [f"{i}.png" for i in range(num_images)],
+    }
     write_json(folder / latents.INDEX, index)
     return folder
 

@@ -166,13 +166,15 @@ def _flow(convention: str, evidence: Evidence, given: Mapping[str, str]) -> tupl
     # The path or prediction of another script does not count here.
     args = evidence.args if trainer_of(evidence.args) == convention else {}
     path, how_path = (
-        (choice(given, "path", PATHS, ""), "as set") if "path" in given
+        (choice(given, "path", PATHS, ""), "as set")
+        if "path" in given
         else _argument(args, "path_type", PATH_TYPES, "linear", evidence.path)
-    )  # fmt: skip
+    )
     prediction, how_prediction = (
-        (choice(given, "prediction", COMPONENTS, ""), "as set") if "prediction" in given
+        (choice(given, "prediction", COMPONENTS, ""), "as set")
+        if "prediction" in given
         else _argument(args, "prediction", PREDICTIONS, "velocity", evidence.path)
-    )  # fmt: skip
+    )
     near, argument = margin(path, prediction, args, evidence.path)
     process = FlowProcess(path, int(convention == "repa"), near)
     how_near = f"; margin {near:g}: by its {argument}" if argument else ""

@@ -48,8 +48,9 @@ def known_transformer(state: State, given: Mapping[str, str], path: Path) -> dic
         config["size"] = {"hidden_size": hidden, "depth": depth, "num_heads": whole_number(given, "num_heads", 1)}
     elif isinstance(size, dict) and size["num_heads"] is None:
         width = f"{size['depth']} blocks of width {size['hidden_size']}"
-        raise ConfigError(f"'{path}' has {width}, which is no size of DiT or SiT, so its heads are not known: "
-                          "add --set num_heads=N")  # fmt: skip
+        raise ConfigError(
+            f"'{path}' has {width}, which is no size of DiT or SiT, so its heads are not known: add --set num_heads=N"
+        )
     return config
 
 
