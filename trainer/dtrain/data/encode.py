@@ -15,7 +15,7 @@ from drun.errors import ConfigError, DataError, UserError, memory_for
 from drun.files import write_json
 from drun.foreign import read_json
 from dtrain import device as devices
-from dtrain.data.encoded_shards import Job, write_missing
+from dtrain.data.encoded_shards import EncodingJob, write_missing
 from dtrain.data.image_files import MAX_PIXELS, is_hidden, pixel_limit
 from dtrain.data.latents import INDEX
 from dtrain.data.sources import open_source
@@ -78,7 +78,7 @@ def encode(
     if out.resolve().is_relative_to(source.resolve()):
         raise DataError(f"the output '{out}' is inside the image folder '{source}': choose another folder")
     processes, place = _processes(device)
-    job = Job(images, out, vaes.load(vae, place), image_size, batch_size, flip)
+    job = EncodingJob(images, out, vaes.load(vae, place), image_size, batch_size, flip)
     job.check()
     _claim(out, job.origin())
     shards = range(processes.process_index, len(job.rows), processes.num_processes)

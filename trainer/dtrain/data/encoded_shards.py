@@ -35,7 +35,7 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Job:
+class EncodingJob:
     """Images to encode, the VAE that encodes them, and the folder of the shards."""
 
     images: ImageSource
@@ -104,7 +104,7 @@ class Job:
         return fit(self.images.read(index), self.image_size, 3)
 
 
-def write_missing(job: Job, shards: Sequence[int], report: Report) -> int:
+def write_missing(job: EncodingJob, shards: Sequence[int], report: Report) -> int:
     """Write the missing shards, and return the number of images that were encoded."""
     rows, done = job.rows, 0
     total = sum(rows[shard] for shard in shards)
@@ -123,7 +123,7 @@ def write_missing(job: Job, shards: Sequence[int], report: Report) -> int:
     return num_missing
 
 
-def _write_shard(job: Job, shard: int, pool: ThreadPoolExecutor, advance: Callable[[int], None]) -> None:
+def _write_shard(job: EncodingJob, shard: int, pool: ThreadPoolExecutor, advance: Callable[[int], None]) -> None:
     first = shard * SHARD_SIZE
     with ExitStack() as stack:
         files = []
@@ -139,7 +139,7 @@ def _write_shard(job: Job, shard: int, pool: ThreadPoolExecutor, advance: Callab
             advance(len(pixels))
 
 
-def _moments(job: Job, start: int, pixels: Pixels) -> NDArray[np.float32]:
+def _moments(job: EncodingJob, start: int, pixels: Pixels) -> NDArray[np.float32]:
     """Moments of the images from number `start` on: float32 (n, 2C, h, w)."""
     moments = job.vae.moments(torch.from_numpy(pixels)).cpu()
     finite = torch.isfinite(moments).flatten(1).all(1)
@@ -155,7 +155,7 @@ def _write_header(file: Any, shape: Any, dtype: Any) -> None:
     npy.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
 
 
-def _batches(job: Job, indices: range, pool: ThreadPoolExecutor) -> Iterator[tuple[int, Pixels]]:
+def _batches(job: EncodingJob, indices: range, pool: ThreadPoolExecutor) -> Iterator[tuple[int, Pixels]]:
     """Batches as the index of the first image and uint8 (n, H, W, 3).
 
     A few are decoded ahead, so memory stays bounded.
