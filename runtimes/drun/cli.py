@@ -80,7 +80,7 @@ def sample(
     shard: Annotated[str, typer.Option(metavar="I/K", help="Compute every K-th image from the I-th on.")] = "0/1",
     threads: Threads = DEFAULT_OPTIONS.threads,
 ) -> None:
-    """Sample images from a bundle. Finished images are kept: the same command goes on after an interruption."""
+    """Sample images from a bundle. Finished images are kept: the same command continues after an interruption."""
     given = _given(context)
     if command := context.invoked_subcommand:
         if given:

@@ -20,7 +20,7 @@ DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def is_trusted(sha256: str) -> bool:
-    """Whether `remember` was told of a file of these bytes.
+    """Whether the record lists a file of these bytes.
 
     Raises:
         NotTrusted: others may write to the record, or it cannot be read.

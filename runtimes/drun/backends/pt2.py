@@ -153,7 +153,8 @@ def _load(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:
     """The `torch.export.ExportedProgram` of an artifact.
 
     Raises:
-        NotTrusted: nobody said that what it carries may be executed. BundleError: it is damaged, or another network
+        NotTrusted: the user has not allowed to execute the code that it may carry. BundleError: it is damaged, or
+        another network
         than the manifest says. BackendUnavailable: it cannot be opened.
     """
     entry = artifact.files[0]

@@ -72,7 +72,7 @@ class _Measured(TypedDict):
 
 
 class Parity(_Measured, total=False):
-    """As measured at export."""
+    """The parity that was measured at export."""
 
     quick: bool  # made by `dexport --quick`: fewer calls and steps
     backend: str  # the backend that it was measured on, in words
@@ -94,7 +94,7 @@ class Artifact:
     target: dict[str, Any]  # opset and the like
     producers: dict[str, str]  # library versions
     tolerance: Tolerance  # in the arithmetic of its own precision
-    parity: Parity | None = None  # None: nobody could prove it where it was made
+    parity: Parity | None = None  # None: it could not be proven where it was made
     variant: str = ""  # a CoreML unit, or split
     root: str = ""  # the folder to open, relative to the bundle, where the artifact is one
     derived_from: str | None = None  # sha256 of the first file of the artifact that it was derived from, if any

@@ -57,7 +57,7 @@ def _check_one(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) ->
 
 
 def warn_of_unproven(bundle: Bundle, artifact: Artifact | None) -> None:
-    """Say so if nobody has proven an artifact where it was made."""
+    """Warn if an artifact was not proven where it was made."""
     if artifact is not None and artifact.parity is None:
         warn(f"{artifact.id} of '{bundle.name}' was not proven where it was made: drun check proves it here")
 

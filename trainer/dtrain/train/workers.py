@@ -173,7 +173,7 @@ class Workers:
             self.accelerator.scaler.load_state_dict(scaler)
 
     def agree(self, asked: bool) -> bool:
-        """Whether any process says so; all of them must ask at the same place."""
+        """Whether `asked` is true in any process; all of them must ask at the same place."""
         if self.count == 1:
             return asked
         return bool(self.accelerator.reduce(torch.tensor(float(asked), device=self.device), "sum") > 0)

@@ -41,7 +41,7 @@ class TrainedArm:
 def measure(settings: RepaSettings, report: Report) -> Result:
     """Train both arms for every seed, unless they are there, and compare their checkpoints.
 
-    Runs and records of what was measured stay in `settings.runs`: an interrupted or repeated call goes on from there.
+    Runs and records of what was measured stay in `settings.runs`: an interrupted or repeated call continues from there.
 
     Raises:
         ConfigError: settings that make no comparison, or that differ from those of the runs that are there.

@@ -102,7 +102,7 @@ def trainer_of(args: Mapping[str, Any]) -> str | None:
 
 
 def margin(path: str, prediction: str, args: Mapping[str, Any], file: Path) -> tuple[float, str]:
-    """How near to the ends of time SiT samples (its `create_transport`), and which argument says so; see `FlowProcess`.
+    """The margin at the ends of time in SiT's `create_transport`, and the argument that states it; see `FlowProcess`.
 
     Its `sample_eps`, else its `train_eps`: a network is not asked where it was not trained. Of velocities on the linear
     and the cosine path SiT takes neither, but 0.
