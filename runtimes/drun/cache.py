@@ -114,8 +114,8 @@ def check(key: str, name: str, num_bytes: int) -> None:
 def _is_whole(folder: Path, name: str) -> bool:
     """Whether every byte is as it was written. This takes about a second a gigabyte."""
     try:
-        said = read_json(folder / RECORD)
-        return said.get("name") == name and said.get("sha256") == sha256(folder / name)
+        record = read_json(folder / RECORD)
+        return record.get("name") == name and record.get("sha256") == sha256(folder / name)
     except (DataError, OSError):  # absent, or not ours
         return False
 

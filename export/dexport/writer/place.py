@@ -94,12 +94,14 @@ def _found(out: Path, source: CheckpointEntry) -> Place:
     except BundleError as error:
         return Place(None, f"a bundle that cannot be read ({error})")
     read_whole(out)
-    held = bundle.manifest.model.checkpoint
-    if all(held[key] == source[key] for key in IDENTITY):  # type: ignore[literal-required]
+    origin = bundle.manifest.model.checkpoint
+    if all(origin[key] == source[key] for key in IDENTITY):  # type: ignore[literal-required]
         try:
             bundle.check_files()
         except BundleError as error:
             return Place(None, f"a bundle that cannot be read ({error})")
         return Place(bundle, None)
-    settings = "".join(f", {key}={value}" for key, value in held["settings"].items())
-    return Place(None, f"a bundle of {held['file']} ({held['sha256'][:12]}…), {held['weights']} weights{settings}")
+    settings = "".join(f", {key}={value}" for key, value in origin["settings"].items())
+    return Place(
+        None, f"a bundle of {origin['file']} ({origin['sha256'][:12]}…), {origin['weights']} weights{settings}"
+    )

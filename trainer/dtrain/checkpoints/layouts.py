@@ -70,8 +70,10 @@ def unpack(content: Any, path: Path) -> Held:
         return Held(path, "a bare state dict", {kind: content})
     states = {kind: _averaged(state) if kind == "ema" else state for kind, state in inner.items()}
     args = content.get("args")
-    told = vars(args) if isinstance(args, argparse.Namespace) else args if isinstance(args, Mapping) else {}
-    return Held(path, "a training checkpoint", states, told, strip(inner.get("ema", {})), _step(content, path, told))
+    arguments = vars(args) if isinstance(args, argparse.Namespace) else args if isinstance(args, Mapping) else {}
+    return Held(
+        path, "a training checkpoint", states, arguments, strip(inner.get("ema", {})), _step(content, path, arguments)
+    )
 
 
 @dataclass(frozen=True)
@@ -142,5 +144,5 @@ def _is_published(path: Path, content: Mapping[str, Any]) -> bool:
 
 def _step(content: Mapping[str, Any], path: Path, args: Mapping[str, Any]) -> int:
     """The training step that the file states. DiT and SiT write it only into the name of the file."""
-    told = [value for key in ("step", "steps") if isinstance(value := content.get(key), int)]
-    return told[0] if told else int(path.stem) if args and path.stem.isdecimal() else 0
+    steps = [value for key in ("step", "steps") if isinstance(value := content.get(key), int)]
+    return steps[0] if steps else int(path.stem) if args and path.stem.isdecimal() else 0

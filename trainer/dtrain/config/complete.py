@@ -116,8 +116,8 @@ def lacking(whole: str, section: str, key: str | None, sections: Sections) -> Co
     for name in sorted(_examples(), key=lambda name: -_likeness(files.sections(name), sections)):
         there = files.sections(name).get(section, {})
         if key is None or (key in there and _same_kind(section, there, sections)):
-            said = pairs(dict(there) if key is None else {key: there[key]})
-            return ConfigError(f"{whole} lacks {what}: usually {said}, as in recipe {name}")
+            usual = pairs(dict(there) if key is None else {key: there[key]})
+            return ConfigError(f"{whole} lacks {what}: usually {usual}, as in recipe {name}")
     return ConfigError(f"{whole} lacks {what}: see 'dtrain settings'")
 
 

@@ -49,16 +49,16 @@ def inspect(path: Path, settings: Mapping[str, str] | None = None) -> Inspection
         saved = checkpoint.parse(content, path)
         if ours.is_teacher(saved.recipe.model):
             return _of_teacher(saved, path)
-        layout, held = f"a checkpoint of dtrain, recipe {saved.recipe.name}", "ema and online"
+        layout, states = f"a checkpoint of dtrain, recipe {saved.recipe.name}", "ema and online"
     else:
         unpacked = layouts.unpack(content, path)
         one = "one set, taken for " if unpacked.is_bare else ""
-        layout, held = unpacked.layout, one + " and ".join(unpacked.states)
+        layout, states = unpacked.layout, one + " and ".join(unpacked.states)
     denoiser = published.recognised(content, path, "ema", given)
     weights = suggest.weights_of(denoiser.initial_share, denoiser.step)
     export = suggest.export_command(path, given, weights)
     sample = sample_command(denoiser.card, suggest.bundle_of(path, weights))
-    text = [*_of_denoiser(denoiser, path, layout, held), _row("next", export), _row("", sample)]
+    text = [*_of_denoiser(denoiser, path, layout, states), _row("next", export), _row("", sample)]
     facts = {"reasons": denoiser.reasons, "next": [export, sample], **_card_facts(denoiser.card)}
     return Inspection(text, {**_facts(path, layout, denoiser.network, denoiser.config, denoiser.step), **facts})
 
@@ -102,12 +102,12 @@ def _width(size: Mapping[str, Any]) -> str:
     return f"width {size['hidden_size']}, {size['depth']} blocks, {size['num_heads']} heads"
 
 
-def _of_denoiser(denoiser: Denoiser, path: Path, layout: str, held: str) -> list[str]:
+def _of_denoiser(denoiser: Denoiser, path: Path, layout: str, states: str) -> list[str]:
     card = denoiser.card
     return [
         _title(path, paper_name(denoiser.config, card.process), denoiser.network),
         _row("file", f"{layout}, {_size(path)}"),
-        _row("weights", held + (f", step {denoiser.step:,}" if denoiser.step else "")),
+        _row("weights", states + (f", step {denoiser.step:,}" if denoiser.step else "")),
         *_average(denoiser.initial_share, denoiser.step),
         _row("states", _states(card.data)),
         _row("process", _pairs(card.process.to_dict())),

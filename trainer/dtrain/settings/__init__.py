@@ -81,13 +81,13 @@ def entries(section: str, name: str = "") -> Iterator[Entry]:
         yield from _fixed(SECTIONS[section])
         return
     kind = taker(section, name)
-    said = documented(kind)
+    texts = documented(kind)
     needed = processes.REQUIRED.get(name, ()) if section == "process" else ()
     for key, parameter in inspect.signature(kind).parameters.items():
         if section == "objective" and key in (*objectives.TOLD, "image_size"):
             continue
         follows = section == "model" and key in SIDES
-        yield Entry(key, FOLLOWS if follows else NEEDED if key in needed else _default(parameter.default), said[key])
+        yield Entry(key, FOLLOWS if follows else NEEDED if key in needed else _default(parameter.default), texts[key])
 
 
 def _fixed(kind: type[Any]) -> Iterator[Entry]:
@@ -108,14 +108,14 @@ def _default(value: Any) -> str:
 
 def documented(kind: type[Any]) -> dict[str, str]:
     """The texts on each parameter in the docstrings of a class and its bases: `name: text`, or `a, b: text`."""
-    parameters, said = inspect.signature(kind).parameters, dict.fromkeys(inspect.signature(kind).parameters, "")
+    parameters, texts = inspect.signature(kind).parameters, dict.fromkeys(inspect.signature(kind).parameters, "")
     for base in reversed(kind.__mro__):
-        said |= _documented(inspect.cleandoc(base.__dict__.get("__doc__") or ""), parameters)
-    return said
+        texts |= _documented(inspect.cleandoc(base.__dict__.get("__doc__") or ""), parameters)
+    return texts
 
 
 def _documented(text: str, parameters: Mapping[str, Any]) -> dict[str, str]:
-    said: dict[str, str] = {}
+    texts: dict[str, str] = {}
     heads: list[str] = []
     indentation = 0
     for line in text.splitlines():
@@ -123,12 +123,12 @@ def _documented(text: str, parameters: Mapping[str, Any]) -> dict[str, str]:
         indented = len(line) - len(line.lstrip())
         if colon and all(name in parameters for name in head.split(", ")):
             heads, indentation = head.split(", "), indented
-            said |= dict.fromkeys(heads, rest)
+            texts |= dict.fromkeys(heads, rest)
         elif heads and line.strip() and indented > indentation:
-            said |= {name: f"{said[name]} {line.strip()}" for name in heads}
+            texts |= {name: f"{texts[name]} {line.strip()}" for name in heads}
         else:
             heads = []
-    return {name: help.replace("`", "").rstrip(".") for name, help in said.items()}
+    return {name: help.replace("`", "").rstrip(".") for name, help in texts.items()}
 
 
 def _summary(kind: type[Any]) -> str:

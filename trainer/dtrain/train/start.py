@@ -29,10 +29,10 @@ from dtrain.train.workers import Workers
 
 def check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
     """Refuse a folder that holds something else."""
-    held = checkpoint.newest(out, recipe.name)
-    if resume and held is None:
+    newest = checkpoint.newest(out, recipe.name)
+    if resume and newest is None:
         raise ConfigError(f"nothing to resume: '{out}' has no checkpoint of '{recipe.name}'; leave out --resume")
-    if not resume and held is not None:
+    if not resume and newest is not None:
         raise ConfigError(f"'{out}' already holds a run of '{recipe.name}': add --resume, or choose another --out")
     if (other := _recorded_name(out)) not in (None, recipe.name) and checkpoint.newest(out, str(other)) is not None:
         raise ConfigError(f"'{out}' already holds a run of '{other}': choose another --out")

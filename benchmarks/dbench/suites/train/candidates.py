@@ -40,8 +40,7 @@ def resolve(settings: TrainSettings) -> Recipe:
 
 
 def choose(recipe: Recipe, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Which of `live`, `cached` and `none` to measure: the wanted ones or all three; none if the recipe has no
-    teachers.
+    """Which of `live`, `cached` and `none` to measure: the wanted ones or all three; () for a recipe without teachers.
 
     Raises:
         ConfigError: another word, or one for a recipe without alignment, or a cache of the user's.

@@ -40,13 +40,13 @@ class Compiler:
         self.artifact, self.arithmetic, self.options = artifact, arithmetic, options
         self.model, self.num_bytes = read(bundle, artifact, arithmetic)
         self.most_kept = max(2, min(MOST_KEPT, KEPT_BYTES // self.num_bytes))
-        self.held: dict[int, tuple[Any, int]] = {}
+        self.graphs: dict[int, tuple[Any, int]] = {}
         self.lock = threading.Lock()
 
     def compiled(self, size: int) -> tuple[Any, int]:
         """An `openvino.CompiledModel` for one part of a batch, and the number of these parts."""
         with self.lock:
-            return kept(self.held, size, lambda: self._opened(size), self.most_kept)
+            return kept(self.graphs, size, lambda: self._opened(size), self.most_kept)
 
     def _opened(self, size: int) -> tuple[Any, int]:
         num_parts = self._num_parts(size)
@@ -103,13 +103,13 @@ class Compiler:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def kept(held: dict[int, T], size: int, make: Callable[[], T], most: int) -> T:
+def kept(graphs: dict[int, T], size: int, make: Callable[[], T], most: int) -> T:
     """The graph of a batch, compiled if it is not there.
 
     It becomes the most recently used; the oldest ones are dropped.
     """
-    value = held.pop(size) if size in held else make()
-    held[size] = value
-    while len(held) > most:
-        del held[next(iter(held))]
+    value = graphs.pop(size) if size in graphs else make()
+    graphs[size] = value
+    while len(graphs) > most:
+        del graphs[next(iter(graphs))]
     return value

@@ -81,14 +81,16 @@ def why_none(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:
                 f"no backend here can open '{bundle.path}': '{name}' is not available, {probe.detail}; "
                 f"install it with: {probe.install}"
             )
-    held = ", ".join(artifact.id for artifact in artifacts) or "nothing"
-    return f"no backend opens what '{bundle.path}' holds, which is {held}: use a newer drun, or export another target"
+    ids = ", ".join(artifact.id for artifact in artifacts) or "nothing"
+    return f"no backend opens what '{bundle.path}' holds, which is {ids}: use a newer drun, or export another target"
 
 
 def unavailable(bundle: Bundle) -> dict[str, str]:
     """The backends that could open something of the bundle but cannot run here, with the reasons."""
-    held = {artifact.format for artifact in bundle.manifest.artifacts}
-    probes = {name: backends.load(name).probe() for name in backends.names() if held & {*backends.load(name).formats}}
+    formats = {artifact.format for artifact in bundle.manifest.artifacts}
+    probes = {
+        name: backends.load(name).probe() for name in backends.names() if formats & {*backends.load(name).formats}
+    }
     return {
         name: f"{probe.detail}; install it with: {probe.install}"
         for name, probe in probes.items()

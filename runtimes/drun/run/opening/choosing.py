@@ -52,9 +52,9 @@ def choose(
 def _of_artifact(bundle: Bundle, found: list[Candidate], backend: str | None, artifact: str) -> list[Candidate]:
     chosen = [one for one in found if one.artifact and one.artifact.id == artifact]
     if not chosen:
-        held = ", ".join(one.id for one in bundle.manifest.artifacts)
+        ids = ", ".join(one.id for one in bundle.manifest.artifacts)
         opener = f"backend '{backend}'" if backend else "a backend here"
-        raise BundleError(f"--artifact got '{artifact}', '{bundle.path}' holds {held}: choose one that {opener} opens")
+        raise BundleError(f"--artifact got '{artifact}', '{bundle.path}' holds {ids}: choose one that {opener} opens")
     return chosen
 
 
@@ -62,9 +62,9 @@ def _check_format(bundle: Bundle, backend: str) -> None:
     """Raises BundleError if the bundle holds none of a backend's formats, whether or not the backend can run here."""
     formats = backends.load(backend).formats
     if not any(artifact.format in formats for artifact in bundle.manifest.artifacts):
-        held = ", ".join(artifact.id for artifact in bundle.manifest.artifacts) or "nothing"
+        ids = ", ".join(artifact.id for artifact in bundle.manifest.artifacts) or "nothing"
         raise BundleError(
-            f"bundle '{bundle.path}' has no {'/'.join(formats)} artifact, it holds {held}: "
+            f"bundle '{bundle.path}' has no {'/'.join(formats)} artifact, it holds {ids}: "
             "choose another backend, or export the missing one"
         )
 

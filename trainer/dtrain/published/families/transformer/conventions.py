@@ -81,8 +81,8 @@ def decide(evidence: Evidence, given: Mapping[str, str]) -> Meaning:
 
 def clues(evidence: Evidence) -> list[Clue]:
     """All clues to a convention, the surest first."""
-    held = {key.partition(".")[0] for key in evidence.keys}
-    found = [Clue("repa", f"it has {name}") for name in ("projectors", "decoder_blocks") if name in held]
+    prefixes = {key.partition(".")[0] for key in evidence.keys}
+    found = [Clue("repa", f"it has {name}") for name in ("projectors", "decoder_blocks") if name in prefixes]
     if trainer := trainer_of(evidence.args):
         found.append(Clue(trainer, f"its args are those of {TITLES[trainer]}'s train script"))
     name = evidence.path.stem.lower()
