@@ -14,7 +14,7 @@ from dbench.core.record import Result, ResultRow
 from dbench.core.timing import Spread
 from drun.errors import DataError, UserError
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+RESULTS = Path(__file__).parents[3] / "benchmarks" / "results"
 
 
 @pytest.fixture
