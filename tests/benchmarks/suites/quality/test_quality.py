@@ -171,16 +171,6 @@ def test_samples_of_one_class_are_warned_of(
     assert "other shares" not in capsys.readouterr().err
 
 
-def test_of_few_samples_other_shares_are_chance() -> None:
-    """16 samples of ten classes in turn differ by 15 % from even shares, 4 by 60 %, one class alone by 90 %."""
-    real = np.repeat(np.arange(10), 100)
-    assert rows.mixture_rows(np.arange(16) % 10, real) == []
-    assert rows.mixture_rows(np.arange(4), real) == []
-    (row,) = rows.mixture_rows(np.full(16, 3), real)
-    assert row.value == pytest.approx(90)
-    assert rows.mixture_rows(np.arange(512), np.repeat(np.arange(1000), 2)) == []
-
-
 def test_classes_of_one_name_are_one_class_whatever_their_numbers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""`dbench train` on tiny real networks: the data and teachers it makes, what it counts, what it times and refuses."""
+"""`dbench train` on tiny real networks: its candidates, what it times and refuses."""
 
 from __future__ import annotations
 
@@ -8,192 +8,23 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
+from trials import CPU, TINY_SIT, TINY_UNET
 
 from dbench.core import subject
 from dbench.core.record import ResultRow
-from dbench.suites.train import Settings, candidates, measuring, synthetic, trial
+from dbench.suites.train import Settings, candidates, measuring
 from dbench.suites.train import rows as rows_of_steps
 from dbench.suites.train.rows import WarmCandidate
-from dbench.suites.train.trial import GpuScale, Matmuls, Trial, check_divides
+from dbench.suites.train.trial import Matmuls, check_divides
 from drun.console import silent
 from drun.errors import ConfigError, UserError
-from dtrain import config, device, models, teachers
-from dtrain.data.dataset import LatentImages
-from dtrain.data.opening import open_dataset
-from dtrain.teachers import TEACHERS
-
-CPU = device.choose("cpu", "fp32", "off")
-SIZE = {"hidden_size": 16, "depth": 3, "num_heads": 2}
-TINY_SIT = (
-    "model.size={hidden_size=16,depth=3,num_heads=2}", "train.batch_size=4", "objective.projector_width=20",
-)  # fmt: skip
-TINY_UNET = ("model.dim=8", "model.dim_mults=[1,2]", "train.batch_size=4")
-TINY_TEACHER = {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
-
-
-@pytest.fixture(autouse=True)
-def small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(trial.MATMUL_SIDE, "cpu", 128)
+from dtrain import config
 
 
 def values(rows: list[ResultRow]) -> dict[str, Any]:
     return {row.name: row.value for row in rows}
-
-
-# ---- data and teachers ----------------------------------------------------------------------------------
-
-
-def test_latents_are_those_of_a_folder_that_dtrain_encoded(tmp_path: Path) -> None:
-    recipe = config.load("sit-s-2", ["model.input_size=8", "data.image_size=64"])
-    source = synthetic.write_data(recipe, tmp_path, 5)
-    recipe = config.load("sit-s-2", ["model.input_size=8", "data.image_size=64"], str(source))
-    dataset = open_dataset(recipe, tmp_path / "run", silent)
-    assert (len(dataset), dataset.shape) == (5, (4, 8, 8))
-    assert isinstance(dataset, LatentImages)
-    assert dataset.source.flipped is not None  # the recipe draws mirror images
-    assert dataset.labels is not None
-    assert dataset.labels.max() < 1000
-    read = dataset.read(np.array([4, 0]), pictures=True)
-    mean, std = np.split(read.states.numpy(), 2, axis=1)
-    assert 0.8 < mean.std() < 1.2
-    assert np.unique(std).tolist() == [np.float32(0.1)]
-    assert read.pictures is not None
-    assert read.pictures.shape == (2, 64, 64, 3)
-    assert read.pictures.float().std() > 60
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "labelled"),
-    [("digits-unet", (1, 16, 16), False), ("digits-sit", (1, 16, 16), True), ("aerial-128", (3, 128, 128), False)],
-)
-def test_pixels_have_the_shape_and_labels_of_the_recipe(
-    name: str, shape: tuple[int, ...], labelled: bool, tmp_path: Path
-) -> None:
-    source = synthetic.write_data(config.load(name), tmp_path, 3)
-    dataset = open_dataset(config.load(name, data=str(source)), tmp_path / "run", silent)
-    assert (len(dataset), dataset.shape, dataset.labels is not None) == (3, shape, labelled)
-
-
-#: Millions of weights, as the papers and model cards say, without heads.
-MILLIONS = {
-    "dinov2-vit-s": 22.1, "dinov2-vit-b": 86.6, "dinov2-vit-l": 304.4, "dinov2-vit-g": 1136.5,
-    "dinov2-reg-vit-b": 86.6, "dinov1-vit-s": 21.7, "dinov1-vit-b": 85.8, "mae-vit-l": 303.3, "mocov3-vit-s": 21.7,
-    "clip-vit-l": 303.2, "jepa-vit-h": 630.8,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", MILLIONS)
-def test_teachers_have_the_size_of_the_published_ones(name: str) -> None:
-    transformers = pytest.importorskip("transformers")
-    kind = getattr(transformers, TEACHERS[name].family.model)
-    with torch.device("meta"):
-        network = kind(kind.config_class(**synthetic.published_config(name, 256)))
-    pooler = sum(each.numel() for key, each in network.named_parameters() if key.startswith("pooler"))
-    count = sum(each.numel() for each in network.parameters()) - pooler
-    assert count / 1e6 == pytest.approx(MILLIONS[name], rel=0.003)
-
-
-@pytest.mark.parametrize("name", ["dinov2-vit-b", "dinov2-reg-vit-b", "mocov3-vit-b", "mae-vit-l", "clip-vit-l"])
-def test_random_teachers_are_read_like_published_ones(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("transformers")
-    for letter in "bl":
-        monkeypatch.setitem(synthetic.SIZES, letter, TINY_TEACHER)
-    spec = synthetic.stand_in(name, 256, tmp_path)
-    assert spec == f"{name}={tmp_path / name}"
-    teacher = teachers.load(spec, 256, CPU.device)
-    features = teacher(torch.randint(256, (1, 256, 256, 3), dtype=torch.uint8))
-    assert features.shape == (1, 256, 48)
-    assert features.std() > 0.01
-
-
-def test_teachers_that_are_there_are_used_as_they_are(tmp_path: Path) -> None:
-    own = synthetic.stand_in("runs/digits-teacher", 16, tmp_path)
-    assert teachers.load(own, 16, CPU.device).num_tokens == 16
-    for given in (own, "dinov2-vit-b=somewhere", "runs/digits-sit", "runs/another"):
-        assert synthetic.stand_in(given, 16, tmp_path) == given
-
-
-# ---- what is counted ------------------------------------------------------------------------------------
-
-
-def started(name: str, assignments: tuple[str, ...], folder: Path, **options: Any) -> Trial:
-    recipe = candidates.resolve(Settings(name, assignments=assignments, **options))
-    (recipe,) = candidates.prepare(recipe, (), folder, silent).values()
-    return Trial(recipe, folder / "out", CPU)
-
-
-def linear(tokens: int, inputs: int, outputs: int) -> int:
-    return 2 * tokens * inputs * outputs
-
-
-def test_the_work_of_a_transformer_by_its_formula(tmp_path: Path) -> None:
-    tokens, hidden, depth, patch = 16, SIZE["hidden_size"], SIZE["depth"], 4 * 4 * 1
-    block = (
-        linear(tokens, hidden, 3 * hidden) + 2 * linear(tokens, hidden, tokens) + linear(tokens, hidden, hidden)
-        + 2 * linear(tokens, hidden, 4 * hidden) + linear(1, hidden, 6 * hidden)
-    )  # fmt: skip
-    first = linear(tokens, patch, hidden) + linear(1, 256, hidden)  # nothing before them wants a gradient
-    rest = linear(1, hidden, hidden) + depth * block + linear(1, hidden, 2 * hidden) + linear(tokens, hidden, patch)
-    with closing(started("digits-sit", TINY_SIT[:2], tmp_path)) as running:
-        counted = trial.count_flops(running.run)
-    assert (counted.network, counted.projectors, counted.teachers) == (2 * first + 3 * rest, 0, 0)
-    assert counted.total == counted.trained == counted.network
-
-
-def test_the_work_of_a_unet_is_three_times_its_forward(tmp_path: Path) -> None:
-    with closing(started("digits-unet", TINY_UNET, tmp_path)) as running:
-        counted = trial.count_flops(running.run)
-    network = models.build(running.run.recipe.model)
-    with trial._counter() as counter, torch.no_grad():
-        network(torch.zeros(1, 1, 16, 16), torch.zeros(1))
-    assert 2.9 < counted.network / counter.get_total_flops() < 3
-
-
-@pytest.mark.parametrize("groups", [1, 2, 4])
-@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
-def test_a_grouped_convolution_joins_the_channels_of_a_group(kind: Any, groups: int) -> None:
-    """Each input (transposed) or output pixel: 9 places, 4 / groups channels in, 8 out."""
-    x, layer = torch.zeros(3, 4, 6, 6, requires_grad=True), kind(4, 8, 3, padding=1, groups=groups)
-    with trial._counter() as counter:
-        layer(x).sum().backward()
-    assert counter.get_total_flops() == 3 * (2 * 3 * 36 * 9 * 4 * 8 // groups)
-
-
-def test_the_work_of_a_teacher_is_its_forward(tmp_path: Path) -> None:
-    teacher = teachers.load(synthetic.stand_in("digits-teacher", 16, tmp_path), 16, CPU.device)
-    block = 12 * linear(16, 64, 64) + 2 * linear(16, 64, 16)
-    assert trial._forward(teacher) == linear(16, 16, 64) + 4 * block
-
-
-def test_the_matrix_products_are_those_of_the_precision() -> None:
-    matmuls = Matmuls(CPU.device, "bf16")
-    matmuls()
-    assert matmuls.flops == 8 * 2 * 128**3
-    assert matmuls.out.dtype == torch.bfloat16
-    torch.testing.assert_close(matmuls.out, matmuls.a @ matmuls.b)
-
-
-# ---- what is timed --------------------------------------------------------------------------------------
-
-
-def test_a_step_trains_every_weight(tmp_path: Path) -> None:
-    with closing(started("digits-sit", TINY_SIT[:2], tmp_path)) as running:
-        parameters = {name: each for name, each in running.run.module.named_parameters() if each.requires_grad}
-        assert all(each.any() for each in parameters.values())  # none holds back the gradients of others
-        before = {name: each.detach().clone() for name, each in parameters.items()}
-        average = {name: each.clone() for name, each in running.run.ema.average.items()}
-        running.whole_step()
-        running.read()
-        assert running.run.step == 1
-        assert not any(torch.equal(each, before[name]) for name, each in parameters.items())
-        assert not any(torch.equal(running.run.ema.average[name], average[name]) for name in parameters)
-        assert 0 < running.loss < 10
 
 
 @pytest.fixture(scope="module")
@@ -251,12 +82,6 @@ def test_steps_in_an_unbroken_row(opened: dict[str, WarmCandidate]) -> None:
     assert row.value > 0
 
 
-def test_only_a_gpu_is_weighed_in_this_process() -> None:
-    scale = GpuScale(CPU.device)
-    scale.begin()
-    assert scale.peak() is None
-
-
 def test_the_bar_stands_beside_the_recipe_it_is_for(opened: dict[str, WarmCandidate]) -> None:
     assert ("sit-xl-2-repa", config.load("sit-xl-2-repa").train.batch_size) in rows_of_steps.BARS
     rows = rows_of_steps.timed_rows(opened, Matmuls(CPU.device, "fp32"), CPU, Settings("", steps=1), silent)
@@ -290,9 +115,6 @@ def test_the_subject_says_which_teachers_are_random() -> None:
     assert told["dinov2-vit-b=b"] == "as given"
     assert "random weights" in told["digits-teacher"]
     assert candidates.subject_of(recipe, ("none",))["teachers"] == {}
-
-
-# ---- what is refused ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
