@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from drun.diffusion import samplers
-from drun.diffusion.guidance import with_guidance
-from drun.diffusion.loop import sample
+from drun.diffusion.guidance import Guidance, with_guidance
+from drun.diffusion.loop import Observer, sample, walk
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.table import Clip, Row, StepTable
+from drun.errors import NotFiniteError
 
 SHAPE = (3, 2, 4, 4)
 PROCESS = DiscreteProcess("linear")
@@ -120,3 +121,86 @@ def test_numpy_and_torch_agree(name: str, options: dict[str, Any], dtype: str) -
     got, expected = on_torch(torch, table, noise[0], noise[1:]), on_numpy(table, noise[0], noise[1:])
     assert got.dtype == expected.dtype == dtype
     np.testing.assert_allclose(got, expected, rtol=0, atol=8 * np.finfo(dtype).eps)
+
+
+# ---- the walk of a batch -----------------------------------------------------------------------------------
+
+LABELS, NULL = np.array([4, 1, 3]), 7
+
+
+def conditional(x: Any, t: float, labels: Any) -> Any:
+    """Works on numpy arrays and torch tensors, and in float64 on both."""
+    return x * 0.3 + 0.01 * t + 0.1 * (labels.reshape(-1, 1, 1, 1) + 0 * x)
+
+
+@pytest.mark.parametrize("on", ["numpy", "torch"])
+def test_a_walk_is_guided_and_ends_on_the_host(on: str) -> None:
+    """`put` brings states, labels and noise to where the network computes, here to torch."""
+    torch = pytest.importorskip("torch")
+    put = torch.from_numpy if on == "torch" else np.asarray
+    table, rng = random_table(None), np.random.default_rng(1)
+    x, z = rng.standard_normal(SHAPE), list(rng.standard_normal((3, *SHAPE)))
+    draws, kinds = iter(z), set()
+
+    def predict(x: Any, t: float, labels: Any) -> Any:
+        kinds.update((type(x), type(labels)))
+        return conditional(x, t, labels)
+
+    got = walk(predict, table, x.copy(), LABELS, Guidance(NULL), lambda: next(draws), put=put)
+    expected, earlier, left = x.copy(), list[np.ndarray](), list(z)
+    for row in table.rows:  # m_u + w (m_c - m_u), then the row as `drun.diffusion.table` says
+        with_class, without = (conditional(expected, row.t, y) for y in (LABELS, np.full(3, NULL)))
+        h = row.p * expected + row.q * (without + row.w * (with_class - without))
+        expected = row.a * expected + row.b * h + sum(w * old for w, old in zip(row.d, earlier, strict=False))
+        expected = expected + row.c * left.pop(0) if row.c != 0 else expected
+        earlier.insert(0, h)
+    assert type(got) is np.ndarray
+    assert kinds == {torch.Tensor if on == "torch" else np.ndarray}
+    np.testing.assert_allclose(got, expected, rtol=1e-10)
+
+
+def growing(num_rows: int, factor: float = 2.0) -> StepTable:
+    """Each row multiplies the state."""
+    return StepTable(tuple(Row(float(num_rows - i), 0.0, 1.0, 0.0, factor) for i in range(num_rows)))
+
+
+def unlabelled(x: Any, t: float, labels: Any) -> Any:
+    assert labels is None
+    return x.copy()
+
+
+def test_an_observer_sees_the_rows_that_it_asked_for() -> None:
+    progress, shown = list[int](), list[tuple[int, float]]()
+    observer = Observer(progress.append, (-1, 1, 3), lambda row, x: shown.append((row, float(x.item()))))
+    final = walk(unlabelled, growing(4), np.ones((1, 1, 1, 1)), None, Guidance(), np.empty, observer)
+    assert progress == [1, 2, 3, 4]
+    assert shown == [(-1, 1), (1, 4), (3, 16)]
+    assert final.item() == 16
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "broken", "calls", "message"),
+    [
+        (25, 0, 10, r"between steps 1 and 10 of 25 \(t = 25 to 16\)"),
+        (25, 12, 20, r"between steps 11 and 20 of 25 \(t = 15 to 6\)"),
+        (25, 24, 25, r"between steps 21 and 25 of 25 \(t = 5 to 1\)"),
+        (3, 1, 3, r"between steps 1 and 3 of 3 \(t = 3 to 1\)"),
+    ],
+)
+def test_the_state_is_looked_at_every_ten_rows_and_at_the_end(
+    num_rows: int, broken: int, calls: int, message: str
+) -> None:
+    times = list[float]()
+
+    def predict(x: Any, t: float, labels: Any) -> Any:
+        times.append(t)
+        return x * (np.nan if len(times) == broken + 1 else 1.0)
+
+    with pytest.raises(NotFiniteError, match=message):
+        walk(predict, growing(num_rows, 1.0), np.ones((2, 1, 1, 1)), None, Guidance(), np.empty)
+    assert len(times) == calls
+
+
+def test_an_overflow_is_a_sentence_without_numpys_warning() -> None:
+    with pytest.raises(NotFiniteError, match="between steps 1 and 10 of 12"):
+        walk(unlabelled, growing(12, 1e6), np.ones((1, 1, 1, 1), np.float32), None, Guidance(), np.empty)

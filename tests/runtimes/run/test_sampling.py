@@ -10,15 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from openings import by, on
+from openings import by, on, on_null
 from runs import ANCESTRAL, Counted, draw, load, pngs, results
 
 from drun.backends import null
 from drun.bundle import reading as bundles
+from drun.bundle.card import Card, Sampler, StateSpace
 from drun.bundle.reading import Bundle
+from drun.diffusion import samplers
+from drun.diffusion.loop import Observer
 from drun.diffusion.noise import PhiloxNoise
+from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError, NotFiniteError
 from drun.run.noise_file import noise_digest
+from drun.run.sampling import resolve_sampler
 from drun.run.session import Session
 from drun.settings import SamplingSettings
 
@@ -183,3 +188,33 @@ def test_threads_may_share_a_backend_and_a_sampling(bundle: Bundle) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda i: samplings[i % 4].draw(batches[i], batch=3), range(16)))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_an_observer_sees_the_samples_that_were_asked_for(bundle: Bundle) -> None:
+    """Not those that fill the batch up."""
+    shown = []
+    session = Session(bundle, on_null(bundle))
+    sampling = session.sampling(ANCESTRAL)
+    final = sampling.draw([4, 2], Observer(rows=(-1, 4), show=lambda row, x: shown.append(x.copy())), batch=5)
+    np.testing.assert_array_equal(shown[0], PhiloxNoise(3, [4, 2], (3, 8, 8))())
+    np.testing.assert_array_equal(shown[1], final)
+    np.testing.assert_array_equal(final, sampling.draw([4, 2]))
+
+
+@pytest.mark.parametrize(
+    ("space", "sampler", "options", "expected"),
+    [
+        ("pixel", None, {}, ("ddim", {"eta": 0.5, "clip_x0": True})),
+        ("pixel", "ddim", {"eta": "0.25"}, ("ddim", {"eta": 0.25, "clip_x0": True})),
+        ("pixel", "euler", {}, ("euler", {"clip_x0": False})),
+        ("latent", "ddpm", {}, ("ddpm", {"clip_x0": False})),
+        ("latent", "ddpm", {"clip_x0": "true"}, ("ddpm", {"clip_x0": True})),
+    ],
+)
+def test_options_are_those_given_then_the_cards_then_the_samplers(
+    space: str, sampler: str | None, options: dict[str, Any], expected: tuple[str, dict[str, Any]]
+) -> None:
+    """Latents have no range to be clipped to."""
+    card = Card(DiscreteProcess("linear"), "noise", StateSpace(space, (3, 8, 8)), sampler=Sampler("ddim", {"eta": 0.5}))
+    name, resolved = resolve_sampler(card, sampler, options)
+    assert (name, resolved) == (expected[0], samplers.defaults(expected[0]) | expected[1])
