@@ -62,7 +62,7 @@ def test_an_objective_file_is_all(tmp_path: Path) -> None:
     )
     assert "onesize" in said
     assert "of the error" in said
-    assert "predicts x0" in said
+    assert "x0, variance not learned" in said
     losses = {
         name: [json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         for name in ("before", "after", "own")
