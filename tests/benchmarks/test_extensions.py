@@ -62,7 +62,7 @@ class Runtime(ort.Runtime):
     def describe(self):
         return "Another on CPU"
 '''
-LATENCY = ["--steps", "2", "--repeats", "1", "--threads", "1"]
+LATENCY = ["--steps", "2", "--repeats", "1", "--threads", "1", "--precision", "fp32"]
 
 
 @pytest.fixture(scope="module")

@@ -87,6 +87,14 @@ def onnx_bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
+def free_bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of `trained`, for batches of 1 to 8; tests copy it and do not touch it."""
+    out = tmp_path_factory.mktemp("bundles") / "free"
+    export(trained, out)
+    return out
+
+
+@pytest.fixture(scope="session")
 def sit_checkpoint(build_small: BuildSmall, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file like SiT's published ones: a bare state dict, half of whose head is unused. Needs num_heads=2."""
     path = tmp_path_factory.mktemp("published") / "SiT-tiny.pt"

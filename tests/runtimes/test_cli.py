@@ -87,12 +87,18 @@ def test_samplers(drun: Drun) -> None:
     assert "grid=auto eta=0.0 clip_x0=True dynamic_threshold=0.0" in result.out
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["check", "--help"], ["info", "--help"], ["samplers", "--help"]])
-def test_help(drun: Drun, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--help"], ["--steps", "--bundle", "check", "samplers"]), (["check", "--help"], ["--all", "--backend"]),
+        (["info", "--help"], ["Bundle folder"]), (["cache", "--help"], ["--clear"]),
+    ],
+)  # fmt: skip
+def test_help(drun: Drun, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: list[str]) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     result = drun(*arguments)
     assert (result.code, result.err) == (0, "")
-    assert "Usage: " in result.out
+    assert [word for word in ("Usage: ", "--json", "--quiet", *words) if word not in result.out] == []
 
 
 def test_every_option_is_explained_with_its_unit() -> None:

@@ -38,9 +38,19 @@ def draw(bundle: Bundle, settings: SamplingSettings, indices: Sequence[int]) -> 
         return Sampling(bundle.manifest.card, opened, settings).draw(indices)
 
 
+@torch.no_grad()
+def assert_network(bundle: Bundle, checkpoint: Path, x: np.ndarray, weights: str = "ema") -> None:
+    """The bundle's graph computes what these weights compute in PyTorch."""
+    t = np.full(len(x), 500.0, np.float32)
+    session = onnxruntime.InferenceSession(bundle.path / "denoiser.fp32.onnx", providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"x": x, "t": t})
+    expected = published.load(checkpoint, weights).network(torch.from_numpy(x), torch.from_numpy(t)).numpy()
+    assert np.linalg.norm(got - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
 @pytest.fixture(scope="module")
-def bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return write(tiny_checkpoint, tmp_path_factory.mktemp("bundles") / "tiny")
+def bundle(free_bundle: Path) -> Bundle:
+    return bundles.read(free_bundle)
 
 
 def test_the_graph_has_the_manifests_io_and_nothing_that_runtimes_misread(bundle: Bundle) -> None:
@@ -95,7 +105,11 @@ def test_a_250_step_trajectory_on_the_same_noise_agrees_with_eager_to_1e_3(
 def test_online_weights_differ_from_the_average(onnx_bundle: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     online, average = write(tiny_checkpoint, tmp_path / "online", STATIC, "online"), bundles.read(onnx_bundle)
     assert online.manifest.model.checkpoint["weights"] == "online"
-    assert online.manifest.artifacts[0].files[0].sha256 != average.manifest.artifacts[0].files[0].sha256
+    x = torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(1)).numpy()
+    assert_network(online, tiny_checkpoint, x, "online")
+    assert_network(average, tiny_checkpoint, x, "ema")
+    with pytest.raises(AssertionError):
+        assert_network(online, tiny_checkpoint, x, "ema")
 
 
 def test_a_static_batch_serves_any_number_of_images(bundle: Bundle, tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -110,6 +124,8 @@ def test_a_static_batch_serves_any_number_of_images(bundle: Bundle, tiny_checkpo
 def test_another_image_size_of_the_same_weights(tiny_checkpoint: Path, tmp_path: Path) -> None:
     large = write(tiny_checkpoint, tmp_path / "large", STATIC, image_size="32")
     assert large.manifest.data.shape == (1, 32, 32)
+    x = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(1)).numpy()
+    assert_network(large, tiny_checkpoint, x)
 
 
 def test_large_weights_lie_beside_the_graph(

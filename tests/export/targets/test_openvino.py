@@ -34,14 +34,28 @@ def latent(sit_checkpoint: Path, tiny_vae: Path) -> Trained:
     return replace(trained, decoder=find_decoder(trained.denoiser, str(tiny_vae)))
 
 
+def with_ir(bundle: Path) -> Bundle:
+    return add_artifact(bundle, Order("openvino", "fp32", None), silent).bundle
+
+
+@pytest.fixture(scope="module")
+def unet(free_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return with_ir(shutil.copytree(free_bundle, tmp_path_factory.mktemp("bundles") / "unet"))
+
+
+@pytest.fixture(scope="module")
+def transformer(latent: Trained, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Of latents, with its decoder."""
+    out = tmp_path_factory.mktemp("bundles") / "transformer"
+    export(latent, out)
+    return with_ir(out)
+
+
 @pytest.fixture(scope="module", params=["unet", "transformer"])
-def made(
-    request: pytest.FixtureRequest, trained: Trained, latent: Trained, tmp_path_factory: pytest.TempPathFactory
-) -> Bundle:
-    """A U-Net, and a transformer of latents with its decoder, each with ONNX and IR."""
-    out = tmp_path_factory.mktemp("bundles") / "tiny"
-    export(trained if request.param == "unet" else latent, out)
-    return add_artifact(out, Order("openvino", "fp32", None), silent).bundle
+def made(request: pytest.FixtureRequest) -> Bundle:
+    """Each with ONNX and IR."""
+    bundle: Bundle = request.getfixturevalue(request.param)
+    return bundle
 
 
 def source_of(bundle: Bundle, path: Path | None = None, batch: tuple[int, int] | None = None) -> Source:
@@ -116,12 +130,10 @@ def test_a_graph_that_openvino_does_not_read(made: Bundle, tmp_path: Path) -> No
         target.derive(source_of(made, tmp_path / "new.onnx"), tmp_path)
 
 
-def test_the_decoder_runs_where_the_denoiser_runs(latent: Trained, tmp_path: Path) -> None:
-    export(latent, tmp_path / "bundle")
-    bundle = add_artifact(tmp_path / "bundle", Order("openvino", "fp32", None), silent).bundle
+def test_the_decoder_runs_where_the_denoiser_runs(transformer: Bundle) -> None:
     with (
-        open_candidate(bundle, opened_by(bundle)[len(ARITHMETICS) - 1]) as opened,
-        DecoderSession(bundle, opened) as decoder,
+        open_candidate(transformer, opened_by(transformer)[len(ARITHMETICS) - 1]) as opened,
+        DecoderSession(transformer, opened) as decoder,
     ):
         assert decoder.candidate.name == opened.candidate.name
 

@@ -39,12 +39,10 @@ def test_the_first_precision_is_the_default() -> None:
         )
 
 
-def test_a_precision_that_another_target_makes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets.load("pt2"), "PRECISIONS", ("fp32", "bf16"))
-    with pytest.raises(ConfigError) as error:
-        targets.chosen_precision("onnx", "bf16")
-    assert str(error.value).endswith(": type dexport pt2")
-    with pytest.raises(
-        ConfigError, match=r"^--precision got 'int2', dexport onnx makes fp32.*: no target here makes it$"
-    ):
-        targets.chosen_precision("onnx", "int2")
+@pytest.mark.usefixtures("plugins")
+def test_a_precision_names_the_targets_that_make_it() -> None:
+    assert [targets.chosen_precision(name, None) for name in ("eager", "mirror")] == ["fp32", "fp32"]
+    with pytest.raises(ConfigError, match=r"--precision got 'bf16', dexport mirror makes fp32, fp16: type .*eager"):
+        targets.chosen_precision("mirror", "bf16")
+    with pytest.raises(ConfigError, match=r"--precision got 'fp8', .*: no target here makes it"):
+        targets.chosen_precision("mirror", "fp8")

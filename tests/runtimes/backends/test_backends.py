@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from openings import on
 
@@ -12,9 +14,15 @@ from drun.errors import ConfigError
 
 
 def test_the_files_are_the_registry() -> None:
-    assert {"null", "ort"} <= set(backends.names())
-    assert all(issubclass(backends.load(name), backends.Backend) for name in backends.names())
-    assert all(backends.load(name).summary for name in backends.names())
+    names = backends.names()
+    files = {path.stem for path in Path(str(backends.__file__)).parent.iterdir() if not path.name.startswith("_")}
+    assert sorted(names) == sorted(files)
+    preferred = [name for name in backends.PREFERENCE if name in files]
+    assert names[: len(preferred)] == preferred
+    assert names[0] == "ort"
+    assert all(issubclass(backends.load(name), backends.Backend) for name in names)
+    summaries = [backends.load(name).summary for name in names]
+    assert len(set(filter(None, summaries))) == len(names)
 
 
 def test_unknown_backend_is_refused_with_the_known_ones(bundle: Bundle) -> None:
