@@ -57,9 +57,10 @@ class Session:
             raise ConfigError(
                 f"bundle '{self.bundle.path}' has no decoder, so it draws latents: export it again with --vae"
             )
-        if self._pixels is None:
-            self._pixels = Pixels(self.bundle, self.opened, batch)
-        return self._pixels
+        with self.opened.alone():  # one for all threads, and none after `close`
+            if self._pixels is None:
+                self._pixels = Pixels(self.bundle, self.opened, batch)
+            return self._pixels
 
     def sample(
         self,
@@ -109,10 +110,10 @@ class Session:
         return [to_pil(image) for image in pixels] if output == "pil" else pixels
 
     def close(self) -> None:
-        """Free the runtime's memory."""
+        """Free the runtime's memory, after the batch that another thread draws; further samples are refused."""
+        self.opened.close()
         if self._pixels is not None:
             self._pixels.close()
-        self.opened.close()
 
     def __enter__(self) -> Session:
         return self
