@@ -107,7 +107,6 @@ class Dexport(Writer):
         bundle.check_files()
         return {"bundle": bundle.manifest.model.checkpoint["sha256"]}
 
-
     def begin_again(self, folder: Path) -> None:
         """A bundle that is there is to be replaced."""
 

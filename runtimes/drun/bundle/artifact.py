@@ -112,7 +112,7 @@ class Artifact:
         for entry in self.files:
             path = PurePosixPath(entry.path)
             # In one spelling, as the file is copied to this path when another artifact is added.
-            if path.is_absolute() or ".." in path.parts or path.as_posix() != entry.path:
+            if path.is_absolute() or ".." in path.parts or not path.parts or path.as_posix() != entry.path:
                 raise BundleError(
                     f"the artifact {self.id} has the file {entry.path!r:.80}, expected a path within the bundle, such "
                     "as a/b.onnx"
