@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -65,9 +66,17 @@ class Opened:
         """The backend's id."""
         return self.candidate.backend
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the backend for this thread. Raises ConfigError if it was closed."""
+        with self.backend.lock:
+            if self.backend.is_closed:
+                raise ConfigError(f"{self.candidate.name} was closed, expected an open session: open another one")
+            yield
+
     def call(self, x: State, t: float, labels: Labels | None) -> NDArray[np.float32]:
         """One call of the denoiser on any batch: (N, C, H, W) -> (N, C or 2 C, H, W), which the next overwrites."""
-        with self.backend.lock:
+        with self.alone():
             return self.backend.batched(x, t, labels)
 
     def walk(
@@ -88,7 +97,7 @@ class Opened:
         is_doubled = labels is not None and any(row.w != 1 for row in table.rows)
         fits = low <= len(x) and len(x) * (2 if is_doubled else 1) <= high
         walk: Callable[..., State] = type(self.backend).walk if fits else Backend.walk
-        with self.backend.lock:
+        with self.alone():
             return walk(self.backend, table, x, labels, guidance, noise, observer)
 
     def largest_batch(self, table: StepTable) -> int:
@@ -98,11 +107,17 @@ class Opened:
 
     def describe(self) -> str:
         """Such as `OpenVINO on CPU in bf16`."""
+        with self.alone():
+            where = self.backend.describe()
         usual = self.artifact is None or self.arithmetic == "fp32"
-        return self.backend.describe() + ("" if usual else f" in {self.arithmetic}")
+        return where + ("" if usual else f" in {self.arithmetic}")
 
     def close(self) -> None:
-        self.backend.close()
+        """After the call or walk that another thread is in; again does nothing."""
+        with self.backend.lock:
+            if not self.backend.is_closed:
+                self.backend.is_closed = True
+                self.backend.close()
 
     def __enter__(self) -> Opened:
         return self
@@ -202,10 +217,13 @@ def choose(
         device: see `candidates`.
 
     Raises:
-        ConfigError: unknown backend, or an arithmetic that nothing here computes in. BackendUnavailable: it cannot run
-        here. BundleError: there is no such artifact.
+        ConfigError: unknown backend, an arithmetic that nothing here computes in, or an artifact for a backend that
+        opens none. BackendUnavailable: it cannot run here. BundleError: there is no such artifact.
     """
     if backend is not None and not backends.load(backend).formats:
+        if artifact is not None or precision not in (None, "fp32"):
+            got = f"--artifact got '{artifact}'" if artifact else f"--precision got '{precision}'"
+            raise ConfigError(f"{got}, backend '{backend}' opens no artifact and computes in fp32: leave it out")
         return Candidate(backend, None, "fp32")
     if backend is not None:
         _check_format(bundle, backend)

@@ -193,4 +193,4 @@ def test_nothing_of_this_machine_is_in_the_file(build_small: Callable[..., nn.Mo
     for name, record in records.items():
         for word in words if "/weights/weight_" not in name else ():
             assert word.encode() not in record, f"{word} in {name}"
-    assert records["denoiser.fp32/data/sample_inputs/model.pt"] == b""
+    assert records["archive/data/sample_inputs/model.pt"] == b""

@@ -70,8 +70,8 @@ def test_threads_get_what_they_would_get_alone(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 0}, r"sample got n = 0 and output 'uint8', expected n from 1 on"),
-        ({"output": "png"}, r"sample got n = 1 and output 'png', expected .* uint8 or float or pil"),
+        ({"n": 0}, r"^n got 0, expected a whole number from 1 to "),
+        ({"output": "png"}, r"^output got 'png', expected uint8 or float or pil$"),
         ({"steps": 101}, r"this model has 100 timesteps"),
         ({"labels": ["eleven"]}, r"--labels got 'eleven'"),
         ({"labels": [10]}, r"--labels got '10'"),
