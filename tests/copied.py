@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,18 +27,28 @@ for command in {commands!r}:
 """
 
 
+def files_to_add(what: str) -> int:
+    """How many files CONTRIBUTING says that it costs to add `what`, such as "A sampler"."""
+    found = re.search(rf"^- \*\*{what}\*\* \((\d+) files?\b", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert found, f"CONTRIBUTING does not say how many files {what.lower()} costs"
+    return int(found[1])
+
+
 class CopiedPackages:
     """Copies of drun, dtrain, dexport and dbench, which another process imports instead of ours."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.added: list[str] = []
         for source in SOURCES:
             shutil.copytree(ROOT / source, folder / source, ignore=shutil.ignore_patterns("__pycache__"))
 
     def add(self, path: str, text: str) -> None:
         """A new file, such as trainer/dtrain/models/mine.py; never another in the place of one that is there."""
         assert not (self.folder / path).exists()
+        (self.folder / path).parent.mkdir(exist_ok=True)
         (self.folder / path).write_text(text, encoding="utf-8")
+        self.added.append(path)
 
     def run(self, *commands: list[str]) -> str:
         """What they print together; they run in `folder`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from copied import CopiedPackages
+from copied import CopiedPackages, files_to_add
 from PIL import Image
 
 MODEL = '''\
@@ -71,6 +71,7 @@ def test_a_model_file_and_a_recipe_are_all(tmp_path: Path) -> None:
     packages = CopiedPackages(tmp_path)
     packages.add("trainer/dtrain/models/plain.py", MODEL)
     packages.add("trainer/dtrain/recipes/plain.toml", RECIPE)
+    assert len(packages.added) == files_to_add("A model")
     checkpoint = "runs/plain/plain-0000002.pt"
     said = packages.run(
         ["dtrain", "recipes"],

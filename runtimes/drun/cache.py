@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -65,7 +65,7 @@ def fetch(
         UserError: the cache cannot be written, or has no room.
     """
     folder = CACHE.make() / key
-    with locked(folder, wait=True):
+    with _usable(folder), locked(folder, wait=True):
         if not _is_whole(folder, name):
             _check_room(folder.parent, folder.parent, num_bytes)
             (folder / RECORD).unlink(missing_ok=True)  # first: no old record may ever stand beside a new file
@@ -78,6 +78,16 @@ def fetch(
         return read(folder / name)
 
 
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot use the cache '{folder}': {error.strerror or error}; set {VARIABLE} to another folder"
+        ) from error
+
+
 def folder_of(key: str, what: str) -> Path:
     """The folder of an entry that a library fills by itself, for this user alone.
 
@@ -88,7 +98,7 @@ def folder_of(key: str, what: str) -> Path:
         UserError: the cache cannot be written.
     """
     folder = CACHE.make() / key
-    with locked(folder, wait=True):
+    with _usable(folder), locked(folder, wait=True):
         write_json(folder / RECORD, {"what": what})
         _shrink(folder)
     return folder

@@ -10,7 +10,14 @@ import typer
 
 from drun.console.app import ConsoleGroup, new_app, run_app
 from drun.errors import ConfigError
-from drun.settings import DEFAULT_BATCH, DEFAULT_OPTIONS, DEFAULT_STEPS, RuntimeOptions, SamplingSettings
+from drun.settings import (
+    DEFAULT_BATCH,
+    DEFAULT_OPTIONS,
+    DEFAULT_STEPS,
+    MAX_THREADS,
+    RuntimeOptions,
+    SamplingSettings,
+)
 
 
 class Commands(ConsoleGroup):
@@ -40,7 +47,7 @@ Hint = Annotated[
 Trust = Annotated[bool, typer.Option("--trust", help="Open artifacts that can execute code, such as a .pt2.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile by PyTorch (pt2): minutes first, then faster calls.")]
 Bundle = Annotated[Path | None, typer.Argument(help="Bundle folder (default: the newest under bundles/).")]
-Threads = Annotated[int, typer.Option(min=0, max=256, help="Processor threads; 0: the runtime's choice.")]
+Threads = Annotated[int, typer.Option(min=0, max=MAX_THREADS, help="Processor threads; 0: the runtime's choice.")]
 
 
 @app.command("sample")

@@ -52,6 +52,10 @@ class BackendUnavailable(UserError):
     """A runtime is not installed or cannot run here; the message holds the install line."""
 
 
+class DeviceUnavailable(BackendUnavailable):
+    """A runtime runs here, but not on the device that was asked for."""
+
+
 class NotTrusted(UserError):
     """A file can execute code, and the user has not allowed it."""
 

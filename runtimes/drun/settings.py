@@ -16,6 +16,18 @@ HINTS = ("latency", "throughput")
 DEFAULT_STEPS, DEFAULT_BATCH = 250, 8
 
 
+#: More threads than any processor has would only take its memory.
+MAX_THREADS = 256
+#: Samples of a seed that are counted.
+NUM_SAMPLES = 2**63
+
+
+def check_whole(name: str, value: Any, low: int, high: int) -> None:
+    """Raises ConfigError if a program gives something else than a whole number from `low` to `high`."""
+    if not hasattr(value, "__index__") or not low <= value <= high:
+        raise ConfigError(f"{name} got {value!r:.40}, expected a whole number from {low} to {high:,}")
+
+
 @dataclass(frozen=True)
 class SamplingSettings:
     """The settings that an image depends on, besides the bundle and the backend."""
@@ -35,8 +47,8 @@ class SamplingSettings:
     def __post_init__(self) -> None:
         if not math.isfinite(self.cfg):
             raise ConfigError(f"--cfg got {self.cfg}, expected a finite weight such as 1.5")
-        if self.interval is not None and not all(map(math.isfinite, self.interval)):
-            raise ConfigError(f"--interval got {self.interval[0]},{self.interval[1]}, expected two finite times")
+        if self.interval is not None and not (len(self.interval) == 2 and all(map(math.isfinite, self.interval))):
+            raise ConfigError(f"--interval got {','.join(map(str, self.interval))}, expected two finite times")
         for key, choices in (("state_dtype", STATE_DTYPES), ("uint8", ROUNDINGS)):
             if getattr(self, key) not in choices:
                 option = f"--{key.replace('_', '-')}"
@@ -54,6 +66,7 @@ class RuntimeOptions:
     compile: bool = False  # by torch.compile, where the backend is PyTorch: minutes first, then faster calls
 
     def __post_init__(self) -> None:
+        check_whole("--threads", self.threads, 0, MAX_THREADS)
         if self.hint not in HINTS:
             raise ConfigError(f"--hint got '{self.hint}', expected {' or '.join(HINTS)}")
 

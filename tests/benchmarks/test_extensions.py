@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from copied import CopiedPackages
+from copied import CopiedPackages, files_to_add
 
 from drun import backends
 from drun.run.opening import choose
@@ -62,7 +62,7 @@ class Runtime(ort.Runtime):
     def describe(self):
         return "Another on CPU"
 '''
-LATENCY = ["--steps", "2", "--repeats", "1", "--threads", "1"]
+LATENCY = ["--steps", "2", "--repeats", "1", "--threads", "1", "--precision", "fp32"]
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +71,9 @@ def folder(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("copied")
     packages = CopiedPackages(folder)
     for name, heading in (("weight", SECTION), ("plainweight", "")):
-        (folder / "benchmarks" / "dbench" / "suites" / name).mkdir()
         text = SUITE.format(heading=heading).replace('"weight"', f'"{name}"')
         packages.add(f"benchmarks/dbench/suites/{name}/__init__.py", text)
+    assert len(packages.added) == 2 * files_to_add("A suite")
     packages.add("runtimes/drun/backends/another.py", BACKEND)
     shutil.copytree(model.bundle, folder / "tiny")
     printed = {

@@ -7,14 +7,19 @@ import pytest
 import torch
 from exporting import STATIC, export, load_trained
 from torch import nn
+from transformer_bundles import describe, write
 
 from dexport import targets
 from dexport.writer.create import Trained
 from drun import backends
+from drun.bundle.card import Classes, Sampler
+from drun.bundle.reading import Bundle
+from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError
-from dtrain import config, models
+from dtrain import config, models, published
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
+from dtrain.published import Denoiser
 
 #: Each family's smallest keywords; a model takes the first that build it.
 KEYWORDS: tuple[dict[str, Any], ...] = (
@@ -82,6 +87,14 @@ def onnx_bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
+def free_bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of `trained`, for batches of 1 to 8; tests copy it and do not touch it."""
+    out = tmp_path_factory.mktemp("bundles") / "free"
+    export(trained, out)
+    return out
+
+
+@pytest.fixture(scope="session")
 def sit_checkpoint(build_small: BuildSmall, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file like SiT's published ones: a bare state dict, half of whose head is unused. Needs num_heads=2."""
     path = tmp_path_factory.mktemp("published") / "SiT-tiny.pt"
@@ -106,6 +119,30 @@ def tiny_vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("vae") / "tiny"
     autoencoder.save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def sit(sit_checkpoint: Path) -> Denoiser:
+    return published.load(sit_checkpoint, "ema", {"num_heads": "2"})
+
+
+@pytest.fixture(scope="session")
+def sit_bundle(sit: Denoiser, sit_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write(sit, sit_checkpoint, tmp_path_factory.mktemp("bundles") / "sit")
+
+
+@pytest.fixture(scope="session")
+def dit(build_small: Any) -> Denoiser:
+    sampler = Sampler("ddpm", {"variance": "learned_range", "clip_x0": False})
+    return describe(
+        build_small("DiT", qk_norm=True), process=DiscreteProcess(), prediction="noise", variance="learned_range",
+        classes=Classes(10, 10), guided_channels=3, sampler=sampler,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def dit_bundle(dit: Denoiser, sit_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return write(dit, sit_checkpoint, tmp_path_factory.mktemp("bundles") / "dit")
 
 
 @pytest.fixture

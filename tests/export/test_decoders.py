@@ -14,10 +14,11 @@ import onnx
 import pytest
 import torch
 from exporting import export
+from latent_models import describe_latents
 from PIL import Image
 
 from dexport import commands, fixtures
-from dexport.latents import ImageDecoder, find_decoder
+from dexport.latents import find_decoder
 from dexport.lint import FORBIDDEN
 from dexport.options import ExportOptions
 from dexport.proof import full_proof
@@ -25,15 +26,13 @@ from dexport.targets import onnx as onnx_target
 from dexport.writer.create import Trained
 from drun.bundle import reading as bundles
 from drun.bundle.artifact import FileEntry
-from drun.bundle.card import Latent, Shape, StateSpace
 from drun.bundle.reading import Bundle
 from drun.console import silent
-from drun.errors import BundleError, ConfigError
+from drun.errors import BundleError
 from drun.files import sha256
 from drun.run import parity
 from drun.run.decoder import DecoderSession
 from drun.run.opening import choose, open_candidate
-from dtrain import published
 from dtrain.published import Denoiser
 
 DRUN = """
@@ -52,11 +51,6 @@ def drun(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     done = subprocess.run([sys.executable, "-c", DRUN, *arguments], cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done
-
-
-@pytest.fixture(scope="module")
-def sit(sit_checkpoint: Path) -> Denoiser:
-    return published.load(sit_checkpoint, "ema", {"num_heads": "2"})
 
 
 @pytest.fixture(scope="module")
@@ -80,20 +74,6 @@ def decode(folder: Path, z: torch.Tensor) -> np.ndarray:
 
     with torch.no_grad():
         return AutoencoderKL.from_pretrained(folder).eval().decode(z / 0.18215).sample.numpy()
-
-
-def with_states(denoiser: Denoiser, data: StateSpace) -> Denoiser:
-    return replace(denoiser, card=replace(denoiser.card, data=data, guided_channels=None))
-
-
-def describe_latents(
-    denoiser: Denoiser, name: str, scale: float = 0.18215, bias: float = 0.0, shape: Shape = (4, 8, 8)
-) -> Denoiser:
-    latent = Latent(vae=name, scale=(scale,) * shape[0], bias=(bias,) * shape[0])
-    return with_states(denoiser, StateSpace.of(shape, latent))
-
-
-# ---- with a decoder ------------------------------------------------------------------------------------------
 
 
 def test_the_bundle_holds_both_networks_and_their_proofs(exported: tuple[Bundle, str], sit: Denoiser) -> None:
@@ -187,9 +167,6 @@ def test_of_large_images_the_golden_file_keeps_one(
         assert np.array_equal(golden["decoder.z"], golden["trajectory0.out"][:num_images])
 
 
-# ---- without one ---------------------------------------------------------------------------------------------
-
-
 def test_latents_alone_can_be_drawn(sit: Denoiser, sit_checkpoint: Path, tmp_path: Path) -> None:
     export(Trained(sit, sit_checkpoint), tmp_path / "b", "onnx", (2, 2), full_proof(2))
     done = drun("--bundle", "b", cwd=tmp_path)
@@ -200,88 +177,3 @@ def test_latents_alone_can_be_drawn(sit: Denoiser, sit_checkpoint: Path, tmp_pat
     with np.load(tmp_path / "out" / "raw.npz") as raw:
         assert raw["x"].shape == (2, 4, 8, 8)
         assert np.isfinite(raw["x"]).all()
-
-
-def test_auto_takes_the_vae_that_the_checkpoint_names(sit: Denoiser, tiny_vae: Path) -> None:
-    found = find_decoder(describe_latents(sit, str(tiny_vae)), "auto")
-    assert isinstance(found, ImageDecoder)
-    assert found.shape == (3, 64, 64)
-
-
-def test_auto_goes_on_without_it_and_says_why(sit: Denoiser, capsys: pytest.CaptureFixture[str]) -> None:
-    assert find_decoder(describe_latents(sit, "nowhere"), "auto") is None
-    (line,) = capsys.readouterr().out.splitlines()
-    assert "drun will write latents only" in line
-    assert "unknown VAE 'nowhere'" in line
-    assert "--vae NAME_OR_DIR" in line
-
-
-def test_a_hub_name_in_a_checkpoint_is_fetched_only_when_the_user_repeats_it(
-    sit: Denoiser, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = list[str]()
-
-    def reach() -> None:
-        asked.append("")
-        raise OSError("no network")
-
-    monkeypatch.setattr("dtrain.hub.reach", reach)
-    assert find_decoder(describe_latents(sit, "owner/name"), "auto") is None
-    assert "and such repositories are not downloaded: repeat it by --vae owner/name" in capsys.readouterr().out
-    assert not asked
-    with pytest.raises(ConfigError, match="cannot get 'owner/name' from the Hugging Face hub: no network; check the"):
-        find_decoder(describe_latents(sit, "owner/name"), "owner/name")
-    assert len(asked) == 1
-    assert find_decoder(describe_latents(sit, published.LATENT["vae"]), "auto") is None  # as published: ours to ask for
-    assert len(asked) == 2
-
-
-def test_auto_goes_on_without_diffusers(
-    sit: Denoiser, tiny_vae: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "diffusers", None)
-    assert find_decoder(describe_latents(sit, str(tiny_vae)), "auto") is None
-    assert "pip install 'dexport[latents]'" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match=r"pip install 'dexport\[latents\]'"):
-        find_decoder(sit, str(tiny_vae))
-
-
-def test_none_is_none(sit: Denoiser, capsys: pytest.CaptureFixture[str]) -> None:
-    assert find_decoder(sit, "none") is None
-    assert find_decoder(with_states(sit, StateSpace.of((4, 8, 8))), "none") is None
-    assert not capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"shape": (3, 8, 8)}, r"decodes latents of 4 channels, the model's have 3: give the VAE that it was"),
-        ({"scale": 0.18216}, r"has scale \(0.18215, .*, the checkpoint \(0.18216, .*--vae none for latents only"),
-        ({"bias": 1e-5}, r"has bias \(0.0, .*, the checkpoint \(1e-05, "),
-    ],
-)
-@pytest.mark.parametrize("choice", ["auto", "VAE"])
-def test_a_vae_that_does_not_fit_is_refused(
-    sit: Denoiser, tiny_vae: Path, changes: dict[str, Any], message: str, choice: str
-) -> None:
-    wrong = describe_latents(sit, str(tiny_vae), **changes)
-    with pytest.raises(ConfigError, match=message):
-        find_decoder(wrong, str(tiny_vae) if choice == "VAE" else choice)
-
-
-def test_pixels_are_not_decoded(sit: Denoiser, tiny_vae: Path) -> None:
-    pixels = with_states(sit, StateSpace.of((4, 8, 8)))
-    assert find_decoder(pixels, "auto") is None
-    with pytest.raises(ConfigError, match="but this model draws pixels, not latents: leave it out"):
-        find_decoder(pixels, str(tiny_vae))
-
-
-def test_rounding_of_the_scale_is_forgiven(sit: Denoiser, tiny_vae: Path) -> None:
-    assert find_decoder(describe_latents(sit, "", scale=0.1821505), str(tiny_vae)) is not None
-
-
-def test_a_vae_that_was_asked_for_must_load(sit_checkpoint: Path, tmp_path: Path) -> None:
-    options = ExportOptions(tmp_path / "b", settings=["num_heads=2"], vae="nowhere")
-    with pytest.raises(ConfigError, match="unknown VAE 'nowhere'"):
-        commands.export("onnx", [sit_checkpoint], options)
-    assert not list(tmp_path.iterdir())

@@ -87,10 +87,15 @@ def read_mutants(name: str, count: int, seed: int, records: Records) -> None:
     while (start := records.done(name)) < count:
         print(f"{name}: mutants {start} to {count}", file=sys.stderr)
         command = [sys.executable, str(HERE / "worker.py"), name, str(seed), str(start), str(count)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with (
+            tempfile.TemporaryFile() as log,  # a pipe that nobody empties would stop who writes much
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log) as process,
+        ):
             last = follow(process, name, records)
             process.kill()
-            _, errors = process.communicate()
+            process.wait()
+            log.seek(0)
+            errors = log.read()
         if last is None:
             if records.done(name) < count:
                 raise SystemExit(f"{name} did not start:\n{errors.decode()[-2000:]}")

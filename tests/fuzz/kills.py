@@ -37,6 +37,10 @@ class Writer(ABC):
     def finished(self, folder: Path) -> dict[str, Any]:
         """All that lies there under a final name, read; raises if something is half-written."""
 
+    def begin_again(self, folder: Path) -> None:
+        """Undo what the kills so far have left."""
+        shutil.rmtree(folder / "out", ignore_errors=True)
+
     def start(self, folder: Path) -> subprocess.Popen[bytes]:
         code = f"import sys; sys.argv = ['{self.package}', *sys.argv[1:]]; from {self.package}.cli import main; main()"
         command = [sys.executable, "-c", code, *self.arguments(folder)]
@@ -103,6 +107,42 @@ class Dexport(Writer):
         bundle.check_files()
         return {"bundle": bundle.manifest.model.checkpoint["sha256"]}
 
+    def begin_again(self, folder: Path) -> None:
+        """A bundle that is there is to be replaced."""
+
+
+class Added(Dexport):
+    """One more artifact of a bundle: it is there, or it is not, and the others always are.
+
+    Args:
+        target: that is killed.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def make(self, folder: Path) -> None:
+        super().make(folder)
+        shutil.copytree(folder / "out", folder / "first")
+
+    def begin_again(self, folder: Path) -> None:
+        shutil.rmtree(folder / "out")
+        shutil.copytree(folder / "first", folder / "out")
+
+    def arguments(self, folder: Path) -> list[str]:
+        if not (folder / "first").exists():
+            return super().arguments(folder)
+        if self.target == "openvino":
+            return ["openvino", str(folder / "out")]
+        return [self.target, str(folder / "a.pt"), "-o", str(folder / "out"), "--trajectory-steps", "2", "--batch", "2"]
+
+    def finished(self, folder: Path) -> dict[str, Any]:
+        bundle = bundles.read(folder / "out")
+        bundle.check_files()
+        if unlisted := bundle.unlisted():
+            raise RuntimeError(f"'{unlisted[0]}' is not listed")
+        return {artifact.id: [entry.sha256 for entry in artifact.files] for artifact in bundle.manifest.artifacts}
+
 
 class Tiles(Writer):
     """A folder of tiles: all of them, or nothing."""
@@ -135,6 +175,7 @@ def read_files(folder: Path) -> dict[str, bytes]:
 #: name -> (writer, share of the kills)
 WRITERS: dict[str, tuple[Writer, float]] = {
     "drun": (Drun(), 5), "dtrain": (Dtrain(), 2), "dexport": (Dexport(), 2), "tiles": (Tiles(), 1),
+    "openvino": (Added("openvino"), 2), "pt2": (Added("pt2"), 2),
 }  # fmt: skip
 
 
@@ -148,8 +189,8 @@ def kill(name: str, count: int, seed: int, scratch: Path) -> list[str]:
     seconds = writer.finish(quiet)
     whole, before = writer.finished(quiet), {}
     for number in range(count):
-        if number % 10 == 0 and name != "dexport":  # from the beginning
-            shutil.rmtree(folder / "out", ignore_errors=True)
+        if number % 10 == 0:
+            writer.begin_again(folder)
             before = {}
         with writer.start(folder) as process:
             time.sleep(draw.uniform(0.2, 1.0) * seconds)

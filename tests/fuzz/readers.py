@@ -1,32 +1,28 @@
-"""Every reader of foreign content; those of training data are in `data`."""
+"""Every reader of foreign content; those of training data are in `data`, those of targets in `targets`."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import pickle
 import random
 import shutil
-import sys
 import zipfile
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from base import Bytes, Reader
+from base import TESTS, Bytes, Reader, helpers, listed_anew
 from data import Archive, Arrays, Index, Latents, Mnist, Pictures
 from mutate import change_value, damage, other_array
+from targets import Compiled, Graphs, Identity, Ir, Record, Trusted, Untrusted
 
 from drun.bundle import reading as bundles
 from drun.bundle.hashes import seal
 from drun.commands.info import info
 from drun.console import silent
-from drun.files import sha256
 from drun.foreign import read_npz
 from drun.run import parity
 from drun.run.folder import run
@@ -35,7 +31,6 @@ from drun.run.output import Output
 from drun.run.session import Session
 from drun.settings import SamplingSettings
 
-TESTS = Path(__file__).parents[1]
 SMALL_UNET = [
     "model.dim=8", "model.dim_mults=[1,2]", "train.batch_size=4", "train.log_every=1", "train.num_previews=1",
     "train.preview_steps=2", "train.preview_every=1000",
@@ -43,18 +38,6 @@ SMALL_UNET = [
 
 
 # ---- bundles --------------------------------------------------------------------------------------------
-
-
-@cache
-def helpers() -> ModuleType:
-    """The small bundles of the tests."""
-    spec = importlib.util.spec_from_file_location("bundles_of_tests", TESTS / "runtimes" / "conftest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 class Bundle(Bytes):
@@ -96,16 +79,6 @@ def opened(bundle: bundles.Bundle) -> Opened:
     return open_candidate(bundle, choose(bundle, "ort"))
 
 
-def listed_anew(bundle: Path, name: str) -> None:
-    """Let the manifest say that a changed file is right."""
-    path = bundle / "manifest.json"
-    fields = json.loads(path.read_text())
-    del fields["sha256"]
-    for entry in (fields["golden"], *fields["artifacts"][0]["files"]):
-        entry["sha256"] = sha256(bundle / entry["path"])
-    path.write_text(seal(fields))
-
-
 class Golden(Bundle):
     """A golden file of other arrays and another specification."""
 
@@ -119,7 +92,7 @@ class Golden(Bundle):
             changed = json.dumps(change_value(json.loads(str(arrays["spec"])), draw))
             arrays |= {"spec": np.array(changed)} if draw.random() < 0.6 else {name: other_array(arrays[name], draw)}
             np.savez(path, allow_pickle=True, **arrays)
-        listed_anew(folder / "b", "golden.npz")
+        listed_anew(folder / "b")
 
     def read(self, folder: Path) -> Any:
         bundle = bundles.read(folder / "b")
@@ -133,7 +106,7 @@ class Graph(Bundle):
     def attack(self, folder: Path, draw: random.Random) -> None:
         path = folder / "b" / "denoiser.fp32.onnx"
         path.write_bytes(damage(path.read_bytes(), draw))
-        listed_anew(folder / "b", path.name)
+        listed_anew(folder / "b")
 
     def read(self, folder: Path) -> Any:
         opened(bundles.read(folder / "b")).close()
@@ -417,5 +390,6 @@ READERS: dict[str, tuple[Reader, float]] = {
         (Bundle, 2), (Manifest, 2), (Golden, 1), (Graph, 1), (Samples, 1), (Noise, 2), (Checkpoint, 2), (Signed, 1),
         (Older, 1), (Pickled, 1), (Published, 1), (Resumed, 0.3), (Recipe, 1), (Pictures, 1), (Archive, 1),
         (Mnist, 1), (Arrays, 1), (Latents, 1), (Index, 1), (Measured, 1), (Judged, 1),
+        (Ir, 1), (Graphs, 1), (Identity, 1), (Compiled, 1), (Record, 1), (Untrusted, 0.5), (Trusted, 0.3),
     )
 }  # fmt: skip

@@ -184,7 +184,7 @@ from drun.files import locked
 with locked(Path({str(tmp_path)!r})):
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    subprocess.run([sys.executable, "-c", code])
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     with locked(tmp_path):
         pass
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drun.backends.openvino.graph import SUFFIXES, cause, core, library, shapes
+from drun.backends.openvino.graph import SUFFIXES, UNREADABLE, cause, library, model_of, shapes
 from drun.bundle.artifact import Artifact, FileEntry
 from drun.errors import ExportError
 from drun.files import sha256
@@ -27,17 +27,17 @@ def derive(source: Source, folder: Path) -> Artifact:
     The same source gives the same bytes.
 
     Raises:
-        ExportError: OpenVINO does not read the source. BackendUnavailable: it cannot be loaded.
+        ExportError: OpenVINO does not read the source, or cannot write. BackendUnavailable: it cannot be loaded.
     """
     try:
-        model = core().read_model(source.path)
-    except RuntimeError as error:
+        model = model_of(SOURCE, [source.path])
+    except UNREADABLE as error:
         raise ExportError(f"OpenVINO cannot read '{source.path}': {cause(error)}") from error
     if source.batch[0] == source.batch[1]:
         model.reshape(shapes(source.io[:-1], source.batch[0]))
     _name_by_place(model)
     paths = [folder / f"{source.stem}{suffix}" for suffix in SUFFIXES["openvino"]]
-    library().save_model(model, paths[0], compress_to_fp16=False)
+    _save(model, paths[0])
     return Artifact(
         format="openvino",
         precision=source.precision,
@@ -49,6 +49,14 @@ def derive(source: Source, folder: Path) -> Artifact:
         tolerance=source.tolerance,
         derived_from=source.artifact.files[0].sha256,
     )
+
+
+def _save(model: Any, path: Path) -> None:
+    try:
+        library().save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        advice = "free some space, or raise the limit of file sizes"
+        raise ExportError(f"OpenVINO cannot write '{path.name}': {cause(error)}; {advice}") from error
 
 
 def _name_by_place(model: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,9 @@ def export(part: Part, folder: Path) -> Artifact:
     path = folder / f"{part.stem}.pt2"
     program = _program(part)
     _strip(program)
-    torch.export.save(program, path)
+    content = io.BytesIO()  # PyTorch ends the process where it cannot write to a disk
+    torch.export.save(program, content)
+    path.write_bytes(content.getbuffer())
     entry = FileEntry(path.name, sha256(path))
     trust.remember(entry.sha256, f"{path.name} of a {type(part.network).__name__}")
     return Artifact(

@@ -12,6 +12,7 @@ from dexport.writer.pairs import ArtifactPair, pairs_of
 from dexport.writer.place import alone, read_whole
 from dexport.writer.staging import Draft, Order, Written, complete, keep_golden
 from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, Tolerance
+from drun.bundle.onnx_files import check_external
 from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.errors import BundleError, ConfigError
@@ -87,6 +88,8 @@ def _derive(
 ) -> Artifact:
     stem = f"{network}.{order.precision}"
     with held.using(*artifact.files) as paths:
+        if artifact.format == "onnx":
+            check_external(paths)
         path = held.path / artifact.root if artifact.root else paths[0]
         batch = order.batch or artifact.batch
         source = Source(stem, path, artifact, order.precision, artifact.io, batch, tolerance)

@@ -73,6 +73,7 @@ class Backend(ABC):
             raise ConfigError(f"--device got '{options.device}', this backend has {', '.join(self.devices)}")
         self.artifact, self.arithmetic, self.options = artifact, arithmetic, options
         self.lock = threading.RLock()
+        self.is_closed = False
         batch = artifact.batch if artifact else (1, MAX_BATCH)
         self.batched = Batched(self.predict, bundle.manifest.data.shape, batch)
 

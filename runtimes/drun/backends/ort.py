@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from drun.backends import Backend, Probe, check_io
 from drun.bundle.artifact import Artifact
 from drun.bundle.onnx_files import check_external
 from drun.bundle.reading import Bundle
-from drun.errors import BackendUnavailable, reason
+from drun.errors import BackendUnavailable, DeviceUnavailable, reason
 from drun.extras import is_installed
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
@@ -39,7 +40,7 @@ class Runtime(Backend):
         if not is_installed("onnxruntime"):
             return Probe(False, "onnxruntime is not installed", install)
         try:
-            import onnxruntime
+            onnxruntime = library()
         except ImportError as error:
             return Probe(False, f"onnxruntime is installed but does not load ({error})", install)
         return Probe(True, f"onnxruntime {onnxruntime.__version__}", install)
@@ -113,8 +114,7 @@ def open_session(bundle: Bundle, artifact: Artifact, options: RuntimeOptions, is
     """
     if not (found := Runtime.probe()).available:
         raise BackendUnavailable(f"{found.detail}; install it with: {found.install}")
-    import onnxruntime
-
+    onnxruntime = library()
     _return_freed_memory()
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
@@ -132,16 +132,26 @@ def open_session(bundle: Bundle, artifact: Artifact, options: RuntimeOptions, is
     return session
 
 
-def has_cuda() -> bool:
+def library() -> Any:
+    """The module `onnxruntime`, imported without its telemetry, which keeps an identifier in the user's home.
+
+    Raises:
+        ImportError: it does not load.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read once, when the library is loaded
     import onnxruntime
 
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return onnxruntime
+
+
+def has_cuda() -> bool:
+    return "CUDAExecutionProvider" in library().get_available_providers()
 
 
 def _providers(device: str | None, is_tf32: bool) -> list[Any]:
-    """Raises BackendUnavailable if the device is CUDA, and this onnxruntime cannot use it."""
+    """Raises DeviceUnavailable if the device is CUDA, and this onnxruntime cannot use it."""
     if device == "cuda" and not has_cuda():
-        raise BackendUnavailable("--device got cuda, this onnxruntime has none: pip install 'dexport[ort-gpu]'")
+        raise DeviceUnavailable("--device got cuda, this onnxruntime has none: pip install 'dexport[ort-gpu]'")
     if device == "cpu" or not has_cuda():
         return ["CPUExecutionProvider"]
     return [("CUDAExecutionProvider", {"use_tf32": str(int(is_tf32))}), "CPUExecutionProvider"]

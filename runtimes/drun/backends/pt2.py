@@ -27,7 +27,7 @@ from drun.diffusion.guidance import Guidance
 from drun.diffusion.loop import Observer, walk
 from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import StepTable
-from drun.errors import BackendUnavailable, BundleError, ConfigError, NotTrusted, door, reason
+from drun.errors import BackendUnavailable, BundleError, ConfigError, DeviceUnavailable, NotTrusted, door, reason
 from drun.extras import is_installed
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 from drun.trust import is_trusted
@@ -171,10 +171,8 @@ def _load(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:
 
 
 def _deserialized(path: Path, content: bytes) -> Any:
-    """The program in the very bytes that were hashed.
-
-    Raises BackendUnavailable if they are not a program that PyTorch reads.
-    """
+    """The program in the very bytes that were hashed. Raises BackendUnavailable if they are not a program that PyTorch
+    reads."""
     try:
         import torch
     except (ImportError, OSError) as error:  # of a library that it needs
@@ -208,13 +206,13 @@ def _side(side: Any) -> int | str:
 
 
 def _device(asked: str | None) -> str:
-    """The device to compute on. Raises BackendUnavailable if this machine does not have it."""
+    """Raises DeviceUnavailable if this machine does not have it."""
     import torch
 
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     here = [name for name, is_here in found.items() if is_here]
     if asked not in (None, *here):
-        raise BackendUnavailable(f"--device got {asked}, PyTorch {torch.__version__} has here: {', '.join(here)}")
+        raise DeviceUnavailable(f"--device got {asked}, PyTorch {torch.__version__} has here: {', '.join(here)}")
     return asked or here[0]
 
 

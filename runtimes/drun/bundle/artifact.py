@@ -109,6 +109,14 @@ class Artifact:
             raise BundleError(f"precision got '{self.precision}', expected one of {', '.join(PRECISIONS)}")
         if self.derived_from is not None and not re.fullmatch("[0-9a-f]{64}", self.derived_from):
             raise BundleError(f"artifact {self.id}: derived_from got '{self.derived_from:.80}', expected a sha256")
+        for entry in self.files:
+            path = PurePosixPath(entry.path)
+            # In one spelling, as the file is copied to this path when another artifact is added.
+            if path.is_absolute() or ".." in path.parts or not path.parts or path.as_posix() != entry.path:
+                raise BundleError(
+                    f"the artifact {self.id} has the file {entry.path!r:.80}, expected a path within the bundle, such "
+                    "as a/b.onnx"
+                )
         for entry in self.files if self.root else ():
             if PurePosixPath(self.root) not in PurePosixPath(entry.path).parents:
                 raise BundleError(

@@ -9,7 +9,7 @@ from typing import Any
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle, open_bundle
 from drun.console import answer, progress, say, warn
-from drun.errors import BackendUnavailable, ConfigError, NotTrusted, ParityError, UserError
+from drun.errors import BackendUnavailable, ConfigError, DeviceUnavailable, NotTrusted, ParityError, UserError
 from drun.run import parity
 from drun.run.opening import Candidate, candidates, choose, open_candidate, unavailable
 from drun.settings import RuntimeOptions
@@ -74,7 +74,7 @@ def _check_all(bundle: Bundle, backend: str | None, options: RuntimeOptions) -> 
     for candidate in found:
         try:
             target = _document(candidate, _results(bundle, candidate, options))
-        except NotTrusted as error:
+        except (NotTrusted, ConfigError, DeviceUnavailable) as error:  # which say nothing of the target
             skipped[candidate.name] = str(error)
             continue
         except UserError as error:
@@ -83,11 +83,11 @@ def _check_all(bundle: Bundle, backend: str | None, options: RuntimeOptions) -> 
         targets.append(target)
     for name, why in skipped.items():
         say(f"{name:{width}}  skipped: {why}")
+    if not targets:
+        raise BackendUnavailable(f"no target of '{bundle.path}' was checked: {next(iter(skipped.values()))}")
     answer({"bundle": bundle.path, "targets": targets, "skipped": skipped})
     if failed := [target["name"] for target in targets if not target["passed"]]:
         raise ParityError(f"{len(failed)} of {len(targets)} targets failed: do not use {', '.join(failed)}")
-    if not targets:
-        raise BackendUnavailable(f"no target of '{bundle.path}' was checked: see 'drun backends'")
     say(f"parity with eager PyTorch holds on {len(targets)} of {len(targets)} targets")
 
 

@@ -43,7 +43,7 @@ class DecoderSession:
 
     def __call__(self, z: NDArray[Any]) -> NDArray[np.float32]:
         """z: (N, C, h, w) float -> (N, 3, H, W) float32 in about [-1, 1]; an image depends on no other."""
-        with self.opened.backend.lock:
+        with self.opened.alone():
             parts = [self._decode(z[start : start + self.size]) for start in range(0, len(z), self.size)]
         return np.concatenate(parts)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from drun.bundle.artifact import MAX_BATCH
 from drun.bundle.reading import Bundle
 from drun.errors import ConfigError
 from drun.run.decoder import Pixels, has_pixels
@@ -17,7 +18,7 @@ from drun.run.labels import as_spec
 from drun.run.noise_file import FileNoise
 from drun.run.opening import Opened
 from drun.run.sampling import Sampling, resolve_sampler
-from drun.settings import DEFAULT_BATCH, DEFAULT_STEPS, SamplingSettings
+from drun.settings import DEFAULT_BATCH, DEFAULT_STEPS, NUM_SAMPLES, SamplingSettings, check_whole
 
 #: The forms of images that `Session.sample` can give.
 OUTPUTS = ("uint8", "float", "pil")
@@ -62,9 +63,10 @@ class Session:
             raise ConfigError(
                 f"bundle '{self.bundle.path}' has no decoder, so it draws latents: export it again with --vae"
             )
-        if self._pixels is None:
-            self._pixels = Pixels(self.bundle, self.opened, batch)
-        return self._pixels
+        with self.opened.alone():  # one for all threads, and none after `close`
+            if self._pixels is None:
+                self._pixels = Pixels(self.bundle, self.opened, batch)
+            return self._pixels
 
     def sample(
         self,
@@ -97,8 +99,9 @@ class Session:
         Raises:
             ConfigError: settings that do not fit the model. NotFiniteError: the network gave NaN or infinity.
         """
-        if n < 1 or output not in OUTPUTS:
-            raise ConfigError(f"sample got n = {n} and output '{output}', expected n from 1 on, {' or '.join(OUTPUTS)}")
+        _check_numbers(n, batch, seed, first, steps)
+        if output not in OUTPUTS:
+            raise ConfigError(f"output got '{output}', expected {' or '.join(OUTPUTS)}")
         name, chosen = resolve_sampler(self.bundle.manifest.card, sampler, options)
         spec = as_spec(labels, self.bundle.manifest.classes)
         settings = SamplingSettings(name, chosen, steps, seed=seed, labels=spec, cfg=cfg, interval=interval)
@@ -114,13 +117,25 @@ class Session:
         return [to_pil(image) for image in pixels] if output == "pil" else pixels
 
     def close(self) -> None:
-        """Free the runtime's memory."""
+        """Free the runtime's memory, after the batch that another thread draws; further samples are refused."""
+        self.opened.close()
         if self._pixels is not None:
             self._pixels.close()
-        self.opened.close()
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         self.close()
+
+
+def _check_numbers(n: Any, batch: Any, seed: Any, first: Any, steps: Any) -> None:
+    """Raises ConfigError where one is not a whole number, or beyond what can be computed."""
+    for name, value, low, high in (
+        ("n", n, 1, NUM_SAMPLES),
+        ("batch", batch, 1, MAX_BATCH),
+        ("seed", seed, 0, 2**64 - 1),
+        ("first", first, 0, NUM_SAMPLES),
+        ("steps", steps, 1, NUM_SAMPLES),
+    ):
+        check_whole(name, value, low, high)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from copied import CopiedPackages
+from copied import CopiedPackages, files_to_add
 
 from drun.bundle import reading as bundles
 
@@ -23,6 +23,7 @@ def test_a_target_file_and_a_backend_file_are_all(onnx_bundle: Path, tmp_path: P
     assert "mirror" not in before
     for package in ("export/dexport/targets", "runtimes/drun/backends"):
         packages.add(f"{package}/mirror.py", (PLUGINS / Path(package).name / "mirror.py").read_text(encoding="utf-8"))
+    assert len(packages.added) == files_to_add("A target") + files_to_add("A backend")
     said = packages.run(
         ["dexport", "--help"], ["dexport", "mirror", "tiny"], ["drun", "backends"], ["drun", "check", "tiny", "--all"],
         [*SAMPLE, "after"], [*SAMPLE, "mirrored", "--backend", "mirror"],

@@ -76,3 +76,9 @@ def test_a_file_that_changed_since_it_was_hashed_is_refused(tmp_path: Path, arra
     write_noise(tmp_path / "n.npz", x=arrays["x"] + 1)
     with pytest.raises(ConfigError, match="was changed while it was opened"):
         FileNoise(tmp_path / "n.npz", digest, 5, (1, 2, 2), 0)
+
+
+def test_a_noise_file_that_is_not_there(tmp_path: Path) -> None:
+    assert noise_digest(None) is None
+    with pytest.raises(ConfigError, match=r"no such noise file: '.*noise.npz'"):
+        noise_digest(tmp_path / "noise.npz")

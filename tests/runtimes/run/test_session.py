@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +12,7 @@ import pytest
 
 import drun
 from drun.bundle import card as cards
-from drun.errors import BackendUnavailable, BundleError, ConfigError
+from drun.errors import ConfigError
 
 MakeBundle = Callable[..., Path]
 NAMES = ("zero", "one, two", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -72,8 +70,8 @@ def test_threads_get_what_they_would_get_alone(path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 0}, r"sample got n = 0 and output 'uint8', expected n from 1 on"),
-        ({"output": "png"}, r"sample got n = 1 and output 'png', expected .* uint8 or float or pil"),
+        ({"n": 0}, r"^n got 0, expected a whole number from 1 to "),
+        ({"output": "png"}, r"^output got 'png', expected uint8 or float or pil$"),
         ({"steps": 101}, r"this model has 100 timesteps"),
         ({"labels": ["eleven"]}, r"--labels got 'eleven'"),
         ({"labels": [10]}, r"--labels got '10'"),
@@ -98,27 +96,3 @@ def test_latents_without_a_decoder_are_refused(make_bundle: MakeBundle) -> None:
     session = drun.load(make_bundle(data=cards.StateSpace("latent", (3, 8, 8)))).session()
     with pytest.raises(ConfigError, match=r"has no decoder, so it draws latents: export it again with --vae"):
         session.sample(steps=3)
-
-
-def test_bundles_are_found_as_by_the_command(make_bundle: MakeBundle, tmp_path: Path, monkeypatch: Any) -> None:
-    path = make_bundle("tiny")
-    monkeypatch.chdir(tmp_path)
-    assert drun.load("tiny").path == Path("bundles/tiny")
-    assert drun.load().name == drun.load(str(path)).name == "tiny"
-    with pytest.raises(BundleError, match=r"is not a bundle"):
-        drun.load(tmp_path)
-
-
-def test_a_session_says_what_it_cannot_open(path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown backend 'tpu'"):
-        drun.load(path).session("tpu")
-    with pytest.raises((ConfigError, BackendUnavailable), match=r"--precision got int8"):
-        drun.load(path).session("ort", precision="int8")
-
-
-def test_importing_drun_is_light_and_its_names_are_there() -> None:
-    code = "import sys, drun; assert 'numpy' not in sys.modules; print(drun.load.__name__, drun.Session.__name__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["load", "Session"]
-    with pytest.raises(AttributeError, match=r"module 'drun' has no attribute 'sample'"):
-        drun.sample  # noqa: B018

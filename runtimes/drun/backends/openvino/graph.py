@@ -19,6 +19,10 @@ from drun.errors import BackendUnavailable, BundleError, reason
 #: format -> how its files' names end: OpenVINO tells the format by the name, and would open a .bin file beside it that
 #: nobody hashed.
 SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
+#: format -> OpenVINO's name of what reads it
+FRONTENDS = {"onnx": "onnx", "openvino": "ir"}
+#: What it raises of damaged files, in which names may not even be text.
+UNREADABLE = (RuntimeError, TypeError, ValueError)
 
 
 def library() -> Any:
@@ -63,14 +67,27 @@ def read(bundle: Bundle, artifact: Artifact, arithmetic: str) -> tuple[Any, int]
         _check_names(artifact, paths)
         try:
             # An ONNX graph names its other files; `check_external` made sure that the manifest lists them.
-            model = core().read_model(*paths[: len(SUFFIXES[artifact.format])])
+            model = model_of(artifact.format, paths[: len(SUFFIXES[artifact.format])])
             check_io(artifact, paths[0], dict(map(_signature, [*model.inputs, *model.outputs])))
             if arithmetic == "bf16":
                 keep_times(model, core())
-        except RuntimeError as error:
+        except UNREADABLE as error:
             raise BackendUnavailable(_why_unreadable(paths[0], error)) from error
         num_bytes = sum(path.stat().st_size for path in paths)
     return model, num_bytes
+
+
+def model_of(artifact_format: str, paths: Sequence[Path]) -> Any:
+    """An `openvino.Model` of files of this format. Raises one of UNREADABLE if it cannot be read.
+
+    Of what is not in this format OpenVINO would try all others that it knows, aloud, whatever the file's name.
+    """
+    library()
+    from openvino.frontend import FrontEndManager
+
+    if not FrontEndManager().load_by_framework(FRONTENDS[artifact_format]).supported(str(paths[0])):
+        raise ValueError(f"it is damaged, or not {artifact_format}")
+    return core().read_model(*paths)
 
 
 def shapes(tensors: Sequence[Tensor], size: int) -> dict[str, list[int]]:

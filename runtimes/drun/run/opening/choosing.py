@@ -27,10 +27,13 @@ def choose(
         device: see `candidates`.
 
     Raises:
-        ConfigError: unknown backend, or an arithmetic that nothing here computes in. BackendUnavailable: it cannot run
-        here. BundleError: there is no such artifact.
+        ConfigError: unknown backend, an arithmetic that nothing here computes in, or an artifact for a backend that
+        opens none. BackendUnavailable: it cannot run here. BundleError: there is no such artifact.
     """
     if backend is not None and not backends.load(backend).formats:
+        if artifact is not None or precision not in (None, "fp32"):
+            got = f"--artifact got '{artifact}'" if artifact else f"--precision got '{precision}'"
+            raise ConfigError(f"{got}, backend '{backend}' opens no artifact and computes in fp32: leave it out")
         return Candidate(backend, None, "fp32")
     if backend is not None:
         _check_format(bundle, backend)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -18,6 +19,7 @@ from drun.diffusion.guidance import Guidance
 from drun.diffusion.loop import Observer
 from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import StepTable
+from drun.errors import ConfigError
 from drun.run.opening.candidates import Candidate, check_available
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
@@ -42,9 +44,17 @@ class Opened:
         """The backend's id."""
         return self.candidate.backend
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the backend for this thread. Raises ConfigError if it was closed."""
+        with self.backend.lock:
+            if self.backend.is_closed:
+                raise ConfigError(f"{self.candidate.name} was closed, expected an open session: open another one")
+            yield
+
     def call(self, x: State, t: float, labels: Labels | None) -> NDArray[np.float32]:
         """Call the denoiser on any batch: (N, C, H, W) -> (N, C or 2 C, H, W), which the next call overwrites."""
-        with self.backend.lock:
+        with self.alone():
             return self.backend.batched(x, t, labels)
 
     def walk(
@@ -65,7 +75,7 @@ class Opened:
         is_doubled = labels is not None and any(row.w != 1 for row in table.rows)
         fits = low <= len(x) and len(x) * (2 if is_doubled else 1) <= high
         walk: Callable[..., State] = type(self.backend).walk if fits else Backend.walk
-        with self.backend.lock:
+        with self.alone():
             return walk(self.backend, table, x, labels, guidance, noise, observer)
 
     def largest_batch(self, table: StepTable) -> int:
@@ -78,11 +88,17 @@ class Opened:
 
     def describe(self) -> str:
         """The runtime, the device and the arithmetic, such as `OpenVINO on CPU in bf16`."""
+        with self.alone():
+            where = self.backend.describe()
         usual = self.artifact is None or self.arithmetic == "fp32"
-        return self.backend.describe() + ("" if usual else f" in {self.arithmetic}")
+        return where + ("" if usual else f" in {self.arithmetic}")
 
     def close(self) -> None:
-        self.backend.close()
+        """Close the backend after the calls and walks of other threads. Closing it again does nothing."""
+        with self.backend.lock:
+            if not self.backend.is_closed:
+                self.backend.is_closed = True
+                self.backend.close()
 
     def __enter__(self) -> Opened:
         return self

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from copied import CopiedPackages
+from copied import CopiedPackages, files_to_add
 
 #: Deterministic DDIM (Song et al. 2021, eq. 12), written anew: x' = alpha' x0 + sigma' (x - alpha x0) / sigma.
 SAMPLER = '''
@@ -39,6 +39,7 @@ def test_a_sampler_file_is_all(make_bundle: Callable[..., Path], tmp_path: Path)
     drawn = ["drun", "--bundle", str(bundle), "--steps", "6", "-n", "3", "--seed", "4", "--cfg", "2", "--save-raw"]
     packages.run([*drawn, "--sampler", "ddim", "--set", "clip_x0=false", "--out", "before"])
     packages.add("runtimes/drun/diffusion/samplers/straight.py", SAMPLER)
+    assert len(packages.added) == files_to_add("A sampler")
     said = packages.run(
         ["drun", "samplers"],
         [*drawn, "--sampler", "ddim", "--set", "clip_x0=false", "--out", "after"],

@@ -1,0 +1,48 @@
+"""The folder of targets is the registry: names, help, sources and precisions are read from the files."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from dexport import targets
+from drun import backends
+from drun.errors import ConfigError
+
+FILES = sorted(Path(path) for path in Path(str(targets.__file__)).parent.glob("[!_]*.py"))
+
+
+def test_the_files_are_the_registry() -> None:
+    assert targets.names() == [path.stem for path in FILES]
+    assert {"onnx", "openvino", "pt2"} <= set(targets.names())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_each_target_is_whole(path: Path) -> None:
+    """A first line for the help, a prover that there is, and one way to be made, of a network or of an artifact."""
+    target = targets.load(path.stem)
+    assert targets.summary(path.stem) == str(ast.get_docstring(ast.parse(path.read_text()))).splitlines()[0]
+    assert target.PROVER in backends.names()
+    assert path.stem in backends.load(target.PROVER).formats
+    source = targets.source_of(path.stem)
+    assert hasattr(target, "export") == (source is None)
+    assert hasattr(target, "derive") == (source in targets.names())
+
+
+def test_the_first_precision_is_the_default() -> None:
+    for name in targets.names():
+        assert targets.chosen_precision(name, None) == targets.load(name).PRECISIONS[0]
+        assert [targets.chosen_precision(name, one) for one in targets.load(name).PRECISIONS] == list(
+            targets.load(name).PRECISIONS
+        )
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_precision_names_the_targets_that_make_it() -> None:
+    assert [targets.chosen_precision(name, None) for name in ("eager", "mirror")] == ["fp32", "fp32"]
+    with pytest.raises(ConfigError, match=r"--precision got 'bf16', dexport mirror makes fp32, fp16: type .*eager"):
+        targets.chosen_precision("mirror", "bf16")
+    with pytest.raises(ConfigError, match=r"--precision got 'fp8', .*: no target here makes it"):
+        targets.chosen_precision("mirror", "fp8")
