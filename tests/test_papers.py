@@ -47,7 +47,8 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         state |= {"projectors.0.0.weight": torch.zeros(2048, 384), "projectors.0.0.bias": torch.zeros(2048)}
     path = folder / FILES[process]
     torch.save(state, path)
-    export(load_trained(path), folder / "bundle")
+    # Guided in every step, two images are always a batch of four.
+    export(load_trained(path), folder / "bundle", batch=(1, 8) if process == "repa" else (2 * NUM_IMAGES,) * 2)
     return process, folder / "bundle"
 
 
