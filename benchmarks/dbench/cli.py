@@ -26,7 +26,7 @@ OUT = Parameter("out", Parameter.KEYWORD_ONLY, default=Path("results"), annotati
 
 
 def command_of(name: str, suite: ModuleType) -> Callable[..., None]:
-    """The command of a suite, with a parameter for each field of its settings that has an option."""
+    """The command of a suite, with a parameter for each field of its settings that is an option."""
     given = [of for of in fields(suite.Settings) if declared(of)]
     types = get_type_hints(suite.Settings)
 
@@ -56,12 +56,12 @@ def _parameter(of: Field[Any], kind: Any) -> Parameter:
 def _given(name: str, kind: Any, how: Declared) -> Any:
     if how.is_argument:
         return typer.Argument(help=how.help, metavar=how.metavar)
-    flag = how.flag or f"--{name.replace('_', '-')}"  # stated, or a switch would get a --no- beside it
+    flag = how.flag or f"--{name.replace('_', '-')}"  # stated, because typer would add a --no- flag to a switch
     return typer.Option(flag, help=how.help, metavar=how.metavar, min=how.least)
 
 
 def _value(of: Field[Any], given: Any) -> Any:
-    """What the settings hold for what was typed."""
+    """The value of the settings for a typed value."""
     how = declared(of)
     if how is not None and how.parse:
         return how.parse(given)

@@ -1,4 +1,7 @@
-"""What the commands of `dbench` do: resolve, call the library, print. `cli` imports it late: --help is quick."""
+"""The commands of `dbench` resolve what was typed, call the library and print.
+
+`cli` imports them late: --help is quick.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,7 @@ def report(
     results: tuple[Path, ...],
     animation: Path | None,
 ) -> None:
-    """Write a page. Without `results` it takes those in the default folder that belong to the bundle."""
+    """Write a page. Without `results` it takes the results in the default folder that belong to the bundle."""
     from dbench.report import Sources, write_report
 
     if not results and any(RESULTS.glob("*.json")):

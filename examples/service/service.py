@@ -44,13 +44,13 @@ app = FastAPI(title="drun", lifespan=opened)
 
 @app.exception_handler(UserError)
 async def refuse(request: Request, error: UserError) -> JSONResponse:
-    """What was asked for does not fit the model: the sentence that the command would print."""
+    """Answer a request that does not fit the model with the sentence that the command would print."""
     return JSONResponse({"error": str(error)}, status_code=400)
 
 
 @app.get("/")
 def model(request: Request) -> dict[str, Any]:
-    """What the service draws."""
+    """Describe the model that the service draws from."""
     manifest, opened = request.app.state.bundle.manifest, request.app.state.session.opened
     classes = manifest.classes
     return {

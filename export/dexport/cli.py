@@ -1,4 +1,7 @@
-"""The `dexport` command: parses, resolves, prints and calls the library. Each target is a command, all of one shape."""
+"""The `dexport` command: parses, resolves, prints and calls the library.
+
+Each target is a command with the same options.
+"""
 
 from __future__ import annotations
 
@@ -86,9 +89,7 @@ def _command_of(target: str) -> Callable[..., None]:
     ) -> None:
         from dexport import commands
 
-        options = ExportOptions(
-            out, precision, batch, weights, tuple(settings), trajectory_steps, vae, quick, force
-        )  # fmt: skip
+        options = ExportOptions(out, precision, batch, weights, tuple(settings), trajectory_steps, vae, quick, force)
         commands.export(target, sources, options)
 
     return export

@@ -1,6 +1,6 @@
-"""What the commands of `dexport` do: resolve, call the library, print. Apart from `cli`, so that --help is quick.
+"""The commands of `dexport` resolve what was typed, call the library and print.
 
-Only the export of a checkpoint imports PyTorch.
+`cli` imports them late, so --help is quick. Only the export of a checkpoint imports PyTorch.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def export(target: str, sources: Sequence[Path], options: ExportOptions) -> None
 
 
 def bundle_at(path: Path) -> Path | None:
-    """The bundle at `path` or, where nothing is, of that name under bundles/; None: it is no bundle."""
+    """The bundle at `path` or, if nothing is there, of that name under bundles/; None if it is no bundle."""
     found = path if path.exists() else BUNDLES / path
     return found if (found / MANIFEST).is_file() else None
 
@@ -78,7 +78,7 @@ def _derive(target: str, bundle: Path, options: ExportOptions) -> Written:
 
 
 def _of_checkpoint(target: str, source: Path, options: ExportOptions) -> list[Written]:
-    """A target that is made of another artifact gets that one first."""
+    """Export a checkpoint. If a target is made of another artifact, that artifact is exported first."""
     precision, sizes = targets.chosen_precision(target, options.precision), parse_batch(options.batch)
     needed = targets.source_of(target)
     if needed is None:
@@ -152,7 +152,7 @@ def _say_written(written: Written) -> None:
 
 
 def _document(written: Written) -> dict[str, Any]:
-    """What --json says of one artifact."""
+    """The JSON of one artifact."""
     return {
         "artifact": written.made,
         "replaced_bundle": written.replaced,

@@ -15,10 +15,10 @@ from dtrain.published import Denoiser
 
 
 def manifest(denoiser: Denoiser, num_parameters: int, checkpoint: CheckpointEntry) -> Manifest:
-    """Without artifacts, decoder and golden file.
+    """The manifest without artifacts, decoder and golden file.
 
     Args:
-        num_parameters: of the exported network.
+        num_parameters: the number of parameters of the exported network.
     """
     card = denoiser.card
     return Manifest(
@@ -38,7 +38,7 @@ def manifest(denoiser: Denoiser, num_parameters: int, checkpoint: CheckpointEntr
 
 
 def created_by() -> str:
-    """The version that makes golden files here."""
+    """The version of this program, which makes golden files."""
     return f"dexport {version('dexport')}"
 
 

@@ -32,7 +32,7 @@ SEED = 20
 CFG = 1.5
 #: A single call close to the data: time index, and depth in the noise of a flow.
 NEAR_DATA_INDEX, NEAR_DATA_DEPTH = 1.0, 0.02
-#: Larger images are kept one at a time: the golden file travels with the bundle.
+#: Of larger images the golden file keeps only one, because it travels with the bundle.
 SMALL_SIDE = 128
 
 Array = NDArray[Any]
@@ -40,7 +40,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The samples `indices` on the same noise as a runtime's."""
+    """A trajectory of the samples `indices` on the noise that runtimes use."""
 
     sampling: Sampling
     indices: range
@@ -50,10 +50,7 @@ class Trajectory:
 
 
 class ReferenceNetwork(EagerNetwork):
-    """The trained network, which reports its calls.
-
-    num_calls: how many there will be.
-    """
+    """The trained network, which reports its calls. num_calls: how many calls there will be."""
 
     def __init__(self, network: nn.Module, report: Report) -> None:
         super().__init__(network)
@@ -79,7 +76,7 @@ def write_golden(
 
     Raises:
         ConfigError: the sampler cannot make `proof.num_steps` steps of the process. NotFiniteError: the network draws
-        what is not finite.
+        numbers that are not finite.
     """
     network, card = ReferenceNetwork(denoiser.network, report), denoiser.card
     runs = trajectories(card, network, proof)
@@ -102,7 +99,7 @@ def write_golden(
 
 
 def trajectories(card: Card, network: EagerNetwork, proof: Proof) -> list[Trajectory]:
-    """A short one of a batch, and one of the bundle's own sampler; guided, where the network can be."""
+    """A short trajectory of a batch, and one of the bundle's own sampler; both guided, if the network can be."""
     # Not from T - 1 on: there a cosine schedule's x0 is a difference of numbers 10^4 times larger.
     grid = "auto" if isinstance(card.process, FlowProcess) else "leading"
     options = {"grid": grid, "clip_x0": card.data.latent is None}
@@ -116,7 +113,7 @@ def trajectories(card: Card, network: EagerNetwork, proof: Proof) -> list[Trajec
 
 
 def _sampling(card: Card, network: EagerNetwork, settings: SamplingSettings) -> Sampling:
-    # With all options, so that it is replayed the same by a version with other defaults.
+    # All options are stored, so that a version with other defaults replays the same.
     options = samplers.resolve(settings.sampler, settings.options)
     return Sampling(card, network, replace(settings, options=options))
 
@@ -130,7 +127,7 @@ def _drawn_with_states(run: Trajectory) -> tuple[Array, list[Array]]:
 
 
 def call_moments(process: Process, table: StepTable) -> list[tuple[int, float]]:
-    """The single calls: with the state before which row of the table, and at which time; both ends of time included."""
+    """The moments of the single calls: a row of the table and a time; both ends of time are included."""
     moments = [(i, row.t) for i, row in enumerate(table.rows)]
     if process.noise_end != table.rows[0].t:
         moments.insert(0, (0, process.noise_end))
@@ -151,7 +148,7 @@ def single_calls(
 
 
 def _labels(classes: Classes, size: int, turn: int) -> NDArray[np.int64]:
-    """Different labels, the first, the last and the null label among them, each in its turn the first of its batch."""
+    """Different labels, with the first, the last and the null label; each of them is the first of a batch in turn."""
     known = {0, classes.count // 2, classes.count - 1}
     if classes.null_label is not None:
         known.add(classes.null_label)
@@ -160,6 +157,6 @@ def _labels(classes: Classes, size: int, turn: int) -> NDArray[np.int64]:
 
 @torch.no_grad()
 def _decoded(decoder: ImageDecoder, states: Array) -> dict[str, Array]:
-    """Latents as a sampler leaves them, and their images."""
+    """Latents at the end of a sampler, and their images."""
     z = states[: 2 if max(decoder.shape) <= SMALL_SIDE else 1]
     return {"decoder.z": z, "decoder.image": decoder.network(torch.from_numpy(z)).numpy()}

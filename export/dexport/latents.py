@@ -11,7 +11,7 @@ from drun.errors import ConfigError
 from dtrain.models import vae
 from dtrain.published import LATENT, Denoiser
 
-#: By how much a VAE's scale and bias may differ from the checkpoint's: written decimals are rounded.
+#: How much a VAE's scale and bias may differ from the checkpoint's, because written decimals are rounded.
 SCALE_TOLERANCE = 1e-6
 
 

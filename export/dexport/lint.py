@@ -1,4 +1,4 @@
-"""What must not be in an exported graph, because some runtime reads it wrongly and says nothing."""
+"""Checks an exported graph for operators that some runtime misreads without an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FORBIDDEN = {
 
 
 def check_graph(model: Any) -> Counter[str]:
-    """Count the operators of an `onnx.ModelProto`.
+    """Count and check the operators of an `onnx.ModelProto`.
 
     Raises:
         ExportError: a forbidden operator, or float64 anywhere, which TensorRT narrows in silence.

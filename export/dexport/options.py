@@ -1,4 +1,4 @@
-"""What can be said about an export: the one declaration of its options and their defaults."""
+"""The options of an export and their defaults, declared once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ExportOptions:
     force: bool = False
 
     def of_checkpoints(self) -> list[str]:
-        """The options that were given and mean nothing to the export of a bundle, as they are typed."""
+        """The given options that have no meaning for the export of a bundle, as they are typed."""
         given = [field.name for field in fields(self) if getattr(self, field.name) != getattr(DEFAULTS, field.name)]
         names = {"settings": "set"}
         return [f"--{names.get(name, name).replace('_', '-')}" for name in given if name not in ("precision", "batch")]

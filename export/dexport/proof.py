@@ -1,4 +1,4 @@
-"""How much a golden file holds, and whether that is enough."""
+"""The extent of a golden file, and whether it is enough."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 from drun.run.golden import Golden
 
-#: Samples of the short trajectory, within every artifact's reach by padding and cutting.
+#: The samples of the short trajectory; every artifact can compute them by padding and cutting.
 SHORT_BATCH = 3
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What is compared. Single calls start from states of the short trajectory: inputs of real sampling."""
+    """The comparisons of a golden file.
+
+    Single calls take states of the short trajectory, which are inputs of real sampling.
+    """
 
     num_states: int  # steps of the short trajectory
     batches: tuple[int, ...]  # batch sizes of the single calls, at most SHORT_BATCH
@@ -23,11 +26,11 @@ class Proof:
         return not self.covers(full_proof(1))
 
     def covers(self, other: Proof) -> bool:
-        """Whether it compares all that the other does, or more of the same."""
+        """Whether it compares at least everything that the other one compares."""
         return self == self.united(other)
 
     def united(self, other: Proof) -> Proof:
-        """What compares as much as either."""
+        """The proof that covers both."""
         return Proof(
             max(self.num_states, other.num_states),
             tuple(sorted({*self.batches, *other.batches})),
@@ -40,12 +43,12 @@ QUICK_PROOF = Proof(2, (1,), 0)
 
 
 def full_proof(num_steps: int = 25) -> Proof:
-    """What every bundle should hold, with `num_steps` of its own sampler."""
+    """The proof that every bundle should have, with `num_steps` steps of its own sampler."""
     return Proof(5, (1, SHORT_BATCH), num_steps)
 
 
 def proof_of(golden: Golden) -> Proof:
-    """What a golden file compares."""
+    """The proof that a golden file holds."""
     short, *long = golden.trajectories
     sizes = {len(call.x) for call in golden.calls}
     return Proof(short.settings.num_steps, tuple(sorted(sizes)), long[0].settings.num_steps if long else 0)

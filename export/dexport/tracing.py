@@ -1,4 +1,4 @@
-"""What torch.export is given to trace a network by: inputs of some batch, and which of their sides may change."""
+"""The inputs by which torch.export traces a network, and the sides of them that may change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drun.bundle.artifact import Tensor
 
 
 def example_inputs(inputs: Sequence[Tensor], batch: tuple[int, int]) -> tuple[torch.Tensor, ...]:
-    """Zeros, in the order of the network's `forward`."""
+    """Inputs of zeros, in the order of the network's `forward`."""
     low, high = batch
     # torch.export takes an example batch of 1 for a constant.
     size = low if low == high else max(2, low)
@@ -24,6 +24,6 @@ def _zeros(tensor: Tensor, size: int) -> torch.Tensor:
 
 
 def dynamic_shapes(inputs: Sequence[Tensor], batch: tuple[int, int]) -> tuple[dict[int, Any], ...] | None:
-    """The batch of every input, between its bounds; None if it is static."""
+    """The bounds of every input's batch; None if it is static."""
     low, high = batch
     return None if low == high else tuple({0: torch.export.Dim("batch", min=low, max=high)} for _ in inputs)

@@ -15,7 +15,7 @@ __all__ = ["LoadedBundle", "Session", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """What programs use, imported when it is: every command imports this module, and should start quickly."""
+    """Import the library when a program asks for it: every command imports this module, and should start quickly."""
     if name in ("LoadedBundle", "load"):
         from drun import library
 

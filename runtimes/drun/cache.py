@@ -1,7 +1,7 @@
-"""What is costly to make and can be made again: one folder an entry, in the user's cache folder, shared by all runs.
+"""The cache of what is costly to make and can be made again. All runs share it; an entry is a folder.
 
-It lies in `$DEXPORT_CACHE`, else where the platform keeps caches. Above MAX_BYTES the entries that were not used for
-longest are removed, but never the one just written.
+It lies in `$DEXPORT_CACHE`, else where the platform keeps caches. Above MAX_BYTES the least recently used entries are
+removed, but never the one that was just written.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ def fetch(
 
     Args:
         key: the sha256 of all that the content follows from.
-        name: of the file.
+        name: the name of the file.
         what: the content in words, for people.
-        num_bytes: that it will take.
+        num_bytes: the bytes that it will take.
         write: makes the file under a temporary name.
-        read: what it gives must stay usable when the file is unlinked.
+        read: opens the file; its result must stay usable when the file is unlinked.
 
     Raises:
         UserError: the cache cannot be written, or has no room.
@@ -122,10 +122,10 @@ def check(key: str, name: str, num_bytes: int) -> None:
 
 
 def _is_whole(folder: Path, name: str) -> bool:
-    """Whether every byte is as it was written: about a second a gigabyte."""
+    """Whether every byte is as it was written. This takes about a second a gigabyte."""
     try:
-        said = read_json(folder / RECORD)
-        return said.get("name") == name and said.get("sha256") == sha256(folder / name)
+        record = read_json(folder / RECORD)
+        return record.get("name") == name and record.get("sha256") == sha256(folder / name)
     except (DataError, OSError):  # absent, or not ours
         return False
 
@@ -144,7 +144,7 @@ def _check_room(place: Path, folder: Path, num_bytes: int) -> None:
 
 
 def entries() -> list[CacheEntry]:
-    """What the cache holds, the last used first."""
+    """The entries of the cache, the most recently used first."""
     folder = root()
     places = [place for place in folder.iterdir() if KEY.fullmatch(place.name)] if folder.is_dir() else []
     return sorted(map(_entry, places), key=lambda entry: -entry.used_at)
@@ -162,12 +162,12 @@ def _entry(folder: Path) -> CacheEntry:
 
 
 def clear() -> int:
-    """Remove all entries but those that a process works with just now; the bytes that this freed."""
+    """Remove all entries except those that a process is using. Returns the bytes that this freed."""
     return sum(entry.num_bytes for entry in entries() if _remove(entry.folder))
 
 
 def _shrink(kept: Path) -> None:
-    """Remove the entries that were not used for longest until the rest has room below the cap."""
+    """Remove the least recently used entries until the rest is below the cap."""
     total = 0
     for entry in sorted(entries(), key=lambda entry: entry.folder != kept):
         total += entry.num_bytes

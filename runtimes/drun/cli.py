@@ -38,9 +38,9 @@ Precision = Annotated[
     str | None, typer.Option(help="Arithmetic: fp32, tf32, fp16, bf16 or int8 (default: the artifact's).")
 ]
 ArtifactId = Annotated[
-    str | None, typer.Option(help="Such as onnx-fp32, see 'drun info' (default: the first that fits).")
+    str | None, typer.Option(help="Artifact to open, such as onnx-fp32 (default: the first that fits).")
 ]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda or mps (default: the backend's first that is here).")]
+Device = Annotated[str | None, typer.Option(help="Device: cpu, cuda or mps (default: the backend's first one here).")]
 Hint = Annotated[
     str, typer.Option(help="latency: a batch by all threads at once, or throughput: in equal parts, a thread each.")
 ]
@@ -87,7 +87,7 @@ def sample(
     shard: Annotated[str, typer.Option(metavar="I/K", help="Compute every K-th image from the I-th on.")] = "0/1",
     threads: Threads = DEFAULT_OPTIONS.threads,
 ) -> None:
-    """Sample images from a bundle. Finished images are kept: the same command goes on after an interruption."""
+    """Sample images from a bundle. Finished images are kept: the same command continues after an interruption."""
     given = _given(context)
     if command := context.invoked_subcommand:
         if given:
@@ -106,7 +106,7 @@ def sample(
 
 
 def _given(context: typer.Context) -> list[str]:
-    """Which options of a run were typed; those of every command are not among them."""
+    """The options of a run that were typed, without those that every command has."""
     own = (parameter for parameter in context.command.params if parameter.name in context.params)
     sources = ((parameter.opts[0], context.get_parameter_source(parameter.name or "")) for parameter in own)
     return [flag for flag, source in sources if source is not None and source.name == "COMMANDLINE"]

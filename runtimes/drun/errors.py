@@ -1,4 +1,4 @@
-"""Errors that a user can act on: each message says what, got, expected and what to do."""
+"""Errors that a user can act on. Each message says what is wrong, what was got and expected, and what to do."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: What the system lacks, whatever the content of a file.
+#: Errors of the system, which have nothing to do with the content of a file.
 NOT_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
-#: What to do about what the system refuses.
+#: What to do about errors of the system.
 OS_ADVICE = {
     errno.EMFILE: "raise the limit of open files, such as by ulimit -n 4096",
     errno.ENFILE: "the whole machine has too many files open: close some programs",
@@ -18,7 +18,7 @@ OS_ADVICE = {
     errno.ENOMEM: "lower the batch size",
     errno.ENAMETOOLONG: "choose a shorter name",
 }
-#: Longest reason that is shown, characters.
+#: The length of the longest reason that is shown, characters.
 REASON_LENGTH = 300
 
 
@@ -75,7 +75,7 @@ class ExportError(UserError):
 
 
 class Interrupted(UserError):
-    """The user stopped a command that can say better than others how to go on."""
+    """The user stopped a command, whose message says how to continue."""
 
     exit_code = 130
 
@@ -86,7 +86,7 @@ class OutOfMemory(UserError):
 
 # ---- memory ---------------------------------------------------------------------------------------------
 
-#: What torch, ONNX Runtime and C++ say, in lower case.
+#: The messages of torch, ONNX Runtime and C++ about too little memory, in lower case.
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -99,7 +99,7 @@ _OUT_OF_MEMORY = (
 
 @contextmanager
 def memory_for(what: str, advice: str) -> Iterator[None]:
-    """Make one sentence of a lack of memory, on the processor or on a device.
+    """Turn a lack of memory, on the processor or on a device, into one sentence.
 
     Args:
         what: what was being done, such as "training".
@@ -129,13 +129,13 @@ def door(
     advice: str = "copy it again",
     passing: type[UserError] | None = None,
 ) -> Iterator[None]:
-    """Make one sentence of whatever reading or building foreign content raises.
+    """Turn any exception from reading or building foreign content into one sentence.
 
     Args:
         what: the beginning of the sentence, such as "cannot read 'labels.json'".
         kind: the error to raise.
         advice: the end of the sentence.
-        passing: errors that pass as they are; those of `kind` if None.
+        passing: errors that pass unchanged; None: the errors of `kind`.
     """
     spared = passing or kind
     try:
@@ -151,7 +151,7 @@ def door(
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says, in one printable line."""
+    """The message of an exception, in one printable line."""
     if isinstance(error, MemoryError):
         return "it asks for more memory than there is"
     if isinstance(error, RecursionError):

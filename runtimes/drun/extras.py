@@ -1,4 +1,4 @@
-"""Which extra of this package brings a library that is missing; its own metadata says so."""
+"""Finds the extra of this package that installs a missing library, from the package's own metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def install_line(module: str, usual: str | None = None) -> str | None:
 
     Args:
         module: as in an import statement.
-        usual: the extra of the running command, preferred where it brings the library; otherwise the smallest does.
+        usual: the extra of the running command. It is preferred if it installs the library; otherwise the smallest one
+            is.
     """
     name = module.partition(".")[0]
     extras = {extra: projects for extra, projects in _extras().items() if PROJECTS.get(name, name) in projects}
@@ -32,16 +33,16 @@ def is_installed(name: str) -> bool:
     """Whether a module can be found, without importing it."""
     try:
         return find_spec(name) is not None
-    except ImportError:  # of a finder that keeps it from being imported
+    except ImportError:  # a finder keeps the module from being imported
         return False
 
 
 def _extras() -> dict[str, set[str]]:
-    """extra -> what it installs, those of the extras that it includes, too."""
+    """extra -> the libraries that it installs, including those of the extras that it includes."""
     extras: dict[str, set[str]] = {}
     try:
         requirements = requires(PACKAGE) or []
-    except PackageNotFoundError:  # sources that were not installed
+    except PackageNotFoundError:  # these sources were not installed
         return extras
     for match in filter(None, map(REQUIREMENT.fullmatch, requirements)):
         extras.setdefault(match[2], set()).add(match[1])

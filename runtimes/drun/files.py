@@ -1,4 +1,4 @@
-"""Files appear under their final name only when they are complete, and what a killed process left is swept away."""
+"""Files appear under their final name only when they are complete; leftovers of killed processes are swept away."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from drun.errors import OS_ADVICE, Busy, UserError
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked and nothing swept there
+except ImportError:  # on Windows, where nothing is locked and nothing is swept
     fcntl = None  # type: ignore[assignment]
 
-#: Looking for leftovers may take this share of the time: a folder of a million images is long.
+#: The search for leftovers may take this share of the time, because a folder may hold a million images.
 SWEEP_SHARE = 0.02
 #: A temporary file or folder of this module.
 LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]{12}\.part", re.DOTALL)
@@ -67,10 +67,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold a folder for this process alone; a kill lets go of it.
+    """Hold a folder for this process alone. The lock ends with the process.
 
     Args:
-        wait: until another process lets go of it.
+        wait: wait until another process releases the folder.
 
     Raises:
         Busy: another process holds it. UserError: it cannot be written.
@@ -81,13 +81,13 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         if is_new:
-            with suppress(OSError):  # unless something was written there
+            with suppress(OSError):  # fails if something was written there
                 folder.rmdir()
-        os.close(handle)  # last, so that who waits for the folder does not get one that is about to vanish
+        os.close(handle)  # closed last: a process that waits must not get a folder that is about to vanish
 
 
 def _open_locked(folder: Path, wait: bool) -> int:
-    """A handle of the folder, made if it is not there: what was waited for may have been removed by who had it."""
+    """A handle of the folder, which is made if it is missing: the process that held it may have removed it."""
     while True:
         with _written(folder, "choose another folder"):
             folder.mkdir(parents=True, exist_ok=True)

@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 
 from drun.errors import DataError, UserError, door
 
-#: Levels of a JSON file of ours are below ten.
+#: The most levels of a JSON file; our own have fewer than ten.
 MAX_JSON_DEPTH = 64
-#: What compressed arrays may expand to: ours are stored as they are, and zeros shrink a thousand times.
+#: How many times compressed arrays may expand. Our own are not compressed, and zeros shrink a thousand times.
 MAX_EXPANSION, FREE_EXPANSION_BYTES = 100, 1 << 26
-#: bool, integers, floats, complex numbers and text
+#: The kinds of dtypes that are read: bool, integers, floats, complex numbers and text.
 ARRAY_KINDS = "biufcU"
 
 
 def regular(path: Path) -> Path:
-    """The path of a file that has an end. Raises FileNotFoundError for anything else, ValueError for no path."""
+    """The path of a regular file. Raises FileNotFoundError for anything else, ValueError for no path."""
     if not path.is_file():
         raise FileNotFoundError(None, "there is no such file")
     return path
@@ -48,7 +48,10 @@ def read_json(path: Path, kind: type[UserError] = DataError, advice: str = "dele
 
 
 def parse_json(content: str | bytes) -> dict[str, Any]:
-    """What `read_json` reads. Any exception of the reader passes, so it is called behind a door."""
+    """The object in JSON text, by the rules of `read_json`.
+
+    Any exception of the reader passes, so it is called behind a door.
+    """
     value = json.loads(content, parse_constant=_no_constant, parse_float=_finite)
     if not isinstance(value, dict):
         raise ValueError(f"it holds {type(value).__name__}, expected a JSON object")
@@ -85,7 +88,7 @@ def read_npz(path: Path, file: IO[bytes] | None = None, only: Collection[str] | 
     """The arrays of an .npz file, of which every checksum holds.
 
     Args:
-        file: the same, where it is open already.
+        file: the same file, if it is open already.
         only: the names of the arrays to read; None is all.
 
     Raises:
@@ -97,7 +100,7 @@ def read_npz(path: Path, file: IO[bytes] | None = None, only: Collection[str] | 
 
 
 def npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and type of the arrays of an .npz file, which are not read. Raises DataError as `read_npz`."""
+    """Shape and type of the arrays of an .npz file, without reading the arrays. Raises DataError as `read_npz`."""
     with door(f"cannot read the arrays of '{path}'"), _members(path) as (archive, members):
         headers = {}
         for name, member in members.items():
@@ -109,11 +112,11 @@ def npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
 
 @contextmanager
 def _members(path: Path, file: IO[bytes] | None = None) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
-    """An .npz file and its members by the names of the arrays. Any exception of the reader passes."""
+    """An opened .npz file, and its members by the names of the arrays. Any exception of the reader passes."""
     size = regular(path).stat().st_size
     with zipfile.ZipFile(file or path) as archive:
         members = archive.infolist()
-        if not members:  # as of an archive whose end was damaged
+        if not members:  # raised by an archive whose end is damaged
             raise ValueError("it holds no arrays")
         check_expansion(size, sum(member.file_size for member in members))
         if len({member.filename for member in members}) < len(members):
@@ -124,7 +127,7 @@ def _members(path: Path, file: IO[bytes] | None = None) -> Iterator[tuple[zipfil
 
 
 def check_expansion(size: int, expanded: int) -> None:
-    """Raises ValueError for compressed content that grows beyond measure; both in bytes."""
+    """Raises ValueError for compressed content that expands too much; both sizes are in bytes."""
     if expanded > max(FREE_EXPANSION_BYTES, MAX_EXPANSION * size):
         raise ValueError(f"its {size:,} bytes expand to {expanded:,}")
 
@@ -147,7 +150,10 @@ def read_npy(path: Path) -> NDArray[Any]:
 
 
 def map_npy(path: Path) -> np.memmap[Any, Any]:
-    """The array of an .npy file as a read-only memory map. Raises DataError as `read_npy`, and where it is empty."""
+    """The array of an .npy file as a read-only memory map.
+
+    Raises DataError as `read_npy` does, and for an empty array.
+    """
     with door(f"cannot read the array '{path}'"):
         with regular(path).open("rb") as file:
             shape, fortran, dtype = _read_header(file, path.stat().st_size)
@@ -172,7 +178,7 @@ def fill(array: NDArray[Any], file: IO[bytes]) -> None:
 
 
 def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and dtype, when just their bytes follow. size: of the whole file, bytes."""
+    """Shape, Fortran order and dtype, if exactly the bytes of such an array follow. size: of the whole file, bytes."""
     form: Any = np.lib.format  # its functions carry no types
     readers = {(1, 0): form.read_array_header_1_0, (2, 0): form.read_array_header_2_0}
     version = form.read_magic(file)

@@ -12,7 +12,7 @@ from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
 
 class LoadedBundle(Bundle):
-    """A bundle that opens sessions."""
+    """A bundle from which a program opens sessions."""
 
     def session(
         self,
@@ -44,7 +44,7 @@ class LoadedBundle(Bundle):
 
 
 def load(path: str | Path | None = None) -> LoadedBundle:
-    """A bundle at `path`, of that name under bundles/, or (None) the newest there.
+    """A bundle in a folder, of a name under bundles/, or (None) the newest one there.
 
     Raises:
         BundleError: there is none, or it is damaged.

@@ -1,4 +1,4 @@
-"""Values as JSON knows them."""
+"""Values in the types that JSON has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses as dictionaries, tuples as lists, paths as text, and numbers that are not finite as None."""
+    """Dataclasses become dictionaries, tuples lists, paths text, and numbers that are not finite None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What a run is asked for: defaults and checks, without numpy, so that a command line that states them starts fast."""
+"""The settings of a run with their defaults and checks. They need no numpy, so that command lines start fast."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_whole(name: str, value: Any, low: int, high: int) -> None:
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """What an image depends on, besides the bundle and the backend."""
+    """The settings that an image depends on, besides the bundle and the backend."""
 
     sampler: str
     options: dict[str, Any]
@@ -57,11 +57,11 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """How a runtime computes, besides the arithmetic."""
+    """How a runtime computes, apart from the arithmetic."""
 
     threads: int = 0  # of the processor; 0: the runtime's choice
-    device: str | None = None  # None: the first of the backend's that is here
-    hint: str = "latency"  # of a batch, by all threads at once, or throughput: in equal parts, a thread each
+    device: str | None = None  # None: the backend's first device that is here
+    hint: str = "latency"  # all threads compute the batch together; throughput: one thread computes each equal part
     trust: bool = False  # open files that can execute code
     compile: bool = False  # by torch.compile, where the backend is PyTorch: minutes first, then faster calls
 

@@ -1,4 +1,4 @@
-"""The user's own record of exports: which files that can execute code were made on this machine, by its user.
+"""The user's own record of exports: the files that can execute code and that this user made on this machine.
 
 It lies in `$DEXPORT_STATE`, else where the platform keeps the state of programs; never in a bundle, which may come from
 anybody.
@@ -20,7 +20,7 @@ DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def is_trusted(sha256: str) -> bool:
-    """Whether `remember` was told of a file of these bytes.
+    """Whether the record lists a file of these bytes.
 
     Raises:
         NotTrusted: others may write to the record, or it cannot be read.

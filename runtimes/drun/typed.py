@@ -1,4 +1,4 @@
-"""Plain values of JSON or TOML as annotated types: dataclasses, typed dictionaries, tuples, numbers and text."""
+"""Converts values of JSON or TOML into annotated types: dataclasses, typed dictionaries, tuples, numbers and text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of this user alone, whose content is believed: the cache, and the state that outlives it."""
+"""Folders that belong to this user alone, so that their content is trusted: the cache, and the state."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from drun.errors import UserError
 
 @dataclass(frozen=True)
 class UserFolder:
-    """Where a folder of the user lies: where a variable says, else where the platform keeps such folders."""
+    """A folder of the user: an environment variable names it, or else it is where the platform keeps such folders."""
 
     what: str  # in words
-    variable: str  # of the environment, that names the folder
+    variable: str  # the environment variable that names the folder
     xdg: str  # the variable of the XDG base directories
     usual: str  # below the home folder, where that is not set
     on_macos: str  # below the home folder
 
     @property
     def folder(self) -> Path:
-        """Which may not exist yet.
+        """The folder, which may not exist yet.
 
         Raises:
             UserError: nothing says where it is, or others may write there.
@@ -61,7 +61,7 @@ STATE = UserFolder("state folder", "DEXPORT_STATE", "XDG_STATE_HOME", ".local/st
 
 def check_ours(path: Path, status: os.stat_result, place: UserFolder) -> None:
     """Raises UserError if others may write to a file or folder of `place`."""
-    if os.name == "nt":  # where permissions are not of this kind
+    if os.name == "nt":  # on systems without such permissions
         return
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise UserError(

@@ -1,4 +1,7 @@
-"""The version of all four packages, which one distribution holds. It is read on demand, for reading it takes time."""
+"""The version of all four packages, which one distribution holds.
+
+It is read on demand, because reading it takes time.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ DISTRIBUTION = "dexport"
 
 
 def version() -> str:
-    """Such as 0.1.0; "unknown" of sources that were not installed."""
+    """The version, such as 0.1.0, or "unknown" if the sources were not installed."""
     from importlib import metadata
 
     try:

@@ -230,7 +230,7 @@ class Published(Older):
     def make(self, folder: Path) -> None:
         import argparse
 
-        from dtrain.models.transformer import SiT
+        from dtrain.models.transformer.networks import SiT
 
         size = {"hidden_size": 8, "depth": 2, "num_heads": 2}
         state = SiT(input_size=4, size=size, patch_size=2, channels=4, num_classes=3).state_dict()

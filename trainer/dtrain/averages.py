@@ -1,4 +1,4 @@
-"""The laws by which the average of a network's weights follows them, and what they leave of the initial weights."""
+"""The laws by which an average follows a network's weights, and the share of the initial weights that they leave."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dtrain.config import Ema, Recipe
 RAMP_SHARE = 0.05
 #: ema-pytorch's `update_after_step`: the warm-up law copies the weights while its counter is at most this, steps.
 COPY_STEPS = 100
-#: First version of checkpoints whose averages followed the present warm-up law.
+#: The first version of checkpoints whose averages followed the present warm-up law.
 MENDED_IN_VERSION = 2
 
 
@@ -75,10 +75,10 @@ def followed_old_law(law: Ema, version: int) -> bool:
 
 
 def early_note(recipe: Recipe, step: int) -> str | None:
-    """For the start of a run at `step`; None unless a checkpoint or a preview comes before the average is settled."""
+    """A note for the start of a run; None unless a checkpoint or a preview comes before the average is settled."""
     train, settled = recipe.train, settled_at(recipe.ema)
     next_look = step + min(every - step % every for every in (train.save_every, train.preview_every, train.steps))
-    if next_look >= settled or recipe.objective["name"] == "classify":  # which has no previews
+    if next_look >= settled or recipe.objective["name"] == "classify":  # a classifier has no previews
         return None
     end = f", and this run ends at {train.steps:,}" if settled > train.steps else ""
     return (
@@ -88,6 +88,6 @@ def early_note(recipe: Recipe, step: int) -> str | None:
 
 
 def late_note(recipe: Recipe, step: int, path: Path) -> str | None:
-    """On the last checkpoint of a run; None if its average is settled."""
+    """A note on the last checkpoint of a run; None if its average is settled."""
     note = of_initial_weights(initial_share(recipe.ema, step), step)
     return note and f"the average in '{path}' {note}"

@@ -89,7 +89,7 @@ def tiles(
 @app.command()
 def encode(
     images: Annotated[Path, typer.Argument(help="Folder (its sub-folders are labels), .zip, .npz or idx.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the latents; the same command goes on where it stopped.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the latents; the same command continues where it stopped.")],
     vae: Annotated[str, typer.Option(help="VAE: a folder, or a name such as stabilityai/sd-vae-ft-mse.")],
     size: Annotated[int, typer.Option(min=1, help="Side of the cropped images, pixels.")] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Images encoded at a time.")] = 8,

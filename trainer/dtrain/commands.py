@@ -1,4 +1,7 @@
-"""What the commands of `dtrain` do: resolve, call the library, print. `cli` imports it late: --help is quick."""
+"""The commands of `dtrain` resolve what was typed, call the library and print.
+
+`cli` imports them late, so --help is quick.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,7 @@ def _train(recipe: Recipe, folder: Path, placement: Placement, resume: bool) -> 
 
 
 def _how_to_go_on(stop: BaseException, folder: Path, name: str) -> BaseException:
-    """The error `stop` with the command that continues the run, or `stop` itself if there is no checkpoint."""
+    """The error `stop`, with the command that continues the run if there is a checkpoint."""
     from dtrain.checkpoints import ours
 
     newest = ours.newest(folder, name)
@@ -108,7 +111,7 @@ def _how_to_go_on(stop: BaseException, folder: Path, name: str) -> BaseException
 
 
 def _is_first() -> bool:
-    """Whether this is the first process of `accelerate launch`, which starts several with this command."""
+    """Whether this is the first of the processes that `accelerate launch` starts with this command."""
     return os.environ.get("RANK", "0") == "0"
 
 

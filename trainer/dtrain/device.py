@@ -1,4 +1,4 @@
-"""Where and in which precision training runs, each with the reason that is printed."""
+"""Chooses the device and the precision of a training run, with reasons to print."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 @dataclass(frozen=True)
 class Placement:
     device: torch.device
-    precision: str  # fp32 | bf16 | fp16: of autocast; weights stay float32
+    precision: str  # fp32 | bf16 | fp16: the precision of autocast; weights stay float32
     compile: bool
     reasons: tuple[str, ...]
 

@@ -1,4 +1,4 @@
-"""The random numbers of training: a function of (seed, step, purpose), whatever the number of processes.
+"""The random numbers of training are a function of (seed, step, purpose), whatever the number of processes.
 
 Each process draws the numbers of the whole batch and keeps those of its own images, so one process and many train on
 the same noise.
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-#: What a step draws random numbers for: each has its own stream, or the flips would be tied to the noise.
+#: The purposes for which a step draws random numbers. Each has its own stream, or the flips would depend on the noise.
 AUGMENTATION, NOISE, LATENT, LABEL_DROPOUT, TIME = range(5)
 
 

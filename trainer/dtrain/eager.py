@@ -1,4 +1,4 @@
-"""A PyTorch network as `drun.run.sampling.Sampling` calls one: what every backend must compute."""
+"""A PyTorch network that `drun.run.sampling.Sampling` can call: the reference for every backend."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from drun.diffusion.table import StepTable
 
 
 class EagerNetwork:
-    """A denoiser, as `dtrain.models.Network` says that one is called, in eager PyTorch.
+    """A denoiser in eager PyTorch, called as `dtrain.models.Network` says.
 
     Args:
-        network: in eval mode; it is moved to `device`.
-        device: where it computes; None: where its weights are.
+        network: a network in eval mode; it is moved to `device`.
+        device: the device that computes; None: the device of the weights.
     """
 
     def __init__(self, network: nn.Module, device: torch.device | None = None) -> None:
@@ -53,5 +53,5 @@ class EagerNetwork:
         return loop.walk(self.predict, table, x, labels, guidance, noise, observer, self.put)
 
     def put(self, array: NDArray[Any]) -> Tensor:
-        """An array of the host where the network computes; on the CPU it shares memory."""
+        """Move an array of the host to the network's device; on the CPU it shares memory."""
         return torch.from_numpy(array).to(self.device)

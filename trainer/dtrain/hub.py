@@ -1,4 +1,4 @@
-"""The Hugging Face hub: what of a repository lies on this machine, and whether the rest can be fetched."""
+"""The Hugging Face hub: finds the files of a repository on this machine, and fetches missing ones."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from typing import Any
 
 from drun.errors import UserError, door, reason
 
-#: All the time that an answer of the hub may take, seconds. Without a network its own clients try for half a minute.
+#: The longest time to wait for an answer of the hub, seconds. Without a network its own clients try for half a minute.
 PATIENCE_S = 2.0
-#: Endings of files that lie on no hub under such a name.
+#: Suffixes of files, by which a path is told from the name of a repository.
 _FILES = (".pt", ".pth", ".tar", ".safetensors", ".bin", ".ckpt")
 
 
 def is_name(text: str) -> bool:
-    """Whether it may be the name of a repository, `owner/name`."""
+    """Whether a text may be the name of a repository, `owner/name`."""
     return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", text, re.ASCII)) and not text.endswith(_FILES)
 
 
 def folder(repository: str, weights: Sequence[str], fetch: bool, kind: type[UserError], advice: str) -> Path:
     """The folder of the local cache with a repository's config.json, if it has one, and its weights.
 
-    What lies there already needs no network; what does not is fetched.
+    Files in the cache need no network; missing files are fetched.
 
     Args:
         repository: `owner/name`.
-        weights: names of the file of weights, best first; one of them is enough.
-        fetch: whether it may be fetched. Not when a file of anybody gave the name: then only who uses it may say so.
-        kind: of the errors. advice: how to go on without the hub.
+        weights: names of files of weights, the best first; one of them is enough.
+        fetch: whether files may be fetched. A name that comes from anybody's file is fetched only if the user repeats
+            it.
+        kind: the class of the errors. advice: what to do without the hub.
 
     Raises:
         UserError: of `kind`: it is not here and may not be fetched, cannot be reached, or has no such file.
@@ -60,10 +61,10 @@ def _kept(hub: Any, repository: str, weights: Sequence[str]) -> Path | None:
 def _fetched(hub: Any, repository: str, weights: Sequence[str]) -> Path:
     reach()
     revision = None
-    with suppress(_errors().RemoteEntryNotFoundError):  # a copy of an official checkpoint has none
+    with suppress(_errors().RemoteEntryNotFoundError):  # a copy of an official checkpoint has no config.json
         revision = Path(hub.hf_hub_download(repository, "config.json")).parent.name
     for name in weights[:-1]:
-        with suppress(_errors().RemoteEntryNotFoundError):  # unlike other errors: the repository is there
+        with suppress(_errors().RemoteEntryNotFoundError):  # unlike for other errors, the repository exists
             return Path(hub.hf_hub_download(repository, name, revision=revision))
     return Path(hub.hf_hub_download(repository, weights[-1], revision=revision))
 
@@ -72,7 +73,7 @@ def _fetched(hub: Any, repository: str, weights: Sequence[str]) -> Path:
 
 
 def reach() -> None:
-    """Ask the hub for anything, through the proxies that are set.
+    """Ask the hub for any answer, through the configured proxies.
 
     Raises:
         OSError: it did not answer within PATIENCE_S, or HF_HUB_OFFLINE forbids to ask.
@@ -87,7 +88,7 @@ def reach() -> None:
         try:
             session.head(endpoint, timeout=PATIENCE_S, follow_redirects=False)
             outcome.append("")
-        except Exception as error:  # of name resolution, of the proxy, of certificates
+        except Exception as error:  # errors of name resolution, of the proxy, or of certificates
             outcome.append(reason(error))
 
     # The time limit of the request does not hold for the name resolution, which nothing can stop.
@@ -102,7 +103,7 @@ def reach() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars and no retries on the terminal."""
+    """Switch off the progress bars and the retries."""
     bars = import_module("huggingface_hub.utils")
     log = bars.logging
     verbosity, had_bars = log.get_verbosity(), not bars.are_progress_bars_disabled()

@@ -1,1 +1,1 @@
-"""What every measurement needs: times, fresh processes, the machine, and what is left as rows of a result."""
+"""The parts that all measurements share: times, fresh processes, the machine, and results of rows."""

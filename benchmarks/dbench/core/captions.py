@@ -1,4 +1,4 @@
-"""How samples were drawn and weights taken, in words."""
+"""Captions: how samples were drawn and which weights were used, in words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_NAMED = 12
 
 
 def drawn(settings: Mapping[str, Any], weights: str) -> str:
-    """Seed, steps, sampler, guidance and classes, of the settings in run.json, and the weights, in words."""
+    """Seed, steps, sampler, guidance and classes from the settings in run.json, and the weights, in words."""
     parts = [
         f"seed {settings['seed']}",
         f"{settings['num_steps']} {settings['sampler']} steps",
@@ -30,7 +30,7 @@ def drawn(settings: Mapping[str, Any], weights: str) -> str:
 
 
 def weights(checkpoint: CheckpointEntry) -> str:
-    """EMA or online, of which step, and how much of an average is still random."""
+    """The weights in words: EMA or online, their step, and how much of an average is still random."""
     words = named(checkpoint["weights"])
     if checkpoint["step"] is not None:
         words += f" of step {checkpoint['step']:,}"
@@ -39,7 +39,7 @@ def weights(checkpoint: CheckpointEntry) -> str:
 
 
 def named(kind: str) -> str:
-    """A kind of weights."""
+    """The words for a kind of weights."""
     return WEIGHTS.get(kind, f"{kind} weights")
 
 

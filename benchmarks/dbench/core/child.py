@@ -1,6 +1,7 @@
 """The process that `dbench.core.fresh` starts and measures: `python -m dbench.core.child MODE ...`.
 
-The last line is the answer. It imports almost nothing, for a forked process counts its parent's memory as its own peak.
+The last line of its output is the answer. It imports almost nothing, because a forked process counts its parent's
+memory as its own peak.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def peak(*arguments: str) -> None:
 
 
 def answer(value: object) -> None:
-    from drun.console import say  # here: when something is weighed, this process must be smaller than it
+    from drun.console import say  # imported here: this process must be smaller than the one that it weighs
 
     say(str(value))
 

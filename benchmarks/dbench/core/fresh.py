@@ -1,4 +1,4 @@
-"""Measurements of fresh processes: how soon `drun` shows an image, and how much memory it takes."""
+"""Measures fresh processes: how soon `drun` shows an image, and how much memory it takes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Job:
 
     @property
     def choice(self) -> dict[str, str | None]:
-        """What `drun.run.opening.choose` takes; None where the candidate opens nothing."""
+        """The arguments of `drun.run.opening.choose`; None if the candidate opens nothing."""
         one = self.candidate
         if one.artifact is None:
             return {"backend": one.backend, "precision": None, "artifact": None}
@@ -43,9 +43,14 @@ class Job:
 
     def arguments(self, out: Path) -> list[str]:
         given = {f"--{key}": value for key, value in self.choice.items()} | {
-            "--bundle": self.bundle.resolve(), "--threads": self.options.threads, "--device": self.options.device,
-            "--batch": self.batch, "-n": self.num_images, "--steps": self.num_steps, "--out": out,
-        }  # fmt: skip
+            "--bundle": self.bundle.resolve(),
+            "--threads": self.options.threads,
+            "--device": self.options.device,
+            "--batch": self.batch,
+            "-n": self.num_images,
+            "--steps": self.num_steps,
+            "--out": out,
+        }
         words = [str(word) for option in given.items() if option[1] is not None for word in option]
         return [*words, *(["--trust"] if self.options.trust else [])]
 
@@ -82,11 +87,14 @@ def drun_peak_bytes(job: Job) -> int | None:
 
 
 def session_peak_bytes(job: Job, num_calls: int) -> int | None:
-    """The same of a process that opens the backend and calls it; with 0 calls, that only imports the runtime."""
+    """The largest resident memory of a process that calls the backend; with 0 calls it only imports the runtime."""
     asked = {
-        "bundle": str(job.bundle.resolve()), "choice": job.choice, "options": asdict(job.options), "batch": job.batch,
+        "bundle": str(job.bundle.resolve()),
+        "choice": job.choice,
+        "options": asdict(job.options),
+        "batch": job.batch,
         "num_calls": num_calls,
-    }  # fmt: skip
+    }
     return peak_bytes([*CHILD, "session", json.dumps(asked)])
 
 

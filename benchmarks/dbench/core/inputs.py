@@ -1,4 +1,4 @@
-"""What every candidate of a measurement is called with."""
+"""The inputs with which every candidate of a measurement is called."""
 
 from __future__ import annotations
 

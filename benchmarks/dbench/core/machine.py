@@ -1,4 +1,4 @@
-"""Where a number was measured: without it a number means nothing. No names of users, hosts or folders."""
+"""Describes the machine of a measurement, without names of users, hosts or folders."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Machine:
     versions: dict[str, str | None]  # None: not installed
     commit: str | None  # of the project; `-dirty` if files differ from it
     num_processors: int  # logical ones of the whole machine
-    other_processors: float | None  # of them, how many other work kept busy in the meantime, on average
+    other_processors: float | None  # how many of them other work kept busy in the meantime, on average
 
     @property
     def was_shared(self) -> bool:
@@ -50,7 +50,7 @@ class Usage:
 
 
 def fingerprint(num_threads: int | None = None, since: Usage | None = None) -> Machine:
-    """This machine, the versions of what runs on it, and how much else ran on it `since` then."""
+    """This machine, the versions of its libraries, and how much other work ran on it `since` then."""
     return Machine(
         processor=_processor(_cpuinfo()),
         num_cores=num_cores(),

@@ -1,4 +1,4 @@
-"""A suite's `Settings` declare its command: each field made here is an argument or option, with the field's default."""
+"""A suite's `Settings` declare its command: each field is an argument or an option, with the field's default."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ KEY = "option"
 
 @dataclass(frozen=True)
 class Declared:
-    """How people give a field on the command line."""
+    """How a field is given on the command line."""
 
     help: str
     is_argument: bool = False
     flag: str | None = None  # None: the field's name, with two dashes
     metavar: str | None = None
-    least: int | None = None  # a smaller number is refused
-    parse: Callable[[str], Any] | None = None  # of a field that is written as one word
+    least: int | None = None  # the smallest number that is accepted
+    parse: Callable[[str], Any] | None = None  # parses a field that is written as one word
 
 
 def argument(help: str) -> Any:
@@ -38,19 +38,19 @@ def option(
     """A field that may be given by its flag; one whose type is a tuple may be given several times.
 
     Args:
-        parse: of one word, such as 0,1,2, into the field's value; it raises ConfigError for a wrong one.
+        parse: turns one word, such as 0,1,2, into the field's value, or raises ConfigError.
     """
     return field(default=default, metadata={KEY: Declared(help, False, flag, metavar, least, parse)})
 
 
 def declared(of: Field[Any]) -> Declared | None:
-    """How a field is given on the command line; None for one that is not."""
+    """How a field is given on the command line; None if it is not an option."""
     found: Declared | None = of.metadata.get(KEY)
     return found
 
 
 def word(of: Field[Any]) -> Any:
-    """The default of a field as people would type it, `MISSING` if there is none."""
+    """The default of a field as people would type it, or `MISSING` if it has none."""
     if of.default is not MISSING and (how := declared(of)) and how.parse:
         return ",".join(map(str, of.default))
     return of.default

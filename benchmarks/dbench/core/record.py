@@ -1,4 +1,4 @@
-"""What a measurement leaves: rows with units and the conditions they hold under, as JSON and as Markdown."""
+"""The result of a measurement: rows with units, and their conditions, as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDE_SPREAD = 0.5
 #: Units of what other work on a machine disturbs, unlike sizes, counts and distances. A suite that times nothing states
 #: no threads, so that its machine was never shared.
 TIMED_UNITS = ("ms", "s", "1/s", "x", "%", "TFLOP/s")
-#: Stands behind every figure that `doubt` speaks against, and is explained where one stands.
+#: The mark of every figure that `doubt` speaks against; `legend` explains it.
 MARK = "†"
 LEGEND = (
     f"{MARK} says little: measured beside too much other work, or p10 to p90 crosses zero or spans more than half of "
@@ -46,7 +46,7 @@ class ResultRow:
     p90: float | None = None
     headline: str = ""  # what a report calls it, if it is one of the key numbers
     details: dict[str, Any] = field(default_factory=dict)
-    doubt: str | None = None  # why it says little, or "", where the suite knows; None: its spread says it
+    doubt: str | None = None  # why it says little, or "", if the suite knows; None: its spread decides
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Result:
         raise UserError(f"the result '{self.file_name}' lacks '{name}': measure it again or leave it out")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; numbers that are not finite become None."""
+        """The result as plain values; numbers that are not finite become None."""
         values: dict[str, Any] = plain({"schema_version": SCHEMA_VERSION} | asdict(self))
         return values
 
@@ -87,7 +87,7 @@ def spread_row(suite: str, name: str, values: Spread, unit: str, **fields: Any) 
 
 
 def shown_command(arguments: Sequence[str]) -> str:
-    """A command line as others may see it: of absolute paths only the last name."""
+    """A command line for publication: absolute paths are cut to their last names."""
     shown = [Path(argument).name if Path(argument).is_absolute() else argument for argument in arguments]
     return " ".join([Path(shown[0]).name, *shown[1:]]) if shown else ""
 
@@ -146,7 +146,7 @@ def cells(row: ResultRow, machine: Machine) -> list[str]:
 
 
 def doubt(row: ResultRow, machine: Machine) -> str:
-    """Why a figure says little, in words; empty if nothing speaks against it."""
+    """Why a figure says little, in words; empty if it has no doubt."""
     reasons = []
     if machine.was_shared and row.unit in TIMED_UNITS:
         reasons.append("measured beside too much other work")
@@ -161,7 +161,7 @@ def doubt(row: ResultRow, machine: Machine) -> str:
 
 
 def legend(result: Result) -> str:
-    """What the mark means; empty if no figure of a result has it."""
+    """The meaning of the mark; empty if no figure of a result has it."""
     own = dict.fromkeys(row.doubt for row in result.rows if row.doubt)
     is_marked = any(doubt(row, result.machine) for row in result.rows)
     return "; or ".join([LEGEND, *own]) if is_marked else ""

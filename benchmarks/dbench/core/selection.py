@@ -1,4 +1,4 @@
-"""Which artifact x backend x arithmetic of a bundle a suite is pointed at."""
+"""Selects the candidates of a bundle, artifact x backend x arithmetic, that a suite measures."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def select(
     """Every candidate that fits, the preferred backend first.
 
     Args:
-        names: of backends; none: all that can open the bundle here.
-        precisions: arithmetics; none: all.
-        artifacts: ids such as onnx-fp32; none: all.
+        names: names of backends; empty: all that can open the bundle here.
+        precisions: arithmetics; empty: all.
+        artifacts: ids such as onnx-fp32; empty: all.
         device: see `drun.run.opening.candidates`.
 
     Raises:
@@ -35,7 +35,7 @@ def select(
 
 
 def _of_backends(bundle: Bundle, names: Sequence[str], device: str | None) -> list[Candidate]:
-    """A backend without formats, which opens nothing, is measured where it is named."""
+    """The candidates of these backends. A backend without formats is measured only if it is named."""
     if not names:
         return candidates(bundle, device=device)
     found = []
@@ -47,7 +47,7 @@ def _of_backends(bundle: Bundle, names: Sequence[str], device: str | None) -> li
 def _keep(
     found: list[Candidate], option: str, wanted: Sequence[str], of: Callable[[Candidate], str]
 ) -> list[Candidate]:
-    """Raises ConfigError if a wanted value is none of the candidates'."""
+    """Keep the candidates with wanted values. Raises ConfigError for a value that no candidate has."""
     known = dict.fromkeys(filter(None, map(of, found)))
     for value in wanted:
         if value not in known:

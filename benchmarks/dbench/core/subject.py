@@ -1,4 +1,4 @@
-"""What results, samples and training runs are of, by content: what shares a hash belongs together."""
+"""The subjects of results, samples and training runs, by content: things that share a hash belong together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHOWN_DIGITS, LONGEST_NAME = 8, 60
 
 
 def of_bundle(bundle: Bundle) -> dict[str, Any]:
-    """What a bundle holds, by content."""
+    """The subject of a bundle."""
     manifest = bundle.manifest
     return {
         "name": bundle.name,
@@ -41,11 +41,11 @@ def of_bundle(bundle: Bundle) -> dict[str, Any]:
 
 
 def of_samples(file: Path, run: Mapping[str, Any]) -> dict[str, Any]:
-    """The name of their folder, and the hashes of samples and of what drew them, as far as they are known.
+    """The subject of samples: the name of their folder, and the known hashes of them and of their model.
 
     Args:
         file: samples.npz.
-        run: the content of run.json; empty for samples of others.
+        run: the content of run.json; empty for samples of other tools.
     """
     settings = run.get("settings")
     ties = {
@@ -66,13 +66,13 @@ def of_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def file_name(subject: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """The subject's name for people, and a short hash of what was measured and how, so that no two share a file."""
+    """The subject's name, and a short hash of the subject and the settings, so that no two results share a file."""
     name = re.sub(r"[^\w.-]+", "-", str(subject["name"])).strip("-.")[:LONGEST_NAME]
     return f"{name or 'unnamed'}-{_digest([subject, settings])[:SHOWN_DIGITS]}"
 
 
 def order(subject: Mapping[str, Any]) -> tuple[str, str, bool, str]:
-    """To sort by: what is of the same samples stays together, compared first with what their model learned from."""
+    """A sorting key: results of the same samples stay together, the comparison with the training images first."""
     reference = subject.get("reference", {})
     samples, source = str(subject.get("samples_sha256", "")), str(reference.get("source", ""))
     return str(subject["name"]), samples, not reference.get("learned", False), source
@@ -84,7 +84,7 @@ def mismatch(subject: Mapping[str, Any], of: Mapping[str, str]) -> str:
     It belongs if it shares a hash, and every hash that both state is the same.
 
     Args:
-        of: the model's values of TIES, as far as they are known.
+        of: the model's known values of TIES.
     """
     shared = [key for key in TIES if key in of and subject.get(key)]
     for key in shared:
@@ -98,5 +98,5 @@ def _listed(value: Any) -> list[str]:
 
 
 def _digest(value: Any) -> str:
-    """sha256 of a value as JSON has it, whatever the order of its keys."""
+    """sha256 of a value as JSON, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Latencies that can be compared: the candidates take turns in one process, so that drift hits all of them alike."""
+"""Comparable latencies: the candidates take turns in one process, so that drift affects all of them alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 #: the next (ONNX Runtime's for 20 ms and more, OpenMP's for 5 ms); on few cores it would slow the next runtime many
 #: times over.
 PAUSE_S = 0.1
-#: Untimed calls at the head of such a turn, which wake the threads and warm the caches.
+#: Untimed calls at the start of such a turn, which wake the threads and warm the caches.
 LEAD_IN = 5
 
 Call = Callable[[], object]

@@ -12,7 +12,7 @@ import numpy as np
 
 WIDTH, HEIGHT = 720, 330
 LEFT, RIGHT, TOP, BOTTOM = 92, 16, 14, 64
-#: Logged values that the smooth line takes the median of.
+#: The number of logged values in the median of the smooth line.
 WINDOW = 9
 #: Between the baselines of two labels, so that they do not touch.
 LABEL_GAP = 17
@@ -27,7 +27,7 @@ class Chart:
 
     width: int
     height: int
-    description: str  # for those who do not see it
+    description: str  # a description for people who do not see the chart
     markup: str
 
     def inline(self) -> str:
@@ -127,10 +127,13 @@ def loss_curve(steps: Sequence[float], losses: Sequence[float], description: str
     is_log = low > 0  # a contrastive loss may be negative
     ticks = log_ticks(low, high) if is_log else enclosing_ticks(low, high)
     panel = Panel(
-        LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM,
+        LEFT,
+        WIDTH - RIGHT,
+        TOP,
+        HEIGHT - BOTTOM,
         Axis("training step", 0, last, linear_ticks(last)),
         Axis("loss", ticks[0], ticks[-1], ticks, is_log),
-    )  # fmt: skip
+    )
     logged = Line(list(zip(steps, losses, strict=True)), "logged")
     smooth = Line(list(zip(steps, running_median(losses), strict=True)), "smooth")
     return Chart(WIDTH, HEIGHT, description, panel.axes() + panel.lines([logged, smooth])).inline()

@@ -21,7 +21,7 @@ MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp"}
 
 @dataclass(frozen=True)
 class KeyNumber:
-    """What a page shows at its head."""
+    """A key number at the head of a page."""
 
     number: str  # with its unit
     meaning: str

@@ -1,1 +1,1 @@
-"""How far samples are from real images: plain numpy on feature vectors."""
+"""Measures how far samples are from real images, by plain numpy on feature vectors."""

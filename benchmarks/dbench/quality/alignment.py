@@ -1,4 +1,4 @@
-"""Whether two networks find the same images alike: neighbours in one feature space against those in the other.
+"""Measures whether two networks find the same images alike, by their neighbours in both feature spaces.
 
 Only the k nearest neighbours of an image enter, so kernels are kept as lists of N k entries: 10,000 images need
 megabytes where N x N matrices would need gigabytes.
@@ -22,7 +22,7 @@ BLOCK_VALUES = 2**23
 
 @dataclass(frozen=True)
 class Entries:
-    """What a mask leaves of an N x N kernel: entry (key // N, key % N) has the value at the same place."""
+    """The entries of an N x N kernel under a mask: entry (key // N, key % N) has the value at the same place."""
 
     keys: Indices  # (E,), rising
     values: Features  # (E,)

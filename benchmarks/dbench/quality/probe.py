@@ -1,4 +1,4 @@
-"""How much about the classes a linear layer reads from frozen features."""
+"""A linear probe: how well a linear layer tells the classes from frozen features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real images that samples are compared with: by default those that the model learned from."""
+"""The real images that samples are compared with, by default those that the model learned from."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """As others may see it: of an absolute path only the last name."""
+        """The name for publication: an absolute path is cut to its last name."""
         path = Path(self.source)
         return path.name if path.is_absolute() else self.source
 
     @property
     def title(self) -> str:
-        """As in "from the real digits to noise"."""
+        """The words after "from the real", as in "from the real digits to noise"."""
         if self.learned:
             return "the training images"
         return "real digits" if self.source == DIGITS else f"the images of '{self.name}'"
 
 
 def ignore(message: str) -> None:
-    """Ignore a note."""
+    """Discard a note."""
 
 
 def open_reference(
@@ -60,8 +60,8 @@ def open_reference(
 
     Args:
         source: as for training; None is what the model learned from, as run.json says.
-        note: called with a text if a named source is of another kind than the samples, or if the model learned from
-            another one.
+        note: is called with a text if the named images have another kind than the samples, or are not those that the
+            model learned from.
 
     Raises:
         ConfigError: nothing says what the model learned from. DataError: that is no longer there or has changed, or
@@ -115,7 +115,7 @@ def _of_pixels(source: str, found: ImageSource, images: UInt8) -> Reference:
 
 
 def _of_latents(source: str, shape: Shape) -> Reference:
-    """The pictures that were encoded."""
+    """The pictures behind latents."""
     from dtrain.data.latents import open_latents
 
     latents = open_latents(Path(source))

@@ -1,4 +1,4 @@
-"""What a diffusion transformer knows about noised images: the outputs of its blocks, one vector an image."""
+"""The outputs of a diffusion transformer's blocks on noised images, one vector an image."""
 
 from __future__ import annotations
 

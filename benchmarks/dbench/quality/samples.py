@@ -37,7 +37,7 @@ class Samples:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How drun drew them; empty if it did not."""
+        """The settings with which drun drew them; empty for samples of other tools."""
         settings = self.record.get("settings")
         return settings if isinstance(settings, dict) else {}
 
@@ -50,13 +50,16 @@ class Samples:
 
     @property
     def classes(self) -> Classes | None:
-        """Those of the model, if drun drew them. Raises DataError for a record that is damaged."""
+        """The classes of the model, if drun drew the samples. Raises DataError for a record that is damaged."""
         with door(f"'{self.file.parent}' has no {RECORD} of drun", advice="draw the samples again"):
             classes: Classes | None = typed(Classes | None, self.settings.get("classes"), "classes")
             return classes
 
     def labels(self) -> NDArray[np.int64] | None:
-        """(N,) the class that each was to show, if drun drew them and its model has classes. Raises as `classes`."""
+        """(N,) the class that each sample should show, if drun drew them and the model has classes.
+
+        Raises as `classes` does.
+        """
         settings, classes = self.settings, self.classes
         if classes is None:
             return None
@@ -96,7 +99,7 @@ def _record(path: Path) -> dict[str, Any] | None:
 
 
 def _read(file: Path, report: Report) -> UInt8:
-    """(N, H, W, C), as they are."""
+    """The samples, (N, H, W, C), unchanged."""
     source = open_source(file)
     if source.stack is not None:
         images = source.stack.images()

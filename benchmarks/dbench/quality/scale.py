@@ -1,4 +1,4 @@
-"""A scale from real to noise: Fréchet distances mean something only beside those of real images and of noise."""
+"""A scale from real images to noise, on which a Fréchet distance has a meaning."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Distances:
 
 
 def set_size(num_samples: int, num_real: int) -> int:
-    """How many images of each kind are compared with the remaining real ones: at most half of those."""
+    """How many images of each kind are compared with the remaining real images: at most half of the real ones."""
     return min(num_samples, num_real // 2)
 
 

@@ -1,4 +1,4 @@
-"""The head of a page: what it is about, and the key figures, each with its spread and what speaks against it."""
+"""The head of a page: its subject, and the key figures with their spreads and doubts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _parity(proofs: Sequence[TargetProof]) -> KeyNumber:
 
 
 def _told_apart(result: Result, of_suite: Sequence[Result]) -> str:
-    """What names a result among those of its suite, if there are others: its subject, and settings that differ."""
+    """The words that tell a result from others of its suite: its subject, and settings that differ."""
     if len(of_suite) == 1:
         return ""
     alike = [other.settings for other in of_suite if other.subject == result.subject]
@@ -80,7 +80,7 @@ def _lead(material: Material) -> str:
 
 
 def _trained(material: Material) -> str:
-    """On which images and for how long, as far as bundle and run say it."""
+    """The images and the length of the training, if bundle and run state them."""
     run, seen = material.training, material.bundle.manifest.trained_on
     if run is None and seen is None:
         return ""

@@ -1,4 +1,4 @@
-"""The bundle's proof, repeated for a page on everything that can open it here."""
+"""Repeats the bundle's proof for a page, on every candidate that can open it here."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ COLUMNS = ("check", "relative L2", "allowed", "max abs", "p99 abs", "mean abs", 
 
 @dataclass(frozen=True)
 class TargetProof:
-    """What became of one candidate: comparisons, or why there are none."""
+    """The result of one candidate: comparisons, or the reason why there are none."""
 
     name: str
     runs_on: str = ""
     checks: tuple[Comparison, ...] = ()
-    skipped: str = ""  # why it was not tried
-    error: str = ""  # what went wrong, which counts as a failure
+    skipped: str = ""  # the reason why it was not tried
+    error: str = ""  # an error, which counts as a failure
 
 
 def prove(bundle: Bundle, report: Report) -> list[TargetProof]:
@@ -48,7 +48,7 @@ def _proof(bundle: Bundle, candidate: Candidate, report: Report) -> TargetProof:
             candidate.name, skipped="it can execute code, and this user's record of exports does not list it"
         )
     except UserError as error:
-        # A page names no folders.
+        # The path is replaced, because a page names no folders.
         return TargetProof(candidate.name, error=str(error).replace(str(bundle.path), bundle.name))
 
 

@@ -1,4 +1,4 @@
-"""The parts of a page that are not of a suite."""
+"""The parts of a page that do not come from a suite."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def training(run: Training) -> str:
 
 
 def samples(material: Material, drawn: Drawn) -> str:
-    """The grid of samples, beside real images where the run says which and they are there."""
+    """The grid of samples, beside the real images of the run if they are there."""
     checkpoint = material.bundle.manifest.model.checkpoint
     count = min(int(drawn.run["num_images"]), GRID_IMAGES)
     how = f"{count} samples, {captions.drawn(drawn.run['settings'], captions.weights(checkpoint))}"
@@ -90,7 +90,7 @@ def read_real(run: Training, count: int, channels: int) -> UInt8:
 
 
 def conditions(material: Material) -> str:
-    """What everything was made by and measured on."""
+    """The versions that made everything, and the machines that measured it."""
     manifest, drawn = material.bundle.manifest, material.drawn
     checkpoint = manifest.model.checkpoint
     made = {

@@ -1,4 +1,4 @@
-"""What a page is made from: read, and joined only where a hash says that it belongs together."""
+"""Reads the sources of a page, and joins only those that belong together by their hashes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from drun.run.record import ANIMATION
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the material lies. Without a bundle there is nothing to prove, so nothing to report."""
+    """The paths of the material. Only the bundle is required: without it there is nothing to prove."""
 
     bundle: Path
     run: Path | None = None  # of dtrain: recipe.json and log.jsonl
     samples: Path | None = None  # of drun: run.json, samples.npz and grid.png
-    results: tuple[Path, ...] = ()  # of dbench: files, or folders of some that may be of other models
+    results: tuple[Path, ...] = ()  # files of dbench, or folders that may also hold results of other models
     animation: Path | None = None  # of drun --trajectory
 
 
@@ -56,18 +56,18 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Material:
-    """All of one model."""
+    """All material of one model."""
 
     bundle: Bundle
     training: Training | None = None
     drawn: Drawn | None = None
     results: list[Result] = field(default_factory=list)
-    pictures: dict[str, dict[str, Path]] = field(default_factory=dict)  # a result's file name -> those beside it
+    pictures: dict[str, dict[str, Path]] = field(default_factory=dict)  # a result's file name -> the pictures beside it
     animation: Path | None = None
 
 
 def gather(sources: Sources) -> Material:
-    """Read everything and refuse what is not of the bundle; of a folder of results, take what is.
+    """Read everything and refuse what does not belong to the bundle; a folder of results may hold others.
 
     Raises:
         DataError: something is missing, broken, or of another model. BundleError: there is no bundle.
@@ -92,7 +92,7 @@ def gather(sources: Sources) -> Material:
 
 
 def read_training(folder: Path, bundle: Bundle) -> Training:
-    """A run that the bundle's checkpoint is of, or, where that was deleted, may be of.
+    """The run that the bundle's checkpoint came from, or may have come from if it was deleted.
 
     Raises:
         DataError: something is missing or broken, or the run trained another network.
@@ -115,7 +115,7 @@ def read_training(folder: Path, bundle: Bundle) -> Training:
 
 
 def _contradiction(folder: Path, recipe: dict[str, Any], num_steps: int, manifest: Manifest) -> str:
-    """What shows that a run without a bundle's checkpoint never had it; empty if nothing does."""
+    """Evidence that a run never had the bundle's checkpoint; empty if there is none."""
     checkpoint = manifest.model.checkpoint
     if (folder / checkpoint["file"]).is_file():
         return f"its {checkpoint['file']} has another sha256"
@@ -134,7 +134,7 @@ def _contradiction(folder: Path, recipe: dict[str, Any], num_steps: int, manifes
 
 
 def _holds(folder: Path, digest: str, name: str) -> bool:
-    """Whether a checkpoint lies in a folder; the one of its name is hashed first, for they may be large."""
+    """Whether a checkpoint lies in a folder; the file of its name is hashed first, because files may be large."""
     paths = sorted(folder.glob("*.pt"), key=lambda path: path.name != name)
     return any(sha256(path) == digest for path in paths)
 
@@ -183,10 +183,10 @@ def check_animation(path: Path, drawn: Drawn | None) -> None:
 
 
 def read_results(paths: Sequence[Path], of: dict[str, str]) -> list[tuple[Path, Result]]:
-    """The results of a model, each once and sorted; those of others that lie in a folder are named in one warning.
+    """The results of a model, each once and sorted; one warning names the results of other models in folders.
 
     Args:
-        of: what ties to the model, as `dbench.core.subject.mismatch` takes it.
+        of: the hashes of the model, as `dbench.core.subject.mismatch` takes them.
 
     Raises:
         DataError: there are none, or a file that was given by its name is broken or of another model.

@@ -1,4 +1,4 @@
-"""The measurements: one question a folder, whose name is the suite's and that of its `dbench` command.
+"""The suites. A suite is a folder that answers one question; its name is that of the `dbench` command.
 
 A suite holds `Settings`, a frozen dataclass whose fields `dbench.core.options` makes the arguments and options of the
 command, and `measure(settings, report) -> Result`, whose docstring's first line is the command's help. If a table is

@@ -1,4 +1,4 @@
-"""From a trained network to the one that is exported: the same function, in operators that every runtime reads."""
+"""Turns a trained network into the one that is exported: the same function, in operators that every runtime reads."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import nn
 from dexport.deploy.transformer import StaticAttention
 from dexport.deploy.unet import fold_downsample, plain_norm
 from dexport.deploy.vae import PixelAttention
-from dtrain.models.transformer import Attention
-from dtrain.models.unet import Downsample
+from dtrain.models.transformer.layers import Attention
+from dtrain.models.unet.blocks import Downsample
 from dtrain.models.vae import Decoder
 
-#: What runtimes misread -> the same function in operators that they read; a subclass is rewritten as its base.
+#: A module that runtimes misread -> the same function in operators that they read; a subclass is rewritten as its base.
 REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     Downsample: fold_downsample,
     nn.GroupNorm: plain_norm,
@@ -24,7 +24,7 @@ REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 
 
 def deployable(network: nn.Module) -> nn.Module:
-    """A float32 copy in eval mode with what runtimes misread rewritten; same outputs up to rounding."""
+    """A float32 copy in eval mode without modules that runtimes misread; its outputs are equal up to rounding."""
     deployed = copy.deepcopy(network).float().eval()
     _rewrite(deployed)
     return deployed.requires_grad_(False)

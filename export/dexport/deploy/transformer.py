@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dtrain.models.transformer import Attention
+from dtrain.models.transformer.layers import Attention
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention (Vaswani et al. 2017, eq. 1) in parts, its softmax in float32; q, k, v: (N, heads, tokens, head_dim).
 
-    As one operator it is exported with the shape of K computed at run time, and is no faster in ONNX Runtime. Of ONNX's
-    own Attention, of opset 23, TensorRT-RTX builds no float32 engine. The scale goes to Q, where TensorRT looks for it
+    As one operator it is exported with the shape of K computed at run time, and is no faster in ONNX Runtime.
+    TensorRT-RTX builds no float32 engine from ONNX's own Attention of opset 23. The scale goes to Q, where TensorRT
+    looks for it
     when it fuses.
     """
     scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dtrain.models.unet import Downsample
+from dtrain.models.unet.blocks import Downsample
 
 
 class ImageNorm(nn.Module):

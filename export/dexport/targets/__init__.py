@@ -1,9 +1,9 @@
-"""What a bundle can hold: one file each, and the file name is the target's name and its `dexport` command.
+"""The targets: one file each, and the file name is the target's name and its `dexport` command.
 
 The first line of a file's docstring is the command's help. The file holds
 
 - `PROVER`: the backend that proves what it makes;
-- `PRECISIONS`: of the graphs that it makes, the default first;
+- `PRECISIONS`: the precisions of the graphs that it makes, the default first;
 - `export(part, folder) -> Artifact`, if it makes them of a network in PyTorch; or `SOURCE` and
   `derive(source, folder) -> Artifact`, if it makes them of the bundle's artifact of the format `SOURCE`.
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 class Part:
     """A network of a bundle, ready for export."""
 
-    stem: str  # of its files' names
-    network: nn.Module  # as it was trained, in float32 and eval mode
+    stem: str  # the stem of its files' names
+    network: nn.Module  # the trained network, in float32 and eval mode
     deployable: nn.Module  # the same function in operators that every runtime reads
     precision: str  # of the graph to make
     io: tuple[Tensor, ...]  # its inputs in the order of `forward`, then its output; batches are "N" in the shapes
@@ -51,9 +51,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Source:
-    """An artifact of a bundle, to be made into another."""
+    """An artifact of a bundle, from which another one is made."""
 
-    stem: str  # of the new files' names
+    stem: str  # the stem of the new files' names
     path: Path  # the artifact's file, or its folder; every sha256 was recomputed
     artifact: Artifact
     precision: str  # of the graph to make

@@ -57,9 +57,15 @@ def _program(part: Part) -> Any:
     example, dynamic = example_inputs(part.inputs, part.batch), dynamic_shapes(part.inputs, part.batch)
     with _quiet():
         return torch.onnx.export(
-            part.deployable, example, dynamo=True, opset_version=OPSET, dynamic_shapes=dynamic, verbose=False,
-            input_names=[tensor.name for tensor in part.inputs], output_names=[part.output.name],
-        )  # fmt: skip
+            part.deployable,
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=dynamic,
+            verbose=False,
+            input_names=[tensor.name for tensor in part.inputs],
+            output_names=[part.output.name],
+        )
 
 
 def _strip(model: Any) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: The backend that proves it.
 PROVER = "openvino"
-#: Its arithmetic is a matter of a hint when it is run.
+#: The graph stays in fp32; a hint at run time decides the arithmetic.
 PRECISIONS = ("fp32",)
 SOURCE = "onnx"
 
@@ -60,7 +60,7 @@ def _save(model: Any, path: Path) -> None:
 
 
 def _name_by_place(model: Any) -> None:
-    """Renumber what OpenVINO named itself, such as Add_17, by a counter that goes on through the whole process."""
+    """Renumber the names that OpenVINO gave, such as Add_17, because its counter runs through the whole process."""
     for place, operation in enumerate(model.get_ordered_ops()):
         if re.fullmatch(rf"{operation.get_type_name()}_\d+", operation.get_friendly_name()):
             operation.set_friendly_name(f"{operation.get_type_name()}_{place}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: The backend that proves it.
 PROVER = "pt2"
-#: Of the program; the first is made unless the user says otherwise.
+#: The precisions of the program, the default first.
 PRECISIONS = ("fp32",)
 
 

@@ -1,4 +1,4 @@
-"""One more artifact for a bundle, made of one that it holds: without PyTorch and without the checkpoint."""
+"""Adds an artifact that is made of another one of the bundle, without PyTorch and without the checkpoint."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ def add_artifact(path: Path, order: Order, report: Report) -> Written:
     """Derive an artifact, prove it on the bundle's golden file and put it into the bundle.
 
     Args:
-        path: of the bundle.
-        order: for a target that has a SOURCE.
+        path: the folder of the bundle. order: an order for a target that has a SOURCE.
 
     Raises:
         BundleError: it is damaged, or lacks what the target is made of. ConfigError: the source takes no such batch.
@@ -47,7 +46,7 @@ def add_artifact(path: Path, order: Order, report: Report) -> Written:
 
 
 def _source(held: Bundle, target: str) -> ArtifactPair:
-    """What the target is made of: in float32, if the bundle holds it so."""
+    """The artifact that the target is made of; the float32 one, if the bundle has it."""
     wanted = targets.source_of(target)
     found = [pair for pair in pairs_of(held.manifest) if pair.denoiser.format == wanted]
     if not found:

@@ -29,7 +29,7 @@ from drun.run.golden import Golden, read_golden
 from dtrain.published import Denoiser
 
 DEFAULT_BATCH = (1, 64)
-#: Latents are decoded a few at a time.
+#: How many latents the decoder's artifact takes at a time.
 DECODER_BATCH = (1, 8)
 
 
@@ -39,15 +39,19 @@ class Trained:
 
     denoiser: Denoiser
     checkpoint: Path  # the file that the denoiser was loaded from
-    decoder: ImageDecoder | None = None  # of a latent model; without it only latents can be drawn
+    decoder: ImageDecoder | None = None  # the decoder of a latent model; without it only latents can be drawn
 
     @property
     def source(self) -> CheckpointEntry:
         own = self.denoiser
         return CheckpointEntry(
-            file=self.checkpoint.name, sha256=own.sha256, weights=own.weights, step=own.step, settings=own.settings,
+            file=self.checkpoint.name,
+            sha256=own.sha256,
+            weights=own.weights,
+            step=own.step,
+            settings=own.settings,
             initial_share=own.initial_share,
-        )  # fmt: skip
+        )
 
 
 def create_bundle(
@@ -115,13 +119,13 @@ def _decoder_part(decoder: ImageDecoder, precision: str, x: Tensor) -> Part:
 
 @dataclass(frozen=True)
 class _Plan:
-    proof: Proof | None  # of a new golden file; None: the one that is there is kept
+    proof: Proof | None  # the proof of a new golden file; None: the existing one is kept
     remaining: Sequence[ArtifactPair]
     image_shape: tuple[int, int, int] | None
 
 
 def _plan(trained: Trained, held: Bundle | None, proof: Proof) -> _Plan:
-    """Raises ConfigError if the reference of a decoder is to be computed, which is not here."""
+    """Decide what to keep. Raises ConfigError if a new golden file needs a decoder that is not here."""
     decoder, entry = trained.decoder, held.manifest.decoder if held else None
     own = decoder or entry
     shape = own.shape if own else None
@@ -153,7 +157,7 @@ def _is_of(decoder: ImageDecoder, golden: Golden) -> bool:
 
 
 def _without_decoders(pairs: Sequence[ArtifactPair]) -> list[ArtifactPair]:
-    """The decoder is another one now, of which the others have no artifact."""
+    """The bundle without decoders: the decoder has changed, and the other pairs have no artifact of the new one."""
     if dropped := [pair.id for pair in pairs if pair.decoder]:
         say(f"the bundle gets another decoder: that of {', '.join(dropped)} is dropped")
     return [replace(pair, decoder=None) for pair in pairs]

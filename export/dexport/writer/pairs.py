@@ -1,4 +1,4 @@
-"""What the targets made of a model, and what of it remains beside something new."""
+"""Pairs of artifacts, and the pairs that remain beside a new one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drun.bundle.manifest import DecoderEntry, Manifest
 
 @dataclass(frozen=True)
 class ArtifactPair:
-    """The artifacts of one identity: of the denoiser and, of some latent models, of the decoder."""
+    """The artifacts of one identity: the denoiser's and, for some latent models, the decoder's."""
 
     denoiser: Artifact
     decoder: Artifact | None = None
@@ -42,7 +42,7 @@ def with_pairs(manifest: Manifest, pairs: Sequence[ArtifactPair], shape: tuple[i
 
 
 def merged(held: Sequence[ArtifactPair], made: ArtifactPair) -> tuple[list[ArtifactPair], list[ArtifactPair]]:
-    """What a bundle holds after `made` took its place, and what was dropped: derived from what is no longer there.
+    """The pairs of a bundle after `made` took its place, and the dropped ones, whose source is no longer there.
 
     A decoder that was not made again stays.
     """

@@ -1,4 +1,4 @@
-"""The folder that a bundle is written to: whose it is, and who writes to it now."""
+"""The folder that a bundle is written to: its present content, and its lock."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from drun.console import say
 from drun.errors import BundleError, Busy
 from drun.files import locked
 
-#: What makes a bundle this one and not another.
+#: The facts that identify a bundle.
 IDENTITY = ("sha256", "weights", "settings")
 
 
 @dataclass(frozen=True)
 class Place:
-    """What lies where a bundle is to be written."""
+    """The present content of the folder of a new bundle."""
 
     held: Bundle | None  # of the same identity
     replaced: str | None  # something else, in words
@@ -31,7 +31,7 @@ NOTHING = Place(None, None)
 
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Hold `out` for this process, after whoever else writes to it.
+    """Hold `out` for this process alone, after any other process that writes to it.
 
     Raises:
         BundleError: `out` is something else than a bundle.
@@ -63,7 +63,7 @@ def look(out: Path, source: CheckpointEntry, force: bool = False) -> Place:
 
 
 def read_whole(path: Path) -> Bundle:
-    """A bundle of which no file would be lost by copying what its manifest lists.
+    """Read a bundle that has no files besides those that its manifest lists.
 
     Raises:
         BundleError: it is damaged, or holds other files.
@@ -94,12 +94,14 @@ def _found(out: Path, source: CheckpointEntry) -> Place:
     except BundleError as error:
         return Place(None, f"a bundle that cannot be read ({error})")
     read_whole(out)
-    held = bundle.manifest.model.checkpoint
-    if all(held[key] == source[key] for key in IDENTITY):  # type: ignore[literal-required]
+    origin = bundle.manifest.model.checkpoint
+    if all(origin[key] == source[key] for key in IDENTITY):  # type: ignore[literal-required]
         try:
             bundle.check_files()
         except BundleError as error:
             return Place(None, f"a bundle that cannot be read ({error})")
         return Place(bundle, None)
-    settings = "".join(f", {key}={value}" for key, value in held["settings"].items())
-    return Place(None, f"a bundle of {held['file']} ({held['sha256'][:12]}…), {held['weights']} weights{settings}")
+    settings = "".join(f", {key}={value}" for key, value in origin["settings"].items())
+    return Place(
+        None, f"a bundle of {origin['file']} ({origin['sha256'][:12]}…), {origin['weights']} weights{settings}"
+    )

@@ -1,4 +1,4 @@
-"""Each artifact is proven by its target's backend, or says that it is not proven."""
+"""Proves each artifact with its target's backend, or records that it is not proven."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Proven:
 
     pair: ArtifactPair
     results: Sequence[Comparison] = ()  # the decoder's is the last
-    unproven: str | None = None  # why there are none
+    unproven: str | None = None  # the reason why there are no comparisons
 
 
 def prove(draft: Bundle, pair: ArtifactPair, report: Report) -> Proven:
-    """Prove what was just made.
+    """Prove a new pair.
 
     Args:
         draft: a bundle of this pair alone; if the pair does not decode, with what does.
@@ -43,7 +43,7 @@ def prove(draft: Bundle, pair: ArtifactPair, report: Report) -> Proven:
 
 
 def prove_again(draft: Bundle, pair: ArtifactPair, report: Report) -> Proven:
-    """Prove what the bundle held, as `prove`. What cannot be opened here, or is not trusted, is not proven."""
+    """Prove a pair that the bundle held. A pair that cannot be opened here, or is not trusted, stays unproven."""
     if reason := _cannot_prove(pair):
         return _unproven(pair, reason)
     try:

@@ -1,4 +1,4 @@
-"""The last steps of every export: what remains is copied, all is proven, and the manifest is written."""
+"""The last steps of every export: copy the remaining files, prove the artifacts, and write the manifest."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Draft:
     folder: Path
     manifest: Manifest  # artifacts and golden file are still to come
     held: Bundle | None  # the bundle of the same identity that lies at its place
-    remaining: Sequence[ArtifactPair]  # of that bundle, before anything is replaced
+    remaining: Sequence[ArtifactPair]  # the pairs of that bundle, before anything is replaced
     made: ArtifactPair
     image_shape: tuple[int, int, int] | None  # (C, H, W) of a decoded image
     has_new_golden: bool
@@ -51,21 +51,21 @@ class Draft:
 
 @dataclass(frozen=True)
 class Written:
-    """What an export did to a bundle."""
+    """The result of an export."""
 
-    bundle: Bundle  # as it is now
+    bundle: Bundle  # the bundle as it is now
     made: str  # the new artifact's id
-    results: Sequence[Comparison]  # every comparison of it; none if it could not be proven here
+    results: Sequence[Comparison]  # all its comparisons; empty if it could not be proven here
     unproven: dict[str, str]  # id -> why it could not be proven here
-    held: Sequence[str]  # the ids that were there before
-    dropped: Sequence[str]  # those that were derived from what was replaced
-    has_new_golden: bool  # so that all were proven again
+    held: Sequence[str]  # the ids of the artifacts that were there before
+    dropped: Sequence[str]  # the ids of dropped artifacts, which were derived from a replaced one
+    has_new_golden: bool  # whether there is a new golden file, so that all artifacts were proven again
     is_quick: bool  # whether the golden file is a quick proof
     replaced: str | None = None  # the bundle that was there before, in words, if it was of something else
 
 
 def complete(draft: Draft, report: Report) -> Written:
-    """Make a whole bundle of a draft, in its folder.
+    """Complete the bundle of a draft, in its folder.
 
     Raises:
         ParityError: an artifact does not compute what eager PyTorch computes. BundleError: a held file is damaged.
@@ -96,7 +96,7 @@ def keep_golden(held: Bundle, folder: Path) -> None:
 
 
 def _copy(held: Bundle, folder: Path, artifacts: Sequence[Artifact], made: ArtifactPair) -> None:
-    """Copy the files of what was not made anew. Raises BundleError if one is damaged."""
+    """Copy the files of the pairs that were not made anew. Raises BundleError if one is damaged."""
     entries = [entry for artifact in artifacts if artifact not in made.artifacts for entry in artifact.files]
     with held.using(*entries) as paths:
         for path, entry in zip(paths, entries, strict=True):

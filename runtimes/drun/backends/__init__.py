@@ -1,7 +1,7 @@
 """The runtimes: one file each, and the file name is the backend's id.
 
 A file holds a class `Runtime(Backend)`. It opens one artifact and computes; names, shapes, casts and batching are
-checked once, above it, in `drun.diffusion.batched`, and what is opened is chosen in `drun.run.opening`.
+checked once, above it, in `drun.diffusion.batched`. `drun.run.opening` chooses what a backend opens.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from drun.diffusion.table import StepTable
 from drun.errors import BundleError, ConfigError
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
-#: Where several can open a bundle, the first of these that can run is taken; those not named come last.
+#: If several backends can open a bundle, `drun` takes the first of this list that can run; backends not named come
+#: last.
 PREFERENCE = ("ort", "openvino", "pt2")
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Whether a backend can run here: the version, or the reason why not and the command that mends it."""
+    """Whether a backend can run here: its version, or else the reason and the command that installs it."""
 
     available: bool
     detail: str
@@ -43,26 +44,26 @@ class Probe:
 
 
 class Backend(ABC):
-    """One opened artifact. Whoever walks a table with it holds its `lock`, so that threads may share it.
+    """One opened artifact. A thread holds the `lock` while it walks a table, so threads may share a backend.
 
     Args:
-        bundle: that holds the artifact.
-        artifact: of the denoiser or the decoder; None for a backend without formats.
+        bundle: the bundle that holds the artifact.
+        artifact: an artifact of the denoiser or the decoder; None for a backend without formats.
         arithmetic: one of `arithmetics(artifact)`.
-        options: of the runtime.
+        options: how the runtime computes.
 
     Raises:
         BackendUnavailable: the runtime cannot open it. BundleError: a file is damaged, not listed, or another network
         than the manifest says. ConfigError: a device that the backend does not have.
     """
 
-    #: what the backend computes with, for people
+    #: the name of the runtime, for people
     summary: ClassVar[str]
-    #: artifact formats it opens, the best first; empty if it needs none
+    #: the artifact formats that it opens, the best first; empty if it needs no artifact
     formats: ClassVar[tuple[str, ...]]
-    #: what `--device` may name
+    #: the devices that `--device` may name
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
-    #: other words that people say for it -> the extra of this package that brings what they mean
+    #: other words that people use for it -> the extra of this package that installs what they mean
     nicknames: ClassVar[Mapping[str, str]] = {}
 
     def __init__(
@@ -83,7 +84,7 @@ class Backend(ABC):
 
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
-        """What it can compute an artifact of its formats in, here; the first unless the user says otherwise.
+        """The arithmetics in which it can compute an artifact here; the first one is the default.
 
         Args:
             device: one of `devices`; None: the first that is here.
@@ -94,7 +95,7 @@ class Backend(ABC):
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """One call of the network, on contiguous arrays in the order and with the dtypes of the artifact's `io`.
 
-        Of a denoiser these are x (N, C, H, W) float32, t (N,) float32 and, where there are classes, y (N,) int64.
+        The arrays of a denoiser are x (N, C, H, W) float32, t (N,) float32 and, where there are classes, y (N,) int64.
 
         Returns the output, (N, ...) float32, which the next call may overwrite. The caller passes the same arrays again
         wherever it can, so that a backend may keep them bound.
@@ -117,7 +118,7 @@ class Backend(ABC):
         return walk(self.batched, table, x, labels, guidance, noise, observer)
 
     def describe(self) -> str:
-        """What it runs on, for run.json and reports."""
+        """The runtime and its device in words, for run.json and reports."""
         return self.summary
 
     def close(self) -> None:  # noqa: B027, most runtimes have nothing to free
@@ -157,7 +158,7 @@ Signature = Mapping[str, tuple[str, tuple[int | str | None, ...]]]
 
 
 def check_io(artifact: Artifact, path: Path, found: Signature) -> None:
-    """Compare what a runtime opened with what the manifest says of it.
+    """Compare the inputs and outputs that a runtime opened with those that the manifest lists.
 
     Raises:
         BundleError: an input or output is missing, too many, or of another dtype or shape.

@@ -1,4 +1,4 @@
-"""The exact denoiser of a Gaussian: no files and almost no work, so it tests samplers and times the loop."""
+"""The exact denoiser of a Gaussian. It needs no files and almost no work, so it tests samplers and times the loop."""
 
 from __future__ import annotations
 

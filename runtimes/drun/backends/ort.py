@@ -47,7 +47,7 @@ class Runtime(Backend):
 
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
-        """tf32 of a graph in fp32 on CUDA, too."""
+        """The precision of the graph; for an fp32 graph on CUDA also tf32."""
         has_tf32 = artifact.precision == "fp32" and device != "cpu" and has_cuda()
         return ("fp32", "tf32") if has_tf32 else (artifact.precision,)
 
@@ -73,7 +73,7 @@ class Runtime(Backend):
         return bound.out
 
     def _bound(self, inputs: tuple[NDArray[Any], ...]) -> Bound:
-        """This thread's binding of the arrays: a session may run in many threads, a binding may not."""
+        """This thread's binding of the arrays. Threads may share a session, but not a binding."""
         bound: Bound | None = getattr(self.own, "bound", None)
         if bound is None or not bound.holds(inputs):
             bound = self.own.bound = Bound(self.session, self.names, self.output_shape, inputs)
@@ -84,7 +84,7 @@ class Runtime(Backend):
 
 
 class Bound:
-    """Lets a session read the caller's arrays and write one of ours, call after call."""
+    """A session that reads the caller's arrays and writes into one array of ours, call after call."""
 
     def __init__(
         self, session: Any, names: Sequence[str], output_shape: tuple[int, ...], inputs: tuple[NDArray[Any], ...]
@@ -103,7 +103,7 @@ class Bound:
 
 
 def open_session(bundle: Bundle, artifact: Artifact, options: RuntimeOptions, is_tf32: bool = False) -> Any:
-    """An `onnxruntime.InferenceSession` of an artifact, on CUDA where it can be, unless the options say otherwise.
+    """An `onnxruntime.InferenceSession` of an artifact, on CUDA where that works, unless the options say otherwise.
 
     Args:
         is_tf32: whether products on CUDA may be in TF32, which is the provider's own default.
@@ -118,7 +118,7 @@ def open_session(bundle: Bundle, artifact: Artifact, options: RuntimeOptions, is
     _return_freed_memory()
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
-    settings.log_severity_level = 4  # what it logs as an error it also raises
+    settings.log_severity_level = 4  # it also raises what it logs as an error
     providers = _providers(options.device, is_tf32)
     with bundle.using(*artifact.files) as paths:
         check_external(paths)

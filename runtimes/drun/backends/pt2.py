@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INSTALL = "pip install 'dexport[pt2]'"
-#: Is there where NVIDIA's driver is; PyTorch itself takes a second to say whether it finds one.
+#: This file exists where NVIDIA's driver runs. PyTorch itself takes a second to say whether it finds a GPU.
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
-#: The cache's entry of all that is compiled: PyTorch keys it itself.
+#: The one cache entry for everything that torch.compile makes: PyTorch computes its own keys within it.
 COMPILED = hashlib.sha256(b"torch.compile").hexdigest()
 
 
@@ -56,7 +56,7 @@ class Runtime(Backend):
 
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
-        """In bf16 by autocast: what PyTorch holds to need float32 stays in it."""
+        """bf16 is computed by autocast: operations that need float32 in PyTorch's view stay in float32."""
         has_cuda = NVIDIA_DRIVER.exists() and not _version().endswith("+cpu")
         return ("fp32", "bf16", "tf32") if has_cuda and device in (None, "cuda") else ("fp32", "bf16")
 
@@ -90,9 +90,10 @@ class Runtime(Backend):
     ) -> State:
         """As `Backend.walk`, on tensors that stay on the device for the whole table.
 
-        A row waits for the device only where the observer asks for its states, and where they are tested to be finite.
+        The host waits for the device only at rows whose states the observer asks for, and where states are tested to be
+        finite.
         """
-        if self.device == "mps" and x.dtype == np.float64:  # which it does not have
+        if self.device == "mps" and x.dtype == np.float64:  # the device has no float64
             return super().walk(table, x, labels, guidance, noise, observer)
         with self._computing():
             return walk(self._denoise, table, x, labels, guidance, noise, observer, put=self._put)
@@ -103,7 +104,7 @@ class Runtime(Backend):
         return self._call(x, times) if labels is None else self._call(x, times, labels)
 
     def _call(self, *inputs: Tensor) -> Tensor:
-        """Tensors as the program takes them -> its output, (N, ...) float32."""
+        """One call of the program on its input tensors -> its output, (N, ...) float32."""
         try:
             out: Tensor = self.network(*inputs).float()
             return out
@@ -111,15 +112,15 @@ class Runtime(Backend):
             raise BackendUnavailable(f"PyTorch failed on a batch of {len(inputs[0])}: {reason(error)}") from error
 
     def _put(self, array: NDArray[Any]) -> Tensor:
-        """Onto the device; without a copy where that is the processor."""
+        """Move an array to the device; on the processor without a copy."""
         import torch
 
-        # CUDA stages what is not pinned before it returns, so the host may go on and reuse the array.
+        # CUDA stages memory that is not pinned before it returns, so the host may reuse the array.
         return torch.from_numpy(array).to(self.device, non_blocking=self.device == "cuda")
 
     @contextmanager
     def _computing(self) -> Iterator[None]:
-        """PyTorch's settings of this process, as the options say; put back at the end."""
+        """Set PyTorch's settings of this process as the options say, and restore them at the end."""
         import torch
 
         is_tf32 = self.arithmetic == "tf32"
@@ -152,7 +153,8 @@ def _load(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:
     """The `torch.export.ExportedProgram` of an artifact.
 
     Raises:
-        NotTrusted: nobody said that what it carries may be executed. BundleError: it is damaged, or another network
+        NotTrusted: the user has not allowed to execute the code that it may carry. BundleError: it is damaged, or
+        another network
         than the manifest says. BackendUnavailable: it cannot be opened.
     """
     entry = artifact.files[0]
@@ -169,14 +171,15 @@ def _load(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:
 
 
 def _deserialized(path: Path, content: bytes) -> Any:
-    """From the very bytes that were hashed. Raises BackendUnavailable if they are not a program that PyTorch reads."""
+    """The program in the very bytes that were hashed. Raises BackendUnavailable if they are not a program that PyTorch
+    reads."""
     try:
         import torch
     except (ImportError, OSError) as error:  # of a library that it needs
         raise BackendUnavailable(
             f"torch is installed but does not load ({reason(error)}); install it with: {INSTALL}"
         ) from error
-    logger = logging.getLogger("torch.export")  # what it logs, with a traceback, it also raises
+    logger = logging.getLogger("torch.export")  # it also raises what it logs with a traceback
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
@@ -188,7 +191,7 @@ def _deserialized(path: Path, content: bytes) -> Any:
 
 
 def _signature(program: Any, artifact: Artifact) -> Signature:
-    """What goes in and out, under the manifest's names: in a program, the order is what counts."""
+    """The inputs and outputs under the manifest's names: in a program only their order counts."""
     nodes = {node.name: node.meta["val"] for node in program.graph.nodes if "val" in node.meta}
     values = [nodes[name] for name in (*program.graph_signature.user_inputs, *program.graph_signature.user_outputs)]
     names = [tensor.name for tensor in artifact.io] + [f"another {i}" for i in range(len(values) - len(artifact.io))]
@@ -221,6 +224,6 @@ def network_on(program: Any, device: str, is_compiled: bool) -> Any:
     network = (program if device == "cpu" else move_to_device_pass(program, device)).module()
     if not is_compiled:
         return network
-    # Otherwise what it compiles, and loads again, lies in a folder whose name anybody can foresee.
+    # Without this, compiled code lies in a folder with a foreseeable name, and is loaded from there again.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache.folder_of(COMPILED, "what torch.compile makes")))
     return torch.compile(network)

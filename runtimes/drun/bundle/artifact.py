@@ -1,4 +1,4 @@
-"""One network of a bundle in one format: its files, what goes in and out, and how far it may be from eager PyTorch."""
+"""One network of a bundle in one format: its files, its inputs and outputs, and its tolerance against eager PyTorch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from drun.errors import BundleError
 
-#: Fewer images are filled up to the smallest batch.
+#: The smallest batch of an artifact is at most this, because fewer images are filled up to it.
 MAX_SMALLEST_BATCH = 4096
 #: Counts above this are damage, not models.
 MAX_BATCH = 1 << 16
@@ -33,7 +33,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest relative L2 error that passes."""
+    """The largest relative L2 errors that pass."""
 
     call: float
     trajectory: float
@@ -51,7 +51,7 @@ class Tolerance:
             )
 
 
-#: arithmetic -> what it may lose; no bundle proves itself by more.
+#: arithmetic -> its tolerance. A bundle cannot state a larger one.
 TOLERANCES = {
     "fp32": Tolerance(1e-5, 1e-3),
     "tf32": Tolerance(2e-3, 2e-2),
@@ -61,7 +61,7 @@ TOLERANCES = {
 }
 #: ONNX Runtime is 1.3e-6 away at Stable Diffusion's size and 256 pixels (random weights); an 8-bit level is 4e-3.
 DECODER_TOLERANCES = TOLERANCES | {"fp32": Tolerance(5e-5, 5e-5)}
-#: Of a graph: tf32 is only ever a way to compute an fp32 one.
+#: The precisions of a graph. tf32 is not one of them: it is a way to compute an fp32 graph.
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
@@ -72,10 +72,10 @@ class _Measured(TypedDict):
 
 
 class Parity(_Measured, total=False):
-    """As measured at export."""
+    """The parity that was measured at export."""
 
-    quick: bool  # by `dexport --quick`: fewer calls and steps
-    backend: str  # that it was measured on, in words
+    quick: bool  # made by `dexport --quick`: fewer calls and steps
+    backend: str  # the backend that it was measured on, in words
 
 
 #: name -> (dtype, shape behind the batch)
@@ -94,10 +94,10 @@ class Artifact:
     target: dict[str, Any]  # opset and the like
     producers: dict[str, str]  # library versions
     tolerance: Tolerance  # in the arithmetic of its own precision
-    parity: Parity | None = None  # None: nobody could prove it where it was made
+    parity: Parity | None = None  # None: it could not be proven where it was made
     variant: str = ""  # a CoreML unit, or split
     root: str = ""  # the folder to open, relative to the bundle, where the artifact is one
-    derived_from: str | None = None  # sha256 of the file that it was made of, where that is another artifact
+    derived_from: str | None = None  # sha256 of the first file of the artifact that it was derived from, if any
 
     def __post_init__(self) -> None:
         low, high = self.batch
@@ -125,7 +125,7 @@ class Artifact:
 
     @property
     def id(self) -> str:
-        """Such as onnx-fp32, or coreml-fp16-ane."""
+        """The identity, such as onnx-fp32 or coreml-fp16-ane."""
         return "-".join(part for part in (self.format, self.precision, self.variant) if part)
 
     def check_io(self, expected: Io) -> None:

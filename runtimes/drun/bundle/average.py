@@ -1,4 +1,4 @@
-"""What averaged weights (EMA) still hold of the weights that training began with, in words."""
+"""How much averaged weights (EMA) still hold of the weights that training began with, in words."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ NOTICEABLE_SHARE = 0.01
 
 
 def of_initial_weights(share: float | None, step: int | None) -> str | None:
-    """What follows "the average", with the remedy; None if the share is at most 1 %, or unknown.
+    """The words that follow "the average", with the remedy; None if the share is at most 1 %, or unknown.
 
     Args:
-        share: of the initial weights in the average, 0 to 1.
+        share: the share of the initial weights in the average, 0 to 1.
         step: training steps so far.
     """
     if share is None or share <= NOTICEABLE_SHARE:

@@ -1,5 +1,6 @@
-"""What describes a model to whoever draws from it, and its weights do not say; own checkpoints, published ones and
-manifests all supply such a card."""
+"""The model card: what a sampler must know of a model, and what the weights do not say.
+
+Our own checkpoints, published ones and manifests all supply such a card."""
 
 from __future__ import annotations
 
@@ -48,14 +49,14 @@ class StateSpace:
 
     @classmethod
     def of(cls, shape: Shape, latent: Latent | None = None) -> StateSpace:
-        """Of latents where they are described, else of pixels."""
+        """The space of the latents if there are any, else that of the pixels."""
         return cls("latent" if latent else "pixel", shape, latent=latent)
 
 
 @dataclass(frozen=True)
 class Classes:
     count: int
-    null_label: int | None  # None: the network knows no "no class", so it cannot be guided
+    null_label: int | None  # None: the network has no label for "no class", so it cannot be guided
     names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -69,7 +70,7 @@ class Classes:
 
 @dataclass(frozen=True)
 class Sampler:
-    """What is used when the user does not say."""
+    """The sampler that is used if the user names none."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +78,7 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Card:
-    """A model, but for its weights.
+    """A model without its weights.
 
     Raises:
         BundleError: a prediction or variance that is not known, or more guided channels than there are.
@@ -101,7 +102,7 @@ class Card:
 
     @property
     def output_shape(self) -> Shape:
-        """Of one output of the network."""
+        """(C, H, W) of one output of the network."""
         channels, height, width = self.data.shape
         return (channels if self.variance is None else 2 * channels), height, width
 
@@ -111,6 +112,6 @@ class Card:
 
     @property
     def guidance(self) -> Guidance:
-        """As the paper of the model guides it."""
+        """The guidance of the model's paper."""
         null_label = self.classes.null_label if self.classes else None
         return Guidance(null_label or 0, self.guided_channels)

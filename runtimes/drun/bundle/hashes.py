@@ -1,4 +1,4 @@
-"""What ties a bundle's bytes together: the manifest's hash of itself, and files that stay what was hashed."""
+"""The hashes of a bundle: the manifest seals itself, and files must stay what was hashed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 from drun.errors import BundleError
 from drun.files import sha256
 
-#: Stands in the place of a manifest's hash while the hash is taken.
+#: A manifest has this in the place of its hash while the hash is computed.
 BLANK = "0" * 64
 
-#: What changes when a file does: device, inode, size, and the times of its content and of its name, ns.
+#: The facts that change when a file changes: device, inode, size, and the times of its content and of its name, ns.
 Stamp = tuple[int, int, int, int, int]
 
 
@@ -29,20 +29,23 @@ def is_sealed(content: bytes, stated: str) -> bool:
     """Whether a manifest's bytes are those that were hashed.
 
     Args:
-        stated: its `sha256`.
+        stated: the `sha256` that the manifest states.
     """
     blank = content.replace(stated.encode(), BLANK.encode(), 1)
     return blank != content and hashlib.sha256(blank).hexdigest() == stated
 
 
 def hashed(path: Path) -> tuple[str, Stamp]:
-    """The sha256 of a file, and what tells later whether it is still the same. Raises OSError if it cannot be read."""
+    """The sha256 of a file, and a stamp that tells later whether the file is still the same.
+
+    Raises OSError if it cannot be read.
+    """
     with path.open("rb") as file:
         return sha256(file), _stamp(os.fstat(file.fileno()))
 
 
 def checked(path: Path, expected: str) -> Stamp:
-    """Hash a file; what tells later whether it is still the same.
+    """Hash a file and compare; returns a stamp that tells later whether the file is still the same.
 
     Raises:
         BundleError: its sha256 is another. OSError: it cannot be read.

@@ -27,14 +27,14 @@ class CheckpointEntry(_Average):
     sha256: str
     weights: str  # ema | online
     step: int | None
-    settings: dict[str, str]  # what `dexport --set` said about it
+    settings: dict[str, str]  # the settings of `dexport --set`
 
 
 @dataclass(frozen=True)
 class Model:
     name: str
     config: dict[str, Any]
-    parameters: int  # of the exported network
+    parameters: int  # the number of parameters of the exported network
     checkpoint: CheckpointEntry
 
 
@@ -42,7 +42,7 @@ class Model:
 class TrainedOn:
     """The images that the network learned from."""
 
-    source: str  # as the training run was told it
+    source: str  # the source, as the training run named it
     num_images: int
     image_size: int  # pixels a side, as trained
     channels: int  # of these images: 1 grey, 3 RGB
@@ -58,7 +58,7 @@ class TrainedOn:
 
 @dataclass(frozen=True)
 class DecoderEntry:
-    """From latents to pixels."""
+    """The decoder, which turns latents into pixels."""
 
     shape: tuple[int, int, int]  # (C, H, W) of one image
     artifacts: tuple[Artifact, ...]
@@ -125,7 +125,7 @@ class Manifest:
 
     @property
     def all_artifacts(self) -> tuple[Artifact, ...]:
-        """The denoiser's and the decoder's."""
+        """The artifacts of the denoiser and of the decoder."""
         return self.artifacts + (self.decoder.artifacts if self.decoder else ())
 
     def to_json(self) -> str:

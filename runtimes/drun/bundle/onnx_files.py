@@ -1,4 +1,4 @@
-"""The other files that an ONNX graph names, found by walking its protobuf: a runtime would open them, too."""
+"""The other files that an ONNX graph names, found by walking its protobuf, because a runtime would open them, too."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_external(paths: Sequence[Path]) -> None:
     """Refuse a graph whose weights lie in a file that nobody hashed.
 
     Args:
-        paths: of the graph, then of the files that the manifest lists beside it.
+        paths: the path of the graph, then those of the files that the manifest lists beside it.
 
     Raises:
         BundleError: it names another file, or is not an ONNX graph.
@@ -84,7 +84,7 @@ def _fields(content: Buffer, start: int, stop: int) -> Iterator[tuple[int, int, 
 
 
 def _varint(content: Buffer, start: int, stop: int) -> tuple[int, int]:
-    """A number in groups of seven bits, lowest first, and where the next byte is."""
+    """A number in groups of seven bits, lowest first, and the position of the next byte."""
     value = 0
     for place, at in enumerate(range(start, min(start + 10, stop))):
         value |= (content[at] & 0x7F) << 7 * place

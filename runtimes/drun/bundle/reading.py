@@ -1,4 +1,4 @@
-"""Reading a bundle: the manifest as dataclasses, and its files after their sha256 was recomputed."""
+"""Reading a bundle: the manifest as dataclasses, and the files, whose sha256 is recomputed first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from drun.typed import typed
 
 #: Where `dexport` puts bundles.
 BUNDLES = Path("bundles")
-#: What people name in place of a bundle.
+#: Suffixes of files that people name by mistake in place of a bundle.
 CHECKPOINTS = (".pt", ".safetensors")
 #: A manifest of 1,000 named classes has 40 KB.
 MAX_MANIFEST_BYTES = 1 << 26
@@ -30,14 +30,14 @@ MAX_MANIFEST_BYTES = 1 << 26
 class Bundle:
     path: Path
     manifest: Manifest
-    sha256: str | None = None  # that the manifest states of itself; None while it is being made
+    sha256: str | None = None  # the sha256 that the manifest states of itself; None while the bundle is being made
 
     @property
     def name(self) -> str:
         return self.path.resolve().name
 
     def locate(self, entry: FileEntry) -> Path:
-        """The path of a file, unread.
+        """The path of a file, which is not read.
 
         Raises:
             BundleError: it is missing or leaves the directory.
@@ -54,7 +54,7 @@ class Bundle:
 
     @contextmanager
     def using(self, *entries: FileEntry) -> Iterator[list[Path]]:
-        """The paths of files whose sha256 was recomputed, to be opened inside; they must not change meanwhile.
+        """The paths of files whose sha256 was recomputed. Open them within the `with`; they must not change meanwhile.
 
         Another process may put a new folder in the place of this one, as long as it holds the same files.
 
@@ -88,7 +88,7 @@ class Bundle:
         return content
 
     def check_files(self) -> None:
-        """Recompute every sha256. Raises BundleError as `using`."""
+        """Recompute every sha256. Raises BundleError as `using` does."""
         entries = [entry for artifact in self.manifest.all_artifacts for entry in artifact.files]
         with self.using(*entries, self.manifest.golden):
             pass
@@ -139,13 +139,16 @@ def read(path: Path) -> Bundle:
 def _manifest(fields: dict[str, Any]) -> Manifest:
     try:
         manifest: Manifest = typed(Manifest, fields, "manifest")
-    except BundleError as error:  # of a value, which does not know the file's name
+    except BundleError as error:  # raised by a value, which does not know the file's name
         raise ValueError(str(error)) from error
     return manifest
 
 
 def _checked(bundle: Bundle) -> Bundle:
-    """The bundle, after all that its manifest describes was built. Raises the error of what cannot be built."""
+    """The bundle, after everything that its manifest describes was built once.
+
+    Raises the error of the part that cannot be built.
+    """
     sampler = bundle.manifest.sampler
     assert bundle.manifest.card
     samplers.resolve(sampler.name, sampler.options)
@@ -153,7 +156,7 @@ def _checked(bundle: Bundle) -> Bundle:
 
 
 def open_bundle(path: Path | None) -> Bundle:
-    """A bundle as people name it: at `path`, of that name under bundles/, or (None) the newest there.
+    """A bundle as people name it: a folder, a name under bundles/, or (None) the newest bundle there.
 
     Raises:
         BundleError: there is none, or it is damaged.

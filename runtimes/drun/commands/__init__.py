@@ -1,1 +1,4 @@
-"""What the commands of `drun` do: resolve, call the library, print. Apart from `cli`, so that --help is quick."""
+"""The commands of `drun` resolve what was typed, call the library and print.
+
+`cli` imports them late, so --help is quick.
+"""

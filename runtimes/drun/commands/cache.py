@@ -1,4 +1,4 @@
-"""`drun cache`: what was kept to be quick the next time."""
+"""`drun cache` lists or clears what is kept between runs."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _check_one(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) ->
 
 
 def warn_of_unproven(bundle: Bundle, artifact: Artifact | None) -> None:
-    """Say so if nobody has proven an artifact where it was made."""
+    """Warn if an artifact was not proven where it was made."""
     if artifact is not None and artifact.parity is None:
         warn(f"{artifact.id} of '{bundle.name}' was not proven where it was made: drun check proves it here")
 
@@ -92,7 +92,7 @@ def _check_all(bundle: Bundle, backend: str | None, options: RuntimeOptions) -> 
 
 
 def _document(candidate: Candidate, results: list[parity.Comparison], error: str | None = None) -> dict[str, Any]:
-    """What --json says of one target. Nothing compared has not passed."""
+    """The JSON of one target. A target without comparisons has not passed."""
     artifact = candidate.artifact
     return {
         "name": candidate.name,
@@ -123,7 +123,7 @@ def _results(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) -> l
 
 
 def parity_table(results: list[parity.Comparison]) -> str:
-    """Aligned columns, for people."""
+    """The comparisons as aligned columns, for people."""
     width = max(len(result.name) for result in results)
     head = f"{'check':{width}}  relative L2  allowed    max abs    p99 abs   mean abs  PSNR dB"
     rows = [

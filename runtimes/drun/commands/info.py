@@ -1,4 +1,4 @@
-"""`drun info`, `drun backends` and `drun samplers`: what there is."""
+"""`drun info`, `drun backends` and `drun samplers` list what there is."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _classes(classes: Classes | None) -> str:
 
 
 def _wrapped(names: Sequence[str]) -> list[str]:
-    """Number and name of each class, in lines."""
+    """The number and name of every class, wrapped into lines."""
     return textwrap.wrap(", ".join(f"{number} {name}" for number, name in enumerate(names)), 100)
 
 

@@ -1,4 +1,4 @@
-"""What was typed as the values that the library takes."""
+"""Converts typed options into the values that the library takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`drun` and `drun sample`: a run from what was typed to what was written."""
+"""`drun` and `drun sample`: one run, from the typed options to the written files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from drun.run.sampling import resolve_sampler
 from drun.run.session import Session
 from drun.settings import RuntimeOptions, SamplingSettings
 
-#: Where the folders of runs lie, by the name of the bundle.
+#: The folder of all runs; it has a folder for each bundle.
 OUT = Path("out")
-#: How many names of classes are printed after a run.
+#: The most names of classes that are printed after a run.
 MAX_NAMES = 20
 
 
@@ -117,7 +117,7 @@ def _run_name(bundle: Bundle, candidate: Candidate, settings: SamplingSettings, 
 
 
 def _files(output: Output) -> list[Path]:
-    """What the run has written beside its images, as far as it is there."""
+    """The names of the files that the run has written beside its images."""
     whole = [output.folder / name for name in ("grid.png", "samples.npz", "raw.npz")]
     return [path for path in (*whole, output.trajectory) if path is not None and path.is_file()]
 
@@ -136,7 +136,7 @@ def _say_result(output: Output, files: list[Path], num_computed: int, seconds: f
 
 
 def _say_classes(classes: Classes | None, spec: str | None) -> None:
-    """What the images of the grid show, where classes have names."""
+    """Print what the images of the grid show, if classes have names."""
     if classes is not None and classes.names and (labels := in_turn(spec, classes)) is not None:
         names = [classes.names[label] for label in labels[:MAX_NAMES]]
         say(f"classes in turn: {', '.join(names)}{', …' if len(labels) > MAX_NAMES else ''}")

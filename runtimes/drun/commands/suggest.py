@@ -15,7 +15,7 @@ GUIDANCE = {True: "--cfg 1.8 --interval 0,0.7", False: "--cfg 1.5"}
 
 
 def sample_command(card: Card, bundle: Path, backend: str = "ort") -> str:
-    """Draws images from the bundle of a network, with the guidance of its paper."""
+    """The command that draws images from the bundle of a network, with the guidance of its paper."""
     process = card.process
     steps = min(NUM_STEPS, process.num_timesteps) if isinstance(process, DiscreteProcess) else NUM_STEPS
     is_repa = isinstance(process, FlowProcess) and process.time_convention == "repa"

@@ -1,4 +1,4 @@
-"""What every command line of the project shares.
+"""The parts that all command lines of the project share.
 
 `app` has the options and the errors, `output` prints, and `reporting` shows progress. Commands and libraries import the
 last two from here; only a `cli.py` imports `app`, which brings typer.

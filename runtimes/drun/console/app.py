@@ -1,4 +1,4 @@
-"""A command line: the options that every command of every app has, and its errors as one sentence."""
+"""A command line: the options that every command has, and errors that are printed as one sentence."""
 
 from __future__ import annotations
 
@@ -36,24 +36,32 @@ class ConsoleGroup(TyperGroup):
 
 
 def new_app(name: str, help: str, group: type[ConsoleGroup] = ConsoleGroup) -> typer.Typer:
-    """An app without commands: bare it shows its help, -h is --help, and it completes in shells.
+    """An app without commands. Without arguments it shows its help; -h is --help; shells can complete it.
 
     Args:
-        name: of the command, such as drun.
-        group: what finds a command by its first word.
+        name: the name of the command, such as drun.
+        group: the class that finds a command by its first word.
     """
     return typer.Typer(
-        name=name, cls=group, help=help, callback=_shared, no_args_is_help=True, pretty_exceptions_enable=False,
+        name=name,
+        cls=group,
+        help=help,
+        callback=_shared,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
-    )  # fmt: skip
+    )
 
 
 def _shared() -> None:
-    """The shared options need no call. That there is one makes a group of an app with a single command, too."""
+    """The callback of an app, which does nothing: with a callback, typer makes a group even of a single command."""
 
 
 def _shared_options() -> list[Any]:
-    """As typer makes them of a function's parameters. Their callbacks do all, so that no command sees them."""
+    """The shared options, made by typer from a function's parameters.
+
+    Their callbacks act, so that no command sees them.
+    """
     app = typer.Typer(add_completion=False)
     app.command()(_declared)
     return get_command(app).params
@@ -66,7 +74,7 @@ def _option(flag: str, callback: Callable[..., None], help: str, is_eager: bool 
 
 
 def _sets(name: str) -> Callable[[bool], None]:
-    """What an option does that stands before a command is not undone by its absence behind it."""
+    """The callback of a shared option. An option before a command stays set although it is absent after the command."""
     return lambda given: setattr(OUTPUT, name, given or getattr(OUTPUT, name))
 
 
@@ -84,7 +92,7 @@ def _declared(
     debug: Annotated[bool, _option("--debug", _sets("debug"), "Show the traceback of an error.")] = False,
     version: Annotated[bool, _option("--version", _show_version, "Print the version and exit.", True)] = False,
 ) -> None:
-    """The options of every command."""
+    """Declares the shared options; typer reads its parameters."""
 
 
 # ---- errors ---------------------------------------------------------------------------------------------
@@ -96,7 +104,7 @@ def run_app(app: Callable[[], Any], extra: str | None = None) -> None:
     SIGTERM ends it as Ctrl-C does, so that temporary files are removed.
 
     Args:
-        extra: of this package that holds the libraries of the app's commands, such as train.
+        extra: the extra of this package that installs the libraries of the app's commands, such as train.
     """
     signal.signal(signal.SIGTERM, _terminate)
     with command_output() as output:

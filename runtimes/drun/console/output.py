@@ -1,4 +1,4 @@
-"""What a command prints: prose for people, one JSON document for programs, warnings and errors for both."""
+"""The output of a command: prose for people, one JSON document for programs, warnings and errors for both."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OutputMode:
     debug: bool = False  # errors show their traceback
 
 
-#: Mode of this process. A command changes it within `command_output` alone; libraries find it at its defaults.
+#: The mode of this process. A command changes it only within `command_output`; libraries find it at its defaults.
 OUTPUT = OutputMode()
 
 
@@ -34,7 +34,7 @@ def command_output() -> Iterator[OutputMode]:
 
 
 def say(message: str = "") -> None:
-    """Print a line for people, or several, but not under --quiet or --json.
+    """Print one or more lines for people, but not under --quiet or --json.
 
     Control characters are escaped, so that names from files cannot command the terminal.
     """
@@ -43,7 +43,7 @@ def say(message: str = "") -> None:
 
 
 def put(text: str) -> None:
-    """Print lines that the command was asked for, such as a whole recipe: under --quiet, too, but not under --json."""
+    """Print the lines that a user asked for, such as a whole recipe; also under --quiet, but not under --json."""
     if not OUTPUT.json:
         print("\n".join(printable(line) for line in text.split("\n")), flush=True)  # noqa: T201
 
@@ -55,7 +55,7 @@ def answer(document: dict[str, Any]) -> None:
         document: dataclasses become objects, paths become text, and numbers that are not finite become null.
     """
     if OUTPUT.json:
-        import json  # here, as all that few commands need, so that every start is quick
+        import json  # imported here because few commands need it: every start stays quick
 
         from drun.plain import plain
 
@@ -63,7 +63,7 @@ def answer(document: dict[str, Any]) -> None:
 
 
 def warn(message: str) -> None:
-    """Print one line on stderr about something that works, but not as people may think."""
+    """Print one line on stderr about something that works, but perhaps not as people expect."""
     print(f"warning: {_line(message)}", file=sys.stderr, flush=True)  # noqa: T201
 
 

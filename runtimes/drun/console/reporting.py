@@ -18,7 +18,7 @@ Report = Callable[..., None]
 
 
 def silent(what: str, done: int, total: int, note: str = "") -> None:
-    """Show no progress."""
+    """Report to nobody: show no progress."""
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def progress() -> Iterator[Report]:
     from rich.progress import BarColumn, Progress, TextColumn
     from rich.table import Column
 
-    # Where the line is too narrow for all, the end of the note is what people miss least.
+    # If the line is too narrow, the end of the note is cut, because people miss it least.
     note = TextColumn("{task.fields[note]}", table_column=Column(overflow="ellipsis", no_wrap=True, ratio=2))
     bar = BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=4))
     count = TextColumn("{task.completed:,}/{task.total:,}", table_column=Column(no_wrap=True, min_width=11))
@@ -53,7 +53,7 @@ def progress() -> Iterator[Report]:
 
 
 def _clock() -> Any:
-    """A column of the time that is gone and the time that is left."""
+    """A column with the elapsed time and the time that is left."""
     from rich.progress import ProgressColumn, Task
     from rich.table import Column
     from rich.text import Text
@@ -68,7 +68,7 @@ def _clock() -> Any:
 
 
 def _clock_text(gone_s: float, left_s: float | None) -> str:
-    """left_s: 0 at the end, None while it is unknown."""
+    """Both times as text. left_s: 0 at the end, None while it is unknown."""
     if left_s == 0:
         return f"took {duration(gone_s)}"
     return f"{duration(gone_s)} gone" + (f", about {duration(left_s)} left" if left_s is not None else "")
@@ -85,7 +85,7 @@ def duration(seconds: float) -> str:
 
 
 class _Lines:
-    """A line when something begins, then one now and then, and one at the end of what took long."""
+    """Plain progress: a line when something begins, one now and then, and one at the end if it took long."""
 
     def __init__(self) -> None:
         self.what, self.first, self.start_s, self.last_s = "", 0, 0.0, 0.0

@@ -29,13 +29,16 @@ def empty(shape: tuple[int, ...], like: Array) -> Array:
 
 
 def on_host(x: NDArray[Any] | Tensor) -> State:
-    """As a numpy array, which may share memory with x."""
+    """x as a numpy array, which may share memory with x."""
     return x if isinstance(x, np.ndarray) else x.cpu().numpy()
 
 
 def number(value: float, like: NDArray[Any] | Tensor) -> Coefficient:
-    """A coefficient for arrays like `like`: of numpy as an array without axes, by which a small image is multiplied in
-    half the time that a Python float takes."""
+    """A coefficient for arrays like `like`.
+
+    For numpy it is an array without axes: a product of a small image with it takes half the time of a product with a
+    Python float.
+    """
     return np.asarray(value, like.dtype) if isinstance(like, np.ndarray) else value
 
 
@@ -56,7 +59,7 @@ def interpolated_std(v: Array, log_min: float, log_max: float) -> Array:
 
 
 def total(x: NDArray[Any] | Tensor) -> float:
-    """The sum of all numbers, which is not finite if one of them is not."""
+    """The sum of all numbers; it is not finite if one of them is not finite."""
     return float(np.add.reduce(x, axis=None) if isinstance(x, np.ndarray) else x.sum())
 
 

@@ -1,4 +1,4 @@
-"""A network of limited batch as the loop sees it: casts, padding and cutting, once for all backends."""
+"""A network for any batch: the casts, the padding and the cutting that all backends share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Batched:
     """(x, time, labels) -> raw output, for any batch that fits in memory.
 
     Args:
-        call: of x (N, C, H, W) float32, t (N,) float32 and, where there are labels, y (N,) int64. It gets the same
+        call: takes x (N, C, H, W) float32, t (N,) float32 and, where there are labels, y (N,) int64. It gets the same
             arrays again wherever it can, so that a runtime may keep them bound.
         shape: (C, H, W) of one x.
         batch: smallest and largest N. Smaller ones are padded, larger ones are cut.
@@ -31,7 +31,7 @@ class Batched:
         self.t = np.empty(0, np.float32)
         self.as_it_is: State | None = None  # the last x that the network took without a copy
         self.y: Labels | None = None
-        self.labels: Labels | None = None  # that y was copied from
+        self.labels: Labels | None = None  # the labels that y was copied from
 
     def __call__(self, x: NDArray[Any], t: float, labels: NDArray[Any] | None) -> NDArray[np.float32]:
         """x: (N, C, H, W) float32 or float64, labels: (N,) int64 or None -> (N, C or 2 C, H, W) float32.
@@ -39,7 +39,7 @@ class Batched:
         The next call may overwrite it. Labels that are given again must not have changed. Raises ConfigError if x has
         another shape.
         """
-        if x is self.as_it_is:  # as in all rows of a walk but the first
+        if x is self.as_it_is:  # true for all rows of a walk but the first
             return self._called(x, t, labels)
         if x.shape[1:] != self.shape:
             raise ConfigError(f"the network takes images of shape {self.shape}, got {x.shape[1:]}")
@@ -57,7 +57,7 @@ class Batched:
         )
 
     def _padded(self, x: State, t: float, labels: Labels | None) -> NDArray[np.float32]:
-        """Through an array of our own, filled up to the smallest batch."""
+        """One call through an array of our own, which is filled up to the smallest batch."""
         size = max(len(x), self.smallest)
         if len(self.x) != size:
             self.x = np.zeros((size, *self.shape), np.float32)
@@ -67,7 +67,8 @@ class Batched:
     def _called(self, x: State, t: float, labels: Labels | None) -> NDArray[np.float32]:
         if len(self.t) != len(x):
             self.ones, self.t = np.ones(len(x), np.float32), np.empty(len(x), np.float32)
-        # A product, as the loop's own: its code is still in the processor's caches, that of `fill` is not.
+        # A product, because the loop multiplies, too: that code is still in the processor's caches, but not the code of
+        # `fill`.
         np.multiply(self.ones, t, self.t)
         if labels is None:
             return self.call(x, self.t)

@@ -1,4 +1,4 @@
-"""Which of the model's times a sampler visits: from noise towards data, one per step, plain or for an ODE solver."""
+"""The model times that samplers visit, from noise towards data: one per step, or the steps of an ODE solver."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from drun.errors import ConfigError
 #: Above this noise-to-signal ratio an image is noise; a cosine schedule ends at 64,179.
 KARRAS_SIGMA_MAX = 200.0
 KARRAS_RHO = 7.0
-#: Where Karras et al. end; the ratio of a flow falls to 0, which has no place on their grid.
+#: The smallest ratio of Karras et al.'s grid. The ratio of a flow falls to 0, which has no place on their grid.
 FLOW_SIGMA_MIN = 0.002
-#: Of an ODE solver that corrects its steps: whether it corrects the last one, too.
+#: Whether an ODE solver that corrects its steps also corrects the last one.
 LAST_STEPS = ("auto", "euler", "heun")
-#: Of a flow: the grids whose last step may be corrected.
+#: The grids of a flow whose last step may be corrected.
 EVEN = ("auto", "trailing")
 
 

@@ -1,4 +1,4 @@
-"""Classifier-free guidance (Ho & Salimans 2022): the only place that knows it."""
+"""Classifier-free guidance (Ho & Salimans 2022). No other file contains its formula."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Predict = Callable[[Array, float, Array | None], Array]
 def with_guidance(table: StepTable, weight: float, interval: tuple[float, float] | None = None) -> StepTable:
     """Put `weight` on the rows whose time lies in the closed interval (Kynkäänniemi et al. 2024); all if None.
 
-    Times are the model's own. All calls of one step are guided as its first is.
+    Times are the model's own. All calls of one step are guided like the first call of the step.
 
     Raises:
         ConfigError: an interval whose ends are in the wrong order.
@@ -37,10 +37,10 @@ def _step_t(row: Row) -> float:
 
 @dataclass(frozen=True)
 class Guidance:
-    """How a network is guided where a row asks for it."""
+    """How a network is guided in the rows that ask for it."""
 
     null_label: int = 0  # the label that stands for "no class"
-    channels: int | None = None  # how many leading ones are guided; None: all of x
+    channels: int | None = None  # how many leading channels are guided; None: all of x
 
 
 class Guided(Generic[Array]):

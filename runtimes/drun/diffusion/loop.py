@@ -32,7 +32,7 @@ from drun.errors import NotFiniteError
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Rows between two looks at whether the state is finite: each is a synchronisation on a device.
+#: Rows between two tests whether the state is finite: each test is a synchronisation with a device.
 FINITE_EVERY = 10
 
 #: (x, model time, guidance weight) -> network output, shaped as x, with as many channels again for a learned
@@ -40,7 +40,7 @@ FINITE_EVERY = 10
 Denoise = Callable[[Array, float, float], Array]
 #: the next z ~ N(0, I), shaped as x
 DrawNoise = Callable[[], Array]
-#: called after each row with its index and the state, which must be copied to be kept
+#: it is called after each row with its index and the state, which must be copied to be kept
 OnRow = Callable[[int, Array], None]
 
 
@@ -50,10 +50,10 @@ def _nothing(*_: Any) -> None:
 
 @dataclass(frozen=True)
 class Observer:
-    """Who watches a walk."""
+    """The functions that watch a walk."""
 
     progress: Callable[[int], None] = _nothing  # called after each row with how many are done
-    rows: Collection[int] = ()  # after which the states are shown; -1 is the noise before the first
+    rows: Collection[int] = ()  # the rows after which `show` gets the states; -1 is the noise before the first row
     show: Callable[[int, State], None] = _nothing  # row and states, (N, C, H, W), which must be copied to be kept
 
 
@@ -102,12 +102,12 @@ def walk(
             observer.show(row, on_host(state))
         observer.progress(row + 1)
 
-    with np.errstate(over="ignore", invalid="ignore"):  # `check_finite` says it in a sentence
+    with np.errstate(over="ignore", invalid="ignore"):  # `check_finite` raises an error that explains it
         return on_host(sample(guided, put(x), table, lambda: put(noise()), on_row))
 
 
 def check_finite(x: NDArray[Any] | Tensor, table: StepTable, row: int) -> None:
-    """Raises NotFiniteError, which names the rows since the last look, if x after `row` is not finite."""
+    """Raises NotFiniteError, which names the rows since the last test, if x after `row` is not finite."""
     if math.isfinite(total(x)):
         return
     first = row - row % FINITE_EVERY
@@ -138,7 +138,8 @@ def sample(
     channels, scratch = x.shape[1], empty(x.shape, like=x)
     newest_first = [empty(x.shape, like=x) for _ in range(table.history + 1)]
     clipped, bounds = table.clip, (number(-1.0, x), number(1.0, x))
-    # Made here and not row by row: after a network call, whatever Python touches has left the processor's caches.
+    # These are made before the loop: after a network call, the processor's caches hold none of Python's objects any
+    # more.
     weights = [_Weights.of(row, x) for row in table.rows]
     for i, (row, by) in enumerate(zip(table.rows, weights, strict=True)):
         h = newest_first.pop()

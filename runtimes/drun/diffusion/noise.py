@@ -19,12 +19,13 @@ from drun.errors import ConfigError
 
 Noise = NDArray[np.float32]
 
-#: Several draws of small images are made at once, of at most this many words: a call of numpy costs more than its work.
+#: Draws of small images are made several at once, up to this many words, because a call of numpy costs more than its
+#: work.
 BLOCK_WORDS = 1 << 13
 
 
 class NoiseSource(Protocol):
-    """The noise of one batch: each call gives the next (N, C, H, W) float32, first the initial x."""
+    """The noise of one batch. Each call gives the next (N, C, H, W) float32; the first one is the initial x."""
 
     def __call__(self) -> Noise: ...
 

@@ -1,4 +1,4 @@
-"""What a network's output means, and its conversion into the clean image or the noise.
+"""The meaning of a network's output, and its conversion into the clean image or the noise.
 
 Every prediction is a combination m = A x_0 + B eps. Together with x = alpha x_0 + sigma eps this is a 2x2
 linear system, so each conversion is linear in (x, m) and one solution serves them all.
@@ -23,7 +23,7 @@ COMPONENTS: dict[str, Callable[[Process, Times], tuple[Array | float, Array | fl
     "score":    lambda process, t: (0.0, -1 / process.sigma(t)),  # Song et al. 2021: -eps/sigma
 }  # fmt: skip
 
-#: What a network may add to its prediction, in as many channels again: how to interpolate the variance of an
+#: A network may predict this in as many channels again: how to interpolate the variance of an
 #: ancestral step between its bounds (Nichol & Dhariwal 2021, eq. 15).
 LEARNED_RANGE = "learned_range"
 
@@ -42,7 +42,7 @@ def components(prediction: str, process: Process, t: Times) -> tuple[Array, Arra
 
 
 def conversion(prediction: str, wanted: str, process: Process, t: float) -> tuple[float, float]:
-    """(p, q) such that p x + q m is the `wanted` prediction, from a network whose output m is another.
+    """(p, q) such that p x + q m is the `wanted` prediction, from a network whose output m is another prediction.
 
     Solves w = C x_0 + D eps = p (alpha x_0 + sigma eps) + q (A x_0 + B eps) for p and q.
 

@@ -1,4 +1,4 @@
-"""Step tables: what a sampler is. One row per network call; every update is linear, so a table is the sampler.
+"""Step tables. Every update of a sampler is linear, so a table with one row per network call is the whole sampler.
 
 A sampler file yields `Step`s, written for an estimate h: the clean image x0, or the velocity. `assemble` turns them
 into `Row`s for a network with a given prediction:
@@ -26,7 +26,7 @@ from drun.errors import ConfigError
 
 #: (log_min, log_max), the bounds of a learned variance
 LogVariance = tuple[float, float]
-#: What stands for a row without a learned variance among arrays of bounds.
+#: The bounds of a row without a learned variance, in arrays of bounds.
 NOT_LEARNED: LogVariance = (math.nan, math.nan)
 
 
@@ -44,7 +44,7 @@ class Step:
     c: float = 0.0
     d: tuple[float, ...] = ()
     log_variance: LogVariance | None = None  # instead of c
-    step_t: float | None = None  # the time at which the sampler's step began, where it takes several calls; None: t
+    step_t: float | None = None  # the time at which the sampler's step began, if the step takes several calls; None: t
     estimate: str = "x0"  # or velocity
 
 
@@ -101,7 +101,7 @@ class TableColumns:
 
 @dataclass(frozen=True)
 class StepTable:
-    """A sampler, made for one network; `clip` holds for all rows."""
+    """The table of a sampler for one network; `clip` holds for all rows."""
 
     rows: tuple[Row, ...]
     clip: Clip | None = None
@@ -117,7 +117,7 @@ class StepTable:
         return max(len(row.d) for row in self.rows)
 
     def columns(self) -> TableColumns:
-        """The same rows as arrays; the beginnings of steps (`step_t`) are left out: only guidance asks for them."""
+        """The same rows as arrays, without the beginnings of steps (`step_t`), which only guidance needs."""
 
         def column(name: str) -> NDArray[np.float64]:
             return np.array([getattr(row, name) for row in self.rows], np.float64)

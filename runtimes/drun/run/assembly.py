@@ -1,4 +1,4 @@
-"""From finished samples to the files of the whole run; what is damaged among them is named."""
+"""Assembles the files of a whole run from its finished samples, and names the damaged ones."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def assemble(sampling: Sampling, output: Output, image_shape: tuple[int, int, in
 
 
 def _names(sampling: Sampling, classes: NDArray[np.int64] | None, count: int) -> list[str]:
-    """The names of the classes of the first images, where the bundle knows names."""
+    """The class names of the first images, if the bundle has names."""
     known = sampling.card.classes
     if classes is None or known is None or not known.names:
         return []
@@ -65,7 +65,7 @@ def _names(sampling: Sampling, classes: NDArray[np.int64] | None, count: int) ->
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows 0..count-1, each of one shape and type. At the end of a loop, Damaged names those that are not."""
+    """The rows 0..count-1, all of one shape and type. After a loop over them, `Damaged` names the rows that are not."""
 
     read: Callable[[int], NDArray[Any]]
     count: int

@@ -1,4 +1,4 @@
-"""From the sampler's final state to pixels; latents pass through the bundle's decoder on the way."""
+"""Turns the sampler's final states into pixels; the bundle's decoder decodes latents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from drun.bundle.reading import Bundle
 from drun.run.opening import Candidate, Opened, decoder_candidate, open_candidate
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
-#: Latents decoded at a time: a decoder's activations are far larger than the denoiser's.
+#: How many latents are decoded at a time: a decoder's activations are far larger than the denoiser's.
 DECODED_AT_ONCE = 2
 
 
@@ -63,7 +63,7 @@ class DecoderSession:
 
 
 def _options(opened: Opened | None, decoder: Candidate) -> RuntimeOptions:
-    """Those of the denoiser; a device only where the decoder has the same backend."""
+    """The options of the denoiser; the device is kept only if the decoder has the same backend."""
     if opened is None:
         return DEFAULT_OPTIONS
     options = opened.backend.options
@@ -71,10 +71,10 @@ def _options(opened: Opened | None, decoder: Candidate) -> RuntimeOptions:
 
 
 class Pixels:
-    """States to pixels in about [-1, 1].
+    """Turns states into pixels in about [-1, 1].
 
     Args:
-        bundle: of a pixel model, or of a latent one with a decoder.
+        bundle: a bundle of a pixel model, or of a latent model with a decoder.
         opened, batch: see `DecoderSession`.
     """
 

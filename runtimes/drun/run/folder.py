@@ -1,7 +1,7 @@
-"""A sampling run: many images, in batches, into a folder, resumable and shardable.
+"""A sampling run draws many images in batches into a folder. It can be resumed and sharded.
 
-The folder is the run's state. A finished image is a file; a run, a resumed run and a shard all compute just the
-images that are missing, and whoever finds all of them there writes `samples.npz`, `grid.png` and `raw.npz`.
+The folder is the run's state, and a finished image is a file. A run, a resumed run and a shard compute only the
+images that are missing, and the process that finds all of them writes `samples.npz`, `grid.png` and `raw.npz`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def run(session: Session, sampling: Sampling, output: Output, report: Report) ->
     up, and a damaged file is computed again.
 
     Args:
-        session: that `sampling` is of.
-        report: called with the image-steps done, after every step of a batch.
+        session: the session that `sampling` came from.
+        report: called after every step of a batch with the number of image-steps done.
 
     Returns:
         How many images were computed now.
@@ -62,7 +62,7 @@ def run(session: Session, sampling: Sampling, output: Output, report: Report) ->
 
 
 def _assemble(session: Session, drawing: _Drawing) -> list[int]:
-    """Write the files of the whole run; which images were damaged and computed again for it."""
+    """Write the files of the whole run. Returns the images that were damaged and computed again."""
     sampling, output, pixels = drawing.sampling, drawing.output, drawing.pixels
     try:
         assemble(sampling, output, pixels.shape if pixels else None)
@@ -77,7 +77,10 @@ def _assemble(session: Session, drawing: _Drawing) -> list[int]:
 
 
 def missing(output: Output) -> list[int]:
-    """The samples of this shard that the folder lacks, in order; a trajectory shows the whole first batch."""
+    """The samples of this shard that the folder lacks, in order.
+
+    For a trajectory the whole first batch is drawn again.
+    """
     shard, num_shards = output.shard
     mine = range(shard, output.num_images, num_shards)
     todo = [i for i in mine if not all(path.is_file() for path in output.paths(i))]
@@ -89,7 +92,7 @@ def missing(output: Output) -> list[int]:
 
 @dataclass(frozen=True)
 class _Drawing:
-    """Batches of samples, from their noise to their files."""
+    """Draws batches of samples from their noise, and writes their files."""
 
     sampling: Sampling
     output: Output

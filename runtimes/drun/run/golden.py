@@ -1,4 +1,4 @@
-"""Reading the golden file: inputs, eager outputs and same-noise trajectories, all of them checked."""
+"""Reads the golden file: inputs, eager outputs and same-noise trajectories, all of them checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From float images to files people look at and evaluators read."""
+"""Turns float images into files that people look at and evaluators read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from drun.files import atomic
 #: The shortest side at which a small image is shown in a grid, pixels.
 GRID_TILE_PIXELS = 64
 GRID_GAP_PIXELS = 2
-#: Of the names in a picture: the size of the letters, and the height of the line.
+#: The size of the letters of names in a picture, and the height of their line.
 NAME_PIXELS, NAME_LINE_PIXELS = 12, 18
 
 UInt8 = NDArray[np.uint8]
@@ -59,12 +59,12 @@ def read_png(path: Path) -> UInt8:
         DataError: the file is missing or damaged, or no 8-bit grey or RGB picture.
     """
     with door(f"image '{path}' is broken", advice="delete it and run again"), warnings.catch_warnings():
-        warnings.simplefilter("error")  # of pictures that are too large
+        warnings.simplefilter("error")  # raised by pictures that are too large
         content = BytesIO(path.read_bytes())
         if not content.getvalue().endswith(PNG_END):
             raise ValueError("its end is missing, or bytes follow it")
         with Image.open(content, formats=["PNG"]) as image:
-            image.verify()  # the checksums, which loading skips
+            image.verify()  # compares the checksums, which loading skips
         with Image.open(content, formats=["PNG"]) as image:
             if image.mode not in ("L", "RGB"):
                 raise ValueError(f"its mode is {image.mode}, expected L or RGB")
@@ -94,7 +94,7 @@ def grid(images: UInt8, num_columns: int | None = None, names: Sequence[str] = (
 
 
 def beside(pictures: Mapping[str, UInt8]) -> UInt8:
-    """Pictures of one height and as many channels side by side on white, (H, W, C) uint8 each, its name above it."""
+    """Pictures of one height and number of channels, (H, W, C) uint8, side by side on white, with names above them."""
     return np.concatenate([_below_name(name, picture) for name, picture in pictures.items()], axis=1)
 
 
@@ -106,7 +106,7 @@ def _below_name(name: str, picture: UInt8) -> UInt8:
 
 
 def _line(text: str, width: int) -> UInt8:
-    """Black on white, as much as there is room for, (NAME_LINE_PIXELS, width, 1) uint8."""
+    """A line of text, black on white, cut at the width, (NAME_LINE_PIXELS, width, 1) uint8."""
     line = Image.new("L", (width, NAME_LINE_PIXELS), 255)
     ImageDraw.Draw(line).text((GRID_GAP_PIXELS, 1), text, fill=0, font=_font())
     return np.asarray(line)[..., None]

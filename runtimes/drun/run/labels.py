@@ -1,4 +1,4 @@
-"""Which class each sample shows. Like its noise, the label of sample i depends on nothing but (seed, i)."""
+"""The class that each sample shows. Like its noise, the label of sample i depends on nothing but (seed, i)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from drun.errors import ConfigError
 
 Labels = NDArray[np.int64]
 
-#: That are offered for one that no class has.
+#: The most names that are offered for a name that no class has.
 MAX_NAMES = 12
 
 
@@ -24,8 +24,8 @@ def choose(
     """The labels of the samples `indices`: (N,) int64, or None for an unconditional model.
 
     Args:
-        spec: `balanced` (the default), `random`, or names or numbers such as `pullover,207`, repeated in turn. A name
-            goes before the number that it may look like.
+        spec: `balanced` (the default), `random`, or names or numbers such as `pullover,207`, repeated in turn. A class
+            name is preferred to the number that it may look like.
 
     Raises:
         ConfigError: labels or guidance for a model that cannot take them, or a label that is not one of its classes.
@@ -43,21 +43,21 @@ def choose(
 
 
 def as_spec(chosen: Sequence[int | str] | str | None, classes: Classes | None) -> str | None:
-    """Classes as a program lists them -> as `choose` takes them. Raises ConfigError as `choose`."""
+    """The classes that a program lists, in the form that `choose` takes. Raises ConfigError as `choose` does."""
     if chosen is None or isinstance(chosen, str) or classes is None:
         return chosen if chosen is None or isinstance(chosen, str) else ",".join(map(str, chosen))
     return ",".join(str(number) for one in chosen for number in _numbers(str(one), classes))
 
 
 def in_turn(spec: str | None, classes: Classes) -> Sequence[int] | None:
-    """The labels that the samples repeat in turn; None for random ones. Raises ConfigError as `choose`."""
+    """The labels that the samples repeat in turn; None for random ones. Raises ConfigError as `choose` does."""
     if spec in (None, "balanced"):
         return range(classes.count)
     return None if spec == "random" else _numbers(str(spec), classes)
 
 
 def _numbers(spec: str, classes: Classes) -> list[int]:
-    """The classes that `a,b` or `1,7` names."""
+    """The numbers of the classes that `a,b` or `1,7` names."""
     numbers: dict[str, int] = {}
     for number, name in enumerate(classes.names):
         numbers.setdefault(name, number)  # classes without images are called by their numbers, as folders may be, too
@@ -76,7 +76,7 @@ def _number(label: str, numbers: Mapping[str, int], count: int) -> int:
 
 
 def _nearest(label: str, numbers: Mapping[str, int]) -> list[str]:
-    """All names if there are few, else those that may be meant."""
+    """All names if there are few, else the most similar ones."""
     if len(numbers) <= MAX_NAMES:
         return list(numbers)
     return difflib.get_close_matches(label, numbers, MAX_NAMES, cutoff=0.5) or list(numbers)[:MAX_NAMES]

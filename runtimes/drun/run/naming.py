@@ -10,22 +10,22 @@ from typing import Any
 
 from drun.settings import SamplingSettings
 
-#: What every name says, without its key.
+#: The settings that every name states, without their keys.
 ALWAYS = ("sampler", "options", "num_steps", "seed")
 #: Longer values, and longer names, are shortened to a digest, characters.
 VALUE_LENGTH, TAIL_LENGTH = 24, 120
-#: What every file system takes and no shell interprets.
+#: The characters that every file system accepts and no shell interprets.
 PLAIN = re.compile(r"[A-Za-z0-9_.,+-]+")
 
 
 def run_name(backend_id: str, settings: SamplingSettings, usual: Mapping[str, Any], artifact: Mapping[str, str]) -> str:
-    """Such as `ort-ddim-50-seed0-eta=0.5-cfg=1.5`: the same settings have the same name, others another.
+    """A name such as `ort-ddim-50-seed0-eta=0.5-cfg=1.5`; it is the same for equal settings only.
 
     Neither the number of images nor the batch is in it: more images of the same settings lie in the same folder.
 
     Args:
         usual: the sampler's options where the user gives none.
-        artifact: what differs from the bundle's usual one, such as {"precision": "fp16"}.
+        artifact: how it differs from the bundle's usual artifact, such as {"precision": "fp16"}.
     """
     options = {key: value for key, value in settings.options.items() if value != usual[key]}
     known = fields(SamplingSettings)

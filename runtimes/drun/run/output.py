@@ -1,4 +1,4 @@
-"""What a run writes, and where."""
+"""The files that a run writes, and their places."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from drun.settings import DEFAULT_BATCH
 
 @dataclass(frozen=True)
 class Output:
-    """What to compute and where to write it."""
+    """The images to compute, and the folder to write them to."""
 
     folder: Path
     num_images: int

@@ -1,4 +1,4 @@
-"""Does a target compute what eager PyTorch computed? The answer is measured on the bundle's golden file."""
+"""Measures on the bundle's golden file whether a target computes what eager PyTorch computed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from drun.run.sampling import Sampling
 
 @dataclass(frozen=True)
 class Comparison:
-    """Errors of `count` numbers against their reference. NaN anywhere, or nothing compared, has failed."""
+    """The errors of `count` numbers against their reference.
+
+    It has failed if a number is NaN, or if nothing was compared.
+    """
 
     name: str
     count: int
@@ -104,17 +107,17 @@ def _check_trajectory(trajectory: GoldenTrajectory, card: Card, opened: Opened, 
 
 
 def worst(results: list[Comparison]) -> Comparison:
-    """The one furthest beyond its own tolerance; NaN is further than anything."""
+    """The comparison furthest beyond its own tolerance; NaN is further than any number."""
     excess = [result.relative_l2 / result.tolerance for result in results]
     return results[int(np.argmax(np.nan_to_num(excess, nan=math.inf)))]
 
 
 def summary(results: list[Comparison], backend: str, quick: bool = False) -> Parity:
-    """How many checks there were, and the worst, for the manifest.
+    """The number of checks and the worst one, for the manifest.
 
     Args:
-        backend: that they ran on, in words.
-        quick: of a quick export, whose golden file holds less.
+        backend: the backend that they ran on, in words.
+        quick: whether the export was a quick one, whose golden file holds less.
     """
     # JSON knows no infinity, which is the PSNR of equal arrays.
     numbers = {

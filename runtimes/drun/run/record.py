@@ -1,4 +1,4 @@
-"""`run.json`: what the images of a folder depend on, so that no others are taken for them."""
+"""`run.json` records everything that the images of a folder depend on, so that no other images are taken for them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from drun.run.sampling import Sampling
 from drun.run.session import Session
 from drun.settings import SamplingSettings
 
-#: The sha256 of a run's animation, whose file may lie anywhere.
+#: The key of the sha256 of a run's animation, whose file may lie anywhere.
 ANIMATION = "animation_sha256"
 
 
 def claim(session: Session, sampling: Sampling, output: Output, computes: bool = True) -> None:
-    """Write `run.json`, or refuse a folder that holds images made otherwise, or nobody knows how.
+    """Write `run.json`, or refuse a folder whose images were made with other or unknown settings.
 
     Args:
         computes: whether images are about to be computed, `output.batch` at a time.
@@ -37,14 +37,14 @@ def claim(session: Session, sampling: Sampling, output: Output, computes: bool =
     Raises:
         ConfigError: naming the first setting that differs.
     """
-    with locked(output.folder, wait=True):  # shards may begin at once
+    with locked(output.folder, wait=True):  # several shards may begin at the same time
         _claim(session, sampling, output, computes)
 
 
 def _claim(session: Session, sampling: Sampling, output: Output, computes: bool) -> None:
     folder, path = output.folder, output.folder / "run.json"
     previous: dict[str, Any] = {}
-    identity = json.loads(json.dumps(_identity(session, sampling.settings)))  # as it is read back
+    identity = json.loads(json.dumps(_identity(session, sampling.settings)))  # in the form in which it is read back
     if path.exists():
         previous = read_json(path, ConfigError, "delete the folder, or choose another --out")
         found = previous.get("settings")
@@ -68,12 +68,14 @@ def _claim(session: Session, sampling: Sampling, output: Output, computes: bool)
         )
     trained_on = session.bundle.manifest.trained_on
     own = {
-        "settings": identity, "num_images": output.num_images, "batches": batches,
-        # Not in the settings: a bundle that gains an artifact draws the same images.
+        "settings": identity,
+        "num_images": output.num_images,
+        "batches": batches,
+        # This is not among the settings: a bundle that gains an artifact draws the same images.
         "bundle_sha256": session.bundle.sha256,
         "runs_on": session.opened.describe(),
         "trained_on": None if trained_on is None else asdict(trained_on),
-    }  # fmt: skip
+    }
     write_json(path, own | environment() | kept)
 
 
@@ -84,7 +86,7 @@ def _batches(record: dict[str, Any]) -> list[int]:
 
 
 def is_animated(output: Output) -> bool:
-    """Whether the animation is there, and is this run's."""
+    """Whether the animation is there and belongs to this run."""
     path = output.trajectory
     if path is None or not path.is_file():
         return False
@@ -92,7 +94,7 @@ def is_animated(output: Output) -> bool:
 
 
 def note_animation(output: Output) -> None:
-    """Remember that the animation is this run's."""
+    """Record that the animation belongs to this run."""
     if output.trajectory is not None:
         with locked(output.folder, wait=True):
             record = read_json(output.folder / "run.json")
@@ -100,7 +102,7 @@ def note_animation(output: Output) -> None:
 
 
 def _identity(session: Session, settings: SamplingSettings) -> dict[str, Any]:
-    """All that an image depends on, but for the libraries and the machine."""
+    """Everything that an image depends on, except the libraries and the machine."""
     manifest, opened = session.bundle.manifest, session.opened
     decoder = decoder_candidate(session.bundle, opened)
     model = {key: getattr(manifest, key) for key in ("process", "prediction", "variance", "guidance")}
@@ -121,7 +123,7 @@ def _hashes(artifact: Artifact | None) -> list[str] | None:
 
 
 def _left_images(folder: Path) -> str | None:
-    """A file that looks like a run's, and would be taken for one or overwritten."""
+    """A file that looks like the file of a run, which would be taken for one or overwritten."""
     for name in ("samples.npz", "grid.png", "raw.npz"):
         if (folder / name).exists():
             return name

@@ -1,4 +1,4 @@
-"""A model's card, its network and settings, joined and checked: the one place where a batch is drawn."""
+"""Joins a model's card, its network and the settings, and checks them. All batches of the project are drawn here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Walker(Protocol):
         noise: NoiseSource,
         observer: Observer,
     ) -> State:
-        """As `drun.backends.Backend.walk`."""
+        """See `drun.backends.Backend.walk`."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""A bundle opened by a backend: what commands and programs draw images with."""
+"""A bundle that a backend has opened. Commands and programs draw images with it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from drun.run.opening import Opened
 from drun.run.sampling import Sampling, resolve_sampler
 from drun.settings import DEFAULT_BATCH, DEFAULT_STEPS, NUM_SAMPLES, SamplingSettings, check_whole
 
-#: What `Session.sample` can give.
+#: The forms of images that `Session.sample` can give.
 OUTPUTS = ("uint8", "float", "pil")
 
 
 class Session:
-    """An opened bundle. Threads may share it: one draws at a time, and each gets what it would get alone.
+    """An opened bundle.
+
+    Threads may share it: one thread draws at a time, and each gets the images that it would get alone.
 
     Args:
-        bundle: as `drun.load` or `drun.bundle.reading.read` gives it.
+        bundle: the result of `drun.load` or `drun.bundle.reading.read`.
         opened: see `drun.run.opening`; the session closes it.
     """
 
@@ -53,7 +55,10 @@ class Session:
         return sampling
 
     def pixels(self, batch: int) -> Pixels:
-        """From states to pixels, `batch` latents at a time at most. Raises ConfigError if the bundle has no decoder."""
+        """A function from states to pixels, which decodes at most `batch` latents at a time.
+
+        Raises ConfigError if the bundle has no decoder.
+        """
         if not has_pixels(self.bundle):
             raise ConfigError(
                 f"bundle '{self.bundle.path}' has no decoder, so it draws latents: export it again with --vae"

@@ -1,4 +1,4 @@
-"""The way from noise to image as an animation; frames wait on disk, so memory does not grow with the steps."""
+"""The way from noise to image as an animation. Frames wait on disk, so memory does not grow with the steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LAST_FRAME_MS = 2000
 
 
 class TrajectoryWriter:
-    """Collect the states of the first images of a batch and encode them at the end.
+    """Collects the states of the first images of a batch, and encodes them at the end.
 
     Args:
         path: a `.webp` file.

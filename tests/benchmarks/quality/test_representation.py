@@ -14,7 +14,7 @@ from dbench.quality.representation import layer_features
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError, DataError
 from dtrain import models
-from dtrain.models.transformer import SiT
+from dtrain.models.transformer.networks import SiT
 
 NUM, DEPTH, HIDDEN, CLASSES = 7, 3, 8, 4
 PROCESS = DiscreteProcess("linear", 100)

@@ -8,8 +8,8 @@ from torch import nn
 from dexport.deploy import deployable, deployable_decoder
 from dtrain import models
 from dtrain.models import vae
-from dtrain.models.transformer import Attention
-from dtrain.models.unet import Downsample
+from dtrain.models.transformer.layers import Attention
+from dtrain.models.unet.blocks import Downsample
 
 NETWORKS = [
     *((name, {}) for name, model in sorted(models.available().items()) if getattr(model, "predicts", "") == "image"),

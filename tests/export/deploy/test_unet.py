@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from dexport.deploy.unet import GroupedNorm, ImageNorm, fold_downsample
-from dtrain.models.unet import Downsample
+from dtrain.models.unet.blocks import Downsample
 
 
 def test_the_folded_downsample_is_exact() -> None:

@@ -19,7 +19,7 @@ from noise_pictures import NAMES, SIZE, adm_crop, contents, everything, noise, t
 from PIL import Image
 
 from drun.errors import ConfigError, DataError, NotFiniteError
-from dtrain.data import encode as encoding
+from dtrain.data import encoded_shards
 from dtrain.data.encode import EncodeSummary, encode
 from dtrain.data.latents import open_latents
 from dtrain.data.shards import save_shard
@@ -27,7 +27,7 @@ from dtrain.models import vae as vaes
 
 
 def test_what_encode_writes(pictures: Path, vae: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "SHARD_SIZE", 3)
+    monkeypatch.setattr(encoded_shards, "SHARD_SIZE", 3)
     seen: list[tuple[str, int, int]] = []
     report = lambda what, done, total, note="": seen.append((what, done, total))  # noqa: E731
     out = tmp_path / "new" / "latents"
@@ -63,7 +63,7 @@ def test_flip_encodes_the_mirror_images_too(
     pictures: Path, vae: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SiT's and DiT's scripts crop, mirror half of the images, and encode."""
-    monkeypatch.setattr(encoding, "SHARD_SIZE", 3)
+    monkeypatch.setattr(encoded_shards, "SHARD_SIZE", 3)
     out, plain = tmp_path / "both", tmp_path / "plain"
     assert encode(pictures, out, vae, SIZE, batch_size=2, flip=True) == EncodeSummary(7, 2, 3, (4, 2, 2), 0, 7)
     encode(pictures, plain, vae, SIZE, batch_size=2)
@@ -103,7 +103,7 @@ def test_each_image_is_read_in_the_version_that_is_asked_for(pictures: Path, vae
 def test_only_missing_mirror_images_are_encoded_again(
     pictures: Path, vae: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "SHARD_SIZE", 3)
+    monkeypatch.setattr(encoded_shards, "SHARD_SIZE", 3)
     out = tmp_path / "both"
     encode(pictures, out, vae, SIZE, flip=True)
     whole = contents(out)
@@ -173,7 +173,7 @@ def test_zip_gives_what_its_folder_gives(pictures: Path, vae: str, tmp_path: Pat
 def test_only_what_is_missing_is_encoded_again(
     pictures: Path, vae: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    monkeypatch.setattr(encoding, "SHARD_SIZE", 3)
+    monkeypatch.setattr(encoded_shards, "SHARD_SIZE", 3)
     out = tmp_path / "latents"
     encode(pictures, out, vae, SIZE)
     whole, inodes = contents(out), {path.name: path.stat().st_ino for path in out.glob("*.npy")}
@@ -195,7 +195,7 @@ def test_only_what_is_missing_is_encoded_again(
 def test_a_run_that_fails_half_way_keeps_what_was_finished(
     pictures: Path, vae: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "SHARD_SIZE", 3)
+    monkeypatch.setattr(encoded_shards, "SHARD_SIZE", 3)
     out, broken = tmp_path / "latents", pictures / "dog" / "c.png"
     whole, stat = broken.read_bytes(), broken.stat()
     broken.write_bytes(b"?" * len(whole))
@@ -330,7 +330,7 @@ def test_command(
 
 @pytest.mark.slow
 def test_two_processes_write_the_bytes_of_one(vae: str, tmp_path: Path) -> None:
-    archive, num_images = tmp_path / "pictures.zip", encoding.SHARD_SIZE + 60
+    archive, num_images = tmp_path / "pictures.zip", encoded_shards.SHARD_SIZE + 60
     noise(8, 8, 0).save(tmp_path / "x.bmp")
     content = bytearray((tmp_path / "x.bmp").read_bytes())
     with zipfile.ZipFile(archive, "w") as file:
@@ -355,7 +355,7 @@ def test_two_processes_write_the_bytes_of_one(vae: str, tmp_path: Path) -> None:
 
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
     assert (one.num_images, one.num_shards, one.num_encoded) == (num_images, 2, num_images)
-    share = encoding.SHARD_SIZE, 60
+    share = encoded_shards.SHARD_SIZE, 60
     for rank, (out, _) in enumerate(printed):
         expected = EncodeSummary(num_images, 3, 2, (4, 1, 1), rank=rank, num_encoded=share[rank])
         assert out.decode().splitlines()[-1] == str(expected)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from drun.errors import DataError
-from dtrain.data import encode as encoding
+from dtrain.data import encoded_shards
 from dtrain.data.encode import encode
 from dtrain.data.latents import open_latents, sample_moments
 from dtrain.data.sources import open_source
@@ -26,7 +26,7 @@ from dtrain.data.sources import open_source
 
 @pytest.fixture
 def encoded(pictures: Path, vae: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(encoding, "SHARD_SIZE", 3)
+    monkeypatch.setattr(encoded_shards, "SHARD_SIZE", 3)
     encode(pictures, tmp_path / "latents", vae, SIZE)
     return tmp_path / "latents"
 

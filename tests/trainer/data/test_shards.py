@@ -9,19 +9,9 @@ import pytest
 from PIL import Image
 
 from drun.errors import DataError
-from dtrain.data.shards import (
-    ArrayFiles,
-    Names,
-    Pictures,
-    Shards,
-    fingerprint,
-    is_array,
-    read_header,
-    save_shard,
-    scan,
-    shard_path,
-    shard_rows,
-)
+from dtrain.data.items import ArrayFiles, Names, Pictures, is_array, read_header
+from dtrain.data.scanning import fingerprint, scan
+from dtrain.data.shards import Shards, save_shard, shard_path, shard_rows
 
 #: Seven items, three a shard.
 ITEMS = np.random.default_rng(0).integers(0, 256, (7, 2, 5), dtype=np.uint8)

@@ -1,1 +1,1 @@
-"""Checkpoint files, whoever wrote them: read without executing anything."""
+"""Checkpoint files of any origin, which are read without executing anything."""

@@ -1,4 +1,4 @@
-"""Whether what a checkpoint holds fits what it is loaded into: torch's fused optimizers would write past the end."""
+"""Checks that a checkpoint fits the object that loads it: torch's fused optimizers would write past the end."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SCALER = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growt
 
 
 def check_state(state: Mapping[str, Any], expected: Mapping[str, Tensor], name: str) -> None:
-    """Compare a state dict with that of the network it is for.
+    """Compare a state dict with that of the network that will load it.
 
     Args:
-        name: of what holds it, for the message.
+        name: the name of the file that holds it, for the message.
 
     Raises:
         CheckpointError: naming the first key that is missing, too many, of another shape or kind, or not finite.

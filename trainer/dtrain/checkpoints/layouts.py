@@ -1,4 +1,4 @@
-"""What lies in a checkpoint file, whoever wrote it: state dicts, and what is written beside them."""
+"""The content of a checkpoint file of any origin: state dicts, and the values beside them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from dtrain.checkpoints.fit import check_state
 from dtrain.checkpoints.tensors import read_tensors
 from dtrain.models import Network
 
-#: Prefixes that wrappers put before every key.
+#: Prefixes that wrappers of networks put before every key.
 PREFIXES = ("module.", "_orig_mod.", "ema_model.", "online_model.", "model.")
-#: Where training checkpoints keep their weights.
+#: The keys under which training checkpoints keep their weights.
 PLACES = {"ema": "ema", "online": "model"}
 #: Names of the state dicts that the authors of DiT and SiT publish: averaged weights.
 PUBLISHED = re.compile(r"(dit|sit)-(s|b|l|xl)-\d+-\d+(x\d+)?", re.IGNORECASE)
@@ -30,13 +30,13 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Held:
-    """What a file that is not ours holds."""
+    """The content of a file that is not ours."""
 
     path: Path
     layout: str  # for people
-    states: Mapping[str, Mapping[str, Any]]  # by ema | online; one alone if the file is bare
-    args: Mapping[str, Any] = field(default_factory=dict)  # of the script that trained it
-    tables: State = field(default_factory=dict)  # tensors beside either network
+    states: Mapping[str, Mapping[str, Any]]  # by ema | online; a bare file has one of them
+    args: Mapping[str, Any] = field(default_factory=dict)  # the arguments of the script that trained it
+    tables: State = field(default_factory=dict)  # tensors that belong to neither network
     step: int = 0
 
     @property
@@ -57,7 +57,7 @@ def read(path: Path) -> Any:
 
 
 def unpack(content: Any, path: Path) -> Held:
-    """Tell a training checkpoint from a bare state dict.
+    """Sort the content of a training checkpoint or a bare state dict.
 
     Raises:
         CheckpointError: the file holds no dictionary.
@@ -70,24 +70,27 @@ def unpack(content: Any, path: Path) -> Held:
         return Held(path, "a bare state dict", {kind: content})
     states = {kind: _averaged(state) if kind == "ema" else state for kind, state in inner.items()}
     args = content.get("args")
-    told = vars(args) if isinstance(args, argparse.Namespace) else args if isinstance(args, Mapping) else {}
-    return Held(path, "a training checkpoint", states, told, strip(inner.get("ema", {})), _step(content, path, told))
+    arguments = vars(args) if isinstance(args, argparse.Namespace) else args if isinstance(args, Mapping) else {}
+    return Held(
+        path, "a training checkpoint", states, arguments, strip(inner.get("ema", {})), _step(content, path, arguments)
+    )
 
 
 @dataclass(frozen=True)
 class Selection:
-    """One network's weights in a file that is not ours."""
+    """The weights of one network in a file that is not ours."""
 
     held: Held
     weights: str  # ema | online
     state: State  # with the network's own keys
-    reasons: tuple[str, ...]  # where they are from
+    reasons: tuple[str, ...]  # where they come from
 
 
 def select(held: Held, weights: str) -> Selection:
     """The weights `ema` or `online` of a file.
 
-    Online ones take the place of averaged ones that there are none of, and what is bare is taken as it is.
+    If there are no averaged weights, the online weights take their place. The weights of a bare file are taken as they
+    are.
 
     Raises:
         CheckpointError: online weights are asked for, and there are averaged ones only.
@@ -104,7 +107,7 @@ def select(held: Held, weights: str) -> Selection:
 
 
 def strip(state: Mapping[Any, Any]) -> State:
-    """Keys without wrappers' prefixes; non-tensors dropped."""
+    """The tensors under keys without the prefixes of wrappers; other values are dropped."""
     bare = {}
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
@@ -116,12 +119,12 @@ def strip(state: Mapping[Any, Any]) -> State:
 
 
 def network_of(config: Mapping[str, Any], state: Mapping[str, Any], name: str) -> Network:
-    """A network in eval mode with these weights, all of them and no others, in float32.
+    """A network in eval mode and float32 with exactly these weights.
 
     Raises:
-        CheckpointError: naming the first that does not fit. ConfigError: the configuration makes no network.
+        CheckpointError: naming the first weight that does not fit. ConfigError: the configuration makes no network.
     """
-    # All of its tensors are overwritten: to initialise them first takes a large network three times as long.
+    # All tensors will be overwritten. To initialise them first would make a large network take three times as long.
     network = models.outline(config)
     check_state(state, network.state_dict(), name)
     network.to_empty(device="cpu").load_state_dict(state)
@@ -140,6 +143,6 @@ def _is_published(path: Path, content: Mapping[str, Any]) -> bool:
 
 
 def _step(content: Mapping[str, Any], path: Path, args: Mapping[str, Any]) -> int:
-    """As the file says; DiT and SiT write it into its name only."""
-    told = [value for key in ("step", "steps") if isinstance(value := content.get(key), int)]
-    return told[0] if told else int(path.stem) if args and path.stem.isdecimal() else 0
+    """The training step that the file states. DiT and SiT write it only into the name of the file."""
+    steps = [value for key in ("step", "steps") if isinstance(value := content.get(key), int)]
+    return steps[0] if steps else int(path.stem) if args and path.stem.isdecimal() else 0

@@ -1,4 +1,4 @@
-"""Our checkpoints: tensors, numbers and strings only, read without executing anything.
+"""Our checkpoints hold only tensors, numbers and strings, and are read without executing anything.
 
 All randomness of a run follows from (seed, step), so these two are the state of the generators and the position
 in the data.
@@ -25,7 +25,7 @@ from dtrain.config import Recipe
 
 FORMAT = "dexport-checkpoint"
 VERSION = 2
-#: The names of our files, and of DiT's, SiT's and REPA's, which have no name but a step.
+#: The names of our files, and of those of DiT, SiT and REPA, which consist of a step alone.
 NUMBERED = re.compile(r"(?P<name>.+-|)(?P<step>\d{7,})\.pt", re.DOTALL)
 
 
@@ -36,9 +36,9 @@ class Checkpoint:
     model: dict[str, torch.Tensor]
     ema: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
-    objective: dict[str, torch.Tensor] = field(default_factory=dict)  # what the objective trains beside the network
-    scaler: dict[str, Any] = field(default_factory=dict)  # of fp16's loss
-    version: int = VERSION  # of the dtrain that wrote it
+    objective: dict[str, torch.Tensor] = field(default_factory=dict)  # trained beside the network
+    scaler: dict[str, Any] = field(default_factory=dict)  # the state of fp16's loss scaler
+    version: int = VERSION  # the version of the dtrain that wrote it
 
 
 def path_at(folder: Path, recipe: Recipe, step: int) -> Path:
@@ -46,7 +46,7 @@ def path_at(folder: Path, recipe: Recipe, step: int) -> Path:
 
 
 def all_of(folder: Path, recipe_name: str) -> list[Path]:
-    """The checkpoints of one recipe in a folder, the lowest step first; no other file of a similar name."""
+    """The checkpoints of one recipe in a folder, the lowest step first, without other files of similar names."""
     pattern = re.compile(rf"{re.escape(recipe_name)}-(\d{{7,}})\.pt")
     found = [(int(match[1]), path) for path in folder.glob("*.pt") if (match := pattern.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
@@ -59,7 +59,7 @@ def newest(folder: Path, recipe_name: str) -> Path | None:
 
 
 def located(path: Path) -> Path:
-    """A checkpoint as it was named: the file, or the one with the highest step in the folder of a training run.
+    """The checkpoint that a user named: a file, or the one with the highest step in the folder of a training run.
 
     Raises:
         CheckpointError: a folder without checkpoints, or with those of several runs.
@@ -78,19 +78,25 @@ def located(path: Path) -> Path:
 
 
 def save(checkpoint: Checkpoint, folder: Path, keep: int) -> Path:
-    """Write under a temporary name, rename, then delete all but the `keep` newest of this recipe, never this one."""
+    """Write a checkpoint atomically, then delete all but the `keep` newest of this recipe, but never this one."""
     path = path_at(folder, checkpoint.recipe, checkpoint.step)
     content = {
-        "format": FORMAT, "version": VERSION, "recipe": checkpoint.recipe.to_dict(), "step": checkpoint.step,
-        "model": checkpoint.model, "ema": checkpoint.ema, "optimizer": checkpoint.optimizer,
-        "objective": checkpoint.objective, "scaler": checkpoint.scaler,
-    }  # fmt: skip
+        "format": FORMAT,
+        "version": VERSION,
+        "recipe": checkpoint.recipe.to_dict(),
+        "step": checkpoint.step,
+        "model": checkpoint.model,
+        "ema": checkpoint.ema,
+        "optimizer": checkpoint.optimizer,
+        "objective": checkpoint.objective,
+        "scaler": checkpoint.scaler,
+    }
     content["sha256"] = content_digest(content)
-    # To an open file: of a path, torch writes the name, here a temporary one, into the archive.
+    # An open file is given because torch writes the name of a path, here a temporary one, into the archive.
     with atomic(path) as temporary, temporary.open("wb") as file:
         try:
             torch.save(content, file)
-        except RuntimeError as error:  # what torch's archive makes of a write that failed
+        except RuntimeError as error:  # torch's archive turns a failed write into this
             raise OSError(errno.ENOSPC, "writing failed, most likely the disk is full") from error
     for outdated in all_of(folder, checkpoint.recipe.name)[: -max(keep, 1)]:
         if outdated != path:
@@ -116,7 +122,7 @@ def is_ours(content: Any) -> bool:
 
 
 def check_digest(content: dict[str, Any], path: Path) -> None:
-    """Raises CheckpointError if a checkpoint of ours holds other content than was written; version 1 cannot tell."""
+    """Raises CheckpointError if the content is not what was written. Version 1 has no digest to tell."""
     if type(version := content.get("version")) is int and version == 1:
         warn(f"'{path}' was written by an older dtrain and has no digest: changes cannot be detected")
     elif content.get("sha256") != content_digest(content):

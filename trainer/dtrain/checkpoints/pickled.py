@@ -1,4 +1,4 @@
-"""What a pickle asks for, found by reading its opcodes, which executes nothing: classes, and torch's storages."""
+"""Finds the classes and torch storages that a pickle asks for by reading its opcodes, which executes nothing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ITEM_BYTES = {
     "ComplexFloatStorage": 8, "UntypedStorage": 1,
 }  # fmt: skip
 PUTS, GETS = ("PUT", "BINPUT", "LONG_BINPUT"), ("GET", "BINGET", "LONG_BINGET")
-#: A network of a thousand tensors takes fifty thousand.
+#: The most opcodes; a network of a thousand tensors takes fifty thousand.
 MAX_OPERATIONS = 5_000_000
-#: An object that is of no interest.
+#: Stands for an object that is of no interest.
 OTHER = object()
 
 
@@ -26,11 +26,11 @@ class Pickled:
 
 
 def scan(file: IO[bytes]) -> Pickled:
-    """What the next pickle of a file asks for; the file then stands behind it.
+    """The requests of the next pickle of a file, which is read up to the pickle's end.
 
     Raises:
         ValueError: it is not a pickle, is far too long, or names a class or a storage in a way that torch never does.
-        Other classes, too, for a damaged one: to be called behind a door.
+        A damaged pickle raises other exceptions, too, so call this behind a door.
     """
     machine = _Machine()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
@@ -45,7 +45,7 @@ class _Machine:
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
-        self.marks: list[int] = []  # heights of the stack
+        self.marks: list[int] = []  # heights of the stack at its marks
         self.memo: dict[Any, Any] = {}
         self.classes: set[str] = set()
         self.storages: dict[str, int] = {}
@@ -64,7 +64,7 @@ class _Machine:
             self._change(opcode, argument, self._take(opcode))
 
     def _take(self, opcode: pickletools.OpcodeInfo) -> list[Any]:
-        """What an operation takes from the stack; of what lies behind a mark, all."""
+        """The objects that an operation takes from the stack; some take all objects above a mark."""
         before = opcode.stack_before
         start = len(self.stack) - len(before)
         if pickletools.markobject in before:
@@ -76,7 +76,7 @@ class _Machine:
         return taken
 
     def _change(self, opcode: pickletools.OpcodeInfo, argument: Any, taken: list[Any]) -> None:
-        """Leave what an operation gives, and remember what it asks for."""
+        """Put the result of an operation on the stack, and remember what the operation asks for."""
         name = opcode.name
         given = [OTHER if argument is None else argument] * len(opcode.stack_after)
         if name in ("GLOBAL", "INST"):
@@ -101,7 +101,7 @@ class _Machine:
         return f"{module} {name}"
 
     def _remember(self, identity: Any) -> None:
-        """torch's ("storage", class, name, device, numbers), and in older files a view."""
+        """Remember a storage from torch's ("storage", class, name, device, numbers); older files add a view."""
         if not isinstance(identity, tuple) or len(identity) not in (5, 6) or identity[0] != "storage":
             raise ValueError("it names a storage as torch never does")
         _, kind, name, _, numbers = identity[:5]

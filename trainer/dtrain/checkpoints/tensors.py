@@ -22,11 +22,11 @@ from drun.console import warn
 from drun.errors import CheckpointError, door
 from dtrain.checkpoints.pickled import Pickled, scan
 
-#: Tied weights appear twice; what appears more often was made to fill the memory.
+#: Tied weights appear twice. A tensor that appears more often was made to fill the memory.
 MAX_SHARING, FREE_BYTES = 4, 1 << 20
-#: Tensors, numbers and texts of a checkpoint.
+#: The most tensors, numbers and texts of a checkpoint.
 MAX_PARTS = 5_000_000
-#: Dictionaries in dictionaries of our checkpoints are below five.
+#: The most levels of nested dictionaries; our checkpoints have fewer than five.
 MAX_DEPTH = 16
 #: An older file begins with these pickles: a number, the protocol, the system, the content, the storages' names.
 OLDER_PICKLES = 5
@@ -35,7 +35,7 @@ OLDER_PICKLES = 5
 def read_tensors(path: Path, allowed: tuple[type, ...] = ()) -> Any:
     """The content of any PyTorch or safetensors file, on the CPU; no class but `allowed` is ever built.
 
-    Tensors of an archive lie in the file, mapped, until they are copied.
+    The tensors of an archive are memory maps of the file until they are copied.
 
     Raises:
         CheckpointError: no such file, damaged, not a checkpoint, or a pickle that asks for a class.
@@ -56,7 +56,7 @@ def read_tensors(path: Path, allowed: tuple[type, ...] = ()) -> Any:
 
 
 def existing(path: Path) -> Path:
-    """The path of a file that is there. Raises CheckpointError for another."""
+    """The path of an existing file. Raises CheckpointError for another."""
     if not path.is_file():
         raise CheckpointError(f"no such checkpoint: '{path}'")
     return path
@@ -91,7 +91,7 @@ def _parts(content: Any) -> Iterable[Any]:
 
 
 def _count(content: Any, known: dict[int, int], depth: int) -> int:
-    """How many parts there are where a shared one counts each time; it is visited once."""
+    """The number of parts, where a shared part counts each time that it appears, but is visited once."""
     if depth < 0:
         raise RecursionError
     if id(content) not in known:
@@ -123,7 +123,7 @@ def _read_archive(path: Path, file: IO[bytes], allowed: tuple[type, ...]) -> Any
     for key, num_bytes in pickled.storages.items():
         if (got := sizes.get(f"{root}data/{key}")) != num_bytes:
             raise ValueError(f"storage '{key}' says that it has {num_bytes:,} bytes, its record has {got or 0:,}")
-    # The file that was checked, whatever has its name by now.
+    # This is the file that was checked, even if another file has its name by now.
     opened = Path(f"/proc/self/fd/{file.fileno()}")
     return _load(path, opened if opened.exists() else path, allowed, mmap=True)
 
@@ -161,12 +161,12 @@ def _refuse(path: Path, name: str) -> NoReturn:
 def _load(path: Path, opened: Path, allowed: tuple[type, ...], mmap: bool) -> Any:
     try:
         with torch.serialization.safe_globals(list(allowed)), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols; what cannot be read is refused
+            warnings.simplefilter("ignore")  # about pickle protocols; a file that cannot be read is refused
             return torch.load(opened, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:
         if asked_for := re.search(r"GLOBAL ([\w.]+)", str(error)):
             _refuse(path, asked_for[1])
-        if isinstance(error, pickle.UnpicklingError):  # whose text advises to execute the file
+        if isinstance(error, pickle.UnpicklingError):  # its text advises to execute the file
             raise ValueError("it holds more than tensors, numbers and text") from error
         raise
 
@@ -175,7 +175,7 @@ def _load(path: Path, opened: Path, allowed: tuple[type, ...], mmap: bool) -> An
 
 
 def _read_older(path: Path, file: IO[bytes], allowed: tuple[type, ...]) -> Any:
-    """Read a file from before PyTorch 1.6, or one that is not an archive: such files have no checksums."""
+    """Read a file of a PyTorch before 1.6, or another file that is no archive. Such files have no checksums."""
     size = os.fstat(file.fileno()).st_size
     file.seek(0)
     if file.read(2) == b"PK":
@@ -183,7 +183,7 @@ def _read_older(path: Path, file: IO[bytes], allowed: tuple[type, ...]) -> Any:
     file.seek(0)
     for place in range(OLDER_PICKLES):
         pickled = scan(file)
-        if place == 0 and pickled.classes:  # a pickle, but not one of torch's files, which begin with a number
+        if place == 0 and pickled.classes:  # a pickle, but not a file of torch, which begins with a number
             _refuse(path, min(pickled.classes))
         if (claimed := sum(pickled.storages.values())) > size:
             raise ValueError(f"its {size:,} bytes say that they hold storages of {claimed:,}")

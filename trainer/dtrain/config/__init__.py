@@ -1,4 +1,4 @@
-"""What a training run is: recipes, as frozen dataclasses read from `recipes/*.toml`."""
+"""Recipes describe training runs. They are frozen dataclasses, read from `recipes/*.toml`."""
 
 from dtrain.config.complete import lacking
 from dtrain.config.files import about, names, summary, text

@@ -1,4 +1,4 @@
-"""What a recipe leaves out: sides follow from `data.image_size`; the rest is named, with the value that is usual."""
+"""Completes recipes: sides follow from `data.image_size`; other missing settings are named with their usual values."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from dtrain.config.toml import pairs
 
 Sections = Mapping[str, Mapping[str, Any]]
 
-#: What decides the meaning of the other keys of a section.
+#: The keys that decide the meaning of the other keys of a section.
 KINDS = {"model": "name", "process": "kind", "objective": "name"}
-#: Usual values are first looked for in these.
+#: The recipes in which usual values are looked for first.
 EXAMPLES = ("fashion-unet", "fashion-sit")
-#: What models call the side of their input, pixels: of images, or of latents if these are smaller.
+#: The keywords of models for the side of their input, in pixels of the image or of the latent.
 SIDES = (INPUT_SIDE, IMAGE_SIDE) = ("input_size", "image_size")
-#: The side of an image over that of its latent: of the VAE of Stable Diffusion, which DiT and SiT use, and its kin.
+#: The side of an image over the side of its latent, for the VAE of Stable Diffusion, which DiT and SiT use, and similar
+#: ones.
 VAE_FACTOR = 8
-#: Channels of pixels, grey or RGB; a model of another number draws latents.
+#: The numbers of channels of pixels, grey or RGB. A model of another number draws latents.
 PIXEL_CHANNELS = (1, 3)
 
 
@@ -31,9 +32,9 @@ PIXEL_CHANNELS = (1, 3)
 
 
 def with_side(sections: Sections) -> dict[str, Any]:
-    """The section `model`, with the side of its input if the model has one and the recipe leaves it out.
+    """The section `model`, completed with the side of the model's input where the recipe leaves it out.
 
-    It is that of the images, and for latents an eighth of it.
+    The side is that of the images, and for latents an eighth of it.
 
     Raises:
         ConfigError: a side that no image of this size has.
@@ -63,7 +64,7 @@ def _check_side(key: str, side: Any, image_size: int) -> None:
 
 
 def _parameters(model: Mapping[str, Any]) -> Mapping[str, Parameter]:
-    from dtrain import models  # it imports torch, which the names of the recipes do without
+    from dtrain import models  # imported here because it imports torch, which listing the recipes does not need
 
     return models.parameters(model.get("name"))
 
@@ -72,10 +73,12 @@ def _parameters(model: Mapping[str, Any]) -> Mapping[str, Parameter]:
 
 
 def check_complete(name: str, sections: Sections) -> None:
-    """Look at what every recipe must say; options of objectives are looked at where these are built.
+    """Check that a recipe has everything that every recipe must have.
+
+    Objectives check their own options when they are built.
 
     Raises:
-        ConfigError: a section or key lacks; the message has the usual one.
+        ConfigError: a section or key is missing; the message has the usual one.
     """
     for section in (field.name for field in fields(Recipe) if _is_required(field)):
         if section != "name" and section not in sections:
@@ -103,18 +106,18 @@ def _is_required(field: Any) -> bool:
 
 
 def lacking(whole: str, section: str, key: str | None, sections: Sections) -> ConfigError:
-    """An error that says what lacks, and what the recipe that is most alike has there.
+    """An error that names what is missing, and what the most similar recipe has there.
 
     Args:
-        whole: what it lacks in, such as "recipe 'mine'".
-        key: None if the whole section lacks.
+        whole: where it is missing, such as "recipe 'mine'".
+        key: None if the whole section is missing.
     """
     what = f"[{section}]" if key is None else f"{section}.{key}"
     for name in sorted(_examples(), key=lambda name: -_likeness(files.sections(name), sections)):
         there = files.sections(name).get(section, {})
         if key is None or (key in there and _same_kind(section, there, sections)):
-            said = pairs(dict(there) if key is None else {key: there[key]})
-            return ConfigError(f"{whole} lacks {what}: usually {said}, as in recipe {name}")
+            usual = pairs(dict(there) if key is None else {key: there[key]})
+            return ConfigError(f"{whole} lacks {what}: usually {usual}, as in recipe {name}")
     return ConfigError(f"{whole} lacks {what}: see 'dtrain settings'")
 
 

@@ -54,7 +54,8 @@ def summary(name: str) -> str:
 def sections(name: str, above: tuple[str, ...] = ()) -> dict[str, Any]:
     """The sections of a recipe file, laid over those of the recipe that it `extends`.
 
-    A section that gives a `name` or `kind` replaces the whole one below, for these decide what its other keys mean.
+    A section with a `name` or `kind` replaces the whole section below it, because these decide what its other keys
+    mean.
 
     Raises:
         ConfigError: no such recipe, no TOML, or keys outside of sections.

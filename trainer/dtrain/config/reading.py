@@ -17,12 +17,12 @@ from dtrain.config.sections import SECTIONS, Recipe, plain, settings_of
 
 
 def load(name: str, assignments: list[str] | None = None, data: str | None = None) -> Recipe:
-    """A recipe by name, or from a .toml file, with `section.key=value` assignments applied.
+    """Load a recipe by name or from a .toml file, and apply `section.key=value` assignments.
 
     The side of the model's input follows from `data.image_size` where the recipe leaves it out.
 
     Raises:
-        ConfigError: an unknown recipe, section or key, one that lacks, or a value of the wrong type.
+        ConfigError: an unknown or missing recipe, section or key, or a value of the wrong type.
     """
     sections = files.sections(name)
     for assignment in assignments or []:
@@ -47,7 +47,7 @@ def from_dict(sections: dict[str, Any]) -> Recipe:
 
 
 def _listed(value: Any) -> Any:
-    """Tuples as lists, as a file has them."""
+    """A value with its tuples as lists, as a file has them."""
     return plain(value) if isinstance(value, dict) else value
 
 

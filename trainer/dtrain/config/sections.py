@@ -1,4 +1,4 @@
-"""The sections of a recipe as frozen dataclasses: what each setting is, what it means, and what it may be."""
+"""The sections of a recipe as frozen dataclasses: the settings, their meanings and their allowed values."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Annotated, Any, get_type_hints
 
 from drun.errors import ConfigError
 
-#: Images of a preview: they are drawn in one batch.
+#: The most images of a preview, which are drawn in one batch.
 MAX_PREVIEWS = 1024
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a field means, with its unit, and which words or numbers it takes."""
+    """The meaning of a field with its unit, and the words or numbers that it takes."""
 
     help: str
     choices: tuple[str, ...] = ()
@@ -25,7 +25,7 @@ class Setting:
     below: float = math.inf
 
     def check(self, key: str, value: Any) -> None:
-        """Raises ConfigError for a value that is not among those; of a tuple each is looked at."""
+        """Raises ConfigError for a value that the field does not take; the values of a tuple are checked one by one."""
         for item in value if isinstance(value, tuple) else (value,):
             if self.choices and item not in self.choices:
                 raise ConfigError(f"{key} got '{item}', expected one of {', '.join(self.choices)}")
@@ -61,7 +61,7 @@ class Data:
     ] = 0.0
     # KNOWN_FROM_DATA:
     latent: dict[str, Any] = field(default_factory=dict)  # vae, scale, bias
-    class_names: tuple[str, ...] = ()  # of the labels 0, 1, ..., where the data names them
+    class_names: tuple[str, ...] = ()  # names of the labels 0, 1, ..., if the data has names
     num_images: int = 0
     fingerprint: str = ""  # of the images
 
@@ -137,17 +137,17 @@ class Recipe:
         return {key: plain(value) for key, value in dataclasses.asdict(self).items()}
 
 
-#: Sections of fixed settings; those of model, process and objective follow from their name or kind.
+#: The sections with fixed settings. Those of model, process and objective follow from their name or kind.
 SECTIONS: dict[str, type[Any]] = {"data": Data, "optimizer": Optimizer, "ema": Ema, "train": Train}
 
 
 def settings_of(kind: type[Any]) -> dict[str, Setting]:
-    """What the user may set in a section, by key; what is filled in when a run starts is not among it."""
+    """The settings of a section that the user may change, by key, without those that a run fills in when it starts."""
     hints = get_type_hints(kind, include_extras=True)
     return {key: hint.__metadata__[0] for key, hint in hints.items() if hasattr(hint, "__metadata__")}
 
 
-#: What a run fills in when it has opened the data.
+#: The settings that a run fills in when it has opened the data.
 KNOWN_FROM_DATA = tuple(field.name for field in dataclasses.fields(Data) if field.name not in settings_of(Data))
 
 
@@ -159,7 +159,7 @@ def plain(value: Any) -> Any:
 
 
 def _check_plain(name: str, value: Any) -> None:
-    """Raises ConfigError for what JSON does not know, such as TOML's dates."""
+    """Raises ConfigError for values that JSON does not have, such as TOML's dates."""
     if isinstance(value, dict | list | tuple):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             _check_plain(f"{name}.{key}", item)

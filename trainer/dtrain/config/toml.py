@@ -1,4 +1,4 @@
-"""Plain values as TOML."""
+"""Writes plain values as TOML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def toml(value: Any) -> str:
         return f"[{', '.join(map(toml, value))}]"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:_}" if abs(value) >= 10_000 else str(value)
-    # Of text, numbers and truth JSON's form is TOML's, too; DEL is the one character that only JSON takes as it is.
+    # JSON's text, numbers and booleans are also TOML's, except that TOML does not accept the character DEL in text.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -1,1 +1,1 @@
-"""What a network is trained on: pixels or latents, and how they are prepared."""
+"""The data that networks are trained on, pixels or latents, and their preparation."""

@@ -1,4 +1,4 @@
-"""What a training step sees: which images, in which of their symmetries, in which range."""
+"""The batches of training steps: which images they hold, in which symmetries and in which range."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from drun.errors import ConfigError
 
 
 def batch_indices(num_images: int, batch_size: int, seed: int, step: int) -> NDArray[np.int64]:
-    """Which images step number `step` (from 0) trains on: int64 (batch_size,) in 0..num_images - 1.
+    """The images that step number `step` (from 0) trains on: int64 (batch_size,) in 0..num_images - 1.
 
     The data order is an endless row of permutations, one per epoch, drawn from (seed, epoch); a batch may
     straddle two. It depends on nothing but the arguments, so a resumed run goes on where it stopped.
@@ -29,7 +29,7 @@ def _permutation(num_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(num_images)
 
 
-# Each symmetry is applied to half of the images, whatever happened to them before.
+# Each symmetry is applied to half of the images, independently of the others.
 AUGMENTATIONS: dict[str, tuple[Callable[[Tensor], Tensor], ...]] = {
     "hflip": (lambda images: images.flip(-1),),
     "vflip": (lambda images: images.flip(-2),),

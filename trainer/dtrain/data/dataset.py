@@ -1,4 +1,4 @@
-"""What a run is trained on, whether pixels or latents: the same questions, asked by the training loop."""
+"""A data set of pixels or latents, with one interface for the training loop."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ NO_PICTURES = "these latents come without images, which teachers need: encode th
 
 @dataclass(frozen=True)
 class Arrays:
-    """What is read of some images, still on the CPU."""
+    """The arrays that were read for some images, on the CPU."""
 
     states: Tensor  # uint8 pixels (N, H, W, C), or float32 moments (N, 2 C, h, w)
     pictures: Tensor | None  # uint8 (N, H, W, C)
-    features: tuple[Tensor, ...] = ()  # what each teacher saw in them once: float16 (N, T, D)
+    features: tuple[Tensor, ...] = ()  # the cached features of each teacher: float16 (N, T, D)
 
     def pinned(self) -> Arrays:
-        """In memory that a GPU copies from while it computes."""
+        """The same arrays in pinned memory, from which a GPU can copy while it computes."""
         pictures = None if self.pictures is None else self.pictures.pin_memory()
         return Arrays(self.states.pin_memory(), pictures, tuple(each.pin_memory() for each in self.features))
 
 
 @dataclass(frozen=True)
 class Dataset(ABC):
-    """N images with labels or without."""
+    """N images, with or without labels."""
 
     labels: Indices | None
     #: vae, scale and bias of latents; empty for pixels
     latent: dict[str, Any] = field(default_factory=dict, kw_only=True)
-    #: of the labels 0, 1, ...; empty where the data does not name them
+    #: names of the labels 0, 1, ...; empty if the data has no names
     class_names: tuple[str, ...] = field(default=(), kw_only=True)
 
     @abstractmethod
@@ -54,32 +54,32 @@ class Dataset(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of what the network sees."""
+        """(C, H, W) of one input of the network."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Changes when the pictures do."""
+        """A hash that changes when the pictures change."""
 
     @abstractmethod
     def read(self, indices: Indices, pictures: bool, draws: Draws | None = None, modes: Sequence[str] = ()) -> Arrays:
-        """From disk or memory; may run beside the training.
+        """Read some images from disk or memory. This may run beside the training.
 
         Args:
-            pictures: for teachers.
-            draws, modes: of which version of each image is read, where the disk holds several.
+            pictures: whether teachers need the pictures.
+            draws, modes: they decide which version of each image is read, where the disk holds several.
         """
 
     @abstractmethod
     def states(self, arrays: Arrays, draws: Draws, modes: Sequence[str]) -> tuple[Tensor, Tensor | None]:
         """x0 (N, C, H, W) float32 on the device of the draws, and the pictures (N, H, W, C) uint8 if they were read.
 
-        modes: what is done to the images here, where `read` could not.
+        modes: the augmentations, which are applied here unless `read` has done so.
         """
 
     @abstractmethod
     def all_pictures(self) -> Any:
-        """uint8 (N, H, W, C), to be sliced."""
+        """All pictures as uint8 (N, H, W, C), to be read slice by slice."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class LatentImages(Dataset):
 
 @lru_cache
 def _constants(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """On the device once, not in every step."""
+    """Constants that are moved to the device once, and not in every step."""
     return torch.tensor(values, device=device)
 
 

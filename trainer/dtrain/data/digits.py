@@ -16,7 +16,7 @@ def digits_8x8() -> NDArray[np.float64]:
 
 
 def digit_labels() -> NDArray[np.int64]:
-    """What the digits show: int64 (1797,) in 0..9."""
+    """The labels of the digits: int64 (1797,) in 0..9."""
     from sklearn.datasets import load_digits
 
     return np.asarray(load_digits().target, dtype=np.int64)

@@ -1,6 +1,7 @@
 """idx files, as MNIST and its successors come: http://yann.lecun.com/exdb/mnist, below "file formats".
 
-Two zero bytes, the type of the values, the number of sides; the sides as big-endian 32-bit numbers; the values.
+Such a file holds two zero bytes, the type of the values, the number of sides, the sides as big-endian 32-bit numbers,
+and the values.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ MAX_SIDES = 4
 
 
 def is_idx(path: Path) -> bool:
-    """Whether a file is called as idx files are."""
+    """Whether a file has a name as idx files have."""
     return NAME.fullmatch(path.name) is not None
 
 
 def find_images(folder: Path) -> Path | None:
-    """The file of images in a folder as MNIST's; None if there is none. Training images are preferred to test images.
+    """The file of images in a folder like MNIST's; None if there is none. Training images are preferred to test images.
 
     Raises:
         DataError: there are several, and nothing says which.
@@ -48,13 +49,13 @@ def find_images(folder: Path) -> Path | None:
 
 
 def labels_beside(images: Path) -> Path | None:
-    """The file of labels that belongs to a file of images, if there is one."""
+    """The file with the labels of a file of images, if there is one."""
     match = NAME.fullmatch(images.name)
     return _of_kind(images.parent, "labels").get(match["part"]) if match else None
 
 
 def _of_kind(folder: Path, kind: str) -> dict[str, Path]:
-    """What stands before `kind` in the names of a folder's idx files -> the file; unpacked before gzipped."""
+    """The part of the name before `kind` -> the idx file; an unpacked file is preferred to a gzipped one."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         match = NAME.fullmatch(path.name)
@@ -64,7 +65,7 @@ def _of_kind(folder: Path, kind: str) -> dict[str, Path]:
 
 
 def read_sides(path: Path) -> tuple[int, ...]:
-    """The shape of an idx file's array, from its beginning. Raises DataError as `read_idx` where that is wrong."""
+    """The shape of an idx file's array, read from its beginning. Raises DataError as `read_idx` does."""
     with _opened(path) as (_, sides):
         return sides
 
@@ -78,14 +79,14 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     with _opened(path) as (file, sides):
         array = np.empty(math.prod(sides), np.uint8)
         fill(array, file)
-        if file.read(1):  # the end, where gzip compares its checksum
+        if file.read(1):  # reads to the end, where gzip compares its checksum
             raise ValueError(f"more follows than {'x'.join(map(str, sides))} bytes")
         return array.reshape(sides)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], tuple[int, ...]]]:
-    """The file where the values begin, and the sides of its array."""
+    """The opened file at the position where the values begin, and the sides of its array."""
     with door(f"cannot read the idx file '{path}'"), regular(path).open("rb") as raw:
         size, is_packed = path.stat().st_size, raw.read(len(GZIP)) == GZIP
         raw.seek(0)

@@ -1,4 +1,4 @@
-"""Image files of every kind as 8-bit pictures; a broken one is named."""
+"""Reads image files of every kind as 8-bit pictures, and names a broken one."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ from drun.foreign import map_npy, regular
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 STACK_SUFFIX = ".npy"
-#: How the names of what is not looked at begin.
+#: The first characters of the names of files that are ignored.
 HIDDEN = (".", "__MACOSX")
 #: Most pixels of a picture to train on, about those of the largest telephone camera, and of one to cut into tiles. A
 #: small file may decode to any number; in memory a pixel takes four bytes, and for a moment twice as many.
 MAX_PIXELS, MAX_PIXELS_TO_CUT = 200_000_000, 1 << 30
-#: What a file may decode to in any case, and for each of its bytes: twice what a blank 8-bit PNG does.
+#: The bytes that any file may decode to, and those for each byte of the file: twice as many as a blank 8-bit PNG needs.
 FREE_PIXELS, PIXELS_A_BYTE = 1 << 24, 2000
 #: Pillow's modes of 8 bits without colour, and with transparency.
 GREY_MODES, ALPHA_MODES = ("1", "L", "LA", "La"), ("LA", "La", "PA", "RGBA", "RGBa")
-#: Above this ratio of the sides only the centre is resized, for the whole would be far larger than what is kept.
+#: Above this ratio of the sides only the centre is resized, because the whole would be far larger than the part that is
+#: kept.
 EXTREME_RATIO = 4
-#: Pixels around a part that bicubic resizing to more than half the size looks at.
+#: The pixels around a part that bicubic resizing to more than half the size uses.
 _REACH = 4
 
-#: How files begin, and who reads them. No other plugin of Pillow is ever tried: some of them start programs.
+#: The first bytes of files, and the plugin that reads them. No other plugin of Pillow is tried, because some start
+#: programs.
 _FORMATS: tuple[tuple[bytes, Callable[[Any], ImageFile]], ...] = (
     (b"\x89PNG\r\n\x1a\n", PngImagePlugin.PngImageFile),
     (b"\xff\xd8\xff", JpegImagePlugin.jpeg_factory),
@@ -81,7 +83,7 @@ def is_hidden(path: Path) -> bool:
 
 
 def takes_in(source: Path, folder: Path) -> bool:
-    """Whether images written to a folder would be among those of the source the next time."""
+    """Whether images that are written to a folder would be among the source's images the next time."""
     inner, outer = folder.resolve(), source.resolve()
     return inner.is_relative_to(outer) and not is_hidden(inner.relative_to(outer))
 
@@ -116,7 +118,7 @@ def decode(opened: Callable[[], Any], name: str, max_pixels: int = MAX_PIXELS) -
 
 @dataclass(frozen=True)
 class Look:
-    """What the header of an image says. Sizes in pixels, as stored: before it is turned upright."""
+    """The facts in the header of an image. Sizes are in pixels, as stored, before the image is turned upright."""
 
     width: int
     height: int
@@ -134,12 +136,12 @@ def look_at(opened: Callable[[], Any], name: str) -> Look:
 
 
 def look_of_stack(shape: tuple[int, ...]) -> Look:
-    """As if a header said it. shape: (N, H, W) or (N, H, W, 3)."""
+    """The same facts for the images of a stack. shape: (N, H, W) or (N, H, W, 3)."""
     return Look(shape[2], shape[1], is_grey=len(shape) == 3)
 
 
 def _open(file: Any, name: str, max_pixels: int) -> ImageFile:
-    """As Image.open, which also asks plugins that start programs."""
+    """Does what Image.open does, without the plugins that start programs."""
     start, num_bytes = file.read(16), file.seek(0, os.SEEK_END)
     plugin = next((plugin for magic, plugin in _FORMATS if start.startswith(magic)), None)
     if plugin is None:
@@ -174,7 +176,7 @@ def pixel_limit(max_pixels: int) -> Iterator[None]:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="PIL")  # of odd metadata, which no pixel follows from
+            warnings.filterwarnings("ignore", module="PIL")  # warnings about odd metadata, which no pixel depends on
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
@@ -184,12 +186,12 @@ def _to_8bit(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):  # Pillow's own conversion clips at 255
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     image.load()
-    image.info.pop("transparency", None)  # it changes no colour, but Pillow warns of some kinds
+    image.info.pop("transparency", None)  # a palette's transparency changes no colour, but Pillow warns of some kinds
     return _in_mode(image, "L" if image.mode in GREY_MODES else "RGB")
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Converted unless it is in this mode: Pillow would copy it."""
+    """The image in this mode; it is not converted if it has the mode already, because Pillow would copy it."""
     return image if image.mode == mode else image.convert(mode)
 
 

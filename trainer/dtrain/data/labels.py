@@ -10,7 +10,7 @@ from drun.errors import DataError, door
 from drun.foreign import parse_json
 
 LABELS = "dataset.json"
-#: No data set has more classes by far; a larger number is damage.
+#: The most classes. No data set comes near this number, and a larger one is damage.
 MAX_CLASSES = 1_000_000
 
 
@@ -29,7 +29,7 @@ def read_labels(content: str | bytes, names: Sequence[str], where: str) -> list[
 
 
 def is_label(value: Any) -> bool:
-    """Whether it is a whole number in 0..MAX_CLASSES - 1."""
+    """Whether a value is a whole number in 0..MAX_CLASSES - 1."""
     return type(value) is int and 0 <= value < MAX_CLASSES
 
 

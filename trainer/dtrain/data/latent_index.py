@@ -1,4 +1,4 @@
-"""What the index.json of a folder of latents must hold."""
+"""Checks the index.json of a folder of latents."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from dtrain.data.labels import MAX_CLASSES, is_label
 FORMAT = {"format": "dtrain latents", "version": 1}
 #: Largest side of a latent or an image, and most channels: beyond any that exist, and below what overflows.
 MAX_SIDE = 65_536
-#: What float32 holds, which scale and bias become.
+#: The largest value of float32, to which scale and bias are converted.
 _LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
 
 
 def check_index(index: Mapping[str, Any]) -> None:
-    """Look at type, range and length of every field that is read.
+    """Check type, range and length of every field that is read.
 
     Raises:
-        KeyError, ValueError: to be called behind a door.
+        KeyError, ValueError: a field is missing or wrong; call this behind a door.
     """
     if {key: index[key] for key in FORMAT} != FORMAT:
         raise ValueError(f"expected {FORMAT}")

@@ -16,21 +16,11 @@ from torch import Tensor
 from drun.errors import DataError, door
 from drun.foreign import read_json, regular
 from dtrain.data.image_files import IMAGE_SUFFIXES
+from dtrain.data.items import ArrayFiles, Header, Indices, Items, Names, Pictures, read_header
 from dtrain.data.labels import LABELS, read_labels
 from dtrain.data.latent_index import check_index
-from dtrain.data.shards import (
-    ArrayFiles,
-    Header,
-    Indices,
-    Items,
-    Listing,
-    Names,
-    Pictures,
-    Shards,
-    fingerprint,
-    read_header,
-    scan,
-)
+from dtrain.data.scanning import Listing, fingerprint, scan
+from dtrain.data.shards import Shards
 
 INDEX, MOMENTS, IMAGES = "index.json", "moments", "images"
 #: Moments of the images mirrored left to right.
@@ -45,7 +35,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Latents:
-    """The VAE's posterior of each of N images. Memory does not grow with N, but for labels and file names.
+    """The VAE's posterior of each of N images. Memory grows with N only by labels and file names.
 
     shape: (C, h, w) of a latent. image_size: pixels. labels: int64 (N,) in 0..num_classes - 1, or None.
     vae: name or folder of the VAE whose decoder draws the images. scale, bias: C values each, for `sample_moments`.
@@ -63,7 +53,7 @@ class Latents:
     num_images: int
     files: Items
     pictures: Items | None
-    flipped: Items | None = None  # moments of the mirrored images
+    flipped: Items | None = None  # moments of the mirrored images, if there are any
     class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -124,7 +114,7 @@ def sample_moments(
 
 
 def are_latents(folder: Path) -> bool:
-    """Whether a folder holds what dtrain encode or REPA makes, whole or not."""
+    """Whether a folder holds latents of dtrain encode or REPA, complete or not."""
     return any((folder / name).exists() for name in (INDEX, "vae-sd")) or any(folder.glob(f"{MOMENTS}-*.npy"))
 
 
@@ -178,7 +168,7 @@ def _open_encoded(folder: Path) -> Latents:
 
 
 def _own(listing: Listing) -> Listing:
-    """Without what others may keep in the folder, such as a teacher's features."""
+    """The files of `dtrain encode` in a folder, without others, such as a teacher's features."""
     prefixes = (INDEX, f"{MOMENTS}-", f"{IMAGES}-", "crc32-")
     return {name: stat for name, stat in listing.items() if name.startswith(prefixes) and "/" not in name}
 
@@ -216,7 +206,10 @@ def _open_repa(features: Path, pictures: Path) -> Latents:
 
 
 def _check_sizes(folder: Path, names: list[str], listing: Listing) -> Header:
-    """The header of the first file. Another shape gives another size, and a million headers take an hour."""
+    """Check all files by size, with the header of the first.
+
+    Another shape gives another size, and a million headers take an hour.
+    """
     first = folder / names[0]
     header = read_header(first)
     if header.dtype != np.float32 or len(header.shape) != 3 or header.shape[0] % 2 or 0 in header.shape:
@@ -239,7 +232,7 @@ def _repa_labels(path: Path, names: list[str]) -> Indices | None:
 
 
 def _paired(features: Path, names: list[str], pictures: Path, kept: Listing) -> list[str]:
-    """The image of each latent, whatever order the files are in."""
+    """The image of each latent, in any order of the files."""
     by_key = {_key(name): name for name in sorted(kept)}
     if len(by_key) < len(kept):
         twice = next(name for name in kept if by_key[_key(name)] != name)

@@ -1,4 +1,4 @@
-"""From a recipe to the data set that it names, latents or pixels, checked against the model first."""
+"""Opens the data set that a recipe names, latents or pixels, and checks it against the model first."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FoundImages:
 
 
 def found(recipe: Recipe, out: Path) -> FoundImages:
-    """All checks of `open_dataset` that need no decoding; arguments and errors are its own."""
+    """All checks of `open_dataset` that need no decoding, with the same arguments and errors."""
     place = place_of(recipe)
     images = _found_latents(recipe, place) if are_latents(place) else _found_pixels(recipe, out)
     _check_shape(images.shape, recipe)
@@ -57,7 +57,7 @@ def found(recipe: Recipe, out: Path) -> FoundImages:
 
 
 def place_of(recipe: Recipe) -> Path:
-    """Where its images are. Raises ConfigError if it does not say."""
+    """The place of a recipe's images. Raises ConfigError if the recipe does not state it."""
     if not recipe.data.source:
         more = f"; 'dtrain recipes {recipe.name}' says which" if recipe.name in config.names() else ""
         raise ConfigError(
@@ -67,11 +67,14 @@ def place_of(recipe: Recipe) -> Path:
 
 
 def described(data: Data, dataset: Dataset) -> Data:
-    """The recipe's section with what only the images know."""
+    """The recipe's section, completed with facts that only the images tell."""
     return replace(
-        data, latent=dataset.latent, class_names=dataset.class_names, num_images=len(dataset),
+        data,
+        latent=dataset.latent,
+        class_names=dataset.class_names,
+        num_images=len(dataset),
         fingerprint=dataset.fingerprint,
-    )  # fmt: skip
+    )
 
 
 def warn_of_change(before: Data, now: Data) -> None:
@@ -100,7 +103,7 @@ def _found_pixels(recipe: Recipe, out: Path) -> FoundImages:
     channels, size, source = pixel_channels(recipe), recipe.data.image_size, open_source(recipe.data.source)
     _check_outside(out, source)
     check_cache(source, size, channels)
-    labels, names = labels_of(source, num_classes_of(recipe))  # before hours of decoding
+    labels, names = labels_of(source, num_classes_of(recipe))  # checked before hours of decoding
     return FoundImages(
         (channels, size, size),
         lambda report: PixelImages(labels, decoded(source, size, channels, report), class_names=names),
@@ -110,7 +113,7 @@ def _found_pixels(recipe: Recipe, out: Path) -> FoundImages:
 
 
 def num_classes_of(recipe: Recipe) -> int:
-    """Labels that the model knows; 0: it takes none."""
+    """The number of labels that the model knows; 0: it takes none."""
     classes = models.outline(recipe.model).classes
     return classes.count if classes else 0
 
@@ -128,7 +131,7 @@ def pixel_channels(recipe: Recipe) -> int:
 
 
 def labels_of(source: ImageSource, num_classes: int) -> tuple[Indices | None, tuple[str, ...]]:
-    """The label of each image and the names of the `num_classes` classes. Raises as `open_dataset`."""
+    """The label of each image and the names of the `num_classes` classes. Raises errors as `open_dataset` does."""
     if not num_classes:
         return None, ()
     labels, names = source.labels()
@@ -139,7 +142,7 @@ def labels_of(source: ImageSource, num_classes: int) -> tuple[Indices | None, tu
 
 
 def _check_none_beside(source: ImageSource) -> None:
-    """One picture beside the folders of classes, and nothing has a class."""
+    """Refuse pictures beside the folders of classes: with one of them, no image would have a class."""
     beside = [name for name in source.names if "/" not in name]
     if 0 < len(beside) < len(source.names):
         raise ConfigError(
@@ -149,7 +152,7 @@ def _check_none_beside(source: ImageSource) -> None:
 
 
 def _check_outside(out: Path, source: ImageSource) -> None:
-    """The previews of a run among its images would be images of the next run."""
+    """Refuse an output folder among the images: the next run would take its previews for images."""
     if takes_in(source.path, out):
         raise DataError(
             f"the image folder '{source.path}' would take in the run's folder '{out}', whose previews the next run "
@@ -189,7 +192,7 @@ def _check_shape(shape: tuple[int, int, int], recipe: Recipe) -> None:
 
 
 def _check_mirrored(source: Latents, recipe: Recipe) -> None:
-    """Latents come in the versions that were encoded, and cannot be turned."""
+    """Refuse augmentations of latents other than the versions that were encoded: latents cannot be turned."""
     modes = recipe.data.augment
     if others := [mode for mode in modes if mode != "hflip"]:
         raise ConfigError(

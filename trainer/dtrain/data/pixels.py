@@ -23,7 +23,7 @@ _RECIPE = 1  # part of the cache's key: raise it when decoding or resizing gives
 
 
 def load_images(source: str | Path, image_size: int, channels: int, report: Report = silent) -> NDArray[np.uint8]:
-    """All images of a source, see `open_source`, as `decoded`.
+    """All images of a source (see `open_source`), decoded by `decoded`.
 
     Raises:
         DataError: naming the file that is missing, broken, empty or of the wrong kind.
@@ -33,7 +33,7 @@ def load_images(source: str | Path, image_size: int, channels: int, report: Repo
 
 
 def check_format(image_size: int, channels: int) -> None:
-    """Raises ConfigError for pictures that there are none of."""
+    """Raises ConfigError for sizes and channels that no picture has."""
     if channels not in (1, 3) or image_size < 1:
         got = f"image_size {image_size}, channels {channels}"
         raise ConfigError(f"unsupported images: got {got}, expected a positive size and 3 or 1 channels")
@@ -58,22 +58,25 @@ def decoded(source: ImageSource, image_size: int, channels: int, report: Report 
     images = (fit(source.read(i), image_size, channels) for i in range(len(source.names)))
     what = f"{shape[0]:,} images, {image_size}x{image_size} {'grey' if channels == 1 else 'colour'}, of {source.path}"
     return cache.fetch(
-        _key(source, shape), NAME, what, int(np.prod(shape)),
+        _key(source, shape),
+        NAME,
+        what,
+        int(np.prod(shape)),
         write=lambda path: _write_stack(path, images, shape, report),
         read=lambda path: open_stack(path).reshape(shape),
-    )  # fmt: skip
+    )
 
 
 def fingerprint(images: NDArray[np.uint8]) -> str:
-    """The sha256 of decoded images and their shape, (N, H, W, C): what checkpoints say of what they learned from."""
+    """The sha256 of decoded images and their shape, (N, H, W, C): checkpoints name their images by it."""
     digest = hashlib.sha256(str(images.shape).encode())
-    for start in range(0, len(images), 4096):  # they may lie on a disk
+    for start in range(0, len(images), 4096):  # the images may lie on a disk
         digest.update(images[start : start + 4096].tobytes())
     return digest.hexdigest()
 
 
 def check_cache(source: ImageSource, image_size: int, channels: int) -> None:
-    """Whether `decoded` could write what it needs to. Raises as `decoded`, as far as can be seen without writing."""
+    """Check, without writing, that `decoded` could write its file. Raises errors as `decoded` does."""
     shape = _shape(source, image_size, channels)
     if not _is_mapped(source, shape):
         _check_outside(cache.root(), source.path)
@@ -85,12 +88,12 @@ def _shape(source: ImageSource, image_size: int, channels: int) -> tuple[int, in
 
 
 def _is_mapped(source: ImageSource, shape: tuple[int, ...]) -> bool:
-    """Whether the source is such an array already."""
+    """Whether the source itself is an array of this shape and type."""
     return source.stack is not None and source.stack.is_light and (*source.stack.shape, 1)[:4] == shape
 
 
 def _key(source: ImageSource, shape: tuple[int, ...]) -> str:
-    """Digest of all that decides the pixels, and of the source's path: two sources may have equal names and times."""
+    """A digest of everything that decides the pixels, and of the path: two sources may have equal names and times."""
     described = json.dumps([_RECIPE, shape, str(source.path.resolve()), source.fingerprint])
     return hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Where images come from, by number: names, labels, headers and pixels."""
+"""Sources of images, which are read by number: names, labels, headers and pixels."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from dtrain.data.image_files import (
     read_images,
 )
 from dtrain.data.labels import LABELS, read_labels
-from dtrain.data.shards import fingerprint, scan
+from dtrain.data.scanning import fingerprint, scan
 from dtrain.data.stacks import Stack, digits, open_as_stack
 from dtrain.data.zips import open_zip
 
 Labels = NDArray[np.int64]
-#: The label of each image, and the names of the classes; None where there are none.
+#: The label of each image, and the names of the classes; each is None if there are none.
 LabelsAndNames = tuple[Labels | None, list[str] | None]
 
 
@@ -114,9 +114,13 @@ def _open_zip(path: Path) -> ImageSource:
     found = open_zip(path)
     stamps = dict(zip(found.names, found.stamps, strict=True))
     return ImageSource(
-        path, found.names, fingerprint(stamps), found.read, found.look,
+        path,
+        found.names,
+        fingerprint(stamps),
+        found.read,
+        found.look,
         lambda: _labels(found.label_file, found.names, path),
-    )  # fmt: skip
+    )
 
 
 # ---- a folder -------------------------------------------------------------------------------------------
@@ -146,14 +150,14 @@ def _open_folder(root: Path) -> ImageSource:
 
 
 def _names_in(root: Path, file: str, opened: Callable[[Path], NDArray[np.uint8]]) -> list[str]:
-    """Labels of the images in one file of a folder."""
+    """The names of the images in one file of a folder."""
     if not file.lower().endswith(STACK_SUFFIX):
         return [file]
     return [f"{file}[{row}]" for row in range(len(opened(root / file)))]
 
 
 def _located(root: Path, name: str) -> tuple[Path, int | None]:
-    """The file that an image is in, and which row of a stack it is."""
+    """The file that holds an image, and the row of the image in a stack."""
     if not name.endswith("]"):
         return root / name, None
     file, _, row = name[:-1].rpartition("[")

@@ -20,7 +20,7 @@ from dtrain.data.labels import MAX_CLASSES
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
-#: Images and labels in .npz files, in lower case: as people call them, then as numpy, Keras and MedMNIST do.
+#: The names of images and labels in .npz files, in lower case: common ones, then those of numpy, Keras and MedMNIST.
 PAIRS = {
     "images": ("labels",), "image": ("label",), "x": ("y",), "data": ("labels", "target"), "arr_0": ("arr_1",),
     "x_train": ("y_train",), "train_images": ("train_labels",),
@@ -29,9 +29,9 @@ PAIRS = {
 
 @dataclass(frozen=True)
 class Stack:
-    """Nothing is read before it is asked for.
+    """Images of one size, which are read when they are asked for.
 
-    shape: (N, H, W) or (N, H, W, 3), of images. files: that it comes from. is_light: images take next to no memory.
+    shape: (N, H, W) or (N, H, W, 3), of images. files: the files that hold it. is_light: images take almost no memory.
     """
 
     path: Path
@@ -49,7 +49,7 @@ def digits() -> Stack:
 
 
 def open_as_stack(path: Path) -> Stack | None:
-    """The stack at `path`, which is such a file, or a folder with idx files; None for anything else.
+    """The stack in the file or the folder of idx files at `path`; None for anything else.
 
     Raises:
         DataError: it is damaged, holds no images, or several sets of them.

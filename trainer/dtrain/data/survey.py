@@ -1,4 +1,4 @@
-"""What a run is trained on, in one line, and what is lost on the way: by headers, without decoding anything."""
+"""Describes in one line what a run is trained on and what is lost, from the headers and without decoding anything."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from dtrain.data.latents import are_latents, open_latents
 from dtrain.data.opening import Indices, labels_of, num_classes_of, pixel_channels, place_of
 from dtrain.data.sources import ImageSource, open_source
 
-#: More headers are not read: on a local disk these take a third of a second, ImageNet's a minute.
+#: The most headers that are read. On a local disk they take a third of a second; all of ImageNet's take a minute.
 MAX_LOOKS = 5000
-#: So small a share of images of other sizes than the rest is odd.
+#: At most this share of images of another size looks like a mistake.
 ODD_SHARE = 0.01
 MAX_NAMED = 3
 
@@ -26,11 +26,11 @@ MAX_NAMED = 3
 @dataclass(frozen=True)
 class Survey:
     line: str  # such as "60,000 images, 10 classes, 28x28 grey -> 16x16 grey"
-    warnings: tuple[str, ...]  # what is lost or odd, a sentence each
+    warnings: tuple[str, ...]  # one sentence for each thing that is lost or odd
 
 
 def tell(recipe: Recipe) -> None:
-    """Print what a recipe is trained on. Raises as `survey`."""
+    """Print what a recipe is trained on. Raises errors as `survey` does."""
     found = survey(recipe)
     say(found.line)
     for warning in found.warnings:
@@ -38,7 +38,7 @@ def tell(recipe: Recipe) -> None:
 
 
 def survey(recipe: Recipe) -> Survey:
-    """Look at the images of a recipe, at most MAX_LOOKS of them, evenly spread.
+    """Look at up to MAX_LOOKS evenly spread images of a recipe.
 
     Raises:
         ConfigError: images that do not fit the model, or labels that it has no rows for. DataError: broken data.
@@ -52,7 +52,7 @@ def survey(recipe: Recipe) -> Survey:
     size = recipe.data.image_size
     totals, trained = _totals(looked.total, labels, looked.note), f"{size}x{size} {_colour(channels == 1)}"
     line = f"{totals}, {looked.described()} -> {trained}"
-    if source.path.parent == Path(recipe.data.source):  # which of its files was chosen
+    if source.path.parent == Path(recipe.data.source):  # names the chosen file
         line = f"{source.path.name}: {line}"
     classes = (*_no_classes(source.path, names), *_unlearned(labels, num_classes))
     return Survey(line, (*looked.warnings(size, channels), *classes))
@@ -78,7 +78,7 @@ def _totals(num_images: int, labels: Indices | None, note: str = "") -> str:
 
 
 def _no_classes(root: Path, names: tuple[str, ...]) -> Iterator[str]:
-    """Folders beside the classes `names` whose files are of other formats."""
+    """The folders beside the classes `names` whose files have other formats."""
     for folder in sorted(root.iterdir()) if names and root.is_dir() else ():
         if folder.is_dir() and not is_hidden(Path(folder.name)) and folder.name not in names:
             yield f"'{folder}' is not a class: it holds no images in {', '.join(IMAGE_SUFFIXES)}"
@@ -103,7 +103,7 @@ def _unlearned(labels: Indices | None, num_classes: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Looked:
-    """total: images in all. names, looks: of those looked at."""
+    """The headers that were read. total: images in all. names, looks: those of the images that were looked at."""
 
     total: int
     names: list[str]
@@ -124,7 +124,7 @@ class _Looked:
         return "" if self._is_all else f" ({len(self.looks):,} looked at)"
 
     def described(self) -> str:
-        """Such as "28x28 grey", or "short side 20 to 480 grey and colour"."""
+        """Sizes and colours in words, such as "28x28 grey", or "short side 20 to 480 grey and colour"."""
         low, high = (f(_short(look) for look in self.looks) for f in (min, max))
         sizes = {_size(look) for look in self.looks}
         sides = sizes.pop() if len(sizes) == 1 else f"short side {low}{f' to {high}' if high > low else ''}"
@@ -147,7 +147,7 @@ class _Looked:
         yield from self._sizes(size)
 
     def _odd_sizes(self) -> Iterator[str]:
-        """A few among many of one size: by mistake, most likely."""
+        """A warning about a few images whose size differs from that of all others, most likely by mistake."""
         (usual, count), *others = Counter(map(_size, self.looks)).most_common()
         odd = len(self.looks) - count
         if others and odd <= ODD_SHARE * len(self.looks):

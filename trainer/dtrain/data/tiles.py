@@ -20,7 +20,7 @@ TRAIN, HOLDOUT = "train", "holdout"
 
 @dataclass(frozen=True)
 class TileSummary:
-    """What `cut_tiles` did. num_sources counts files; num_too_small the images in them that give no tile."""
+    """The result of `cut_tiles`. num_sources counts files; num_too_small the images in them that give no tile."""
 
     num_sources: int
     num_train: int
@@ -32,7 +32,7 @@ class TileSummary:
 
 @dataclass
 class _Source:
-    """One file and what became of it."""
+    """One file, and the tiles that were cut from it."""
 
     path: Path
     tiles: list[str] = field(default_factory=list)
@@ -155,7 +155,7 @@ def _check_any_tiles(path: Path, sources: list[_Source], size: int, min_std: flo
 
 
 def _hold_out(sources: list[_Source], folder: Path, holdout: float, seed: int) -> None:
-    """Moves the tiles of a random share of the files with tiles; files without would leave a split empty."""
+    """Move the tiles of a random share of the files that have tiles; files without tiles would leave a split empty."""
     useful = [source for source in sources if source.tiles]
     wanted = max(1, round(holdout * len(useful))) if holdout > 0 else 0
     order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(useful))

@@ -1,4 +1,4 @@
-"""The images in a .zip, read where they are: nothing is unpacked to the disk."""
+"""Reads the images in a .zip without unpacking it to the disk."""
 
 from __future__ import annotations
 
@@ -67,6 +67,6 @@ def _is_image(member: zipfile.ZipInfo) -> bool:
 
 
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> BytesIO:
-    """All of a member, in memory: only at its end the checksum is compared, and going back in it would start again."""
+    """The whole member in memory: its checksum is compared only at its end, and seeking back would start again."""
     check_expansion(member.compress_size, member.file_size)
     return BytesIO(archive.read(member))

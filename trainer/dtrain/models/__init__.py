@@ -1,7 +1,7 @@
 """The model registry: every file in this folder with a `MODELS` table of `Network`s, imported when a model is built.
 
-What a network is called with, draws and predicts is asked of the network: no code elsewhere tells one family from
-another. A keyword that is called `input_size` or `image_size` is the side of the input, which a recipe may leave out:
+The network itself says what it is called with, draws and predicts: no code elsewhere tells one family from another. A
+keyword that is called `input_size` or `image_size` is the side of the input, which a recipe may leave out:
 it follows from the images or, if `channels` is neither 1 nor 3, from their latents.
 """
 
@@ -21,7 +21,7 @@ from drun.errors import ConfigError, door
 
 
 class Network(nn.Module):
-    """What every model of this folder is: a module that says what only it knows.
+    """The base of all models of this folder: a module that describes itself.
 
     A denoiser is called as network(x, t), and as network(x, t, y) where it has `classes`: x (N, C, H, W) float, t (N,)
     or (1,) model times, y (N,) int64 labels -> (N, C, H, W), or (N, 2 C, H, W) with a learned `variance`. A classifier
@@ -30,9 +30,9 @@ class Network(nn.Module):
 
     #: image: it denoises; class: it tells the classes of images apart.
     predicts: ClassVar[str] = "image"
-    #: What `build` makes it again from.
+    #: The settings from which `build` makes the network again.
     config: dict[str, Any]
-    #: The labels that it knows, and the one for none of them; None: there are no labels.
+    #: The labels that it knows, and the label for "no class"; None: there are no labels.
     classes: Classes | None = None
     #: See `drun.diffusion.prediction.LEARNED_RANGE`; None: it predicts no variance.
     variance: str | None = None
@@ -68,13 +68,13 @@ def build(config: Mapping[str, Any]) -> Network:
 
 
 def outline(config: Mapping[str, Any]) -> Network:
-    """As `build`, without memory for the weights: what computes shapes, and says what only the network knows."""
+    """Build a network without memory for its weights. It computes shapes and describes itself."""
     with torch.device("meta"):
         return build(config)
 
 
 def parameters(name: Any) -> Mapping[str, inspect.Parameter]:
-    """What the model `name` can be told, by keyword. Raises ConfigError for an unknown name."""
+    """The parameters of the model `name`, by keyword. Raises ConfigError for an unknown name."""
     models = available()
     if not isinstance(name, str) or name not in models:
         raise ConfigError(f"unknown model {name!r:.80}: choose one of {', '.join(sorted(models))}")

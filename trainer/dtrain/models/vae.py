@@ -22,10 +22,10 @@ from drun.foreign import read_json
 from dtrain import hub
 
 INSTALL = "install it with: pip install 'dexport[latents]'"
-#: The file of weights, best first: safetensors hold no code.
+#: The names of the file of weights, the best first: safetensors hold no code.
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 _FOLDER = f"a folder that holds its config.json and {WEIGHTS[0]}"
-#: Of the numbers and the lists in a config.json, far above those of any VAE.
+#: The largest number and the longest list in a config.json, far above those of any VAE.
 _LARGEST, _LONGEST, _LIMITS = 1 << 16, 256, {"layers_per_block": 16, "latent_channels": 1024}
 
 
@@ -36,7 +36,7 @@ def load(name_or_dir: str, device: torch.device | str = "cpu", fetch: bool = Tru
         name_or_dir: a folder with config.json and diffusion_pytorch_model.safetensors (or .bin, of which only tensors
             are read), or `owner/name` on the Hugging Face Hub, such as stabilityai/sd-vae-ft-ema. Code that comes with
             a model is never run.
-        fetch: whether such a name is downloaded, once. Not where a file of anybody gave it.
+        fetch: whether such a name is downloaded, once. A name from anybody's file is not.
 
     Raises:
         ConfigError: diffusers is not installed, the model cannot be read or reached, or is no VAE of RGB images.
@@ -58,7 +58,7 @@ def load(name_or_dir: str, device: torch.device | str = "cpu", fetch: bool = Tru
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """diffusers calls its own dependencies in outdated ways, and prints what it raises."""
+    """Silence diffusers, which calls its own dependencies in outdated ways and prints what it raises."""
     log = import_module("diffusers").utils.logging
     verbosity = log.get_verbosity()
     log.set_verbosity(log.CRITICAL)
@@ -90,7 +90,7 @@ def _check_config(folder: Path) -> None:
 
 
 def _check(model: Any, info: dict[str, Any], name: str) -> None:
-    # diffusers only logs these, and fills what is missing with random numbers.
+    # diffusers only logs these keys, and fills missing weights with random numbers.
     wrong = {kind: info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[kind]}
     if wrong:
         kind, keys = next(iter(wrong.items()))
@@ -113,7 +113,7 @@ class Vae:
         config = model.config
         self.latent_channels = int(config.latent_channels)
         self.downsampling = int(2 ** (len(config.block_out_channels) - 1))
-        # A shift and a mean by channel are two ways to write what is taken off before the scale.
+        # A shift and a mean by channel are two ways to write what is subtracted before the scale.
         means = config.latents_mean or [0.0] * self.latent_channels
         stds = config.latents_std or [1.0] * self.latent_channels
         shift = config.shift_factor or 0.0
@@ -148,14 +148,14 @@ class Vae:
 
 @contextmanager
 def _plain_float32(device: torch.device) -> Iterator[None]:
-    """cuDNN would round to TF32's 10 bits; data that is made once and kept is worth the time."""
+    """Keep cuDNN from rounding to TF32's 10 bits: latents are computed once and kept."""
     plain = {"enabled": True, "benchmark": False, "deterministic": True, "allow_tf32": False}
     with torch.autocast(device.type, enabled=False), torch.backends.cudnn.flags(**plain):
         yield
 
 
 class Decoder(nn.Module):
-    """From what a diffusion model draws to images; it exports like a denoiser."""
+    """The decoder from a diffusion model's states to images. It is exported like a denoiser."""
 
     scale: Tensor
     bias: Tensor

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from drun.bundle.card import Classes, Shape
 from drun.errors import ConfigError
 from dtrain.models import Network
-from dtrain.models.transformer import Attention, Mlp, PatchEmbed, Size, check_image, check_sizes, initialise_maps
+from dtrain.models.transformer.layers import Attention, Mlp, PatchEmbed, initialise_maps
+from dtrain.models.transformer.sizes import Size, check_image, check_sizes
 
 
 class EncoderBlock(nn.Module):
@@ -39,7 +40,7 @@ class ViT(Network):
     num_classes: number of labels.
     hidden_size: width of the tokens, a multiple of num_heads and of 4.
     depth: number of blocks.
-    num_heads: of the attention.
+    num_heads: number of attention heads.
 
     Attributes: `config` (what `dtrain.models.build` makes it again from), `num_tokens` and `hidden_size`.
 

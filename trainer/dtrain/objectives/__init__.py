@@ -1,4 +1,4 @@
-"""What a network is trained for: one file each, and the file name is the objective's name.
+"""Training objectives: one file each, and the file name is the objective's name.
 
 A file holds a class `Objective(process, device, **options)` that fulfils the protocol of `Objective` below; most
 take what they do not change from `Plain`.
@@ -30,12 +30,12 @@ from dtrain.draws import Draws
 class Batch:
     """The images of one process in one step."""
 
-    x0: Tensor  # (N, C, H, W) float32, what the network learns to draw
+    x0: Tensor  # (N, C, H, W) float32, the clean images or latents
     labels: Tensor | None  # (N,) int64, some replaced by the null label
     draws: Draws
     step: int
     pictures: Tensor | None = None  # (N, H, W, C) uint8, for teachers
-    features: tuple[Tensor, ...] = ()  # what they saw in them once: (N, T, D) each
+    features: tuple[Tensor, ...] = ()  # the cached features of each teacher: (N, T, D)
 
 
 #: Losses by name, scalars: "loss" is what is minimised, the others are logged.
@@ -48,19 +48,19 @@ class Objective(Protocol):
     prediction: str | None  # see drun.diffusion.prediction; None: this objective trains no denoiser
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The module that is trained: the network, with what the objective adds to it. Keys of both stay apart."""
+        """The module that is trained: the network with the objective's additions, whose keys do not collide."""
 
     def attend(self, dataset: Dataset, report: Report) -> None:
-        """Look at the data before the first step: fill caches, refuse what does not fit."""
+        """Look at the data before the first step, to fill caches and to refuse data that does not fit."""
 
     def needs_pictures(self, step: int) -> bool:
         """Whether teachers look at the batch of this step."""
 
     def features(self, indices: NDArray[np.int64], step: int) -> list[NDArray[Any]]:
-        """What teachers saw in these images once, if this step needs it; read beside the training."""
+        """The cached features of these images, if this step needs them. They are read beside the training."""
 
     def loss(self, module: nn.Module, batch: Batch) -> Losses:
-        """module: what `wrap` gave, maybe compiled and distributed."""
+        """The losses of a batch. module: the result of `wrap`, perhaps compiled and distributed."""
 
 
 class Plain:
@@ -80,7 +80,7 @@ class Plain:
 
 
 class Denoising(Plain):
-    """One that can be told how to call the network, so that another objective may listen in."""
+    """An objective that takes a function to call the network with, so that another objective can observe the calls."""
 
     def loss(self, module: nn.Module, batch: Batch) -> Losses:
         return self.losses(lambda x, t, y: module(x, t) if y is None else module(x, t, y), batch)
@@ -121,7 +121,7 @@ def build(options: Mapping[str, Any], process: Process, device: torch.device) ->
     return objective
 
 
-#: Parameters of objectives that are not settings.
+#: The parameters of objectives that are not settings.
 TOLD = ("process", "device")
 
 
@@ -141,7 +141,7 @@ def _check_keywords(options: Mapping[str, Any], keywords: Mapping[str, Any]) -> 
 
 
 def prediction(options: Mapping[str, Any]) -> str:
-    """What a network trained for the objective `options` predicts.
+    """The prediction of a network that is trained for the objective `options`.
 
     Raises:
         ConfigError: unknown objective, or one that trains no denoiser.

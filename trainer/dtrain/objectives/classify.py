@@ -1,4 +1,4 @@
-"""Classification of clean images by cross-entropy: how a small teacher of features is trained."""
+"""Classification of clean images by cross-entropy, which trains a small teacher of features."""
 
 from __future__ import annotations
 

@@ -30,12 +30,12 @@ class Objective(Denoising):
 
     Args:
         process: the noising law.
-        device: where its tables live.
+        device: the device of its tables.
         prediction: noise, x0, velocity or score.
         loss: mse or l1.
         timesteps: `per_image` draws t for each image, `per_batch` one for all (as the article's code does).
         min_snr_gamma: the weight is that of min(SNR, gamma) (Hang et al. 2023, section 3.4); 0 is off.
-        learned_variance: the network has as many channels again, trained by the variational bound.
+        learned_variance: whether the network has as many channels again, trained by the variational bound.
 
     Raises:
         ConfigError: an unknown choice, or a process without timesteps.
@@ -54,8 +54,10 @@ class Objective(Denoising):
         if not isinstance(process, DiscreteProcess):
             raise ConfigError("objective ddpm needs a process of kind discrete: use objective flow")
         for key, value, choices in (
-            ("prediction", prediction, COMPONENTS), ("loss", loss, LOSSES), ("timesteps", timesteps, TIMESTEPS),
-        ):  # fmt: skip
+            ("prediction", prediction, COMPONENTS),
+            ("loss", loss, LOSSES),
+            ("timesteps", timesteps, TIMESTEPS),
+        ):
             if value not in choices:
                 raise ConfigError(f"objective.{key} got '{value}', expected one of {', '.join(choices)}")
         self.prediction, self.per_image, self.distance = prediction, timesteps == "per_image", LOSSES[loss]
@@ -68,7 +70,7 @@ class Objective(Denoising):
             return torch.from_numpy(np.stack(columns, axis=1)).to(device, torch.float32)
 
         self.noising = table(process.alpha(t), process.sigma(t))  # (T, 2)
-        self.target = table(*components(prediction, process, t))  # (T, 2): of x0, of noise
+        self.target = table(*components(prediction, process, t))  # (T, 2): the coefficients of x0 and of noise
         self.weight = table(np.array(weights))[:, 0]  # (T,)
         self.bound = VariationalBound(process, prediction, device) if learned_variance else None
 

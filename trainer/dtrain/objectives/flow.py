@@ -17,7 +17,7 @@ TIMES = ("uniform", "logit_normal")
 
 
 class Objective(Denoising):
-    """Mean over batch and pixels of |network(x_t, t) - target|^2; of a score times sigma, which is that of the noise.
+    """Mean over batch and pixels of |network(x_t, t) - target|^2; the error of a score is times sigma, as of the noise.
 
     Args:
         process: the interpolant.
@@ -87,7 +87,7 @@ class Objective(Denoising):
 
 
 def _check_shape(output: Tensor, x0: Tensor) -> None:
-    """One channel would be compared with two, and say nothing."""
+    """Refuse outputs of another shape: broadcasting would compare one channel with two without an error."""
     if output.shape != x0.shape:
         raise ConfigError(
             f"the network has {output.shape[1]} output channels, objective flow needs {x0.shape[1]}: choose a model "
@@ -96,6 +96,6 @@ def _check_shape(output: Tensor, x0: Tensor) -> None:
 
 
 def _to_device(values: NDArray[np.float64], device: torch.device) -> Tensor:
-    """As float32, without making the device wait."""
+    """Move numbers to the device as float32, without making the device wait."""
     host = torch.from_numpy(values.astype(np.float32))
     return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)

@@ -28,7 +28,7 @@ from dtrain.teachers import cache as feature_cache
 from dtrain.teachers import check_tokens
 
 PROJECTORS = ("mlp", "conv")
-#: Images a teacher sees at a time while a cache is filled.
+#: How many images a teacher sees at a time while a cache is filled.
 CACHED_AT_ONCE = 64
 
 
@@ -36,8 +36,7 @@ class Objective(Plain):
     """base + weight * alignment.
 
     Args:
-        process: of the base.
-        device: of the teachers.
+        process: the process of the base. device: the device of the teachers.
         base: `name` and options of a denoising objective.
         teachers: published ones such as dinov2-vit-b, name=FOLDER, or runs of our own ViT; one projector each.
         image_size: side of the pictures, pixels.
@@ -77,8 +76,9 @@ class Objective(Plain):
         if not isinstance(built, Denoising):
             raise ConfigError(f"objective.base '{base.get('name')}' trains no denoiser: choose flow or ddpm")
         for key, value, choices in (
-            ("similarity", similarity, SIMILARITIES), ("projector", projector, PROJECTORS),
-        ):  # fmt: skip
+            ("similarity", similarity, SIMILARITIES),
+            ("projector", projector, PROJECTORS),
+        ):
             if value not in choices:
                 raise ConfigError(f"objective.{key} got '{value}', expected one of {', '.join(choices)}")
         if not teachers:
@@ -159,7 +159,7 @@ class Objective(Plain):
         return [cached.read(indices) for cached in self.cached] if self.aligns(step) else []
 
     def seen(self, batch: Batch) -> list[Tensor]:
-        """What each teacher sees: (N, T, D).
+        """The features of each teacher: (N, T, D).
 
         Raises:
             ConfigError: the batch brings neither pictures nor cached features. DataError: features that are not finite.
@@ -174,7 +174,7 @@ class Objective(Plain):
         return features
 
     def _check_finite(self, features: Sequence[Tensor]) -> None:
-        """Once, at the first step: later it would cost a synchronisation with the device each time."""
+        """Test the features once, at the first step. Later each test would cost a synchronisation with the device."""
         for teacher, feature in zip(self.teachers, features, strict=True):
             if not bool(feature.isfinite().all()):
                 raise DataError(f"teacher '{teacher.name}' gives features that are not finite: its weights are damaged")
@@ -205,13 +205,13 @@ class Aligned(nn.Module):
 
 
 def mlp_projector(hidden_size: int, dim: int, width: int) -> nn.Sequential:
-    """REPA's: (..., hidden_size) -> (..., dim), with the keys of the published checkpoints."""
+    """REPA's projector, (..., hidden_size) -> (..., dim), with the keys of the published checkpoints."""
     layers = (nn.Linear(hidden_size, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, dim))
     return _initialised(nn.Sequential(*layers))
 
 
 class ConvProjector(nn.Module):
-    """iREPA's: one 3x3 convolution over the grid of tokens. (N, T, hidden_size) -> (N, T, dim)."""
+    """iREPA's projector: one 3x3 convolution over the grid of tokens. (N, T, hidden_size) -> (N, T, dim)."""
 
     def __init__(self, hidden_size: int, dim: int) -> None:
         super().__init__()
@@ -244,8 +244,10 @@ def negative_cosine(tokens: Tensor, features: Tensor, temperature: float) -> Ten
 
 
 def nt_xent(tokens: Tensor, features: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of finding each token's own feature among those of its image, by cosine over temperature
-    (Chen et al. 2020, eq. 1)."""
+    """Cross-entropy of finding each token's feature among those of its image (Chen et al. 2020, eq. 1).
+
+    The logits are cosines over temperature.
+    """
     tokens, features = F.normalize(tokens, dim=-1), F.normalize(features, dim=-1)
     logits = tokens @ features.transpose(1, 2) / temperature
     own = torch.arange(logits.shape[1], device=logits.device).expand(len(logits), -1)

@@ -1,4 +1,4 @@
-"""Checkpoints of every layout we know, recognised from their keys and shapes: what the network is, and its weights."""
+"""Loads checkpoints of all known layouts. Keys and shapes tell what the network is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = 
 
     Args:
         weights: `ema` or `online`.
-        settings: what the file does not say (see `dtrain.published.settings`): image_size (pixels), schedule,
+        settings: settings that the file does not state (see `dtrain.published.settings`): image_size (pixels),
+            schedule,
             timesteps, prediction; of transformers process (dit, sit or repa), path and num_heads.
 
     Raises:
@@ -40,7 +41,7 @@ def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = 
 
 
 def recognised(content: Any, path: Path, weights: str, given: Mapping[str, str]) -> Denoiser:
-    """As `load`, from what `layouts.read` gave."""
+    """As `load`, from the result of `layouts.read`."""
     if weights not in WEIGHTS:
         raise ConfigError(f"--weights got '{weights}', expected ema or online")
     check(given)

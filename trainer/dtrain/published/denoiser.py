@@ -1,4 +1,4 @@
-"""What every checkpoint becomes, whoever trained it: a network, and the card of what its weights do not say."""
+"""A loaded checkpoint of any origin: a network, and its model card."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from dtrain.config.complete import VAE_FACTOR
 from dtrain.models import Network
 from dtrain.published.settings import whole_number
 
-#: What DiT, SiT and REPA decode with; its scale is also that of the autoencoder that they encode with.
+#: The VAE that DiT, SiT and REPA decode with. The autoencoder that they encode with has the same scale.
 LATENT = Latent(vae="stabilityai/sd-vae-ft-ema", scale=(0.18215,) * 4, bias=(0.0,) * 4)
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A network in eval mode with all that its weights do not say."""
+    """A network in eval mode, with everything that its weights do not tell."""
 
     network: nn.Module
     config: dict[str, Any]  # for dtrain.models.build
     card: Card
     step: int
     weights: str  # ema | online
-    reasons: tuple[str, ...]  # what was recognised, and from what
-    settings: dict[str, str] = field(default_factory=dict)  # what was said to `load`
-    sha256: str = ""  # of the file, if `load` read it
-    trained_on: TrainedOn | None = None  # where the checkpoint says it
-    initial_share: float | None = None  # of the initial weights in averaged ones of ours, 0 to 1
+    reasons: tuple[str, ...]  # the recognised family, and the evidence
+    settings: dict[str, str] = field(default_factory=dict)  # the settings that `load` was given
+    sha256: str = ""  # the sha256 of the file, if `load` read it
+    trained_on: TrainedOn | None = None  # the training step, if the checkpoint states it
+    initial_share: float | None = None  # the share of the initial weights in our averaged weights, 0 to 1
 
 
 def state_shape(
     network: Network, latent: Latent | None, given: Mapping[str, str], usual: int
 ) -> tuple[Shape, tuple[str, ...]]:
-    """(C, H, W) of a state; and a note where the setting image_size asks for what the network cannot be.
+    """(C, H, W) of a state, and a note if the setting image_size asks for a size that the network does not have.
 
     Args:
-        latent: what the states are; None: pixels.
-        usual: pixels a side where `given` says no image_size.
+        latent: the space of the states; None: pixels.
+        usual: pixels a side if `given` has no image_size.
 
     Raises:
         ConfigError: a wrong image_size, or one that the network does not take.
@@ -57,7 +57,7 @@ def state_shape(
 
 
 def default_sampler(process: Process, variance: str | None, clip_x0: bool) -> Sampler:
-    """As the authors sample: SiT's or REPA's own form of the SDE, or the ancestral chain."""
+    """The sampler of the authors: SiT's or REPA's form of the SDE, or the ancestral chain."""
     if isinstance(process, FlowProcess):
         return Sampler("euler_maruyama", {"form": process.time_convention})
     learned = {"variance": variance} if variance else {}

@@ -1,4 +1,4 @@
-"""What `dtrain inspect` says of a checkpoint: what was recognised, from what, and what to do next."""
+"""Describes a checkpoint for `dtrain inspect`: its network, the evidence, and the next command."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def inspect(path: Path, settings: Mapping[str, str] | None = None) -> Inspection
 
     Args:
         path: a file, or the folder of a training run, of which the newest checkpoint is taken.
-        settings: as for `published.load`.
+        settings: see `published.load`.
 
     Raises:
         CheckpointError, ConfigError: as `published.load`, but own classifiers are described, too.
@@ -49,25 +49,29 @@ def inspect(path: Path, settings: Mapping[str, str] | None = None) -> Inspection
         saved = checkpoint.parse(content, path)
         if ours.is_teacher(saved.recipe.model):
             return _of_teacher(saved, path)
-        layout, held = f"a checkpoint of dtrain, recipe {saved.recipe.name}", "ema and online"
+        layout, states = f"a checkpoint of dtrain, recipe {saved.recipe.name}", "ema and online"
     else:
         unpacked = layouts.unpack(content, path)
         one = "one set, taken for " if unpacked.is_bare else ""
-        layout, held = unpacked.layout, one + " and ".join(unpacked.states)
+        layout, states = unpacked.layout, one + " and ".join(unpacked.states)
     denoiser = published.recognised(content, path, "ema", given)
     weights = suggest.weights_of(denoiser.initial_share, denoiser.step)
     export = suggest.export_command(path, given, weights)
     sample = sample_command(denoiser.card, suggest.bundle_of(path, weights))
-    text = [*_of_denoiser(denoiser, path, layout, held), _row("next", export), _row("", sample)]
+    text = [*_of_denoiser(denoiser, path, layout, states), _row("next", export), _row("", sample)]
     facts = {"reasons": denoiser.reasons, "next": [export, sample], **_card_facts(denoiser.card)}
     return Inspection(text, {**_facts(path, layout, denoiser.network, denoiser.config, denoiser.step), **facts})
 
 
 def _facts(path: Path, layout: str, network: nn.Module, config: Mapping[str, Any], step: int) -> dict[str, Any]:
     return {
-        "file": path, "layout": layout, "num_bytes": path.stat().st_size, "model": dict(config), "step": step,
+        "file": path,
+        "layout": layout,
+        "num_bytes": path.stat().st_size,
+        "model": dict(config),
+        "step": step,
         "parameters": _num_parameters(network),
-    }  # fmt: skip
+    }
 
 
 def _card_facts(card: Card) -> dict[str, Any]:
@@ -88,7 +92,7 @@ def paper_name(config: Mapping[str, Any], process: Process | None = None) -> str
     if name not in ("SiT", "DiT"):
         return name
     family = name if process is None or isinstance(process, FlowProcess) else "DiT"
-    # What a recipe leaves out has the constructor's own value.
+    # Settings that a recipe leaves out have the constructor's defaults.
     size, patch = config.get("size", "B"), config.get("patch_size", 2)
     known = f"{family}-{size}/{patch}" if isinstance(size, str) else f"{family}, {_width(size)}, patch {patch}"
     return known + (", queries and keys normed" if config.get("qk_norm") else "")
@@ -98,12 +102,12 @@ def _width(size: Mapping[str, Any]) -> str:
     return f"width {size['hidden_size']}, {size['depth']} blocks, {size['num_heads']} heads"
 
 
-def _of_denoiser(denoiser: Denoiser, path: Path, layout: str, held: str) -> list[str]:
+def _of_denoiser(denoiser: Denoiser, path: Path, layout: str, states: str) -> list[str]:
     card = denoiser.card
     return [
         _title(path, paper_name(denoiser.config, card.process), denoiser.network),
         _row("file", f"{layout}, {_size(path)}"),
-        _row("weights", held + (f", step {denoiser.step:,}" if denoiser.step else "")),
+        _row("weights", states + (f", step {denoiser.step:,}" if denoiser.step else "")),
         *_average(denoiser.initial_share, denoiser.step),
         _row("states", _states(card.data)),
         _row("process", _pairs(card.process.to_dict())),

@@ -1,4 +1,4 @@
-"""Checkpoints of dtrain, whose recipe says what the network is."""
+"""Checkpoints of dtrain, which hold the recipe of the network."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from dtrain.published.settings import refuse_others
 
 
 def denoiser_of(saved: Checkpoint, path: Path, weights: str, given: Mapping[str, str]) -> Denoiser:
-    """What a training run made.
+    """The denoiser that a training run made.
 
     Raises:
-        CheckpointError: it is of a teacher, or damaged. ConfigError: a setting that its recipe already says.
+        CheckpointError: it is of a teacher, or damaged. ConfigError: a setting that its recipe already states.
     """
     recipe = saved.recipe
     if is_teacher(recipe.model):
@@ -79,7 +79,10 @@ def _latent(fields: Mapping[str, Any]) -> Latent | None:
 
 
 def _trained_classes(classes: Classes | None, data: Data) -> Classes | None:
-    """Without dropped labels the row of the null label was never trained. Classes without a name have their number."""
+    """The classes with all their names; a class without one is named by its number.
+
+    Without dropped labels the null label was never trained, so it is left out.
+    """
     if classes is None:
         return None
     unnamed = range(len(data.class_names), classes.count if data.class_names else 0)
@@ -88,7 +91,7 @@ def _trained_classes(classes: Classes | None, data: Data) -> Classes | None:
 
 
 def _trained_on(recipe: Recipe, network: Network) -> TrainedOn | None:
-    """None of a checkpoint that was written before recipes said it."""
+    """The images of the run; None for an older checkpoint, whose recipe does not describe them."""
     data = recipe.data
     if data.num_images < 1:
         return None

@@ -1,4 +1,4 @@
-"""What `--set` may say about a checkpoint: the values, checked."""
+"""The settings that `--set` may state about a checkpoint, and their checks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ SETTINGS = ("image_size", "schedule", "timesteps", "prediction", "process", "pat
 
 
 def check(given: Mapping[str, str]) -> None:
-    """Raises ConfigError for a setting that there is not."""
+    """Raises ConfigError for an unknown setting."""
     if unknown := sorted(set(given) - set(SETTINGS)):
         raise ConfigError(f"--set got '{unknown[0]}', expected one of {', '.join(SETTINGS)}")
 
 
 def refuse_others(given: Mapping[str, str], used: Collection[str], name: str) -> None:
-    """Raises ConfigError for a setting that does nothing for `name`: ignored, it would pass for obeyed."""
+    """Raises ConfigError for a setting that has no effect on `name`."""
     if idle := [key for key in given if key not in used]:
         raise ConfigError(f"--set {idle[0]} has no use for {name}, expected {' or '.join(used)}: leave it out")
 

@@ -1,4 +1,4 @@
-"""The commands that follow a checkpoint, as a user types them: whoever suggests one asks here."""
+"""The commands that may follow a checkpoint, as a user types them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from drun.bundle.average import of_initial_weights
 
 
 def export_command(checkpoint: Path, settings: Mapping[str, str] | None = None, weights: str = "ema") -> str:
-    """Exports a checkpoint.
+    """The command that exports a checkpoint.
 
     Args:
-        settings: what the file does not say, as of `published.load`.
+        settings: settings that the file does not state; see `published.load`.
         weights: `ema` or `online`.
     """
     assignments = (word for pair in (settings or {}).items() for word in ("--set", "=".join(pair)))
@@ -22,10 +22,10 @@ def export_command(checkpoint: Path, settings: Mapping[str, str] | None = None, 
 
 
 def weights_of(initial_share: float | None, step: int) -> str:
-    """The weights to export: online ones where the average still holds initial weights, 0 to 1, at a training step."""
+    """The weights to export: the online weights if the average still holds too much of the initial weights."""
     return "online" if of_initial_weights(initial_share, step) else "ema"
 
 
 def bundle_of(checkpoint: Path, weights: str = "ema") -> Path:
-    """Where `dexport` puts the bundle of a checkpoint unless told otherwise; the online weights beside the averaged."""
+    """The default folder of a checkpoint's bundle; online weights get their own folder beside the averaged ones."""
     return Path("bundles", checkpoint.stem if weights == "ema" else f"{checkpoint.stem}-{weights}")

@@ -1,7 +1,7 @@
 """Every setting of a recipe, read from the code that takes it.
 
-Of the fixed sections these are the fields of their dataclasses; of a model, a process or an objective the parameters
-of its constructor, with what its docstring says of each.
+The settings of a fixed section are the fields of its dataclass. Those of a model, a process or an objective are the
+parameters of its constructor, which its docstring describes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dtrain.config.complete import SIDES
 from dtrain.config.sections import SECTIONS, Setting, settings_of
 from dtrain.config.toml import toml
 
-#: Stand in place of a default: the setting is needed, or follows from another one.
+#: These words stand in place of a default: the setting is needed, or follows from another one.
 NEEDED, FOLLOWS = "needed", "follows image_size"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One setting. default: as TOML, or NEEDED, or FOLLOWS, or empty where it is left open."""
+    """One setting. default: as TOML, or NEEDED, or FOLLOWS, or empty if there is none."""
 
     key: str
     default: str
@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Listing:
-    """The settings of a section; of model, process and objective those of these names or kinds."""
+    """The settings of a section, or those of a model, process or objective of these names or kinds."""
 
     section: str
     names: tuple[str, ...]
@@ -44,7 +44,7 @@ class Listing:
 
 
 def listings() -> list[Listing]:
-    """All of them, in the order of a recipe; models that take the same are one."""
+    """All listings in the order of a recipe; models with the same settings share one."""
     found: dict[tuple[str, tuple[Entry, ...]], Listing] = {}
     for section in ("model", "process", "objective"):
         for name in names(section):
@@ -57,7 +57,7 @@ def listings() -> list[Listing]:
 
 
 def names(section: str) -> list[str]:
-    """What a section's `name` or `kind` may be."""
+    """The values that a section's `name` or `kind` may have."""
     known = {"model": [*models.available()], "process": [*processes.KINDS], "objective": objectives.names()}
     return sorted(known[section])
 
@@ -72,7 +72,7 @@ def taker(section: str, name: str) -> type[Any]:
 
 
 def entries(section: str, name: str = "") -> Iterator[Entry]:
-    """The settings of a fixed section, or of the model, process or objective `name`; its `name` or `kind` is not one.
+    """The settings of a fixed section, or of the model, process or objective `name`, without `name` or `kind`.
 
     Raises:
         ConfigError: an unknown name.
@@ -81,13 +81,13 @@ def entries(section: str, name: str = "") -> Iterator[Entry]:
         yield from _fixed(SECTIONS[section])
         return
     kind = taker(section, name)
-    said = documented(kind)
+    texts = documented(kind)
     needed = processes.REQUIRED.get(name, ()) if section == "process" else ()
     for key, parameter in inspect.signature(kind).parameters.items():
         if section == "objective" and key in (*objectives.TOLD, "image_size"):
             continue
         follows = section == "model" and key in SIDES
-        yield Entry(key, FOLLOWS if follows else NEEDED if key in needed else _default(parameter.default), said[key])
+        yield Entry(key, FOLLOWS if follows else NEEDED if key in needed else _default(parameter.default), texts[key])
 
 
 def _fixed(kind: type[Any]) -> Iterator[Entry]:
@@ -107,15 +107,15 @@ def _default(value: Any) -> str:
 
 
 def documented(kind: type[Any]) -> dict[str, str]:
-    """What the docstrings of a class and of those above it say of each parameter: `name: text`, or `a, b: text`."""
-    parameters, said = inspect.signature(kind).parameters, dict.fromkeys(inspect.signature(kind).parameters, "")
+    """The texts on each parameter in the docstrings of a class and its bases: `name: text`, or `a, b: text`."""
+    parameters, texts = inspect.signature(kind).parameters, dict.fromkeys(inspect.signature(kind).parameters, "")
     for base in reversed(kind.__mro__):
-        said |= _documented(inspect.cleandoc(base.__dict__.get("__doc__") or ""), parameters)
-    return said
+        texts |= _documented(inspect.cleandoc(base.__dict__.get("__doc__") or ""), parameters)
+    return texts
 
 
 def _documented(text: str, parameters: Mapping[str, Any]) -> dict[str, str]:
-    said: dict[str, str] = {}
+    texts: dict[str, str] = {}
     heads: list[str] = []
     indentation = 0
     for line in text.splitlines():
@@ -123,15 +123,15 @@ def _documented(text: str, parameters: Mapping[str, Any]) -> dict[str, str]:
         indented = len(line) - len(line.lstrip())
         if colon and all(name in parameters for name in head.split(", ")):
             heads, indentation = head.split(", "), indented
-            said |= dict.fromkeys(heads, rest)
+            texts |= dict.fromkeys(heads, rest)
         elif heads and line.strip() and indented > indentation:
-            said |= {name: f"{said[name]} {line.strip()}" for name in heads}
+            texts |= {name: f"{texts[name]} {line.strip()}" for name in heads}
         else:
             heads = []
-    return {name: help.replace("`", "").rstrip(".") for name, help in said.items()}
+    return {name: help.replace("`", "").rstrip(".") for name, help in texts.items()}
 
 
 def _summary(kind: type[Any]) -> str:
-    """The first sentence of its docstring, but not of the one that a dataclass generates."""
+    """The first sentence of a docstring, unless a dataclass generated it."""
     first = inspect.cleandoc(kind.__dict__.get("__doc__") or "").partition("\n\n")[0]
     return "" if first.startswith(f"{kind.__name__}(") else re.sub(r"\s+", " ", first).rstrip(".")

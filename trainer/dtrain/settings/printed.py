@@ -1,4 +1,4 @@
-"""Settings and recipes as text for people."""
+"""Prints settings and recipes as text for people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dtrain.config.sections import SECTIONS
 from dtrain.config.toml import toml, toml_key
 from dtrain.settings import FOLLOWS, Entry, Listing
 
-#: Characters of a line, and where the comments begin.
+#: The characters of a line, and the column at which the comments begin.
 WIDTH, COMMENTS_AT = 120, 40
 
 
@@ -22,7 +22,7 @@ WIDTH, COMMENTS_AT = 120, 40
 
 
 def list_lines() -> Iterator[str]:
-    """Every setting in a line: `section.key`, its default, its meaning."""
+    """A line for every setting: `section.key`, its default, its meaning."""
     for listing in settings.listings():
         yield _title(listing)
         for entry in listing.entries:
@@ -40,7 +40,7 @@ def _title(listing: Listing) -> str:
 
 
 def recipe_lines(recipe: Recipe, about: Sequence[str]) -> Iterator[str]:
-    """A recipe as TOML that stands alone and loads to the same one, with what each setting means.
+    """A recipe as complete TOML that loads to the same recipe, with the meaning of each setting.
 
     Settings that a recipe leaves to the model, process or objective stand at their defaults behind a `#`.
 
@@ -87,7 +87,7 @@ def _line(text: str, help: str) -> str:
 
 
 def _follows(key: str, recipe: Recipe) -> bool:
-    """Whether the side that the recipe has is the one that it would have anyhow."""
+    """Whether the recipe's side is the one that would follow without it."""
     without = {name: value for name, value in recipe.model.items() if name not in SIDES}
     try:
         found = with_side({"model": without, "data": {"image_size": recipe.data.image_size}})

@@ -28,7 +28,7 @@ _RECIPE = 1  # part of a fingerprint: raise it when the same weights and images 
 
 
 class Teacher:
-    """A frozen encoder of images. No nn.Module, so that a network which keeps one does not save its weights.
+    """A frozen encoder of images. It is not an nn.Module, so that a network that holds one does not save its weights.
 
     Attributes:
         name: as in TEACHERS, or the name of the recipe that trained it.
@@ -47,7 +47,7 @@ class Teacher:
         architecture: Any,
         device: torch.device,
     ) -> None:
-        """encode: float32 (N, C, H, W) in [0, 255] -> (N, *shape). architecture: what the weights do not tell."""
+        """encode: float32 (N, C, H, W) in [0, 255] -> (N, *shape). architecture: facts that the weights do not tell."""
         self.name, self.image_size, self.channels = name, image_size, channels
         self.num_tokens, self.dim = shape
         self.device, self.network = device, network.to(device).eval().requires_grad_(False)
@@ -73,7 +73,7 @@ class Teacher:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, hexadecimal, of all that the features of an image follow from."""
+        """SHA-256, hexadecimal, of everything that the features of an image depend on."""
         described = json.dumps([_RECIPE, self.name, self.image_size, self._architecture], sort_keys=True)
         digest = hashlib.sha256(described.encode())
         for key, tensor in self.network.state_dict().items():
@@ -123,9 +123,15 @@ def _published(name: str, location: str, image_size: int, device: torch.device) 
     num_tokens = (size // family.patch_size) ** 2
     heads, activation = config.num_attention_heads, config.hidden_act
     return Teacher(
-        name, network, partial(_patch_tokens, network, family, size, num_tokens), image_size, 3,
-        (num_tokens, config.hidden_size), [heads, activation], device,
-    )  # fmt: skip
+        name,
+        network,
+        partial(_patch_tokens, network, family, size, num_tokens),
+        image_size,
+        3,
+        (num_tokens, config.hidden_size),
+        [heads, activation],
+        device,
+    )
 
 
 def _patch_tokens(network: nn.Module, family: Family, size: int, num_tokens: int, pixels: Tensor) -> Tensor:
@@ -134,7 +140,7 @@ def _patch_tokens(network: nn.Module, family: Family, size: int, num_tokens: int
 
 
 def prepare(pixels: Tensor, family: Family, size: int) -> Tensor:
-    """What a published teacher sees: float32 (N, 3, H, W) in [0, 255] -> normalised (N, 3, size, size).
+    """The input of a published teacher: float32 (N, 3, H, W) in [0, 255] -> normalised (N, 3, size, size).
 
     The resizing is bicubic without antialiasing, and CLIP's alone comes before the normalisation, as in REPA.
     """
@@ -150,7 +156,7 @@ def prepare(pixels: Tensor, family: Family, size: int) -> Tensor:
 
 @lru_cache
 def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """(1, 3, 1, 1), on the device once and not in every step."""
+    """(1, 3, 1, 1), moved to the device once, and not in every step."""
     return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
@@ -179,6 +185,12 @@ def _own(path: Path, image_size: int, device: torch.device) -> Teacher:
         got = f"the teacher in '{path}' takes images of {network.image_size} pixels"
         raise ConfigError(f"{got}, the data has {image_size}: choose another teacher")
     return Teacher(
-        saved.recipe.name, network, lambda pixels: network.tokens(pixels / 127.5 - 1), image_size, network.channels,
-        (network.num_tokens, network.hidden_size), network.config, device,
-    )  # fmt: skip
+        saved.recipe.name,
+        network,
+        lambda pixels: network.tokens(pixels / 127.5 - 1),
+        image_size,
+        network.channels,
+        (network.num_tokens, network.hidden_size),
+        network.config,
+        device,
+    )

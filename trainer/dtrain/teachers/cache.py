@@ -1,4 +1,4 @@
-"""Teacher features of all images on disk: computed once, where no augmentation changes the images."""
+"""Keeps teacher features of all images on disk. They are computed once, if no augmentation changes the images."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ _LARGEST = float(np.finfo(np.float16).max)
 
 @dataclass(frozen=True)
 class Features:
-    """What a teacher saw in N images: read from disk when asked for, and every image's checksum is compared then.
+    """A teacher's features of N images.
+
+    They are read from disk when asked for, and each image's checksum is compared then.
 
     That takes half a second a gigabyte and no time at the start, when a whole check would read hundreds of gigabytes.
 
-    path: of the array float16 (N, num_tokens, dim). checksums: CRC-32 of each image, uint32 (N,).
+    path: the file of the array float16 (N, num_tokens, dim). checksums: CRC-32 of each image, uint32 (N,).
     """
 
     path: Path
@@ -45,7 +47,7 @@ class Features:
         """Features of the images `indices`, int64 (n,) in 0..N - 1: float16 (n, num_tokens, dim), in memory.
 
         Raises:
-            DataError: they are not what was written.
+            DataError: they are not those that were written.
         """
         chosen = np.ascontiguousarray(self.array[indices])
         for index, features in zip(indices.tolist(), chosen, strict=True):
@@ -62,7 +64,7 @@ def ensure_features(
     batch_size: int,
     report: Report = silent,
 ) -> Features:
-    """The features at `path`, computed and written first unless they are there and current.
+    """The features at `path`; they are computed and written first if they are missing or outdated.
 
     Returns, args and errors: as `open_features` and `write_features`.
     """

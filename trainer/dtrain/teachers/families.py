@@ -1,4 +1,4 @@
-"""The published teachers: one row a network, and how REPA feeds its family and which tokens it takes.
+"""The published teachers, one row a network. A family says how REPA prepares its images and which tokens it takes.
 
 The order of operations is REPA's (Yu et al. 2024, arXiv:2410.06940; github.com/sihyun-yu/REPA, utils.py and
 train.py), which differs from what the image processors of transformers do.
@@ -16,14 +16,14 @@ Colour = tuple[float, float, float]
 IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CLIP: tuple[Colour, Colour] = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
-#: A teacher of patch 14 sees 224 pixels for every 256 of the image: as many tokens as patch 16 sees in the image.
+#: A teacher with patches of 14 sees 224 pixels for every 256 of the image: as many tokens as patches of 16 give.
 SEEN, OF = 224, 256
 
 
 @dataclass(frozen=True)
 class Family:
     model: str  # class of transformers
-    model_types: tuple[str, ...]  # what its config.json may call itself
+    model_types: tuple[str, ...]  # the names that its config.json may have
     patch_size: int  # pixels
     resize: str = "never"  # to 224 of 256: `before` or `after` the normalisation; `never`: as it is
     resample: bool = True  # the position embedding is resampled to the grid; else it has to fit
@@ -32,7 +32,7 @@ class Family:
     normalisation: tuple[Colour, Colour] = IMAGENET
 
     def input_size(self, image_size: int, name: str) -> int:
-        """Side in pixels of what the network sees of an image of side `image_size`. name: the teacher's.
+        """The side in pixels of the network's input for an image of side `image_size`. name: the teacher's.
 
         Raises:
             ConfigError: a size that gives no whole grid of patches.
@@ -49,7 +49,7 @@ class Family:
 class Variant:
     family: Family
     hub: str = ""  # Hugging Face repository; empty: nowhere published there
-    num_heads: int = 0  # what an official checkpoint file does not say; 0: none is read
+    num_heads: int = 0  # a fact that an official checkpoint file does not state; 0: no such file is read
 
 
 DINOV2 = Family("Dinov2Model", ("dinov2",), 14, resize="after")
@@ -58,9 +58,14 @@ VIT = Family("ViTModel", ("vit",), 16)
 # The class that transformers has for MAE masks and shuffles the patches, also in inference: hence the plain one.
 MAE = Family("ViTModel", ("vit_mae", "vit"), 16, final_norm=False)
 CLIP_VIT = Family(
-    "CLIPVisionModel", ("clip", "clip_vision_model"), 14, resize="before", resample=False, epsilon=1e-5,
+    "CLIPVisionModel",
+    ("clip", "clip_vision_model"),
+    14,
+    resize="before",
+    resample=False,
+    epsilon=1e-5,
     normalisation=CLIP,
-)  # fmt: skip
+)
 JEPA = Family("IJepaModel", ("ijepa",), 14, resize="after", resample=False)
 
 TEACHERS: dict[str, Variant] = {
@@ -81,4 +86,4 @@ TEACHERS: dict[str, Variant] = {
     "mocov3-vit-l": Variant(VIT, "nyu-visionx/moco-v3-vit-l", num_heads=16),
     "clip-vit-l": Variant(CLIP_VIT, "openai/clip-vit-large-patch14"),
     "jepa-vit-h": Variant(JEPA, "facebook/ijepa_vith14_1k"),
-}  # fmt: skip
+}

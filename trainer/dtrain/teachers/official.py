@@ -25,9 +25,9 @@ _NAMES = (
     (r"norm\.(weight|bias)", r"layernorm.\1"),
 )
 _QKV = re.compile(r"blocks\.(\d+)\.attn\.qkv\.(weight|bias)")
-#: What belongs to the encoder: whatever is not here is a head, a decoder or the momentum encoder.
+#: The keys of the encoder. All others belong to a head, a decoder or the momentum encoder.
 _ENCODER = re.compile(r"(cls_token|pos_embed|patch_embed|blocks|norm)(\.|$)")
-#: A published MoCo-v3 file calls these so, in two of its blocks.
+#: Misspelt names in two blocks of a published MoCo-v3 file.
 _TYPOS = {"norm13": "norm1", "norm14": "norm2", "fc13": "fc1", "fc14": "fc2"}
 
 
@@ -35,7 +35,7 @@ def convert(content: Any, num_heads: int, name: str) -> tuple[dict[str, Any], St
     """The configuration for ViTConfig and the state dict for ViTModel, both in the names of transformers.
 
     Args:
-        content: what an official file holds: `state_dict` (MoCo-v3) or `model` (MAE), or the weights themselves.
+        content: the content of an official file: `state_dict` (MoCo-v3) or `model` (MAE), or the weights themselves.
         num_heads: attention heads, which the weights do not tell.
         name: of the file, for errors.
 

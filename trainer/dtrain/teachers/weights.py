@@ -1,4 +1,4 @@
-"""A published teacher's network, from a local folder or file or the Hugging Face hub; nothing in it is executed."""
+"""Loads a published teacher's network from a folder, a file or the Hugging Face hub, and executes nothing in it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from dtrain.checkpoints.tensors import read_tensors
 from dtrain.teachers.families import Variant
 from dtrain.teachers.official import State, convert
 
-#: Weight files of a folder, best first: safetensors hold no code.
+#: The weight files of a folder, the best first: safetensors hold no code.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-#: Largest number in a config.json, far above those of any teacher.
+#: The largest number in a config.json, far above those of any teacher.
 _LARGEST, _MOST_LAYERS = 1 << 16, 256
 
 
@@ -99,9 +99,16 @@ def _build(library: Any, variant: Variant, path: Path) -> Any:
         _check_size(kind, config, path)
         options = {"add_pooling_layer": False} if family.model == "ViTModel" else {}
         network, found = kind.from_pretrained(
-            folder, config=config, state_dict=state, dtype=torch.float32, attn_implementation="sdpa",
-            local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True, **options,
-        )  # fmt: skip
+            folder,
+            config=config,
+            state_dict=state,
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
     for key, got, expected in sorted(found["mismatched_keys"]):
         shapes = f"'{key}' got {tuple(got)}, expected {tuple(expected)}"
         raise CheckpointError(f"'{path}' does not fit a {family.model} of its configuration: {shapes}")
@@ -111,7 +118,7 @@ def _build(library: Any, variant: Variant, path: Path) -> Any:
 
 
 def _check_size(kind: Any, config: Any, path: Path) -> None:
-    """Raises ValueError for a network that its own weights could not fill: the library would take memory for it."""
+    """Raises ValueError for a network larger than its weights file, for which the library would take memory."""
     for key, value in config.to_dict().items():
         if isinstance(value, int) and abs(value) > (_MOST_LAYERS if key == "num_hidden_layers" else _LARGEST):
             raise ValueError(f"its {key} {value} is out of range")
@@ -124,7 +131,7 @@ def _check_size(kind: Any, config: Any, path: Path) -> None:
 
 
 def _model_type(folder: Path, variant: Variant) -> str:
-    """The kind of network that config.json names, one of the family's; empty: it names none."""
+    """The kind of network that config.json names, which must be one of the family's; empty if it names none."""
     path = folder / "config.json"
     config = read_json(path, CheckpointError, "copy the folder again") if path.exists() else {}
     got = config.get("model_type", "")
@@ -137,13 +144,13 @@ def _official(variant: Variant, path: Path) -> tuple[dict[str, Any], State]:
     file = path if path.is_file() else next((path / name for name in WEIGHTS if (path / name).is_file()), None)
     if not variant.num_heads or file is None:
         raise CheckpointError(f"'{path}' was not written by save_pretrained: expected a folder with a config.json")
-    content = read_tensors(file, allowed=(argparse.Namespace,))  # of the options of a training run
+    content = read_tensors(file, allowed=(argparse.Namespace,))  # the options of a training run
     return convert(content, variant.num_heads, f"'{file}'")
 
 
 @contextmanager
 def _quiet(library: Any) -> Iterator[None]:
-    """No progress bars, no table of the keys that a teacher has no use for."""
+    """Switch off progress bars and the table of keys that a teacher does not use."""
     log = library.logging
     verbosity, had_bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity(log.CRITICAL)
@@ -176,8 +183,8 @@ def _find(name: str, variant: Variant, location: str) -> Path:
     repository = location or variant.hub
     if not hub.is_name(repository):
         raise CheckpointError(f"no such file or folder: '{location}', given as the weights of teacher '{name}'")
-    load_transformers()  # without it a download would be in vain
+    load_transformers()  # checked first: without it a download would be in vain
     advice = f"give a local copy by {name}=FOLDER"
-    if location:  # a recipe may be anybody's, and the table of teachers is ours
+    if location:  # a recipe may come from anybody, but the table of teachers is ours
         advice = f"fetch it by hf download {location}, or {advice}"
     return hub.folder(repository, WEIGHTS, fetch=not location, kind=CheckpointError, advice=advice)

@@ -1,1 +1,1 @@
-"""The training loop, and what a run leaves behind."""
+"""The training loop, and the files that a run leaves behind."""

@@ -1,4 +1,4 @@
-"""Exponential moving average of a network's weights."""
+"""The exponential moving average of a network's weights."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dtrain.config import Ema
 
 
 class Average:
-    """The averaged weights of a network, in float32. Where the network is sharded, so is the average.
+    """The averaged weights of a network, in float32. If the network is sharded, the average is, too.
 
     Args:
-        network: as it is trained, after it was sharded.
+        network: the network in training, after it was sharded.
     """
 
     def __init__(self, network: nn.Module, law: Ema) -> None:
@@ -38,7 +38,7 @@ class Average:
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take over whole tensors, of every name."""
+        """Load whole tensors under all names."""
         for name, tensor in self.average.items():
             whole = state[name].to(tensor.device)
             if isinstance(tensor, DTensor):

@@ -1,4 +1,4 @@
-"""What a run leaves behind for people and tools: JSON lines, and TensorBoard events."""
+"""Writes the log of a run for people and tools: JSON lines, and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from drun.run.images import UInt8
 class Log:
     """Scalars by step, into `log.jsonl` and TensorBoard events, and pictures into these.
 
-    A resumed run drops what it will write again.
+    A resumed run drops the entries that it will write again.
 
     Args:
         folder: the run's folder.
@@ -39,7 +39,7 @@ class Log:
             self.events.add_scalar(name, value, step)
 
     def picture(self, step: int, image: UInt8) -> None:
-        """A preview, (H, W, C) uint8."""
+        """Log a preview, (H, W, C) uint8."""
         self.events.add_image("preview", image, step, dataformats="HWC")
 
     def __enter__(self) -> Log:

@@ -91,7 +91,10 @@ def _due(step: int, every: int, last: int) -> bool:
 
 
 def _is_asked_to_stop(run: Run, stop: Stop, advanced: bool) -> bool:
-    """Whether some process is; many of them agree where they wait for each other anyhow."""
+    """Whether any process was asked to stop.
+
+    Several processes ask each other only where they wait for each other anyhow.
+    """
     if run.workers.count == 1:
         return stop.asked
     looks = advanced and _due(run.step, run.recipe.train.log_every, run.recipe.train.steps)

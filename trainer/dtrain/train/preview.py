@@ -1,4 +1,4 @@
-"""Pictures of what the network draws now, online beside averaged, through the very loop that deployment uses."""
+"""Pictures that the network draws now, with online beside averaged weights, through the loop that deployment uses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dtrain.config import Recipe
 from dtrain.eager import EagerNetwork
 from dtrain.models import Network
 
-#: Latents have about unit variance; shown as false colours they are divided by this.
+#: Latents have about unit variance. To show them as false colours they are divided by this.
 LATENT_RANGE = 3.0
 SAMPLER = "ddim"
 
@@ -41,15 +41,15 @@ def draw_preview(
     shape: Shape,
     device: torch.device,
 ) -> UInt8:
-    """What both sets of weights draw from the same noise: the samples 0, 1, ... of seed 0 by DDIM, a grid each.
+    """A grid of samples for each set of weights, from the same noise: the samples 0, 1, ... of seed 0 by DDIM.
 
     Args:
         step: training steps so far.
-        online: the weights as they are trained; average: those that follow them.
+        online: the weights in training; average: their average.
         shape: (C, H, W) of a state. Of latents the first three channels are shown as false colours.
 
     Returns:
-        (H, W, C) uint8, online on the left; black where the states are not finite, which is said.
+        (H, W, C) uint8, online on the left; black where the states are not finite, with a warning.
     """
     network = models.build(recipe.model).to(device).eval()
     sampling = _sampling(network, recipe, prediction, shape)
@@ -68,7 +68,7 @@ def _average_name(recipe: Recipe, step: int) -> str:
 
 
 def _class_names(network: Network, recipe: Recipe) -> list[str]:
-    """Names of the classes in turn, where the data names them and the network knows them."""
+    """The names of the classes in turn, if the data has names and the network knows the classes."""
     names = recipe.data.class_names
     if not names or network.classes is None:
         return []
@@ -86,7 +86,7 @@ def _sampling(network: Network, recipe: Recipe, prediction: str, shape: Shape) -
 
 
 def _draw(sampling: Sampling, num_images: int, what: str) -> State:
-    """The final states, (N, C, H, W) float32; of the network's classes each is drawn in turn."""
+    """The final states, (N, C, H, W) float32; the network's classes are drawn in turn."""
     try:
         return sampling.draw(range(num_images))
     except NotFiniteError:

@@ -1,4 +1,4 @@
-"""What a training run leaves behind: figures, checkpoints, previews."""
+"""Writes the records of a training run: figures, checkpoints, previews."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dtrain.train.run import Run, trained_beside
 
 
 def measured(run: Run, elapsed_s: float) -> dict[str, float]:
-    """What is logged about the steps since the last look; one synchronisation with the device for many steps.
+    """The figures of the steps since the last call, with one synchronisation with the device for all of them.
 
     Not every step has every loss: an alignment ends.
     """

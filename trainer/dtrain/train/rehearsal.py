@@ -1,4 +1,4 @@
-"""A run without its images and its arithmetic: what it will cost, and all checks before its first step, in seconds."""
+"""Rehearses a run in seconds: its cost, and all checks before its first step, without its images and arithmetic."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from dtrain.train.workers import Workers
 
 #: Bytes of a checkpoint for each parameter: the weight, its average, and two moments of AdamW, in float32.
 BYTES_A_PARAMETER = 4 * 4
-#: Images that are decoded, evenly spread: a second of photos.
+#: How many evenly spread images are decoded; photos take about a second.
 MAX_DECODED = 100
-#: Blank images of the rehearsed step: two, for some losses compare neighbours.
+#: The number of blank images of the rehearsed step; some losses compare neighbours.
 BATCH = 2
 
 
 def summary(recipe: Recipe, out: Path) -> Iterator[str]:
-    """What a run is and costs, in a few lines.
+    """A description of a run and its cost, in a few lines.
 
     Raises:
         ConfigError: the model cannot be built.
@@ -58,7 +58,7 @@ def _when(every: int, num_steps: int) -> str:
 
 
 def check(recipe: Recipe, out: Path, placement: Placement, resume: bool) -> tuple[int, int]:
-    """Look at all that `train` looks at before its first step, without writing; of many images, decode some.
+    """Make all checks of `train` before its first step without writing; of many images, decode some.
 
     The step itself is made of blank images, with a network that computes shapes alone.
 
@@ -66,7 +66,7 @@ def check(recipe: Recipe, out: Path, placement: Placement, resume: bool) -> tupl
         How many images were decoded, and how many the run decodes.
 
     Raises:
-        UserError: what `train` would raise.
+        UserError: the error that `train` would raise.
     """
     workers = Workers(placement)
     workers.parts(recipe.train.batch_size, recipe.train.accumulate)
@@ -98,7 +98,7 @@ def _check_writable(out: Path) -> None:
 
 
 def rehearse(recipe: Recipe, objective: Objective, shape: tuple[int, int, int], device: torch.device) -> None:
-    """One loss of blank states, with all of the objective and its teachers, and of the network only the shapes.
+    """Compute one loss of blank states with the objective and its teachers, and with the shapes of the network alone.
 
     Args:
         shape: (C, H, W) of the states.
@@ -125,7 +125,7 @@ def rehearse(recipe: Recipe, objective: Objective, shape: tuple[int, int, int], 
 
 
 class _Shapes(nn.Module):
-    """A module on the meta device as one that gives zeros on the device of its first input."""
+    """A module that runs on the meta device, and returns zeros on the device of its first input."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

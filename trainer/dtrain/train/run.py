@@ -1,4 +1,4 @@
-"""A training run in progress: all that a step needs, and all that changes."""
+"""The state of a training run in progress."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dtrain.train.workers import Workers
 
 @dataclass
 class Run:
-    """All that a step needs, and all that changes while training."""
+    """Everything that a step needs, and everything that training changes."""
 
     recipe: Recipe
     workers: Workers
@@ -29,12 +29,12 @@ class Run:
     optimizer: Any
     ema: Average
     step: int = 0
-    pending: list[Losses] = field(default_factory=list)  # since the last look, still on the device
+    pending: list[Losses] = field(default_factory=list)  # losses since the last record, still on the device
     gradient_norm: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     @property
     def null_label(self) -> int:
-        """What dropped labels become; only of a network that has one, which `start` checks."""
+        """The label that replaces dropped labels. `start` checks that the network has one."""
         classes = self.network.classes
         assert classes is not None
         assert classes.null_label is not None
@@ -42,6 +42,6 @@ class Run:
 
 
 def trained_beside(wrapped: nn.Module, network: nn.Module) -> nn.ModuleDict:
-    """What the objective trains beside the network, such as projectors."""
+    """The weights that the objective trains beside the network, such as projectors."""
     children = {} if wrapped is network else dict(wrapped.named_children())
     return nn.ModuleDict({name: child for name, child in children.items() if child is not network})

@@ -1,4 +1,4 @@
-"""How a training run begins: afresh, or from the newest checkpoint, and checked before any time is spent."""
+"""Starts a training run, afresh or from the newest checkpoint, and checks it before any time is spent."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from dtrain.train.workers import Workers
 
 def check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
     """Refuse a folder that holds something else."""
-    held = checkpoint.newest(out, recipe.name)
-    if resume and held is None:
+    newest = checkpoint.newest(out, recipe.name)
+    if resume and newest is None:
         raise ConfigError(f"nothing to resume: '{out}' has no checkpoint of '{recipe.name}'; leave out --resume")
-    if not resume and held is not None:
+    if not resume and newest is not None:
         raise ConfigError(f"'{out}' already holds a run of '{recipe.name}': add --resume, or choose another --out")
     if (other := _recorded_name(out)) not in (None, recipe.name) and checkpoint.newest(out, str(other)) is not None:
         raise ConfigError(f"'{out}' already holds a run of '{other}': choose another --out")
 
 
 def _recorded_name(out: Path) -> str | None:
-    """Which recipe `recipe.json` is of, if it says so."""
+    """The name of the recipe in `recipe.json`, if it has one."""
     try:
         return str(read_json(out / "recipe.json").get("name"))
     except DataError:
@@ -65,21 +65,24 @@ def read_saved(recipe: Recipe, out: Path) -> tuple[Checkpoint, Path]:
 
 
 def _check_same(recipe: dict[str, Any], saved: dict[str, Any], out: Path) -> None:
-    """A resumed run may be longer, log and save otherwise; what is learned, and from what, must stay."""
+    """Check that a resumed run learns the same from the same data. It may be longer, and log and save otherwise."""
     for section in ("model", "process", "objective", "ema"):
         if recipe[section] != saved.get(section):
             raise ConfigError(f"'{out}' was trained with {section} = {saved.get(section)}, got {recipe[section]}")
     for section, key in (
-        ("train", "batch_size"), ("train", "seed"), ("data", "image_size"), ("data", "augment"),
+        ("train", "batch_size"),
+        ("train", "seed"),
+        ("data", "image_size"),
+        ("data", "augment"),
         ("data", "label_dropout"),
-    ):  # fmt: skip
+    ):
         before, now = saved[section].get(key), recipe[section][key]
         if now != before:
             raise ConfigError(f"'{out}' was trained with {key} = {before}, got {now}")
 
 
 def start(recipe: Recipe, out: Path, workers: Workers, resume: bool, report: Report) -> Run:
-    """A fresh run, or the newest checkpoint's, checked before any time is spent."""
+    """A fresh run, or a run from the newest checkpoint, checked before any time is spent."""
     train = recipe.train
     workers.parts(train.batch_size, train.accumulate)
     saved, path = read_saved(recipe, out) if resume else (None, None)
@@ -120,9 +123,11 @@ def _load(saved: Checkpoint, path: Path, network: nn.Module, extra: nn.ModuleDic
 def _optimizer(wrapped: nn.Module, settings: Optimizer, workers: Workers) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         [parameter for parameter in wrapped.parameters() if parameter.requires_grad],
-        settings.learning_rate, settings.betas, weight_decay=settings.weight_decay,
+        settings.learning_rate,
+        settings.betas,
+        weight_decay=settings.weight_decay,
         fused=workers.device.type in ("cpu", "cuda") and not workers.scales_loss,
-    )  # fmt: skip
+    )
 
 
 def _warn_of_old_law(path: Path, every: int) -> None:
@@ -134,7 +139,7 @@ def _warn_of_old_law(path: Path, every: int) -> None:
 
 
 def objective_options(recipe: Recipe) -> dict[str, Any]:
-    """The objective's options; those that listen to teachers are told the size of the pictures."""
+    """The objective's options, with the size of the pictures for objectives with teachers."""
     return recipe.objective | ({"image_size": recipe.data.image_size} if "teachers" in recipe.objective else {})
 
 

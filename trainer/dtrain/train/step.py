@@ -1,4 +1,4 @@
-"""One optimizer step: what is read for it, and what it changes."""
+"""One optimizer step: reading its batch, and updating the weights."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from dtrain.draws import Draws
 from dtrain.objectives import Batch, Losses
 from dtrain.train.run import Run
 
-#: Which images of a batch, their numbers in the data set, and what was read of them.
+#: The images of a batch as a slice, their numbers in the data set, and the arrays that were read for them.
 Part = tuple[slice, Indices, Arrays]
 
 
 def read_ahead(run: Run) -> Iterator[list[Part]]:
-    """This process's parts of each step's batch, read while the step before is computed."""
+    """This process's parts of each step's batch, which are read while the step before is computed."""
     num_steps = run.recipe.train.steps
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(read, run, run.step)
@@ -51,7 +51,10 @@ def _read(run: Run, part: slice, indices: Indices, step: int) -> Arrays:
 
 
 def update(run: Run, parts: list[Part]) -> bool:
-    """One optimizer step. False where fp16 overflowed: nothing advanced, the same step is due at a smaller scale."""
+    """One optimizer step.
+
+    Returns False if fp16 overflowed: then nothing has changed, and the step is repeated at a smaller scale.
+    """
     train, workers = run.recipe.train, run.workers
     rate = learning_rate(run.recipe.optimizer, run.step, train.steps)
     for group in run.optimizer.param_groups:

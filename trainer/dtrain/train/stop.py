@@ -21,9 +21,9 @@ class Stopped(Interrupted):
 
 
 class Stop:
-    """Notes the first request to stop; a second one interrupts at once.
+    """Records the first request to stop; a second one interrupts at once.
 
-    Only a main thread has signals; a run in another is not stopped by them.
+    Only the main thread receives signals, so they do not stop a run in another thread.
     """
 
     def __init__(self) -> None:

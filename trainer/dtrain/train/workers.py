@@ -25,7 +25,7 @@ from dtrain.device import Placement
 from dtrain.train.ema import whole
 
 ACCELERATE_NAMES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-#: Steps in a row that fp16 may skip while it looks for a scale of the loss.
+#: How many steps in a row fp16 may skip while it looks for a scale of the loss.
 MAX_SKIPPED = 50
 
 Value = TypeVar("Value")
@@ -61,15 +61,15 @@ class Workers:
 
     @property
     def scales_loss(self) -> bool:
-        """Whether fp16's overflows skip steps. A fused optimizer would skip them within, and not say so."""
+        """Whether fp16's overflows skip steps. A fused optimizer would skip them silently."""
         return self.accelerator.scaler is not None
 
     def no_log(self) -> AbstractContextManager[Any]:
-        """What the other processes write their scalars and pictures to."""
+        """A log for the other processes, which writes nothing."""
         return nullcontext(_NoLog())
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process has come here."""
         self.accelerator.wait_for_everyone()
 
     def first_then_others(self, work: Callable[[], Value]) -> Value:
@@ -78,7 +78,7 @@ class Workers:
             return work()
 
     def parts(self, batch_size: int, accumulate: int) -> list[slice]:
-        """Which images of a batch this process computes, in `accumulate` equal parts.
+        """The images of a batch that this process computes, in `accumulate` equal parts.
 
         Raises:
             ConfigError: the batch cannot be divided so.
@@ -114,7 +114,7 @@ class Workers:
         self.accelerator.backward(loss)
 
     def clip(self, module: nn.Module, limit: float) -> Tensor:
-        """Clip the gradient to a norm of `limit`; the norm as it was."""
+        """Clip the gradient to a norm of `limit`, and return the norm before."""
         norm = self.accelerator.clip_grad_norm_(module.parameters(), limit)
         return whole(norm) if norm is not None else torch.zeros(())
 
@@ -145,7 +145,7 @@ class Workers:
         return {name: whole(tensor) for name, tensor in module.state_dict().items()}
 
     def optimizer_state(self, module: nn.Module, optimizer: Any) -> dict[str, Any]:
-        """Whole tensors by the names of the parameters, whatever the number of processes."""
+        """The optimizer's state as whole tensors by the names of the parameters, for any number of processes."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=self.count > 1)
         return dict(get_optimizer_state_dict(module, optimizer.optimizer, options=options))
 
@@ -155,10 +155,10 @@ class Workers:
     def load_optimizer(
         self, module: nn.Module, optimizer: Any, state: dict[str, Any], scaler: dict[str, Any], name: str
     ) -> None:
-        """What `optimizer_state` and `scaler_state` gave. Settings such as betas stay those of `optimizer`.
+        """Load the results of `optimizer_state` and `scaler_state`. Settings such as betas stay those of `optimizer`.
 
         Args:
-            name: of the file, for messages.
+            name: the name of the file, for messages.
 
         Raises:
             CheckpointError: they do not fit.
@@ -173,7 +173,7 @@ class Workers:
             self.accelerator.scaler.load_state_dict(scaler)
 
     def agree(self, asked: bool) -> bool:
-        """Whether any process says so; all of them must ask at the same place."""
+        """Whether `asked` is true in any process; all of them must ask at the same place."""
         if self.count == 1:
             return asked
         return bool(self.accelerator.reduce(torch.tensor(float(asked), device=self.device), "sum") > 0)

@@ -1,4 +1,4 @@
-"""What images are compared by: one extractor a file, whose name is the extractor's.
+"""Extractors of the features by which images are compared; the file name is the extractor's name.
 
 Such a file holds `choose(num_images, shape) -> Extractor`: the extractor for sets of at least `num_images` images
 (None: of any number, where no covariance is asked for) of `shape` (H, W, C).
@@ -35,7 +35,7 @@ class Extractor(Protocol):
 
     @property
     def num_images(self) -> int:
-        """That a set needs, or its covariance says more about which images were taken than about their kind."""
+        """How many images a set needs: with fewer, its covariance depends too much on the choice of images."""
 
     def __call__(self, images: UInt8) -> Features:
         """(N, H, W, C) uint8 -> (N, D) float64. Each image's vector depends on no other image."""

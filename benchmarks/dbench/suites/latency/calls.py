@@ -1,4 +1,4 @@
-"""How long is one network call, and how far is what it computes from eager PyTorch?"""
+"""Measures how long one network call takes, and how far its result is from eager PyTorch."""
 
 from __future__ import annotations
 
@@ -72,14 +72,17 @@ def call_rows(
 ) -> list[ResultRow]:
     """Latency of one call on each candidate, taking turns, beside its parity; with `eager`, the ratio to it, too.
 
-    The first candidate, which `drun` takes unasked, has the headline.
+    The first candidate has the headline, because `drun` takes it by default.
     """
     calls: dict[str, Call] = {} if eager is None else {EAGER: eager}
     calls |= {one.candidate.name: partial(one.backend.predict, *inputs) for one in opened}
     timings = timing.interleave(
-        calls, settings.repeats, lead_in=timing.LEAD_IN, pause_s=timing.PAUSE_S,
+        calls,
+        settings.repeats,
+        lead_in=timing.LEAD_IN,
+        pause_s=timing.PAUSE_S,
         on_round=lambda done: report("timing calls", done, settings.repeats),
-    )  # fmt: skip
+    )
     rows, golden = [], read_golden(bundle)
     if eager is not None:
         rows.append(timing_row(f"{EAGER}, call", timings[EAGER], settings.batch, "PyTorch on CPU"))
@@ -96,7 +99,7 @@ def call_rows(
 
 
 def timing_row(name: str, times: Timing, batch: int, runs_on: str, proof: Comparison | None = None) -> ResultRow:
-    """A speed; where parity fails, it is a doubtful one."""
+    """The row of a speed, which is doubtful if parity fails."""
     details = {"runs_on": runs_on, "batch": batch, "latencies_ms": times.latencies_ms}
     doubt = "it does not compute what eager PyTorch computes" if proof and not proof.passed else None
     return spread_row(SUITE, name, times.spread_ms, "ms", details=details, doubt=doubt)
@@ -106,9 +109,9 @@ def timing_row(name: str, times: Timing, batch: int, runs_on: str, proof: Compar
 
 
 def worst_call(opened: Opened, golden: Golden) -> Comparison:
-    """The golden call that a candidate computes worst.
+    """The golden call with the largest error of a candidate.
 
-    Without an artifact there is nothing of the bundle to compare: such a backend compares nothing and has not passed.
+    A backend without an artifact has nothing to compare with the bundle, so it has not passed.
     """
     allowed = opened.candidate.tolerance().call
     calls = [

@@ -1,4 +1,4 @@
-"""What does a whole sampling add to its network calls?"""
+"""Measures the time that a whole sampling adds to its network calls."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from drun.run.opening import Opened
 from drun.run.sampling import Sampling, resolve_sampler
 from drun.settings import SamplingSettings
 
-#: Fewer pairs say nothing of a few percent.
+#: The fewest pairs: fewer cannot tell a few percent.
 LEAST_PAIRS = 3
 
 
 def loop_rows(opened: Sequence[Opened], bundle: Bundle, settings: LatencySettings, report: Report) -> list[ResultRow]:
-    """Samplings, as `drun` draws, and as many bare calls of the backend on fixed arrays; all candidates take turns."""
+    """Times samplings of `drun`, and as many bare calls on fixed arrays; all candidates take turns."""
     card, inputs = bundle.manifest.card, example(bundle, settings.batch)
     drawn = SamplingSettings(*resolve_sampler(card, None, {}), settings.steps)
     samplings = {one.candidate.name: Sampling(card, one, drawn) for one in opened}
@@ -32,9 +32,12 @@ def loop_rows(opened: Sequence[Opened], bundle: Bundle, settings: LatencySetting
         calls[_bare(one, sampling)] = _calls(one, inputs, len(sampling.table.rows))
     pairs = max(LEAST_PAIRS, settings.repeats)
     timings = timing.interleave(
-        calls, pairs, warmup=1, pause_s=timing.PAUSE_S if len(opened) > 1 else 0.0,
+        calls,
+        pairs,
+        warmup=1,
+        pause_s=timing.PAUSE_S if len(opened) > 1 else 0.0,
         on_round=lambda done: report("timing loops", done, pairs),
-    )  # fmt: skip
+    )
     rows = []
     for one in opened:
         name = one.candidate.name

@@ -1,4 +1,4 @@
-"""Every candidate of a bundle, timed in turns with the same threads and inputs, and weighed."""
+"""Times every candidate of a bundle in turns with the same threads and inputs, and measures its memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from drun.settings import RuntimeOptions
 
 
 def measure(settings: LatencySettings, report: Report) -> Result:
-    """Time calls, loops and cold starts and weigh processes, every candidate in turn with all others.
+    """Time calls, loops and cold starts and measure the memory of processes, all candidates in turns.
 
     A candidate that cannot be opened here is left out, by name.
 
@@ -51,7 +51,7 @@ def measure(settings: LatencySettings, report: Report) -> Result:
 def _in_this_process(
     bundle: Bundle, chosen: Sequence[Candidate], options: RuntimeOptions, settings: LatencySettings, report: Report
 ) -> tuple[list[Candidate], list[ResultRow]]:
-    """The candidates that could be opened, and what was timed of them."""
+    """The candidates that could be opened, and the rows of their times."""
     inputs = example(bundle, settings.batch)
     with ExitStack() as stack:
         eager = None
@@ -66,10 +66,10 @@ def _in_this_process(
 def open_all(
     stack: ExitStack, bundle: Bundle, chosen: Sequence[Candidate], options: RuntimeOptions, batch: int
 ) -> list[Opened]:
-    """Open what can be opened and takes the batch; the rest is named in warnings.
+    """Open the candidates that can be opened and take the batch; warnings name the others.
 
     Raises:
-        UserError: nothing can be, with the reason of the first.
+        UserError: none can be opened, with the reason of the first.
     """
     opened: list[Opened] = []
     failed: dict[str, UserError] = {}

@@ -1,4 +1,4 @@
-"""Fresh processes: how soon `drun` shows an image, and how much memory it takes."""
+"""Measures fresh processes: how soon `drun` shows an image, and how much memory it takes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from drun.console import Report
 from drun.run.opening import Candidate
 from drun.settings import RuntimeOptions
 
-#: Times the batch: the images of the long memory run; the short one has one batch.
+#: The batches of the long memory run; the short run has one batch.
 MANY_BATCHES = 16
-#: Memory does not depend on how many steps are drawn, so that a few tell it.
+#: Memory does not depend on the number of steps, so a few are enough.
 FEW_STEPS = 2
 MB = 1e6
 
@@ -26,8 +26,8 @@ def rows_of(
 ) -> list[ResultRow]:
     """Cold start and memory of every candidate.
 
-    What does not depend on it is measured once: whether PyTorch comes along and what an imported runtime weighs for
-    each backend, what `drun` adds for many images for the first candidate.
+    Some rows do not depend on the candidate: whether PyTorch is imported and the memory of an imported runtime are
+    measured once for each backend, and the memory that `drun` adds for many images once, for the first candidate.
     """
     jobs = [Job(bundle.path, one, options, 1, 1, settings.steps) for one in chosen]
     rows = cold_start_rows(jobs, settings, report)
@@ -47,19 +47,22 @@ def cold_start_rows(jobs: Sequence[Job], settings: LatencySettings, report: Repo
     first = jobs[0].candidate.name
     return [
         spread_row(
-            SUITE, f"{name}, cold start to the first image, {settings.steps} steps", timing.spread(found), "s",
+            SUITE,
+            f"{name}, cold start to the first image, {settings.steps} steps",
+            timing.spread(found),
+            "s",
             headline=f"from the start of drun on {name} to its first image" if name == first else "",
             details={"seconds": found},
         )
         for name, found in seconds.items()
-    ]  # fmt: skip
+    ]
 
 
 # ---- memory ---------------------------------------------------------------------------------------------
 
 
 def memory_rows(bundle: Bundle, jobs: Sequence[Job], settings: LatencySettings, report: Report) -> list[ResultRow]:
-    """Peak memory of each candidate called alone, and for the first one of `drun` for few and many images beside it."""
+    """The peak memory of each candidate alone, and of `drun` for few and many images with the first one."""
     num_calls = MANY_BATCHES * FEW_STEPS
     imported: dict[str, int | None] = {}
     alone: list[int | None] = []
@@ -82,7 +85,7 @@ def memory_rows(bundle: Bundle, jobs: Sequence[Job], settings: LatencySettings, 
 
 
 def _drun_rows(job: Job, batch: int, alone: int | None, imported: int | None) -> list[ResultRow]:
-    """What `drun` weighs for one batch and for many, and above its network."""
+    """The memory of `drun` for one batch and for many, and the part above its network."""
     few = replace(job, batch=batch, num_images=batch, num_steps=FEW_STEPS)
     many = replace(few, num_images=MANY_BATCHES * batch)
     name, peak = job.candidate.name, fresh.drun_peak_bytes(many)

@@ -1,4 +1,4 @@
-"""The speeds in a report: a line for each target, its parity beside its speed, then all rows."""
+"""The speeds in a report: a line for each target, with parity beside speed, then all rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dbench.core import record
 from dbench.core.record import Result, ResultRow, number
 from dbench.html import page
 
-#: head of a column -> how the name of the row that it shows goes on behind the target's
+#: head of a column -> the end of the row's name, after the target's name
 COLUMNS = {
     "call ms": "call",
     "loop ms": "loop of {steps} steps",

@@ -14,7 +14,7 @@ from dbench.suites.quality.rows import NEARER, NOISE, POSITION, REAL, SAMPLES
 
 #: Name of the picture
 NEIGHBOURS = "neighbours"
-#: How far from real to noise the samples may lie, percent of the way by Fréchet distance.
+#: Samples should lie at most this far on the way from real images to noise, percent by Fréchet distance.
 GOAL_PERCENT = 10.0
 
 
@@ -28,7 +28,7 @@ def judged(result: Result, pictures: Mapping[str, Path] = MappingProxyType({})) 
 
 
 def _which(subject: Mapping[str, Any]) -> str:
-    """Which samples these are."""
+    """The samples in words."""
     run = subject["run"]
     how = captions.drawn(run, captions.named(run["weights"])) if run else "nothing says how they were drawn"
     return f"{subject['num_samples']:,} samples of '{subject['name']}' are judged: {how}."

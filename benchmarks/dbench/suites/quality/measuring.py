@@ -24,13 +24,14 @@ from drun.errors import DataError
 from drun.run.images import UInt8, grid
 
 SEED = 0
-#: Most samples and most real images that are compared, chosen at random: their features fit into memory.
+#: The most samples and the most real images that are compared, chosen at random, so that their features fit into
+#: memory.
 MAX_IMAGES = 65_536
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What is compared: some of the samples and some of the real images, all if they are not too many."""
+    """The compared sets: the samples and the real images, or a random choice if they are too many."""
 
     samples: Samples
     reference: Reference
@@ -71,10 +72,14 @@ def measure(settings: QualitySettings, report: Report) -> Result:
     if lack:
         warn(f"the distance is on {extractor.name} only, which tells little: {lack}; {_remedy(pair, finest)}")
     resolved = {
-        "samples": pair.samples.name, "reference": pair.reference.name, "real_images": len(pair.chosen),
-        "images_a_set": pair.set_size, "splits": settings.splits, "distance_on": extractor.name,
+        "samples": pair.samples.name,
+        "reference": pair.reference.name,
+        "real_images": len(pair.chosen),
+        "images_a_set": pair.set_size,
+        "splits": settings.splits,
+        "distance_on": extractor.name,
         "neighbours_by": finest.name,
-    }  # fmt: skip
+    }
     return Result(tuple(found), _subject(pair), resolved, machine.fingerprint(), this_command())
 
 
@@ -101,16 +106,16 @@ def _open(settings: QualitySettings, report: Report) -> Pair:
 
 
 def _noise(shape: tuple[int, int, int]) -> Callable[[slice], UInt8]:
-    """Uniform noise, to be read once and in order."""
+    """Uniform noise, which must be read once and in order."""
     generator = np.random.default_rng(SEED)
     return lambda part: generator.integers(0, 256, (part.stop - part.start, *shape), np.uint8)
 
 
 def _mixture_rows(pair: Pair) -> list[ResultRow]:
-    """How far the classes differ, if both sides have some and it is far; a distance counts that, too."""
+    """How far the classes of both sides differ, if it is far: a Fréchet distance includes this difference."""
     drawn, classes = pair.samples.labels(), pair.samples.classes
     if drawn is None or classes is None:
-        return []  # whatever the labels of the real images are
+        return []  # for any labels of the real images
     real, names = pair.reference.labels()
     if real is None:
         return []
@@ -127,7 +132,7 @@ def _mixture_rows(pair: Pair) -> list[ResultRow]:
 
 
 def _lack(pair: Pair, finest: Extractor) -> str:
-    """How many images the finest features need of what is too few, in words; empty if nothing is."""
+    """How many images the finest features need where there are too few, in words; else empty."""
     size, found = finest.num_images, []
     if (held := len(pair.drawn)) < size:
         found.append(f"{size:,} samples (here are {held:,})")
@@ -137,7 +142,7 @@ def _lack(pair: Pair, finest: Extractor) -> str:
 
 
 def _remedy(pair: Pair, finest: Extractor) -> str:
-    """What to do about a lack."""
+    """What to do about too few images."""
     size, advice = finest.num_images, []
     if len(pair.drawn) < size:
         advice.append(f"draw samples with 'drun --bundle BUNDLE -n {size} --out DIR'")
@@ -147,13 +152,18 @@ def _remedy(pair: Pair, finest: Extractor) -> str:
 
 
 def _subject(pair: Pair) -> dict[str, Any]:
-    """What was measured, by content."""
+    """The subject of the measurement, by content."""
     samples, reference = pair.samples, pair.reference
     ties = subject.of_samples(samples.file, samples.record) if samples.file.is_file() else {}
     seen = {
-        "source": reference.name, "num_images": reference.num_images, "fingerprint": reference.fingerprint,
+        "source": reference.name,
+        "num_images": reference.num_images,
+        "fingerprint": reference.fingerprint,
         "learned": reference.learned,
-    }  # fmt: skip
+    }
     return ties | {
-        "name": samples.name, "num_samples": len(samples.images), "reference": seen, "run": samples.settings,
-    }  # fmt: skip
+        "name": samples.name,
+        "num_samples": len(samples.images),
+        "reference": seen,
+        "run": samples.settings,
+    }

@@ -1,4 +1,4 @@
-"""What the comparison says, in rows."""
+"""The rows of the comparison."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SUITE = "quality"
 SAMPLES, REAL, NOISE = "samples to real images", "other real images to real images", "noise to real images"
 POSITION, NEARER = "samples on the way from real to noise", "samples nearer to a real image than those to each other"
 MIXTURE = "samples that would have to change class to have the real images' mixture"
-#: Up to here classes may differ by the way in which the images were collected.
+#: Classes may differ up to here by the way in which the images were collected.
 MIXTURE_PERCENT = 20.0
 #: Divisor of the number of images that the finest features need: with fewer, on pixels
 #: coarser than 4x4 instead of 8x8, a distance tells nothing of what is shown.
@@ -34,9 +34,9 @@ NUM_SHOWN, NUM_NEIGHBOURS = 8, 5
 def distance_rows(
     distances: Distances, extractor: Extractor, finest: Extractor, against: str, lack: str
 ) -> list[ResultRow]:
-    """Spreads are over random choices, and samples as good as real images lie around 0 %: only `lack` is a doubt.
+    """Spreads come from random choices, and samples as good as real images lie around 0 %, so only `lack` is a doubt.
 
-    against: what people call the real images. lack: which images the finest features need, empty if these are used.
+    against: the real images in words. lack: the images that the finest features need, empty if there are enough.
     """
     named = {SAMPLES: distances.samples, REAL: distances.real, NOISE: distances.noise}
     rows = [_judged(name, values, extractor.unit, lack) for name, values in named.items()]
@@ -65,12 +65,12 @@ def nearer_row(samples: Features, real: Features, drawn: Indices, chosen: Indice
 
 
 def _ranks(num: int) -> Indices:
-    """At most NUM_SHOWN of 0..num - 1: the first ones, and then ever fewer up to the last."""
+    """At most NUM_SHOWN of 0..num - 1: the first ones, and then at growing distances up to the last."""
     return np.unique(np.rint(np.geomspace(1, num, NUM_SHOWN)).astype(np.int64)) - 1
 
 
 def renumbered(labels: Indices, names: Sequence[str], wanted: Sequence[str]) -> Indices:
-    """Labels of the classes `names` as labels of the classes `wanted`; those that are not there come behind them."""
+    """Labels of the classes `names` as labels of the classes `wanted`; other classes get labels after these."""
     numbers = {name: number for number, name in enumerate(wanted)}
     return np.array([numbers.get(name, len(wanted) + i) for i, name in enumerate(names)])[labels]
 

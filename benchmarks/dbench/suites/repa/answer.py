@@ -1,4 +1,4 @@
-"""The comparison in a report: its answer in a sentence, the plots, the rows."""
+"""The comparison in a report: the answer in a sentence, the plots, and the rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured of a checkpoint, kept beside it: an interrupted benchmark goes on where it stopped."""
+"""Keeps measurements of a checkpoint beside it, so that an interrupted benchmark continues where it stopped."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ VERSION = 1
 def remember(
     checkpoint: Path, what: str, settings: Mapping[str, Any], measure: Callable[[], dict[str, Any]]
 ) -> dict[str, Any]:
-    """`measure()`, or what it gave before for the same content and settings.
+    """`measure()`, or its recorded result for the same content and settings.
 
     Args:
-        checkpoint: whose measurement it is; the record is `<its stem>.<what>.json` in the same folder.
-        settings: all else that the numbers follow from, as JSON holds it: lists, no tuples.
+        checkpoint: the measured checkpoint; the record is `<its stem>.<what>.json` in the same folder.
+        settings: everything else that the numbers depend on, in JSON's types: lists, no tuples.
 
     Raises:
         UserError: the record is not JSON, or cannot be written.

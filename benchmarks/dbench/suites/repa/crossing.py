@@ -1,4 +1,4 @@
-"""How many times fewer steps does one run need than another to the same Fréchet distance?"""
+"""Computes how many times fewer steps one run needs than another to the same Fréchet distance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Speedup:
-    """Both runs' steps to `target`; `ratio` is plain steps / REPA steps."""
+    """The steps of both runs to `target`; `ratio` is plain steps / REPA steps."""
 
     ratio: float
     reached: bool  # whether REPA came to the plain model's final distance

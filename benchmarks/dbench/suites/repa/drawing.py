@@ -1,4 +1,4 @@
-"""How near to real digits are the images that a checkpoint draws?"""
+"""Measures how near a checkpoint's images are to real digits."""
 
 from __future__ import annotations
 

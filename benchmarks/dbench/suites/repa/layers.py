@@ -1,4 +1,4 @@
-"""What do a checkpoint's blocks know about the digits, and do they see them as the teacher does?"""
+"""Measures what a checkpoint's blocks know about the digits, and whether they see them as the teacher does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Features = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Digits:
-    """The images that are looked at, and what the teacher sees in them."""
+    """The images, and the teacher's features of them."""
 
     images: NDArray[np.uint8]  # (N, H, W, C)
     labels: NDArray[np.int64]  # (N,)
@@ -44,7 +44,7 @@ class Digits:
     teacher_fingerprint: str
 
     def probe(self, features: Features) -> float:
-        """The share of one random half that a linear layer trained on the other gets right; (N, D) -> [0, 1]."""
+        """The share of one random half that a linear layer, trained on the other half, gets right; (N, D) -> [0, 1]."""
         order = np.random.default_rng(SEED).permutation(len(self.labels))
         train, test = np.array_split(order, 2)
         return linear_probe(features[train], self.labels[train], features[test], self.labels[test], seed=SEED)
@@ -54,7 +54,7 @@ class Digits:
         return cknna(features.astype(np.float64), self.teacher.astype(np.float64), NEIGHBOURS)
 
     def pixels(self) -> Features:
-        """(N, H W C) float64 in [0, 1], what both are of the images themselves."""
+        """The images themselves as features, (N, H W C) float64 in [0, 1]."""
         flat: Features = self.images.reshape(len(self.images), -1) / 255
         return flat
 
@@ -74,7 +74,7 @@ def open_digits(recipe: Recipe, teacher_spec: str, device: torch.device) -> Digi
 
 
 def references(digits: Digits) -> dict[str, float]:
-    """The probe on the teacher and on pixels, which no block can be blamed or praised for; and pixels' alignment."""
+    """References for the blocks: the probe on the teacher and on pixels, and the alignment of pixels."""
     return {
         "teacher_probe": digits.probe(digits.teacher),
         "pixels_probe": digits.probe(digits.pixels()),
@@ -95,8 +95,11 @@ def blocks(checkpoint: Path, digits: Digits, device: torch.device) -> dict[str, 
         ConfigError: a network without blocks, or no flow.
     """
     settings = {
-        "depths": list(DEPTHS), "neighbours": NEIGHBOURS, "seed": SEED, "teacher": digits.teacher_fingerprint,
-    }  # fmt: skip
+        "depths": list(DEPTHS),
+        "neighbours": NEIGHBOURS,
+        "seed": SEED,
+        "teacher": digits.teacher_fingerprint,
+    }
 
     def measure() -> dict[str, Any]:
         denoiser = published.load(checkpoint)

@@ -1,4 +1,4 @@
-"""Both arms of every seed: trained, drawn from and looked into, unless that was done before."""
+"""Trains both arms for every seed and evaluates their checkpoints, unless this was done before."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dtrain.checkpoints import ours as checkpoint
 from dtrain.config import Recipe
 from dtrain.data.digits import digits_8x8
 
-#: Random halvings of the real digits.
+#: The number of random halvings of the real digits.
 SPLITS = 20
 
 
@@ -41,7 +41,7 @@ class TrainedArm:
 def measure(settings: RepaSettings, report: Report) -> Result:
     """Train both arms for every seed, unless they are there, and compare their checkpoints.
 
-    Runs and records of what was measured stay in `settings.runs`: an interrupted or repeated call goes on from there.
+    Runs and records of what was measured stay in `settings.runs`: an interrupted or repeated call continues from there.
 
     Raises:
         ConfigError: settings that make no comparison, or that differ from those of the runs that are there.
@@ -72,7 +72,7 @@ def measure(settings: RepaSettings, report: Report) -> Result:
 def _runs(
     settings: RepaSettings, seed: int, recipes: dict[str, Recipe], real: Features, device: torch.device, report: Report
 ) -> Iterator[TrainedArm]:
-    """Both arms of a seed: trained, then every checkpoint drawn from."""
+    """Train both arms of a seed, and draw from every checkpoint."""
     for arm, recipe in recipes.items():
         name = f"{LABELS[arm]}, seed {seed}"
         paths = training.train_run(recipe, settings.runs / f"{arm}-seed{seed}", settings.checkpoints, name, report)
@@ -87,7 +87,7 @@ def _runs(
 def _blocks(
     runs: list[TrainedArm], digits: Digits, device: torch.device, report: Report
 ) -> dict[str, list[dict[str, list[list[float]]]]]:
-    """By arm, the final checkpoints of all seeds."""
+    """The measurements of the blocks by arm, for the final checkpoints of all seeds."""
     found: dict[str, list[dict[str, list[list[float]]]]] = {arm: [] for arm in LABELS}
     for done, run in enumerate(runs):
         report("reading blocks", done, len(runs))
@@ -97,7 +97,7 @@ def _blocks(
 
 
 def _subject(recipes: dict[str, Recipe], digits: Digits, last: list[Path]) -> dict[str, Any]:
-    """What was compared, without the folders it lies in.
+    """The subject of the comparison, without folders.
 
     Args:
         last: the final checkpoints of all runs.

@@ -1,4 +1,4 @@
-"""What is compared? Two recipes that differ in their objective alone, with the seeds and steps of both."""
+"""The plan of the comparison: two recipes that differ only in their objective, with the seeds and steps of both."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ PLAIN, REPA = "plain", "repa"
 LABELS = {PLAIN: "plain", REPA: "REPA"}
 RECIPES = {PLAIN: "digits-sit", REPA: "digits-sit-repa"}
 TEACHER = "digits-teacher"
-#: What the suite itself says about both runs.
+#: The settings that the suite itself makes for both runs.
 DECIDED = {
-    "train.seed": "--seeds", "train.steps": "--steps", "train.save_every": "--every",
+    "train.seed": "--seeds",
+    "train.steps": "--steps",
+    "train.save_every": "--every",
     "optimizer.decay_share": "the suite, for a constant rate,",
-}  # fmt: skip
-#: All are kept: each is a point of a curve.
+}
+#: All checkpoints are kept, because each is a point of a curve.
 KEEP = 1_000_000
-#: Depths in noise at which blocks are compared: REPA's time, 0 for the image and 1 for noise.
+#: The depths in noise at which blocks are compared, in REPA's time: 0 for the image and 1 for noise.
 DEPTHS = (0.25, 0.5)
 
 
@@ -62,7 +64,7 @@ def recipes(settings: RepaSettings, seed: int) -> dict[str, Recipe]:
 
 
 def teacher_folder(settings: RepaSettings) -> Path:
-    """Where the suite's own teacher is."""
+    """The folder of the suite's own teacher."""
     return settings.runs / "teacher"
 
 
@@ -75,12 +77,20 @@ def teacher_of(recipe: Recipe) -> str:
 
 
 def _schedule(settings: RepaSettings, seed: int) -> list[str]:
-    """One small preview at the end: the loop draws at least that. A constant rate: every point of a curve is then a run
-    of that many steps, while a rate that falls would favour the last."""
+    """One small preview at the end: the loop draws at least that.
+
+    A constant rate: every point of a curve is then a run of that many steps, while a rate that falls would favour the
+    last.
+    """
     train = {
-        "seed": seed, "steps": settings.steps, "save_every": settings.every, "preview_every": settings.steps,
-        "num_previews": 1, "preview_steps": 1, "keep_checkpoints": KEEP,
-    }  # fmt: skip
+        "seed": seed,
+        "steps": settings.steps,
+        "save_every": settings.every,
+        "preview_every": settings.steps,
+        "num_previews": 1,
+        "preview_steps": 1,
+        "keep_checkpoints": KEEP,
+    }
     return ["optimizer.decay_share=0.0", *(f"train.{key}={value}" for key, value in train.items())]
 
 

@@ -1,4 +1,4 @@
-"""The plots of the comparison, drawn from its result alone: its JSON is enough to draw them anew."""
+"""Draws the plots of the comparison from its result alone, so that its JSON is enough to draw them again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, REPA
 LINE_LABELS = {PLAIN: "plain SiT", REPA: "with REPA"}
 #: CSS classes of the lines of DEPTHS.
 DASHES = ("", " dashed")
-#: Shortest line that is labelled with its factor, which the title states, too.
+#: The shortest line that is labelled with its factor; the title states the factor, too.
 LABEL_WIDTH = 70
 
 
@@ -27,7 +27,7 @@ def draw(result: Result) -> dict[str, Chart]:
 
 
 def describe(result: Result) -> str:
-    """Under which conditions the headline holds."""
+    """The conditions of the headline."""
     each = result.row(rows.SPEEDUP).details["per_seed"]
     gains, reached = factors(result), sum(gain["reached"] for gain in each)
     seeds = f"Median of {len(each)} seeds, p10 to p90 {number(gains.p10)} to {number(gains.p90)}"
@@ -46,7 +46,7 @@ def verdict(result: Result) -> str:
 
 
 def factors(result: Result) -> Spread:
-    """How many times fewer steps with REPA over the seeds or, where `verdict` says so, more."""
+    """How many times fewer steps REPA needs over the seeds or, if `verdict` says so, how many times more."""
     row = result.row(rows.SPEEDUP)
     ratios = [float(gain["ratio"]) for gain in row.details["per_seed"]]
     return timing.spread(ratios if float(row.value or 0) >= 1 else [1 / ratio for ratio in ratios])
@@ -62,9 +62,13 @@ def distances(result: Result) -> Chart:
     seen = [value for each in curves.values() for curve in each for value in curve.distances]
     ticks = log_ticks(min(*seen, halves), max(seen))
     panel = Panel(
-        98, 650, 66, 386, Axis("training step", 0, last, linear_ticks(last)),
+        98,
+        650,
+        66,
+        386,
+        Axis("training step", 0, last, linear_ticks(last)),
         Axis("Fréchet distance to real digits", ticks[0], ticks[-1], ticks, log=True),
-    )  # fmt: skip
+    )
     medians = {arm: median_curve(each) for arm, each in curves.items()}
     title, note = verdict(result), describe(result)
     markup = [
@@ -94,7 +98,7 @@ def _gain(panel: Panel, medians: dict[str, Curve], words: str) -> str:
     gain = speedup(medians[PLAIN], medians[REPA])
     (left, y), (right, _) = sorted(panel.place((steps, gain.target)) for steps in (gain.plain_steps, gain.repa_steps))
     ends = "".join(path([(x, y - 5), (x, y + 5)], "gain") for x in (left, right))
-    # Above the left end there is room: the upper curve falls towards the right one.
+    # There is room above the left end, because the upper curve falls to the right.
     label = text((left + 10, y - 8), words, "start", "gain") if right - left > LABEL_WIDTH else ""
     return path([(left, y), (right, y)], "gain") + ends + label
 
@@ -110,8 +114,10 @@ def _level(panel: Panel, value: float, words: str) -> str:
 
 def layers(result: Result) -> Chart:
     """What each block knows: the linear probe on the left, the alignment with the teacher on the right."""
-    probes = {name: float(result.row(row).value or 0) for name, row in
-              {"teacher": rows.TEACHER_PROBE, "pixels": rows.PIXELS_PROBE}.items()}  # fmt: skip
+    probes = {
+        name: float(result.row(row).value or 0)
+        for name, row in {"teacher": rows.TEACHER_PROBE, "pixels": rows.PIXELS_PROBE}.items()
+    }
     pixels = {"pixels": float(result.row(rows.PIXELS_ALIGNMENT).value or 0)}
     aligned = int(result.subject["aligned_block"])
     left = _blocks_panel(60, _block_lines(result, "probe"), probes, aligned)
@@ -139,9 +145,13 @@ def _blocks_panel(left: float, lines: Sequence[Line], levels: dict[str, float], 
     values = [y for line in lines for _, y in line.points] + list(levels.values())
     ticks = enclosing_ticks(min(values), max(values))
     panel = Panel(
-        left, left + 320, 48, 330, Axis("block", 0.8, depth + 0.2, range(1, depth + 1)),
+        left,
+        left + 320,
+        48,
+        330,
+        Axis("block", 0.8, depth + 0.2, range(1, depth + 1)),
         Axis("", ticks[0], ticks[-1], ticks),
-    )  # fmt: skip
+    )
     references = [Line([(0.8, value), (depth + 0.2, value)], "level", name) for name, value in levels.items()]
     foot = text((panel.place((aligned, ticks[0]))[0], panel.bottom + 38), "aligned", kind="repa")
     return panel.axes() + panel.lines([*references, *lines]) + foot

@@ -1,4 +1,4 @@
-"""What the comparison says, in rows; their details hold all that the plots draw."""
+"""The rows of the comparison; their details hold everything that the plots draw."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PIXELS_PROBE, PIXELS_ALIGNMENT = "pixels, linear probe", "pixels, CKNNA with the
 
 @dataclass(frozen=True)
 class Measurements:
-    """The measurements. In the lists, one entry for each seed."""
+    """The measurements, with one entry of each list for each seed."""
 
     seeds: tuple[int, ...]
     curves: Mapping[str, Sequence[Curve]]  # by arm
     blocks: Mapping[str, Sequence[dict[str, list[list[float]]]]]  # by arm, as `layers.blocks` gives
-    references: Mapping[str, float]  # as `layers.references` gives
+    references: Mapping[str, float]  # the result of `layers.references`
     halves: Spread  # two sets of real digits
 
 

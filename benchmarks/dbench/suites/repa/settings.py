@@ -28,13 +28,17 @@ class RepaSettings:
     samples: int = option(512, "Images drawn with each checkpoint.", least=2)
     sampling_steps: int = option(25, "Euler steps of an image; a step is one network call.", least=1)
     assignments: tuple[str, ...] = option(
-        (), "Change both runs, such as by optimizer.learning_rate=3e-4.", flag="--set",
+        (),
+        "Change both runs, such as by optimizer.learning_rate=3e-4.",
+        flag="--set",
         metavar="KEY=VALUE",
-    )  # fmt: skip
+    )
     repa_assignments: tuple[str, ...] = option(
-        (), "Change the aligned run, such as by objective.weight=1.0.", flag="--repa-set",
+        (),
+        "Change the aligned run, such as by objective.weight=1.0.",
+        flag="--repa-set",
         metavar="KEY=VALUE",
-    )  # fmt: skip
+    )
     runs: Path = option(Path("out/repa"), "Folder for the runs; a second call continues them.")
 
     @property

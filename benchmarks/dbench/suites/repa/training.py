@@ -1,4 +1,4 @@
-"""The runs behind the curves: trained once, gone on with where they stopped, never trained again."""
+"""Trains the runs behind the curves, once: a stopped run continues, and a finished run is not trained again."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from dtrain.config import KNOWN_FROM_DATA, Recipe
 from dtrain.device import Placement
 from dtrain.train.loop import train
 
-#: Settings of a run that change nothing about a checkpoint.
+#: The settings of a run that do not change its checkpoints.
 BOOKKEEPING = ("log_every", "save_every", "preview_every", "num_previews", "preview_steps", "keep_checkpoints")
 
 
 def placement_of(recipe: Recipe) -> Placement:
-    """Where a recipe is trained, and its checkpoints evaluated: the GPU if there is one."""
+    """The device on which a recipe is trained and evaluated: the GPU if there is one."""
     return device.choose("auto", recipe.train.precision, recipe.train.compile)
 
 
 def check_fits(recipe: Recipe) -> None:
-    """Build what a recipe trains, and forget it: a wrong option shows now, and not after the runs before this one.
+    """Build the objects of a recipe and discard them, so that a wrong option shows now, and not after earlier runs.
 
     Raises:
         ConfigError: a wrong option of the model or the objective, or parts that do not fit each other.
@@ -80,12 +80,13 @@ def check_same(recipe: Recipe, folder: Path) -> None:
 
 
 def _learned(recipe: dict[str, Any]) -> dict[str, Any]:
-    """`section.key` -> value, of all that a checkpoint follows from."""
+    """`section.key` -> value, for every setting that a checkpoint depends on."""
     flat = {
         f"{section}.{key}": value
-        for section, values in recipe.items() if isinstance(values, dict)
+        for section, values in recipe.items()
+        if isinstance(values, dict)
         for key, value in values.items()
-    }  # fmt: skip
+    }
     ahead = flat.get("optimizer.decay_share")
     ignored = {f"train.{key}" for key in (*BOOKKEEPING, *(() if ahead else ("steps",)))}
     ignored |= {f"data.{key}" for key in KNOWN_FROM_DATA}

@@ -1,4 +1,4 @@
-"""What is measured: a recipe on synthetic data, with its teachers live, cached and absent."""
+"""The candidates: a recipe on synthetic data, with its teachers live, cached and absent."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from dtrain import config
 from dtrain.config import Recipe
 from dtrain.teachers import TEACHERS
 
-#: Untimed rounds at the head of the turns, after the warm-up of each candidate alone.
+#: Untimed rounds before the timed turns, after the warm-up of each candidate alone.
 LEAD_IN_ROUNDS = 1
-#: At least: one step that compiles and one that is weighed.
+#: The fewest warm-up steps: one that compiles and one whose memory is measured.
 LEAST_WARMUP = 2
 AS_GIVEN, RANDOM = "as given", "random weights of the real size and class: speed does not depend on them"
 
@@ -40,7 +40,7 @@ def resolve(settings: TrainSettings) -> Recipe:
 
 
 def choose(recipe: Recipe, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Which of `live`, `cached` and `none` to measure; (): the recipe as it is, which has no teachers.
+    """Which of `live`, `cached` and `none` to measure: the wanted ones or all three; () for a recipe without teachers.
 
     Raises:
         ConfigError: another word, or one for a recipe without alignment, or a cache of the user's.
@@ -74,7 +74,7 @@ def prepare(recipe: Recipe, chosen: tuple[str, ...], folder: Path, report: Repor
 
 
 def subject_of(recipe: Recipe, chosen: tuple[str, ...]) -> dict[str, Any]:
-    """What is measured, without the folders it lies in."""
+    """The subject of the measurement, without folders."""
     specs = recipe.objective["teachers"] if set(chosen) - {NONE} else ()
     published = any(spec.partition("=")[0] in TEACHERS for spec in specs)
     libraries = ("accelerate", "transformers") if published else ("accelerate",)
@@ -87,7 +87,7 @@ def subject_of(recipe: Recipe, chosen: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _shown(spec: str) -> str:
-    """Without folders."""
+    """The options without their folders."""
     name, _, location = spec.partition("=")
     return f"{name}={Path(location).name}" if location else Path(name).name
 

@@ -1,4 +1,4 @@
-"""The training step of a recipe, timed, counted and weighed."""
+"""Times the training step of a recipe, counts its operations and measures its memory."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ import torch
 from dbench.core import fresh, machine
 from dbench.core.record import Result, ResultRow, this_command
 from dbench.suites.train.candidates import choose, prepare, resolve, subject_of
+from dbench.suites.train.memory import GpuScale
 from dbench.suites.train.rows import MB, WarmCandidate, runs_on, timed_rows
 from dbench.suites.train.settings import SUITE, TrainSettings
-from dbench.suites.train.trial import GpuScale, Matmuls, Trial, check_divides, count_flops
+from dbench.suites.train.trial import Trial, check_divides
+from dbench.suites.train.work import Matmuls, count_flops
 from drun.console import Report
 from drun.errors import UserError
 from drun.files import write_json
@@ -44,9 +46,13 @@ def measure(settings: TrainSettings, report: Report) -> Result:
             rows += _in_fresh_processes(recipes, folder, placement, report)
     shown = {key: value for key, value in asdict(settings).items() if key != "recipe"}
     resolved = shown | {
-        "batch": recipe.train.batch_size, "teacher": chosen, "runs_on": runs_on(placement),
-        "device": placement.device.type, "precision": placement.precision, "compile": placement.compile,
-    }  # fmt: skip
+        "batch": recipe.train.batch_size,
+        "teacher": chosen,
+        "runs_on": runs_on(placement),
+        "device": placement.device.type,
+        "precision": placement.precision,
+        "compile": placement.compile,
+    }
     here = machine.fingerprint(torch.get_num_threads(), since=start)
     return Result(tuple(rows), subject_of(recipe, chosen), resolved, here, this_command())
 

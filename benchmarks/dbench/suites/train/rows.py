@@ -1,4 +1,4 @@
-"""Steps of each candidate in turns with matrix products, and what follows from their times."""
+"""Times steps of each candidate in turns with matrix products, and computes rows from the times."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from dbench.core import timing
 from dbench.core.record import ResultRow, spread_row
 from dbench.core.timing import Timing
 from dbench.suites.train.candidates import LEAD_IN_ROUNDS
+from dbench.suites.train.memory import GpuPeak
 from dbench.suites.train.settings import SUITE, TEACHER, TrainSettings
-from dbench.suites.train.trial import Flops, GpuPeak, Matmuls, Trial, synchronise
+from dbench.suites.train.trial import Trial, synchronise
+from dbench.suites.train.work import Flops, Matmuls
 from drun.console import Report
 from dtrain.device import Placement
 
 MATMUL = "matrix rate"
 READINGS = 5
 MB, TERA = 1e6, 1e12
-#: What to compare with, by recipe and batch.
+#: Published figures to compare with, by recipe and batch.
 BARS = {
     ("sit-xl-2-repa", 256): (
         "REPA's official code: 5.4 steps/s on 8 H100, 0.68 steps/s for each at batch 256; aim: 2 steps/s on one H200"
@@ -30,7 +32,7 @@ BARS = {
 
 @dataclass(frozen=True)
 class WarmCandidate:
-    """A run that is warm, and what was seen of it on the way."""
+    """A warm run, and its figures so far."""
 
     trial: Trial
     flops: Flops
@@ -50,9 +52,11 @@ def timed_rows(
     steps = {name: candidate.trial.whole_step for name, candidate in opened.items()}
     calls: dict[str, Callable[[], object]] = {**steps, MATMUL: burst}
     timings = timing.interleave(
-        calls, settings.steps, warmup=LEAD_IN_ROUNDS,
+        calls,
+        settings.steps,
+        warmup=LEAD_IN_ROUNDS,
         on_round=lambda done: report("timing steps", done, settings.steps),
-    )  # fmt: skip
+    )
     readings = timing.interleave({name: candidate.trial.read for name, candidate in opened.items()}, READINGS, warmup=1)
     rates = [matmuls.flops / (latency_ms / 1e3) for latency_ms in timings[MATMUL].latencies_ms]
     rows = []
@@ -77,9 +81,12 @@ def _speed_rows(name: str, candidate: WarmCandidate, times: Timing, placement: P
     steps = [1e3 / latency_ms for latency_ms in times.latencies_ms]
     images = timing.spread([batch * each for each in steps])
     details = {
-        "runs_on": runs_on(placement), "precision": placement.precision, "batch": batch,
-        "loss": candidate.trial.loss, "latencies_ms": times.latencies_ms,
-    }  # fmt: skip
+        "runs_on": runs_on(placement),
+        "precision": placement.precision,
+        "batch": batch,
+        "loss": candidate.trial.loss,
+        "latencies_ms": times.latencies_ms,
+    }
     return [
         spread_row(SUITE, f"{name}, step of {batch} images", times.spread_ms, "ms", details=details),
         spread_row(SUITE, f"{name}, steps a second", timing.spread(steps), "1/s", details=bar),
@@ -88,7 +95,7 @@ def _speed_rows(name: str, candidate: WarmCandidate, times: Timing, placement: P
 
 
 def _work_rows(name: str, candidate: WarmCandidate, times: Timing, rates: list[float]) -> list[ResultRow]:
-    """What is counted for a step, and which share of the matrix rate of the same round that is."""
+    """The operations of a step, and their share of the matrix rate of the same round."""
     batch, each = candidate.trial.run.recipe.train.batch_size, candidate.flops
     seconds = [latency_ms / 1e3 for latency_ms in times.latencies_ms]
 
@@ -100,10 +107,13 @@ def _work_rows(name: str, candidate: WarmCandidate, times: Timing, rates: list[f
     return [
         ResultRow(SUITE, f"{name}, counted work of a step", batch * each.total / TERA, "TFLOP", details=counted),
         spread_row(
-            SUITE, f"{name}, share of the matrix rate", share(each.total), "%",
+            SUITE,
+            f"{name}, share of the matrix rate",
+            share(each.total),
+            "%",
             details={"of_the_trained_parts_alone": share(each.trained).median},
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _gpu_rows(name: str, peak: GpuPeak) -> list[ResultRow]:
@@ -116,7 +126,7 @@ def _gpu_rows(name: str, peak: GpuPeak) -> list[ResultRow]:
 
 
 def _unbroken_row(name: str, trial: Trial, num_steps: int) -> ResultRow:
-    """As `dtrain run` does it: the processor prepares the next step while the device is still at this one."""
+    """A step as in `dtrain run`: the processor prepares the next step while the device still computes this one."""
     start_s = time.perf_counter()
     for _ in range(num_steps):
         trial.step()
@@ -126,22 +136,27 @@ def _unbroken_row(name: str, trial: Trial, num_steps: int) -> ResultRow:
 
 
 def _ratio_rows(timings: dict[str, Timing]) -> list[ResultRow]:
-    """How many times as long a step takes, from the pairs of each round."""
+    """The ratios of step times, from the pairs of each round."""
     names = [f"teacher {word}" for word in TEACHER if f"teacher {word}" in timings]
     pairs = [(above, below) for i, above in enumerate(names) for below in names[i + 1 :]]
     return [
         spread_row(
-            SUITE, f"step, {above} / {below}", timing.pairwise_ratio(timings[above], timings[below]), "x",
+            SUITE,
+            f"step, {above} / {below}",
+            timing.pairwise_ratio(timings[above], timings[below]),
+            "x",
             details={"of_medians": timing.ratio_of_medians(timings[above], timings[below])},
         )
         for above, below in pairs
-    ]  # fmt: skip
+    ]
 
 
 def _rate_row(matmuls: Matmuls, rates: list[float], placement: Placement) -> ResultRow:
     details = {
-        "side": matmuls.side, "precision": placement.precision, "float32": torch.get_float32_matmul_precision(),
-    }  # fmt: skip
+        "side": matmuls.side,
+        "precision": placement.precision,
+        "float32": torch.get_float32_matmul_precision(),
+    }
     spread = timing.spread([rate / TERA for rate in rates])
     return spread_row(SUITE, f"{MATMUL}, measured in turns with the steps", spread, "TFLOP/s", details=details)
 

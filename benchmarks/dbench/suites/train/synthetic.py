@@ -1,4 +1,4 @@
-"""What training is timed on: random images, latents and teachers of the real shapes, made on the spot.
+"""Makes random images, latents and teachers of the real shapes, on which training is timed.
 
 The time of a step depends on shapes and types, not on what the images show or what a teacher has learnt.
 """
@@ -36,7 +36,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "h": {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 16},
     "g": {"hidden_size": 1536, "num_hidden_layers": 40, "num_attention_heads": 24, "use_swiglu_ffn": True},
 }
-#: Pixels that the published weights' position embeddings are for.
+#: The image size of the published weights' position embeddings, pixels.
 DINOV2_SIDE, VIT_SIDE = 518, 224
 
 
@@ -78,11 +78,17 @@ def _write_latents(
         save_shard(folder, latents.FLIPPED, 0, moments[..., ::-1])
     save_shard(folder, latents.IMAGES, 0, rng.integers(256, size=(num_images, side, side, 3), dtype=np.uint8))
     index = latent_index.FORMAT | {
-        "image_size": side, "shape": mean.shape[1:], "scale": [1.0] * channels, "bias": [0.0] * channels,
-        "vae": {"name": "none: random latents", "fingerprint": ""}, "shard_size": num_images, "classes": None,
+        "image_size": side,
+        "shape": mean.shape[1:],
+        "scale": [1.0] * channels,
+        "bias": [0.0] * channels,
+        "vae": {"name": "none: random latents", "fingerprint": ""},
+        "shard_size": num_images,
+        "classes": None,
         "flipped": flipped,
-        "labels": None if labels is None else labels.tolist(), "names": [f"{i}.png" for i in range(num_images)],
-    }  # fmt: skip
+        "labels": None if labels is None else labels.tolist(),
+        "names": [f"{i}.png" for i in range(num_images)],
+    }
     write_json(folder / latents.INDEX, index)
     return folder
 
@@ -100,7 +106,7 @@ def _write_classes(images: NDArray[np.uint8], labels: NDArray[np.int64], folder:
 
 
 def stand_in(spec: str, image_size: int, folder: Path) -> str:
-    """What `dtrain.teachers.load` takes for the teacher `spec` without a download.
+    """A spec that `dtrain.teachers.load` takes instead of the teacher `spec`, without a download.
 
     A published name, or a run's folder that is not there but is called like a recipe of a teacher, gives random
     weights of the real size and class, written to `folder`; another spec is given back as it is.

@@ -34,7 +34,7 @@ class Runtime(Backend):
 
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
-        """Of a graph in fp32; bf16 where the processor has it."""
+        """A graph in fp32 is computed in fp32 or, where the processor has it, in bf16."""
         if artifact.precision != "fp32":
             return ()
         return ("fp32", "bf16") if "BF16" in capabilities() else ("fp32",)
@@ -59,7 +59,7 @@ class Runtime(Backend):
             raise BackendUnavailable(f"OpenVINO failed on a batch of {len(inputs[0])}: {cause(error)}") from error
 
     def _bound(self, inputs: tuple[NDArray[Any], ...]) -> BoundRequests:
-        """This thread's requests with these arrays: a compiled graph may run in many threads, a request may not."""
+        """This thread's requests, bound to these arrays. Threads may share a compiled graph, but not a request."""
         size = len(inputs[0])
         bounds: dict[int, BoundRequests] = self.own.__dict__.setdefault("bounds", {})
         bound = kept(bounds, size, lambda: self._requests(size), self.compiler.most_kept)
@@ -76,11 +76,11 @@ class Runtime(Backend):
 
 
 class BoundRequests:
-    """Lets requests read the caller's arrays and write one of ours, call after call.
+    """Requests that read the caller's arrays and write into one array of ours, call after call.
 
     Args:
-        requests: each computes an equal part of the batch, side by side.
-        names: of the inputs, then the output.
+        requests: each of them computes an equal part of the batch; they run side by side.
+        names: the names of the inputs, then that of the output.
         output_shape: (N, ...)
     """
 
@@ -91,7 +91,7 @@ class BoundRequests:
         self._set(names[-1], self.out)
 
     def bind(self, inputs: tuple[NDArray[Any], ...]) -> None:
-        """Read these arrays, unless they are bound."""
+        """Let the requests read these arrays, unless they are bound already."""
         if len(inputs) == len(self.inputs) and all(a is b for a, b in zip(inputs, self.inputs, strict=True)):
             return
         self.inputs = ()  # until all are bound

@@ -17,18 +17,19 @@ from drun.errors import UserError
 from drun.settings import RuntimeOptions
 from drun.version import version
 
-#: Always passed: unasked, OpenVINO computes in bfloat16 wherever the processor has it.
+#: This hint is always passed: without one OpenVINO computes in bfloat16 on every processor that has it.
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
-#: Compiled graphs that are kept: of a batch, of twice that where it is guided, and of a run's last, smaller batch.
+#: How many compiled graphs are kept: for a batch, for the doubled batch of guidance, and for a run's last, smaller
+#: batch.
 MOST_KEPT, KEPT_BYTES = 4, 2 << 30
-#: Larger graphs are compiled anew: to read a compiled one takes as long, for its weights are laid out again.
+#: Larger graphs are compiled anew. To read a compiled one takes as long, because its weights are laid out again.
 CACHED_BYTES = 32 << 20
 
 T = TypeVar("T")
 
 
 class Compiler:
-    """An artifact's graph, compiled for the batches that are asked for; the last used few are kept.
+    """An artifact's graph, compiled for each batch size that is called; the most recently used ones are kept.
 
     Raises:
         BackendUnavailable: OpenVINO cannot be loaded, or cannot read the graph. BundleError: a file is damaged, not
@@ -39,13 +40,13 @@ class Compiler:
         self.artifact, self.arithmetic, self.options = artifact, arithmetic, options
         self.model, self.num_bytes = read(bundle, artifact, arithmetic)
         self.most_kept = max(2, min(MOST_KEPT, KEPT_BYTES // self.num_bytes))
-        self.held: dict[int, tuple[Any, int]] = {}
+        self.graphs: dict[int, tuple[Any, int]] = {}
         self.lock = threading.Lock()
 
     def compiled(self, size: int) -> tuple[Any, int]:
-        """An `openvino.CompiledModel` for a part of a batch, and the number of these parts."""
+        """An `openvino.CompiledModel` for one part of a batch, and the number of these parts."""
         with self.lock:
-            return kept(self.held, size, lambda: self._opened(size), self.most_kept)
+            return kept(self.graphs, size, lambda: self._opened(size), self.most_kept)
 
     def _opened(self, size: int) -> tuple[Any, int]:
         num_parts = self._num_parts(size)
@@ -55,7 +56,7 @@ class Compiler:
         return self._fetch(size // num_parts, config), num_parts
 
     def _num_parts(self, size: int) -> int:
-        """As many equal ones as there are threads, for throughput: none waits for another after each operation."""
+        """For throughput each thread has an equal part, so that no thread waits for others after each operation."""
         low, high = self.artifact.batch
         if self.options.hint != "throughput" or low == high:
             return 1
@@ -67,7 +68,7 @@ class Compiler:
             "INFERENCE_PRECISION_HINT": PRECISION_HINTS[self.arithmetic],
             "PERFORMANCE_HINT": self.options.hint.upper(),
             "NUM_STREAMS": num_parts,
-            # Else two processes of one thread each are pinned to the same core.
+            # Otherwise two processes with one thread each are pinned to the same core.
             "ENABLE_CPU_PINNING": False,
         }
         return config | ({"INFERENCE_NUM_THREADS": self.options.threads} if self.options.threads else {})
@@ -77,7 +78,7 @@ class Compiler:
         return core().compile_model(self.model, "CPU", config)
 
     def _fetch(self, size: int, config: Mapping[str, Any]) -> Any:
-        """From the user's cache, where it is kept from now on."""
+        """Read the compiled graph from the user's cache, or compile it and keep it there."""
         made: list[Any] = []
 
         def write(path: Path) -> None:
@@ -94,7 +95,7 @@ class Compiler:
             return made[0] if made else self._compile(size, config)
 
     def _key(self, size: int, config: Mapping[str, Any]) -> str:
-        """The sha256 of all that a compiled graph follows from."""
+        """The sha256 of everything that a compiled graph depends on."""
         files = [entry.sha256 for entry in self.artifact.files]
         device = core().get_property("CPU", "FULL_DEVICE_NAME"), *sorted(capabilities())
         versions = library().get_version(), version()
@@ -102,10 +103,13 @@ class Compiler:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def kept(held: dict[int, T], size: int, make: Callable[[], T], most: int) -> T:
-    """What is kept for a batch, made if it is not there; it becomes the last used, and the first ones go."""
-    value = held.pop(size) if size in held else make()
-    held[size] = value
-    while len(held) > most:
-        del held[next(iter(held))]
+def kept(graphs: dict[int, T], size: int, make: Callable[[], T], most: int) -> T:
+    """The graph of a batch, compiled if it is not there.
+
+    It becomes the most recently used; the oldest ones are dropped.
+    """
+    value = graphs.pop(size) if size in graphs else make()
+    graphs[size] = value
+    while len(graphs) > most:
+        del graphs[next(iter(graphs))]
     return value

@@ -1,4 +1,4 @@
-"""The library, and an artifact's graph as it reads it."""
+"""The library OpenVINO, and an artifact's graph as the library reads it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from drun.bundle.onnx_files import check_external
 from drun.bundle.reading import Bundle
 from drun.errors import BackendUnavailable, BundleError, reason
 
-#: format -> how its files' names end: OpenVINO goes by the name, and would open a .bin that nobody hashed.
+#: format -> how its files' names end: OpenVINO tells the format by the name, and would open a .bin file beside it that
+#: nobody hashed.
 SUFFIXES = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}
 #: format -> OpenVINO's name of what reads it
 FRONTENDS = {"onnx": "onnx", "openvino": "ir"}
@@ -50,7 +51,7 @@ def core() -> Any:
 
 
 def capabilities() -> list[str]:
-    """What the processor has, such as BF16."""
+    """The capabilities of the processor, such as BF16."""
     found: list[str] = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return found
 
@@ -65,7 +66,7 @@ def read(bundle: Bundle, artifact: Artifact, arithmetic: str) -> tuple[Any, int]
     with bundle.using(*artifact.files) as paths:
         _check_names(artifact, paths)
         try:
-            # The other files of an ONNX graph stand in it; they are those that the manifest lists.
+            # An ONNX graph names its other files; `check_external` made sure that the manifest lists them.
             model = model_of(artifact.format, paths[: len(SUFFIXES[artifact.format])])
             check_io(artifact, paths[0], dict(map(_signature, [*model.inputs, *model.outputs])))
             if arithmetic == "bf16":
@@ -132,5 +133,5 @@ def _numbers(version: str) -> list[int]:
 
 
 def cause(error: BaseException) -> str:
-    """The last line of what OpenVINO says: those before it name its own sources."""
+    """The last line of OpenVINO's message: the lines before it name OpenVINO's own sources."""
     return reason(RuntimeError(str(error).strip().rpartition("\n")[2]))

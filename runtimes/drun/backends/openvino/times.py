@@ -1,4 +1,4 @@
-"""Times stay in float32 where a graph is computed in bfloat16, which has 8 bits: it would take 999 for 1000.
+"""Times stay in float32 where a graph is computed in bfloat16, which has 8 bits and would round 999 to 1000.
 
 OpenVINO computes what precedes a sine in bfloat16, too, unless an attribute of the IR forbids it. Its Python interface
 cannot set that attribute, so the few operations from the time to the sines make a round trip through IR.
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-#: What OpenVINO's own compression writes for operations that need their precision.
+#: The attribute that OpenVINO's own compression gives to operations that need their precision.
 PRECISE = '<rt_info><attribute name="precise" version="0"/></rt_info>'
 #: The input of a denoiser that holds the times.
 TIME = "t"
@@ -54,7 +54,7 @@ def _parameters(operation: Any) -> set[str]:
 
 
 def _as_reshape(unsqueeze: Any) -> None:
-    """OpenVINO makes the same of it, but loses the attribute."""
+    """Put a Reshape in the place of an Unsqueeze, as OpenVINO itself would do, but it would lose the attribute."""
     from openvino import opset13
 
     sides = [-1 if side.is_dynamic else side.get_length() for side in unsqueeze.output(0).partial_shape]
@@ -64,7 +64,7 @@ def _as_reshape(unsqueeze: Any) -> None:
 
 
 def _precise(waves: list[Any], time: Any, core: Any) -> Any:
-    """A model of its own, from the time to these operations, whose operations are all marked."""
+    """A separate model from the time to these operations, in which every operation is marked."""
     import openvino
 
     part = openvino.Model(waves, [time], "times")
@@ -76,7 +76,7 @@ def _precise(waves: list[Any], time: Any, core: Any) -> Any:
 
 
 def _hand_over(old: Any, new: Any) -> None:
-    """Let all that reads one value read another."""
+    """Let every operation that reads one value read another one instead."""
     for reader in list(old.get_target_inputs()):
         if reader.get_node().get_type_name() != "Result":
             reader.replace_source_output(new)

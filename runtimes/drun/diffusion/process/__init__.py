@@ -15,7 +15,7 @@ from drun.typed import typed
 #: Any noising law: alpha, sigma, ratio and velocity at the model's own times, and the ODE that solvers follow.
 Process = DiscreteProcess | FlowProcess
 KINDS: dict[str, type[DiscreteProcess] | type[FlowProcess]] = {"discrete": DiscreteProcess, "flow": FlowProcess}
-#: What a file must say: a default would be a silent guess.
+#: The keys that a file must have: a default would be a silent guess.
 REQUIRED = {"discrete": ("schedule", "num_timesteps"), "flow": ("path", "noise_time")}
 
 

@@ -1,9 +1,9 @@
 """Continuous interpolants x_t = alpha(t) x_0 + sigma(t) eps of flow matching, in float64.
 
 Two conventions of time are in use: SiT's networks are told t = 0 for noise and 1 for data (Ma et al. 2024), REPA's
-t = 1 for noise and 0 for data (Yu et al. 2025). `FlowProcess` is the only bridge between them. All others ask it: for
-the depth in noise, which is 0 at the data and 1 at the noise in both conventions, for the time at a depth, and for the
-slope by either.
+t = 1 for noise and 0 for data (Yu et al. 2025). `FlowProcess` is the only bridge between them. All other code asks it
+for the depth in noise, which is 0 at the data and 1 at the noise in both conventions, for the time at a depth, and for
+the slope by time or by depth.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class FlowProcess:
 
     @property
     def time_convention(self) -> str:
-        """Whose time the network is told: `repa` (1 at the noise, 0 at the data) or `sit` (0 at the noise)."""
+        """The convention of the network's time: `repa` (1 at the noise, 0 at the data) or `sit` (0 at the noise)."""
         return "repa" if self.noise_time else "sit"
 
     @property
@@ -128,7 +128,7 @@ class FlowProcess:
         return 1 - self.margin if self.ends_in_noise else 1.0
 
     def depth(self, t: Times) -> Array:
-        """How deep in noise time t is: 0 at the data, 1 at the noise; same shape, float64."""
+        """The depth in noise at time t: 0 at the data, 1 at the noise; same shape, float64."""
         t = np.asarray(t, np.float64)
         return t if self.noise_time else 1 - t
 
@@ -173,11 +173,11 @@ class FlowProcess:
         return OdePoint(t, 1.0, t, *slope(float(self.alpha(t)), float(self.sigma(t)), float(of_x0), float(of_noise)))
 
     def ode_by_velocity(self, t: float) -> OdePoint:
-        """The same with its slope written for the velocity, which is dx/dt itself, so that the data have one, too."""
+        """The same ODE, its slope written for the velocity, which is dx/dt itself and so exists at the data, too."""
         return OdePoint(t, 1.0, t, of_x=0.0, of_h=1.0, estimate="velocity")
 
     def ode_end(self) -> OdePoint:
-        """The data, where only the clock matters."""
+        """The point at the data, of which only the clock matters."""
         t = self.at_depth(0.0)
         return OdePoint(t, 1.0, t)
 

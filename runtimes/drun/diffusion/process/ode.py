@@ -25,7 +25,7 @@ class OdePoint(NamedTuple):
         return not math.isnan(self.of_x)
 
     def reach(self, there: OdePoint) -> float:
-        """From here to there on the clock, times the scale there: what moves x by its slope."""
+        """The factor by which a slope moves x: the difference on the clock, times the scale there."""
         return there.scale * (there.clock - self.clock)
 
 

@@ -1,4 +1,4 @@
-"""Euler's method on the probability-flow ODE: of a flow in x over t, else in x/alpha over sigma/alpha."""
+"""Euler's method on the probability-flow ODE, in x over t for flows, and in x/alpha over sigma/alpha for chains."""
 
 from __future__ import annotations
 

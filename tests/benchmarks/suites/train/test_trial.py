@@ -11,8 +11,10 @@ import torch
 from torch import nn
 from trials import CPU, TINY_SIT, TINY_UNET
 
-from dbench.suites.train import Settings, candidates, synthetic, trial
-from dbench.suites.train.trial import GpuScale, Matmuls, Trial
+from dbench.suites.train import Settings, candidates, synthetic, work
+from dbench.suites.train.memory import GpuScale
+from dbench.suites.train.trial import Trial
+from dbench.suites.train.work import Matmuls
 from drun.console import silent
 from dtrain import models, teachers
 
@@ -38,16 +40,16 @@ def test_the_work_of_a_transformer_by_its_formula(tmp_path: Path) -> None:
     first = linear(tokens, patch, hidden) + linear(1, 256, hidden)  # nothing before them wants a gradient
     rest = linear(1, hidden, hidden) + depth * block + linear(1, hidden, 2 * hidden) + linear(tokens, hidden, patch)
     with closing(started("digits-sit", TINY_SIT[:2], tmp_path)) as running:
-        counted = trial.count_flops(running.run)
+        counted = work.count_flops(running.run)
     assert (counted.network, counted.projectors, counted.teachers) == (2 * first + 3 * rest, 0, 0)
     assert counted.total == counted.trained == counted.network
 
 
 def test_the_work_of_a_unet_is_three_times_its_forward(tmp_path: Path) -> None:
     with closing(started("digits-unet", TINY_UNET, tmp_path)) as running:
-        counted = trial.count_flops(running.run)
+        counted = work.count_flops(running.run)
     network = models.build(running.run.recipe.model)
-    with trial._counter() as counter, torch.no_grad():
+    with work._counter() as counter, torch.no_grad():
         network(torch.zeros(1, 1, 16, 16), torch.zeros(1))
     assert 2.9 < counted.network / counter.get_total_flops() < 3
 
@@ -57,7 +59,7 @@ def test_the_work_of_a_unet_is_three_times_its_forward(tmp_path: Path) -> None:
 def test_a_grouped_convolution_joins_the_channels_of_a_group(kind: Any, groups: int) -> None:
     """Each input (transposed) or output pixel: 9 places, 4 / groups channels in, 8 out."""
     x, layer = torch.zeros(3, 4, 6, 6, requires_grad=True), kind(4, 8, 3, padding=1, groups=groups)
-    with trial._counter() as counter:
+    with work._counter() as counter:
         layer(x).sum().backward()
     assert counter.get_total_flops() == 3 * (2 * 3 * 36 * 9 * 4 * 8 // groups)
 
@@ -65,7 +67,7 @@ def test_a_grouped_convolution_joins_the_channels_of_a_group(kind: Any, groups: 
 def test_the_work_of_a_teacher_is_its_forward(tmp_path: Path) -> None:
     teacher = teachers.load(synthetic.stand_in("digits-teacher", 16, tmp_path), 16, CPU.device)
     block = 12 * linear(16, 64, 64) + 2 * linear(16, 64, 16)
-    assert trial._forward(teacher) == linear(16, 16, 64) + 4 * block
+    assert work._forward(teacher) == linear(16, 16, 64) + 4 * block
 
 
 def test_the_matrix_products_are_those_of_the_precision() -> None:

@@ -1,6 +1,7 @@
-"""Families of published checkpoints: a file or folder each, which says whether a checkpoint is of it.
+"""Families of published checkpoints. A family is a file or folder that recognises its checkpoints.
 
-It holds `KNOWN`, which names the family for people, and `recognise(selection, given)`: the denoiser, or None if the
+It holds `KNOWN`, which names the family for people, and `recognise(selection, given)`, which gives the denoiser, or
+None if the
 weights are of another family.
 """
 
@@ -16,10 +17,10 @@ from dtrain.published.denoiser import Denoiser
 
 
 def recognise(selection: Selection, given: Mapping[str, str]) -> Denoiser | None:
-    """What the weights of a file are, or None if no family knows them.
+    """The denoiser of the weights in a file, or None if no family recognises them.
 
     Args:
-        given: what the file does not say; see `dtrain.published.settings`.
+        given: settings that the file does not state; see `dtrain.published.settings`.
 
     Raises:
         CheckpointError: weights that are nearly those of a family. ConfigError: a missing or wrong setting.
@@ -29,7 +30,7 @@ def recognise(selection: Selection, given: Mapping[str, str]) -> Denoiser | None
 
 
 def known() -> str:
-    """All families, for people."""
+    """The names of all families, for people."""
     return ", or ".join(family.KNOWN for family in _families())
 
 

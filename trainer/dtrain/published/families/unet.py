@@ -16,7 +16,7 @@ from dtrain.published.denoiser import Denoiser, state_shape
 from dtrain.published.settings import refuse_others, whole_number
 
 KNOWN = "a One-, Two- or AttentionUNet"
-#: Tables of the diffusion process and counters that lie beside a network's weights, and follow from other things.
+#: Keys beside a network's weights that follow from other settings: tables of the diffusion process, and counters.
 BUFFERS = {
     "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_recip_alphas", "sqrt_alphas_cumprod",
     "sqrt_one_minus_alphas_cumprod", "posterior_variance", "log_one_minus_alphas_cumprod",
@@ -42,7 +42,7 @@ def recognise(selection: Selection, given: Mapping[str, str]) -> Denoiser | None
         raise ConfigError(
             f"'{held.path}' does not say its image size: add --set image_size=128 (or what it was trained at)"
         )
-    # The article's online weights lie beside the tables of its averaged ones.
+    # The article's online weights lie beside the tables of its averaged weights.
     process, why = unet_process(state | held.tables, given)
     shape, _ = state_shape(network, None, given, 0)
     reasons = f"{name} by its keys, dim {config['dim']}, mults {config['dim_mults']}", why
@@ -77,7 +77,7 @@ def unet_config(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
 
 
 def unet_process(tables: State, given: Mapping[str, str]) -> tuple[DiscreteProcess, str]:
-    """The schedule: as given, else the one whose betas the checkpoint carries, else linear; and how it is known."""
+    """The given schedule, else the one whose betas the checkpoint holds, else linear; and how it is known."""
     if "schedule" in given or "betas" not in tables:
         timesteps = whole_number(given, "timesteps", 1000)
         process = DiscreteProcess(given.get("schedule", "linear"), timesteps)

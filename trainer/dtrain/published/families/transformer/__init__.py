@@ -1,4 +1,4 @@
-"""DiT, SiT and REPA, whose networks have the same keys: keys, shapes, then whose conventions they follow."""
+"""Recognises DiT, SiT and REPA, whose networks have the same keys: first by keys and shapes, then by conventions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _evidence(selection: Selection, state: State, config: Mapping[str, Any]) -> 
 
 
 def _config_and_weights(name: str, state: State, config: dict[str, Any]) -> tuple[dict[str, Any], State]:
-    """The configuration of a DiT or a SiT, and the weights without what it has no use for."""
+    """The configuration of a DiT or a SiT, and its weights without unused rows."""
     keywords = {key: value for key, value in config.items() if key != "out_channels"}
     if name == "SiT" and config["out_channels"] == 2 * config["channels"]:
         state = shapes.without_dead_rows(state, config)

@@ -1,6 +1,6 @@
-"""Whose conventions a transformer follows: the keys and shapes of DiT, SiT and REPA are the same, but not their times.
+"""Finds the conventions of a transformer: DiT, SiT and REPA have the same keys and shapes, but not the same times.
 
-A wrong guess samples noise without a word, so what cannot be told is asked for, and what is assumed is said.
+A wrong guess samples noise without an error. So an unclear convention is asked for, and an assumed one is printed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from drun.diffusion.process.flow import PATHS, FlowProcess
 from drun.errors import CheckpointError, ConfigError
 from dtrain.published.settings import choice, refuse_others, whole_number
 
-#: What a network is taken for.
+#: convention -> its networks in words
 CONVENTIONS = {
     "dit":  "a DiT, which counts timesteps",
     "sit":  "a SiT, to which t = 0 is noise and t = 1 data",
     "repa": "a SiT as REPA trains it, to which t = 1 is noise and t = 0 data",
 }  # fmt: skip
 TITLES = {"dit": "DiT", "sit": "SiT", "repa": "REPA"}
-#: Arguments that the train scripts take, under our names.
+#: The arguments of the training scripts, under our names.
 PATH_TYPES = {"linear": "linear", "gvp": "cosine", "cosine": "cosine", "vp": "vp"}
 PREDICTIONS = {"velocity": "velocity", "v": "velocity", "noise": "noise", "score": "score"}
 #: DiT and SiT guide the first three channels of a latent's four.
@@ -35,10 +35,10 @@ COMMON = ("process", "prediction", "num_heads", "image_size")
 
 @dataclass(frozen=True)
 class Evidence:
-    """What may tell a convention."""
+    """The evidence that may tell a convention."""
 
-    path: Path  # for its name
-    keys: Collection[str]  # of the state dict, REPA's projectors and early layout included
+    path: Path  # the file, whose name may tell
+    keys: Collection[str]  # the keys of the state dict, with REPA's projectors and early layout
     args: Mapping[str, Any]  # of the script that trained it
     channels: int  # of the input
     num_rows: int  # of the head
@@ -53,7 +53,7 @@ class Clue:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the numbers mean that go into a network and come out of it."""
+    """The meaning of a network's inputs and outputs."""
 
     process: Process
     prediction: str
@@ -63,7 +63,7 @@ class Meaning:
 
 
 def decide(evidence: Evidence, given: Mapping[str, str]) -> Meaning:
-    """The conventions of a transformer, and why: `process` in `given`, else the surest clue.
+    """The conventions of a transformer and the reason: `process` in `given`, else the surest clue.
 
     Raises:
         ConfigError: nothing tells the convention, or a wrong setting. CheckpointError: args that are not known.
@@ -80,13 +80,13 @@ def decide(evidence: Evidence, given: Mapping[str, str]) -> Meaning:
 
 
 def clues(evidence: Evidence) -> list[Clue]:
-    """All that tells a convention, the surest first."""
-    held = {key.partition(".")[0] for key in evidence.keys}
-    found = [Clue("repa", f"it has {name}") for name in ("projectors", "decoder_blocks") if name in held]
+    """All clues to a convention, the surest first."""
+    prefixes = {key.partition(".")[0] for key in evidence.keys}
+    found = [Clue("repa", f"it has {name}") for name in ("projectors", "decoder_blocks") if name in prefixes]
     if trainer := trainer_of(evidence.args):
         found.append(Clue(trainer, f"its args are those of {TITLES[trainer]}'s train script"))
     name = evidence.path.stem.lower()
-    # Published SiTs have a doubled head. REPA's models have not, and are called SiT too.
+    # Published SiTs have a doubled head. REPA's models have no doubled head, and are called SiT, too.
     if name.startswith("dit-") or (name.startswith("sit-") and evidence.doubled):
         found.append(Clue(name[:3], f"its file is called {evidence.path.stem}"))
     return found
@@ -102,7 +102,7 @@ def trainer_of(args: Mapping[str, Any]) -> str | None:
 
 
 def margin(path: str, prediction: str, args: Mapping[str, Any], file: Path) -> tuple[float, str]:
-    """How near to the ends of time SiT samples (its `create_transport`), and which argument says so; see `FlowProcess`.
+    """The margin at the ends of time in SiT's `create_transport`, and the argument that states it; see `FlowProcess`.
 
     Its `sample_eps`, else its `train_eps`: a network is not asked where it was not trained. Of velocities on the linear
     and the cosine path SiT takes neither, but 0.
@@ -128,7 +128,7 @@ def _margin_argument(value: Any, name: str, file: Path) -> float:
 
 
 def _choose(evidence: Evidence, given: Mapping[str, str]) -> tuple[str, str]:
-    """The convention, and why."""
+    """The convention and the reason."""
     found = clues(evidence)
     if "process" in given:
         convention = choice(given, "process", CONVENTIONS, "")
@@ -163,16 +163,18 @@ def _discrete(given: Mapping[str, str]) -> tuple[Process, str, str]:
 def _flow(convention: str, evidence: Evidence, given: Mapping[str, str]) -> tuple[Process, str, str]:
     """Process, prediction, and how they are known."""
     refuse_others(given, (*COMMON, "path"), f"a {TITLES[convention]}")
-    # What another script calls path or prediction says nothing here.
+    # The path or prediction of another script does not count here.
     args = evidence.args if trainer_of(evidence.args) == convention else {}
     path, how_path = (
-        (choice(given, "path", PATHS, ""), "as set") if "path" in given
+        (choice(given, "path", PATHS, ""), "as set")
+        if "path" in given
         else _argument(args, "path_type", PATH_TYPES, "linear", evidence.path)
-    )  # fmt: skip
+    )
     prediction, how_prediction = (
-        (choice(given, "prediction", COMPONENTS, ""), "as set") if "prediction" in given
+        (choice(given, "prediction", COMPONENTS, ""), "as set")
+        if "prediction" in given
         else _argument(args, "prediction", PREDICTIONS, "velocity", evidence.path)
-    )  # fmt: skip
+    )
     near, argument = margin(path, prediction, args, evidence.path)
     process = FlowProcess(path, int(convention == "repa"), near)
     how_near = f"; margin {near:g}: by its {argument}" if argument else ""
@@ -180,7 +182,7 @@ def _flow(convention: str, evidence: Evidence, given: Mapping[str, str]) -> tupl
 
 
 def _argument(args: Mapping[str, Any], name: str, known: Mapping[str, str], usual: str, path: Path) -> tuple[str, str]:
-    """Our name for what the train script was told, else the usual; and which of these."""
+    """Our name for an argument of the training script, else the usual value; and which of the two it is."""
     if args.get(name) is None:
         return usual, "assumed, as published"
     value = str(args[name])

@@ -1,4 +1,4 @@
-"""The keys of a transformer's weights: REPA's early layout brought to today's, and its projectors left out."""
+"""Brings the keys of a transformer's weights to today's layout, and leaves REPA's projectors out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dtrain.checkpoints.layouts import State
 
 
 def sampling_keys(state: State) -> tuple[State, tuple[str, ...]]:
-    """A transformer's weights under today's keys and without REPA's projectors, and what was done to them.
+    """A transformer's weights under today's keys and without REPA's projectors, and notes on these changes.
 
     Early REPA called the blocks after the aligned one `decoder_blocks`; projectors are used in training only.
     """
@@ -24,7 +24,7 @@ def sampling_keys(state: State) -> tuple[State, tuple[str, ...]]:
 
 
 def projector_notes(state: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """What is said of REPA's projectors, if there are any: the widths of the teachers that they map to."""
+    """A note on REPA's projectors, if there are any: the widths of the teachers that they map to."""
     if not (dims := _projector_dims(state)):
         return ()
     teachers = "a teacher" if len(dims) == 1 else f"{len(dims)} teachers"

@@ -1,4 +1,4 @@
-"""What the keys and shapes of a transformer's weights say of it."""
+"""Finds a transformer's configuration from the keys and shapes of its weights."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 
 from drun.errors import CheckpointError, ConfigError
 from dtrain.checkpoints.layouts import State
-from dtrain.models.transformer import SIZES, Size, name_or_mapping
+from dtrain.models.transformer.sizes import SIZES, Size, name_or_mapping
 from dtrain.published.settings import whole_number
 
 HEAD = "final_layer.linear.weight", "final_layer.linear.bias"
 _PATCHES = "x_embedder.proj.weight"
 _Q_NORM = "blocks.0.attn.q_norm.weight"
-#: Keys that only these nets have together, and their numbers of dimensions.
+#: Keys that only these networks have together, and their numbers of dimensions.
 _MARKERS = {
     "pos_embed": 3, "x_embedder.proj.weight": 4, "t_embedder.mlp.0.weight": 2, "t_embedder.mlp.2.weight": 2,
     "blocks.0.attn.qkv.weight": 2, "blocks.0.attn.proj.weight": 2, "blocks.0.mlp.fc1.weight": 2,
     "blocks.0.mlp.fc2.weight": 2, "blocks.0.adaLN_modulation.1.weight": 2, "final_layer.linear.weight": 2,
     "final_layer.adaLN_modulation.1.weight": 2,
 }  # fmt: skip
-#: Those that map from the net's width.
+#: Keys of weights that map from the width of the network.
 _OF_WIDTH = (
     "t_embedder.mlp.2.weight", "blocks.0.attn.qkv.weight", "blocks.0.attn.proj.weight", "blocks.0.mlp.fc1.weight",
     "blocks.0.adaLN_modulation.1.weight", "final_layer.linear.weight", "final_layer.adaLN_modulation.1.weight",
@@ -32,7 +32,7 @@ _OF_WIDTH = (
 
 
 def known_transformer(state: State, given: Mapping[str, str], path: Path) -> dict[str, Any] | None:
-    """What `transformer_config` says of a state dict under today's keys, with all heads known; None for other nets.
+    """The result of `transformer_config` for today's keys, with the number of heads known; None for other networks.
 
     Raises:
         CheckpointError: a transformer whose head fits neither its width nor its channels.
@@ -48,13 +48,14 @@ def known_transformer(state: State, given: Mapping[str, str], path: Path) -> dic
         config["size"] = {"hidden_size": hidden, "depth": depth, "num_heads": whole_number(given, "num_heads", 1)}
     elif isinstance(size, dict) and size["num_heads"] is None:
         width = f"{size['depth']} blocks of width {size['hidden_size']}"
-        raise ConfigError(f"'{path}' has {width}, which is no size of DiT or SiT, so its heads are not known: "
-                          "add --set num_heads=N")  # fmt: skip
+        raise ConfigError(
+            f"'{path}' has {width}, which is no size of DiT or SiT, so its heads are not known: add --set num_heads=N"
+        )
     return config
 
 
 def transformer_config(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """What a state dict says of the SiT or DiT that it is of, or None if it is of neither.
+    """The configuration of the SiT or DiT that a state dict belongs to, or None for other networks.
 
     Args:
         state: tensors by key, without prefixes of wrappers; `projectors.*` and other foreign keys do not matter.
@@ -130,7 +131,7 @@ def _block_indices(state: Mapping[str, Tensor]) -> list[int]:
 
 
 def _check_head(state: Mapping[str, Tensor], path: Path) -> None:
-    """Say what is wrong with a head that makes no network, where that is all that is wrong."""
+    """Raise an error about a wrong head, if everything else fits a transformer."""
     patches, head = state.get(_PATCHES), state.get(HEAD[0])
     is_transformer = "pos_embed" in state and "t_embedder.mlp.0.weight" in state
     if not is_transformer or patches is None or head is None or (patches.ndim, head.ndim) != (4, 2):
@@ -151,7 +152,7 @@ def _check_head(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def without_dead_rows(state: State, config: Mapping[str, Any]) -> State:
-    """Only the rows of a head of 2 channels for each of the input that predict: published SiTs never used the rest."""
+    """The rows of a doubled head that predict: published SiTs never used the other half."""
     patch, channels = config["patch_size"], config["channels"]
     num_rows = 2 * channels * patch**2
     fits = [key for key in HEAD if key in state and state[key].shape[:1] == (num_rows,)]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from drun.errors import ConfigError
 from dtrain.models import available, build
-from dtrain.models.transformer import SIZES, Size, position_table
+from dtrain.models.transformer.embeddings import position_table
+from dtrain.models.transformer.sizes import SIZES, Size
 
 NAMES = ("SiT", "DiT")
 WIDTH = {"hidden_size": 24, "depth": 2, "num_heads": 3}

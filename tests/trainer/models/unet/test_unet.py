@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from drun.errors import ConfigError
 from dtrain.models import available, build
-from dtrain.models.unet import AttentionGate, ConvNextBlock, Downsample, Sinusoid, Upsample
+from dtrain.models.unet.blocks import AttentionGate, ConvNextBlock, Downsample, Sinusoid, Upsample
 
 NAMES = ("OneResUNet", "TwoResUNet", "AttentionUNet")
 TINY = {"dim": 8, "dim_mults": (1, 2, 3), "channels": 3}

@@ -1,0 +1,116 @@
+"""The arithmetic of a training step, counted, and matrix products to compare its rate with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from dtrain import models
+from dtrain.train.run import Run
+
+META = torch.device("meta")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: The side of the matrices, and how many products in a row keep a device busy for some tens of milliseconds.
+MATMUL_SIDE, MATMULS = {"cuda": 8192, "mps": 4096, "cpu": 1024}, 8
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Operations in matrix products and convolutions, for one image; a multiplication and an addition are two.
+
+    Forward and backward of what is trained, forward of the teachers that look at it.
+    """
+
+    network: int
+    projectors: int  # what the objective adds to the network
+    teachers: int
+
+    @property
+    def trained(self) -> int:
+        return self.network + self.projectors
+
+    @property
+    def total(self) -> int:
+        return self.trained + self.teachers
+
+
+def count_flops(run: Run) -> Flops:
+    """The operations of a run for each image of a batch; they grow in proportion to the batch.
+
+    What is trained is counted by its shapes, on PyTorch's device `meta`, which computes nothing. Attention counts as
+    its matrix products, without what a fused kernel computes a second time.
+    """
+    with META:
+        network = models.build(run.recipe.model)
+    alone = _trained(network, run)
+    with META:
+        wrapped = run.objective.wrap(network)
+    return Flops(alone, _trained(wrapped, run) - alone, sum(map(_forward, getattr(run.objective, "teachers", []))))
+
+
+def _trained(module: nn.Module, run: Run) -> int:
+    x, labels = torch.empty(1, *run.dataset.shape, device=META), torch.zeros(1, dtype=torch.int64, device=META)
+    times = [] if run.objective.prediction is None else [torch.zeros(1, device=META)]
+    inputs = [x, *times, *([labels] if times and run.dataset.labels is not None else [])]
+    with _counter() as counter:
+        torch.autograd.backward(_sum(module(*inputs)))
+    return int(counter.get_total_flops())
+
+
+def _sum(outputs: Any) -> Tensor:
+    """Sum of a tensor, or of the network's output and the projections, so that every weight gets a gradient."""
+    if isinstance(outputs, Tensor):
+        return outputs.sum()
+    return torch.stack([_sum(output) for output in outputs]).sum()
+
+
+def _forward(teacher: Any) -> int:
+    side, channels = teacher.image_size, teacher.channels
+    with _counter() as counter:
+        teacher(torch.zeros(1, side, side, channels, dtype=torch.uint8))
+    return int(counter.get_total_flops())
+
+
+@contextmanager
+def _counter() -> Iterator[FlopCounterMode]:
+    formulas: dict[Any, Any] = {torch.ops.aten.convolution_backward: _convolution_backward}
+    with FlopCounterMode(display=False, custom_mapping=formulas) as counter, sdpa_kernel(SDPBackend.MATH):
+        yield counter
+
+
+def _convolution_backward(
+    grad_shape: Any, x_shape: Any, weight_shape: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
+    transposed: bool, output_padding: Any, groups: int, mask: list[bool], **rest: Any,
+) -> int:  # fmt: skip
+    """The operations of both gradients: those of the input and of the weight each cost as much as the forward pass.
+
+    PyTorch's own formula forgets that a grouped convolution joins only the channels of a group.
+    """
+    sides = (x_shape if transposed else grad_shape)[2:]
+    return int(2 * x_shape[0] * math.prod(sides) * math.prod(weight_shape) * sum(mask[:2]))
+
+
+class Matmuls:
+    """Products of large square matrices of N(0, 1), whose rate is the most that a device does in a precision.
+
+    Args:
+        precision: fp32, bf16 or fp16; products of fp32 as `torch.get_float32_matmul_precision` says.
+    """
+
+    def __init__(self, device: torch.device, precision: str) -> None:
+        self.side = MATMUL_SIDE[device.type]
+        self.a, self.b = (torch.randn(self.side, self.side, device=device).to(DTYPES[precision]) for _ in "ab")
+        self.out = torch.empty_like(self.a)
+        self.flops = MATMULS * 2 * self.side**3
+
+    def __call__(self) -> None:
+        for _ in range(MATMULS):
+            torch.mm(self.a, self.b, out=self.out)

@@ -1,0 +1,7 @@
+"""Which backend opens which artifact in which arithmetic: it is chosen once, and handed on as one object."""
+
+from drun.run.opening.candidates import Candidate, candidates, unavailable
+from drun.run.opening.choosing import choose, decoder_candidate
+from drun.run.opening.opened import Opened, open_candidate
+
+__all__ = ["Candidate", "Opened", "candidates", "choose", "decoder_candidate", "open_candidate", "unavailable"]

@@ -1,0 +1,105 @@
+"""What could be opened here: every artifact of a bundle x able backend x arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from drun import backends
+from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, Tolerance
+from drun.bundle.reading import Bundle
+from drun.errors import BackendUnavailable
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An artifact that a backend could open, and the arithmetic to compute in."""
+
+    backend: str
+    artifact: Artifact | None  # None: the backend needs none
+    arithmetic: str
+
+    @property
+    def name(self) -> str:
+        """A name for people, such as `ort onnx-fp32`, or `openvino onnx-fp32 in bf16`."""
+        if self.artifact is None:
+            return self.backend
+        other = "" if self.arithmetic == self.artifact.precision else f" in {self.arithmetic}"
+        return f"{self.backend} {self.artifact.id}{other}"
+
+    def tolerance(self, is_decoder: bool = False) -> Tolerance:
+        """The largest difference from eager PyTorch that passes."""
+        if self.artifact is not None and self.arithmetic == self.artifact.precision:
+            return self.artifact.tolerance
+        return (DECODER_TOLERANCES if is_decoder else TOLERANCES)[self.arithmetic]
+
+
+def candidates(bundle: Bundle, names: Sequence[str] = (), device: str | None = None) -> list[Candidate]:
+    """Every artifact of the denoiser x able backend x arithmetic, the preferred backends first.
+
+    Args:
+        names: names of backends; empty: all that can run here.
+        device: the device that they will compute on; None: the first device of each backend.
+
+    Raises:
+        ConfigError: an unknown backend. BackendUnavailable: a named one cannot run here, or none can.
+    """
+    return list(each_candidate(bundle, names, device))
+
+
+def each_candidate(bundle: Bundle, names: Sequence[str], device: str | None) -> Iterator[Candidate]:
+    """The candidates one by one, so that a backend that is not needed does not load its library."""
+    for name in names:
+        check_available(name)
+    is_none = True
+    for name in names or backends.names():
+        if names or backends.load(name).probe().available:
+            for candidate in of_backend(name, bundle.manifest.artifacts, device):
+                is_none = False
+                yield candidate
+    if is_none:
+        raise BackendUnavailable(why_none(bundle, bundle.manifest.artifacts))
+
+
+def of_backend(name: str, artifacts: Sequence[Artifact], device: str | None) -> Iterator[Candidate]:
+    """The candidates of one backend: the best format first, and the default arithmetic of each artifact first."""
+    runtime = backends.load(name)
+    for artifact_format in runtime.formats:
+        for artifact in artifacts:
+            if artifact.format == artifact_format:
+                for arithmetic in runtime.arithmetics(artifact, device):
+                    yield Candidate(name, artifact, arithmetic)
+
+
+def why_none(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:
+    """Why no backend opens these artifacts, with the install line of the preferred backend that could open one."""
+    for name in backends.names():
+        runtime = backends.load(name)
+        if any(artifact.format in runtime.formats for artifact in artifacts):
+            probe = runtime.probe()
+            return (
+                f"no backend here can open '{bundle.path}': '{name}' is not available, {probe.detail}; "
+                f"install it with: {probe.install}"
+            )
+    ids = ", ".join(artifact.id for artifact in artifacts) or "nothing"
+    return f"no backend opens what '{bundle.path}' holds, which is {ids}: use a newer drun, or export another target"
+
+
+def unavailable(bundle: Bundle) -> dict[str, str]:
+    """The backends that could open something of the bundle but cannot run here, with the reasons."""
+    formats = {artifact.format for artifact in bundle.manifest.artifacts}
+    probes = {
+        name: backends.load(name).probe() for name in backends.names() if formats & {*backends.load(name).formats}
+    }
+    return {
+        name: f"{probe.detail}; install it with: {probe.install}"
+        for name, probe in probes.items()
+        if not probe.available
+    }
+
+
+def check_available(name: str) -> None:
+    """Raises BackendUnavailable, with the install line, if a backend cannot run here; ConfigError if there is none."""
+    probe = backends.load(name).probe()
+    if not probe.available:
+        raise BackendUnavailable(f"backend '{name}' is not available: {probe.detail}; install it with: {probe.install}")

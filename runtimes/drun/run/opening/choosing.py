@@ -1,0 +1,99 @@
+"""The candidate that a user or a program asked for, or else the preferred one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from drun import backends
+from drun.bundle.reading import Bundle
+from drun.errors import BackendUnavailable, BundleError, ConfigError
+from drun.run.opening.candidates import Candidate, candidates, each_candidate, of_backend, why_none
+from drun.run.opening.opened import Opened
+
+
+def choose(
+    bundle: Bundle,
+    backend: str | None = None,
+    precision: str | None = None,
+    artifact: str | None = None,
+    device: str | None = None,
+) -> Candidate:
+    """Choose the candidate to open.
+
+    Args:
+        backend: the id of a backend; None: the first of `backends.PREFERENCE` that can open the bundle.
+        precision: the arithmetic; None: the backend's default for the artifact.
+        artifact: the id of an artifact, such as onnx-fp32; None: the first that fits.
+        device: see `candidates`.
+
+    Raises:
+        ConfigError: unknown backend, an arithmetic that nothing here computes in, or an artifact for a backend that
+        opens none. BackendUnavailable: it cannot run here. BundleError: there is no such artifact.
+    """
+    if backend is not None and not backends.load(backend).formats:
+        if artifact is not None or precision not in (None, "fp32"):
+            got = f"--artifact got '{artifact}'" if artifact else f"--precision got '{precision}'"
+            raise ConfigError(f"{got}, backend '{backend}' opens no artifact and computes in fp32: leave it out")
+        return Candidate(backend, None, "fp32")
+    if backend is not None:
+        _check_format(bundle, backend)
+    names = () if backend is None else (backend,)
+    if artifact is None and precision is None:
+        return next(each_candidate(bundle, names, device))
+    found = candidates(bundle, names, device)
+    if artifact is not None:
+        found = _of_artifact(bundle, found, backend, artifact)
+    if precision is None:
+        return found[0]
+    fitting = [one for one in found if one.arithmetic == precision]
+    if not fitting:
+        raise ConfigError(_no_arithmetic(bundle, backend, precision, found, device))
+    # A graph of this precision is preferred to one that a hint computes in it.
+    return min(fitting, key=lambda one: one.artifact is None or one.artifact.precision != precision)
+
+
+def _of_artifact(bundle: Bundle, found: list[Candidate], backend: str | None, artifact: str) -> list[Candidate]:
+    chosen = [one for one in found if one.artifact and one.artifact.id == artifact]
+    if not chosen:
+        ids = ", ".join(one.id for one in bundle.manifest.artifacts)
+        opener = f"backend '{backend}'" if backend else "a backend here"
+        raise BundleError(f"--artifact got '{artifact}', '{bundle.path}' holds {ids}: choose one that {opener} opens")
+    return chosen
+
+
+def _check_format(bundle: Bundle, backend: str) -> None:
+    """Raises BundleError if the bundle holds none of a backend's formats, whether or not the backend can run here."""
+    formats = backends.load(backend).formats
+    if not any(artifact.format in formats for artifact in bundle.manifest.artifacts):
+        ids = ", ".join(artifact.id for artifact in bundle.manifest.artifacts) or "nothing"
+        raise BundleError(
+            f"bundle '{bundle.path}' has no {'/'.join(formats)} artifact, it holds {ids}: "
+            "choose another backend, or export the missing one"
+        )
+
+
+def _no_arithmetic(
+    bundle: Bundle, backend: str | None, precision: str, found: Sequence[Candidate], device: str | None
+) -> str:
+    known = ", ".join(dict.fromkeys(one.arithmetic for one in found))
+    able = dict.fromkeys(one.backend for one in candidates(bundle, device=device) if one.arithmetic == precision)
+    advice = f"use --backend {' or '.join(able)}" if able else f"no backend here computes this bundle in {precision}"
+    return f"--precision got {precision}, {backend or 'the backends here'} can compute in {known}: {advice}"
+
+
+def decoder_candidate(bundle: Bundle, opened: Opened | None = None) -> Candidate | None:
+    """The candidate that decodes latents: the denoiser's backend and arithmetic if possible, else the preferred ones.
+
+    None if the bundle has no decoder. Raises BackendUnavailable if nothing here opens it.
+    """
+    decoder = bundle.manifest.decoder
+    if decoder is None:
+        return None
+    own = [] if opened is None else [opened.name]
+    for name in [*own, *(other for other in backends.names() if backends.load(other).probe().available)]:
+        device = opened.backend.options.device if opened and name == opened.name else None
+        found = list(of_backend(name, decoder.artifacts, device))
+        if found:
+            same = [one for one in found if opened and one.arithmetic == opened.arithmetic]
+            return (same or found)[0]
+    raise BackendUnavailable(why_none(bundle, decoder.artifacts))
