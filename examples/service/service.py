@@ -25,6 +25,7 @@ from drun.errors import UserError
 from drun.run.images import grid, to_pil
 
 Seed = Annotated[int, Query(ge=0, lt=2**64, description="sample i of a seed is the same image everywhere")]
+Index = Annotated[int, Query(ge=0, description="the sample of the seed")]
 Steps = Annotated[int, Query(ge=1, le=1000, description="sampling steps")]
 Guidance = Annotated[float, Query(description="classifier-free guidance weight; 1 is off")]
 Label = Annotated[str | None, Query(description="a class by number or name; without it, all in turn")]
@@ -63,7 +64,7 @@ def model(request: Request) -> dict[str, Any]:
 
 @app.get("/image.png")
 def image(
-    request: Request, seed: Seed = 0, index: int = 0, label: Label = None, steps: Steps = 250, cfg: Guidance = 1.0
+    request: Request, seed: Seed = 0, index: Index = 0, label: Label = None, steps: Steps = 250, cfg: Guidance = 1.0
 ) -> Response:
     """Sample `index` of a seed."""
     return _png(_draw(request, 1, seed, index, label, steps, cfg)[0])

@@ -46,13 +46,15 @@ class Job:
             "--bundle": self.bundle.resolve(),
             "--threads": self.options.threads,
             "--device": self.options.device,
+            "--hint": self.options.hint,
             "--batch": self.batch,
             "-n": self.num_images,
             "--steps": self.num_steps,
             "--out": out,
         }
         words = [str(word) for option in given.items() if option[1] is not None for word in option]
-        return [*words, *(["--trust"] if self.options.trust else [])]
+        switches = {"--trust": self.options.trust, "--compile": self.options.compile}
+        return [*words, *(switch for switch, is_on in switches.items() if is_on)]
 
 
 def cold_start_s(job: Job) -> float:

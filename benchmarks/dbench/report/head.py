@@ -38,9 +38,9 @@ def key_numbers(results: Sequence[Result], proofs: Sequence[TargetProof]) -> lis
 
 def _parity(proofs: Sequence[TargetProof]) -> KeyNumber:
     checks = [check for proof in proofs for check in proof.checks]
-    passed, most = sum(check.passed for check in checks), worst(checks).relative_l2
+    passed, most = sum(check.passed for check in checks), worst(checks)
     failed = [f"{proof.name} failed" for proof in proofs if proof.error]
-    meaning = f"parity checks passed, the worst at relative L2 {most:.1e}"
+    meaning = f"parity checks passed, the worst at {most.relative_l2 / most.tolerance:.0%} of its limit"
     return KeyNumber(f"{passed} of {len(checks)}", meaning, doubt=", ".join(failed))
 
 

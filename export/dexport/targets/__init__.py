@@ -92,6 +92,6 @@ def chosen_precision(name: str, precision: str | None) -> str:
         return str(known[0])
     if precision not in known:
         able = [f"dexport {other}" for other in names() if precision in load(other).PRECISIONS]
-        advice = f"type {' or '.join(able)}" if able else "no target here makes it"
+        advice = f"type {' or '.join(able)}" if able else f"no target here makes it; see drun --precision {precision}"
         raise ConfigError(f"--precision got '{precision}', dexport {name} makes {', '.join(known)}: {advice}")
     return precision

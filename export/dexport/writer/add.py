@@ -58,7 +58,7 @@ def _source(held: Bundle, target: str) -> ArtifactPair:
 def command_from_checkpoint(bundle: Bundle, target: str) -> str:
     """The command that adds an artifact to a bundle from its checkpoint."""
     checkpoint = bundle.manifest.model.checkpoint
-    words = ["dexport", target, checkpoint["file"], "-o", str(bundle.path)]
+    words = ["dexport", target, f"PATH/TO/{checkpoint['file']}", "-o", str(bundle.path)]
     if checkpoint["weights"] != "ema":
         words += ["--weights", checkpoint["weights"]]
     for key, value in checkpoint["settings"].items():

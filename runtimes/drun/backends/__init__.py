@@ -63,6 +63,10 @@ class Backend(ABC):
     formats: ClassVar[tuple[str, ...]]
     #: the devices that `--device` may name
     devices: ClassVar[tuple[str, ...]] = ("cpu",)
+    #: the values of `--hint` that it follows
+    hints: ClassVar[tuple[str, ...]] = ("latency",)
+    #: whether it follows `--compile`
+    can_compile: ClassVar[bool] = False
     #: other words that people use for it -> the extra of this package that installs what they mean
     nicknames: ClassVar[Mapping[str, str]] = {}
 
@@ -71,6 +75,10 @@ class Backend(ABC):
     ) -> None:
         if options.device not in (None, *self.devices):
             raise ConfigError(f"--device got '{options.device}', this backend has {', '.join(self.devices)}")
+        if options.hint not in self.hints:
+            raise ConfigError(f"--hint got '{options.hint}', this backend has {', '.join(self.hints)}: leave it out")
+        if options.compile and not self.can_compile:
+            raise ConfigError("--compile is of PyTorch, this backend has its own compiler: leave it out")
         self.artifact, self.arithmetic, self.options = artifact, arithmetic, options
         self.lock = threading.RLock()
         self.is_closed = False

@@ -25,7 +25,7 @@ M_MMAP_THRESHOLD = -3
 LARGE_BLOCK_BYTES = 1 << 20
 
 CPU_WORDS = ("onnxruntime", "onnx", "cpu")
-GPU_WORDS = ("cuda", "gpu", "nvidia", "tensorrt", "trt", "onnxruntime-gpu", "ort-gpu")
+GPU_WORDS = ("cuda", "gpu", "nvidia", "onnxruntime-gpu", "ort-gpu")
 
 
 class Runtime(Backend):

@@ -46,6 +46,7 @@ class Runtime(Backend):
     summary = "PyTorch, a torch.export program"
     formats = ("pt2",)
     devices = ("cpu", "cuda", "mps")
+    can_compile = True
     nicknames = dict.fromkeys(("torch", "pytorch"), "pt2")
 
     @staticmethod

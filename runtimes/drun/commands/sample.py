@@ -74,7 +74,6 @@ def sample(
     candidate = choose(bundle, backend, precision, artifact, runtime.device)
     folder = out or OUT / bundle.name / _run_name(bundle, candidate, settings, sampler)
     output = Output(folder, num_images, batch, parse_shard(shard), save_raw=save_raw, trajectory=trajectory)
-    start = time.monotonic()
     warn_of_unproven(bundle, candidate.artifact)
     with Session(bundle, open_candidate(bundle, candidate, runtime)) as session:
         sampling = session.sampling(settings, noise, num_images)
@@ -82,6 +81,7 @@ def sample(
         say(f"{bundle.name} on {where}: {num_images} images, {name}, {steps} steps, seed {seed}")
         if not has_pixels(bundle):
             say("this bundle has no decoder, so only latents are written: export it again with dexport ... --vae")
+        start = time.monotonic()
         with progress() as report:
             num_computed = run(session, sampling, output, report)
     seconds, files = time.monotonic() - start, _files(output)
@@ -124,7 +124,8 @@ def _files(output: Output) -> list[Path]:
 
 def _say_result(output: Output, files: list[Path], num_computed: int, seconds: float) -> None:
     if num_computed:
-        say(f"{num_computed} images computed in {seconds:.1f} s, {output.num_images} wanted")
+        noun = "image" if num_computed == 1 else "images"
+        say(f"{num_computed} {noun} computed in {seconds:.1f} s, {output.num_images} wanted")
     else:
         say("nothing to compute: the images are there already")
     if written := [path.name for path in files if path != output.trajectory]:

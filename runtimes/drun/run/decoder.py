@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -63,11 +62,11 @@ class DecoderSession:
 
 
 def _options(opened: Opened | None, decoder: Candidate) -> RuntimeOptions:
-    """The options of the denoiser; the device is kept only if the decoder has the same backend."""
+    """The options of the denoiser; of another backend only the threads."""
     if opened is None:
         return DEFAULT_OPTIONS
     options = opened.backend.options
-    return options if opened.name == decoder.backend else replace(options, device=None)
+    return options if opened.name == decoder.backend else RuntimeOptions(options.threads)
 
 
 class Pixels:

@@ -42,10 +42,12 @@ def choose(
     return np.array([repeated[i % len(repeated)] for i in indices], np.int64)
 
 
-def as_spec(chosen: Sequence[int | str] | str | None, classes: Classes | None) -> str | None:
+def as_spec(chosen: Sequence[int | str] | int | str | None, classes: Classes | None) -> str | None:
     """The classes that a program lists, in the form that `choose` takes. Raises ConfigError as `choose` does."""
-    if chosen is None or isinstance(chosen, str) or classes is None:
-        return chosen if chosen is None or isinstance(chosen, str) else ",".join(map(str, chosen))
+    if chosen is None or isinstance(chosen, int | str):
+        return None if chosen is None else str(chosen)
+    if classes is None:
+        return ",".join(map(str, chosen))
     return ",".join(str(number) for one in chosen for number in _numbers(str(one), classes))
 
 

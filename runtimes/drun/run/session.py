@@ -74,7 +74,7 @@ class Session:
         *,
         seed: int = SamplingSettings.seed,
         first: int = 0,
-        labels: Sequence[int | str] | str | None = None,
+        labels: Sequence[int | str] | int | str | None = None,
         steps: int = DEFAULT_STEPS,
         sampler: str | None = None,
         options: Mapping[str, Any] = {},

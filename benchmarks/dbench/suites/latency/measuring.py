@@ -34,7 +34,7 @@ def measure(settings: LatencySettings, report: Report) -> Result:
     bundle = bundles.open_bundle(settings.bundle)
     start = machine.usage()
     settings = replace(settings, threads=settings.threads or machine.num_cores())
-    options = RuntimeOptions(settings.threads, settings.device, trust=settings.trust)
+    options = RuntimeOptions(settings.threads, settings.device, settings.hint, settings.trust, settings.compile)
     chosen = select(bundle, settings.backends, settings.precisions, settings.artifacts, settings.device)
     timed, rows = _in_this_process(bundle, chosen, options, settings, report)
     rows += processes.rows_of(bundle, timed, options, settings, report)

@@ -17,12 +17,13 @@ from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.errors import BackendUnavailable
 from drun.extras import is_installed
-from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
+from drun.settings import DEFAULT_OPTIONS, HINTS, RuntimeOptions
 
 
 class Runtime(Backend):
     summary = "OpenVINO"
     formats = ("openvino", "onnx")
+    hints = HINTS
     nicknames = dict.fromkeys(("ov", "ir", "intel"), "openvino")
 
     @staticmethod

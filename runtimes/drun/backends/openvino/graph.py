@@ -72,7 +72,7 @@ def read(bundle: Bundle, artifact: Artifact, arithmetic: str) -> tuple[Any, int]
             if arithmetic == "bf16":
                 keep_times(model, core())
         except UNREADABLE as error:
-            raise BackendUnavailable(_why_unreadable(paths[0], error)) from error
+            raise BackendUnavailable(_why_unreadable(artifact, paths[0], error)) from error
         num_bytes = sum(path.stat().st_size for path in paths)
     return model, num_bytes
 
@@ -114,9 +114,9 @@ def _signature(port: Any) -> tuple[str, tuple[str, tuple[int | None, ...]]]:
     return min(port.names, default=""), ({"f32": "float32", "i64": "int64"}.get(name, name), sides)
 
 
-def _why_unreadable(path: Path, error: BaseException) -> str:
+def _why_unreadable(artifact: Artifact, path: Path, error: BaseException) -> str:
     own = library().get_version().partition("-")[0]
-    newer = _written_by(path) if path.suffix == ".xml" else None
+    newer = _written_by(path) or artifact.producers.get("openvino") if path.suffix == ".xml" else None
     if newer and _numbers(newer) > _numbers(own):
         return f"'{path}' is of OpenVINO {newer}, this is {own}: pip install --upgrade openvino"
     return f"OpenVINO {own} cannot open '{path}': {cause(error)}"
@@ -129,7 +129,7 @@ def _written_by(path: Path) -> str | None:
 
 
 def _numbers(version: str) -> list[int]:
-    return [int(number) for number in version.split(".")]
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 def cause(error: BaseException) -> str:
