@@ -97,12 +97,12 @@ def sample(
         raise ConfigError("got no option of a run, expected one such as --steps 250: type drun sample for the defaults")
     from drun.commands import sample
 
-    sample.sample(
-        backend, bundle, steps=steps, sampler=sampler, options=set_, num_images=n, batch=batch, seed=seed,
-        labels=labels, cfg=cfg, interval=interval, cfg_channels=cfg_channels, precision=precision, artifact=artifact,
-        runtime=RuntimeOptions(threads, device, hint, trust, compile_), state_dtype=state_dtype, noise=noise, out=out,
-        save_raw=save_raw, trajectory=trajectory, shard=shard, uint8=uint8,
+    typed = sample.RunOptions(
+        backend, precision, artifact, RuntimeOptions(threads, device, hint, trust, compile_), sampler, set_, steps,
+        seed, labels, cfg, interval, cfg_channels, state_dtype, uint8, noise, n, batch, shard, out, save_raw,
+        trajectory,
     )  # fmt: skip
+    sample.sample(bundle, typed)
 
 
 def _given(context: typer.Context) -> list[str]:

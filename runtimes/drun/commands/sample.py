@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from drun import backends
-from drun.bundle.card import Classes
+from drun.bundle.card import Card, Classes
 from drun.bundle.reading import Bundle, open_bundle
 from drun.commands.check import warn_of_unproven
 from drun.commands.options import parse_assignments, parse_channels, parse_interval, parse_shard
@@ -28,57 +29,64 @@ OUT = Path("out")
 MAX_NAMES = 20
 
 
-def sample(
-    backend: str | None,
-    bundle_path: Path | None,
-    *,
-    options: list[str],
-    sampler: str | None,
-    steps: int,
-    shard: str,
-    interval: str | None,
-    cfg_channels: str,
-    precision: str | None,
-    artifact: str | None,
-    runtime: RuntimeOptions,
-    out: Path | None,
-    trajectory: Path | None,
-    num_images: int,
-    batch: int,
-    save_raw: bool,
-    noise: Path | None,
-    seed: int,
-    labels: str | None,
-    cfg: float,
-    state_dtype: str,
-    uint8: str,
-) -> None:
-    if backend is not None:
-        backends.load(backend)  # an unknown backend is refused before a bundle is looked for
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of a run, as they were typed."""
+
+    backend: str | None
+    precision: str | None
+    artifact: str | None
+    runtime: RuntimeOptions
+    sampler: str | None
+    options: list[str]
+    steps: int
+    seed: int
+    labels: str | None
+    cfg: float
+    interval: str | None
+    cfg_channels: str
+    state_dtype: str
+    uint8: str
+    noise: Path | None
+    num_images: int
+    batch: int
+    shard: str
+    out: Path | None
+    save_raw: bool
+    trajectory: Path | None
+
+    def settings(self, card: Card) -> SamplingSettings:
+        """What an image depends on. Raises ConfigError if an option is wrong."""
+        name, options = resolve_sampler(card, self.sampler, parse_assignments(self.options))
+        interval, channels = parse_interval(self.interval), parse_channels(self.cfg_channels)
+        noise = noise_digest(self.noise)
+        return SamplingSettings(
+            name, options, self.steps, self.seed, self.labels, self.cfg, interval, channels, self.state_dtype,
+            self.uint8, noise,
+        )  # fmt: skip
+
+    def output(self, folder: Path) -> Output:
+        """What the run writes. Raises ConfigError if the shard is wrong."""
+        shard = parse_shard(self.shard)
+        return Output(
+            folder, self.num_images, self.batch, shard, save_raw=self.save_raw, trajectory=self.trajectory
+        )  # fmt: skip
+
+
+def sample(bundle_path: Path | None, typed: RunOptions) -> None:
+    if typed.backend is not None:
+        backends.load(typed.backend)  # an unknown backend is refused before a bundle is looked for
     bundle = open_bundle(bundle_path)
     card = bundle.manifest.card
-    name, chosen = resolve_sampler(card, sampler, parse_assignments(options))
-    settings = SamplingSettings(
-        name,
-        chosen,
-        steps,
-        seed,
-        labels,
-        cfg,
-        parse_interval(interval),
-        parse_channels(cfg_channels),
-        state_dtype,
-        uint8,
-        noise_digest(noise),
-    )
-    candidate = choose(bundle, backend, precision, artifact, runtime.device)
-    folder = out or OUT / bundle.name / _run_name(bundle, candidate, settings, sampler)
-    output = Output(folder, num_images, batch, parse_shard(shard), save_raw=save_raw, trajectory=trajectory)
+    settings = typed.settings(card)
+    candidate = choose(bundle, typed.backend, typed.precision, typed.artifact, typed.runtime.device)
+    output = typed.output(typed.out or OUT / bundle.name / _run_name(bundle, candidate, settings, typed.sampler))
     warn_of_unproven(bundle, candidate.artifact)
-    with Session(bundle, open_candidate(bundle, candidate, runtime)) as session:
-        sampling = session.sampling(settings, noise, num_images)
+    with Session(bundle, open_candidate(bundle, candidate, typed.runtime)) as session:
+        sampling = session.sampling(settings, typed.noise, typed.num_images)
         where = session.opened.describe()
-        say(f"{bundle.name} on {where}: {num_images} images, {name}, {steps} steps, seed {seed}")
+        drawn = f"{typed.num_images} images, {settings.sampler}, {settings.num_steps} steps, seed {settings.seed}"
+        say(f"{bundle.name} on {where}: {drawn}")
         if not has_pixels(bundle):
             say("this bundle has no decoder, so only latents are written: export it again with dexport ... --vae")
         start = time.monotonic()
@@ -86,20 +94,12 @@ def sample(
             num_computed = run(session, sampling, output, report)
     seconds, files = time.monotonic() - start, _files(output)
     _say_result(output, files, num_computed, seconds)
-    _say_classes(card.classes, labels)
+    _say_classes(card.classes, settings.labels)
     answer(
-        {
-            "bundle": bundle.path,
-            "backend": candidate.backend,
-            "artifact": candidate.artifact and candidate.artifact.id,
-            "precision": candidate.arithmetic,
-            "runs_on": where,
-            "folder": folder,
-            "files": files,
-            "num_images": num_images,
-            "num_computed": num_computed,
-            "seconds": seconds,
-        }
+        {"bundle": bundle.path, "backend": candidate.backend}
+        | {"artifact": candidate.artifact and candidate.artifact.id, "precision": candidate.arithmetic}
+        | {"runs_on": where, "folder": output.folder, "files": files}
+        | {"num_images": typed.num_images, "num_computed": num_computed, "seconds": seconds}
     )
 
 

@@ -224,7 +224,7 @@ def test_wrong_backend(make_bundle: MakeBundle, drun: Drun) -> None:
 
 @pytest.mark.parametrize(
     ("word", "extra"),
-    [("cuda", "ort-gpu"), ("GPU", "ort-gpu"), ("tensorrt", "ort-gpu"), ("cpu", "ort"), ("onnx", "ort")],
+    [("cuda", "ort-gpu"), ("GPU", "ort-gpu"), ("cpu", "ort"), ("onnx", "ort")],
 )
 def test_a_backend_by_another_name(drun: Drun, word: str, extra: str) -> None:
     """Before a bundle is looked for."""
