@@ -155,7 +155,7 @@ def test_a_target_of_the_network_asks_for_the_checkpoint_of_a_bundle(
     trained = load_trained(tiny_checkpoint, "online", image_size="32")
     export(trained, tmp_path / "bundles" / "b", "eager", STATIC, QUICK_PROOF)
     done = dexport("onnx", "b")
-    command = f"dexport onnx {tiny_checkpoint.name} -o bundles/b --weights online --set image_size=32"
+    command = f"dexport onnx PATH/TO/{tiny_checkpoint.name} -o bundles/b --weights online --set image_size=32"
     assert (done.code, done.err) == (
         1, f"error: 'bundles/b' is a bundle, and onnx is made of the network itself: type {command}\n",
     )  # fmt: skip

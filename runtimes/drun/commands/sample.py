@@ -124,8 +124,7 @@ def _files(output: Output) -> list[Path]:
 
 def _say_result(output: Output, files: list[Path], num_computed: int, seconds: float) -> None:
     if num_computed:
-        noun = "image" if num_computed == 1 else "images"
-        say(f"{num_computed} {noun} computed in {seconds:.1f} s, {output.num_images} wanted")
+        say(f"{num_computed} images computed in {seconds:.1f} s, {output.num_images} wanted")
     else:
         say("nothing to compute: the images are there already")
     if written := [path.name for path in files if path != output.trajectory]:
