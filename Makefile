@@ -20,12 +20,13 @@ demo: $(STAMP)
 	rm -rf $(DEMO)
 	$(BIN)/dtrain run digits-unet --out $(DEMO)/train --set train.keep_checkpoints=1
 	$(BIN)/dexport onnx $(DEMO)/train/digits-unet-*.pt -o $(DEMO)/bundle --trajectory-steps 250
+	$(BIN)/dexport openvino $(DEMO)/bundle
 	$(BIN)/drun --backend ort --steps 250 -n 64 --batch 64 --bundle $(DEMO)/bundle --out $(DEMO)/samples \
 	  --trajectory $(DEMO)/denoising.webp
 	cp $(DEMO)/samples/grid.png $(DEMO)/grid.png
 	$(BIN)/drun --backend ort --steps 250 -n 512 --batch 64 --bundle $(DEMO)/bundle --out $(DEMO)/samples
-	$(BIN)/drun check $(DEMO)/bundle
-	$(BIN)/dbench latency $(DEMO)/bundle --checkpoint $(DEMO)/train/digits-unet-*.pt --out $(DEMO)/results
+	$(BIN)/drun check --all $(DEMO)/bundle
+	$(BIN)/dbench latency $(DEMO)/bundle --artifact onnx-fp32 --checkpoint $(DEMO)/train/digits-unet-*.pt --out $(DEMO)/results
 	$(BIN)/dbench quality $(DEMO)/samples --out $(DEMO)/results
 	$(BIN)/dbench report $(DEMO)/report.html --run $(DEMO)/train --bundle $(DEMO)/bundle --samples $(DEMO)/samples \
 	  --results $(DEMO)/results --animation $(DEMO)/denoising.webp
