@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle, open_bundle
+from drun.commands.suggest import warn_of_unproven
 from drun.console import answer, progress, say, warn
 from drun.errors import BackendUnavailable, ConfigError, DeviceUnavailable, NotTrusted, ParityError, UserError
 from drun.run import parity
@@ -54,12 +54,6 @@ def _check_one(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) ->
     say(f"parity with eager PyTorch holds on {where}: {len(results)} of {len(results)} checks")
     if candidate.artifact.parity and candidate.artifact.parity.get("quick"):
         say("these are the few checks of dexport --quick: export again without it for the full proof")
-
-
-def warn_of_unproven(bundle: Bundle, artifact: Artifact | None) -> None:
-    """Warn if an artifact was not proven where it was made."""
-    if artifact is not None and artifact.parity is None:
-        warn(f"{artifact.id} of '{bundle.name}' was not proven where it was made: drun check proves it here")
 
 
 # ---- all of them ----------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from pathlib import Path
 from drun import backends
 from drun.bundle.card import Card, Classes
 from drun.bundle.reading import Bundle, open_bundle
-from drun.commands.check import warn_of_unproven
 from drun.commands.options import parse_assignments, parse_channels, parse_interval, parse_shard
+from drun.commands.suggest import warn_of_unproven
 from drun.console import answer, progress, say
 from drun.run.decoder import has_pixels
 from drun.run.folder import run

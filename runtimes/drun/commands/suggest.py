@@ -1,11 +1,14 @@
-"""The command that draws images from a bundle, as a user types it."""
+"""What a user should do next: the command that draws images from a bundle, and a warning about what is not proven."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
 
+from drun.bundle.artifact import Artifact
 from drun.bundle.card import Card
+from drun.bundle.reading import Bundle
+from drun.console import warn
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.process.flow import FlowProcess
 
@@ -21,3 +24,9 @@ def sample_command(card: Card, bundle: Path, backend: str = "ort") -> str:
     is_repa = isinstance(process, FlowProcess) and process.time_convention == "repa"
     guided = f" {GUIDANCE[is_repa]}" if card.can_guide else ""
     return f"drun --backend {backend} --steps {steps}{guided} --bundle {shlex.quote(str(bundle))}"
+
+
+def warn_of_unproven(bundle: Bundle, artifact: Artifact | None) -> None:
+    """Warn if an artifact was not proven where it was made."""
+    if artifact is not None and artifact.parity is None:
+        warn(f"{artifact.id} of '{bundle.name}' was not proven where it was made: drun check proves it here")
