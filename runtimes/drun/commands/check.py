@@ -8,7 +8,7 @@ from typing import Any
 
 from drun.bundle.reading import Bundle, open_bundle
 from drun.commands.suggest import warn_of_unproven
-from drun.console import answer, progress, say, warn
+from drun.console import answer, progress, say, silent, warn
 from drun.errors import BackendUnavailable, ConfigError, DeviceUnavailable, NotTrusted, ParityError, UserError
 from drun.run import parity
 from drun.run.opening import Candidate, candidates, choose, open_candidate, unavailable
@@ -62,27 +62,33 @@ def _check_one(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) ->
 def _check_all(bundle: Bundle, backend: str | None, options: RuntimeOptions) -> None:
     """A line for every artifact x able backend x arithmetic."""
     found = candidates(bundle, () if backend is None else (backend,), options.device)
-    width = max(len(candidate.name) for candidate in found)
-    say(f"{'target':{width}}  checks  relative L2  allowed  PSNR dB  of")
-    targets, skipped = [], {} if backend else unavailable(bundle)
-    for candidate in found:
-        try:
-            target = _document(candidate, _results(bundle, candidate, options))
-        except (NotTrusted, ConfigError, DeviceUnavailable) as error:  # which say nothing of the target
-            skipped[candidate.name] = str(error)
-            continue
-        except UserError as error:
-            target = _document(candidate, [], str(error))
-        say(f"{candidate.name:{width}}  {_line(target)}")
-        targets.append(target)
-    for name, why in skipped.items():
-        say(f"{name:{width}}  skipped: {why}")
+    skipped = {} if backend else unavailable(bundle)
+    targets = []
+    with progress() as report:
+        for number, candidate in enumerate(found):
+            report("proving targets", number, len(found), candidate.name)
+            try:
+                targets.append(_document(candidate, _results(bundle, candidate, options)))
+            except (NotTrusted, ConfigError, DeviceUnavailable) as error:  # which say nothing of the target
+                skipped[candidate.name] = str(error)
+            except UserError as error:
+                targets.append(_document(candidate, [], str(error)))
+        report("proving targets", len(found), len(found))
+    say(_targets_table(targets, skipped))
     if not targets:
         raise BackendUnavailable(f"no target of '{bundle.path}' was checked: {next(iter(skipped.values()))}")
     answer({"bundle": bundle.path, "targets": targets, "skipped": skipped})
     if failed := [target["name"] for target in targets if not target["passed"]]:
         raise ParityError(f"{len(failed)} of {len(targets)} targets failed: do not use {', '.join(failed)}")
     say(f"parity with eager PyTorch holds on {len(targets)} of {len(targets)} targets")
+
+
+def _targets_table(targets: list[dict[str, Any]], skipped: dict[str, str]) -> str:
+    width = max(map(len, ["target", *(target["name"] for target in targets), *skipped]))
+    lines = [f"{'target':{width}}  checks  relative L2  allowed  PSNR dB  of"]
+    lines += [f"{target['name']:{width}}  {_line(target)}" for target in targets]
+    lines += [f"{name:{width}}  skipped: {why}" for name, why in skipped.items()]
+    return "\n".join(lines)
 
 
 def _document(candidate: Candidate, results: list[parity.Comparison], error: str | None = None) -> dict[str, Any]:
@@ -112,8 +118,8 @@ def _line(target: dict[str, Any]) -> str:
 
 
 def _results(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) -> list[parity.Comparison]:
-    with open_candidate(bundle, candidate, options) as opened, progress() as report:
-        return parity.check(bundle, opened, report)
+    with open_candidate(bundle, candidate, options) as opened:
+        return parity.check(bundle, opened, silent)
 
 
 def parity_table(results: list[parity.Comparison]) -> str:
