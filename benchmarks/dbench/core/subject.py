@@ -33,10 +33,7 @@ def of_bundle(bundle: Bundle) -> dict[str, Any]:
         "parameters": manifest.model.parameters,
         "checkpoint_sha256": manifest.model.checkpoint["sha256"],
         "bundle_sha256": bundle.sha256,
-        "artifacts": {
-            f"{artifact.format} {artifact.precision}": [entry.sha256 for entry in artifact.files]
-            for artifact in manifest.artifacts
-        },
+        "artifacts": {artifact.id: [entry.sha256 for entry in artifact.files] for artifact in manifest.artifacts},
     }
 
 
