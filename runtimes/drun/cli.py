@@ -88,13 +88,8 @@ def sample(
     threads: Threads = DEFAULT_OPTIONS.threads,
 ) -> None:
     """Sample images from a bundle. Finished images are kept: the same command continues after an interruption."""
-    given = _given(context)
-    if command := context.invoked_subcommand:
-        if given:
-            raise ConfigError(f"{given[0]} stands before '{command}', expected behind it: drun {command} ...")
+    if not _is_run(context):
         return
-    if not given and context.parent is None:
-        raise ConfigError("got no option of a run, expected one such as --steps 250: type drun sample for the defaults")
     from drun.commands import sample
 
     typed = sample.RunOptions(
@@ -103,6 +98,22 @@ def sample(
         trajectory,
     )  # fmt: skip
     sample.sample(bundle, typed)
+
+
+def _is_run(context: typer.Context) -> bool:
+    """Whether images are to be drawn, and not another command to be run.
+
+    Raises:
+        ConfigError: options of a run stand before another command, or there are none.
+    """
+    given = _given(context)
+    if command := context.invoked_subcommand:
+        if given:
+            raise ConfigError(f"{given[0]} stands before '{command}', expected behind it: drun {command} ...")
+        return False
+    if not given and context.parent is None:
+        raise ConfigError("got no option of a run, expected one such as --steps 250: type drun sample for the defaults")
+    return True
 
 
 def _given(context: typer.Context) -> list[str]:
