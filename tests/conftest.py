@@ -11,6 +11,7 @@ import pytest
 
 # The nets are tiny, and pytest-xdist already uses the cores.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before any test imports onnxruntime
 
 
 @pytest.fixture(scope="session", autouse=True)
