@@ -49,11 +49,11 @@ def _parameter(of: Field[Any], kind: Any) -> Parameter:
         kind = str
     elif get_origin(kind) is tuple:
         kind, default = list[kind.__args__[0]], list(default)
-    annotation = Annotated[kind, _given(of.name, kind, how)]
+    annotation = Annotated[kind, _given(of.name, how)]
     return Parameter(of.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def _given(name: str, kind: Any, how: Declared) -> Any:
+def _given(name: str, how: Declared) -> Any:
     if how.is_argument:
         return typer.Argument(help=how.help, metavar=how.metavar)
     flag = how.flag or f"--{name.replace('_', '-')}"  # stated, because typer would add a --no- flag to a switch

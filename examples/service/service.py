@@ -62,6 +62,7 @@ def model(request: Request) -> dict[str, Any]:
     }
 
 
+# Plain functions, not coroutines: the framework runs them in threads, and the session lets one draw at a time.
 @app.get("/image.png")
 def image(
     request: Request, seed: Seed = 0, index: Index = 0, label: Label = None, steps: Steps = 250, cfg: Guidance = 1.0
@@ -83,13 +84,11 @@ def sheet(
     return _png(grid(_draw(request, n, seed, 0, label, steps, cfg)))
 
 
-# Plain functions, not coroutines: the framework runs them in threads, and the session lets one draw at a time.
 def _draw(
     request: Request, n: int, seed: int, first: int, label: str | None, steps: int, cfg: float
 ) -> np.ndarray[Any, Any]:
-    labels = None if label is None else [label]
     images: np.ndarray[Any, Any] = request.app.state.session.sample(
-        n, seed=seed, first=first, labels=labels, steps=steps, cfg=cfg
+        n, seed=seed, first=first, labels=label, steps=steps, cfg=cfg
     )
     return images
 

@@ -14,6 +14,7 @@ import typer
 
 from dexport import targets
 from dexport.options import DEFAULTS, ExportOptions
+from drun.bundle.reading import BUNDLES
 from drun.console.app import ConsoleGroup, new_app, run_app
 from drun.errors import ConfigError
 
@@ -25,7 +26,7 @@ class Targets(ConsoleGroup):
         if word in self.commands or word.startswith("-"):
             return super().resolve_command(ctx, args)
         known = targets.names()
-        is_source = Path(word).exists() or Path(word).suffix
+        is_source = any(path.exists() for path in (Path(word), BUNDLES / word)) or Path(word).suffix
         target = next((other for other in others if other in known), "onnx")
         words = [argument for argument in (args if is_source else others) if argument not in known]
         command = shlex.join(["dexport", target, *(words or ["CHECKPOINT"])])

@@ -7,29 +7,26 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from dexport import targets
-from dexport.options import DEFAULTS, ExportOptions
-from dexport.proof import QUICK_PROOF, Proof, full_proof, proof_of
+from dexport.options import ExportOptions
+from dexport.proof import QUICK_PROOF, Proof, full_proof
 from dexport.writer.add import add_artifact, command_from_checkpoint
 from dexport.writer.staging import Order, Written
 from drun.bundle.artifact import MAX_BATCH
 from drun.bundle.average import of_initial_weights
 from drun.bundle.manifest import MANIFEST
-from drun.bundle.reading import BUNDLES, Bundle, read
+from drun.bundle.reading import BUNDLES, read
 from drun.commands.check import parity_table
 from drun.commands.options import parse_assignments
 from drun.commands.suggest import sample_command
 from drun.console import answer, progress, say, warn
 from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import DiscreteProcess
-from drun.errors import BundleError, ConfigError, memory_for
-from drun.files import sha256
-from drun.run.golden import read_golden
+from drun.errors import ConfigError, memory_for
 
 MEMORY_ADVICE = "close other programs, or export on a larger machine"
 
@@ -65,12 +62,16 @@ def _of_bundle(target: str, bundle: Path, options: ExportOptions) -> list[Writte
         command = command_from_checkpoint(read(bundle), target)
         raise ConfigError(f"'{bundle}' is a bundle, and {target} is made of the network itself: type {command}")
     if given := options.of_checkpoints():
-        raise ConfigError(f"{given[0]} is of the export of a checkpoint, and '{bundle}' is a bundle: leave it out")
-    return [_derive(target, bundle, options)]
+        names = ", ".join(given)
+        raise ConfigError(f"{names}: only for the export of a checkpoint, '{bundle}' is a bundle: leave it out")
+    return [_derive(_order(target, options), bundle)]
 
 
-def _derive(target: str, bundle: Path, options: ExportOptions) -> Written:
-    order = Order(target, targets.chosen_precision(target, options.precision), parse_batch(options.batch))
+def _order(target: str, options: ExportOptions) -> Order:
+    return Order(target, targets.chosen_precision(target, options.precision), parse_batch(options.batch))
+
+
+def _derive(order: Order, bundle: Path) -> Written:
     with progress() as report, memory_for("exporting", MEMORY_ADVICE):
         written = add_artifact(bundle, order, report)
     _say_written(written)
@@ -82,40 +83,11 @@ def _derive(target: str, bundle: Path, options: ExportOptions) -> Written:
 
 def _of_checkpoint(target: str, source: Path, options: ExportOptions) -> list[Written]:
     """Export a checkpoint. If a target is made of another artifact, that artifact is exported first."""
-    precision, sizes = targets.chosen_precision(target, options.precision), parse_batch(options.batch)
-    needed = targets.source_of(target)
+    order, needed = _order(target, options), targets.source_of(target)
     if needed is None:
-        return [_create(Order(target, precision, sizes), source, options)]
-    if bundle := _exported_before(needed, source, options):
-        return [_derive(target, bundle, options)]
-    first = _create(Order(needed, targets.chosen_precision(needed, None), sizes), source, options)
-    return [first, _derive(target, first.bundle.path, options)]
-
-
-def _exported_before(target: str, source: Path, options: ExportOptions) -> Path | None:
-    """The bundle of this very checkpoint, weights and settings, if it holds what an export of `target` would make."""
-    from dexport.describe import created_by
-    from dtrain.checkpoints import ours
-    from dtrain.published import suggest
-
-    checkpoint = ours.located(source)
-    folder = options.out or suggest.bundle_of(checkpoint, options.weights)
-    changes_it = options.force or options.batch or options.trajectory_steps or options.vae != DEFAULTS.vae
-    if changes_it or not (folder / MANIFEST).is_file() or not checkpoint.is_file():
-        return None
-    with suppress(BundleError):  # of a damaged one, which the export itself refuses
-        return folder if _holds(read(folder), target, checkpoint, options, created_by()) else None
-    return None
-
-
-def _holds(bundle: Bundle, target: str, checkpoint: Path, options: ExportOptions, creator: str) -> bool:
-    made, own = bundle.manifest.model.checkpoint, parse_assignments([*options.settings])
-    is_same = (made["weights"], made["settings"], made["sha256"]) == (options.weights, own, sha256(checkpoint))
-    if not is_same or bundle.manifest.created_by != creator:
-        return False
-    wanted = QUICK_PROOF if options.quick else full_proof()
-    has_source = any(artifact.format == target for artifact in bundle.manifest.artifacts)
-    return has_source and proof_of(read_golden(bundle)).covers(wanted)
+        return [_create(order, source, options)]
+    first = _create(Order(needed, targets.chosen_precision(needed, None), order.batch), source, options)
+    return [first, _derive(order, first.bundle.path)]
 
 
 def _create(order: Order, source: Path, options: ExportOptions) -> Written:

@@ -54,7 +54,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         UserError: the directory cannot be written, or the disk is full.
     """
     path = path.resolve()  # the folder behind a link is replaced, not the link
-    with _written(path, "nothing was left there"), _scratch(path, is_folder=True) as scratch:
+    consolation = "what was there before is kept" if path.exists() else "nothing was left there"
+    with _written(path, consolation), _scratch(path, is_folder=True) as scratch:
         folder = scratch / "new"
         folder.mkdir()
         yield folder
@@ -62,7 +63,11 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             os.replace(folder, path)
         elif not _exchange(folder, path):
             os.replace(path, scratch / "old")
-            os.replace(folder, path)
+            try:
+                os.replace(folder, path)
+            except OSError:
+                os.replace(scratch / "old", path)
+                raise
 
 
 @contextmanager

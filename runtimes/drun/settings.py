@@ -18,7 +18,7 @@ DEFAULT_STEPS, DEFAULT_BATCH = 250, 8
 
 #: More threads than any processor has would only take its memory.
 MAX_THREADS = 256
-#: Samples of a seed that are counted.
+#: A sample of a seed has a number below this.
 NUM_SAMPLES = 2**63
 
 

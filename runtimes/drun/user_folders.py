@@ -52,7 +52,7 @@ class UserFolder:
             raise UserError(
                 f"cannot write the {self.what} '{folder}': {error.strerror}; set {self.variable} to another folder"
             ) from error
-        return folder
+        return self.folder  # checked again, now that it is there
 
 
 CACHE = UserFolder("cache", "DEXPORT_CACHE", "XDG_CACHE_HOME", ".cache", "Library/Caches")

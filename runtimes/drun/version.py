@@ -10,12 +10,12 @@ from collections.abc import Callable
 DISTRIBUTION = "dexport"
 
 
-def version() -> str:
-    """The version, such as 0.1.0, or "unknown" if the sources were not installed."""
+def version(distribution: str = DISTRIBUTION) -> str:
+    """The version, such as 0.1.0, or "unknown" if it was not installed as a distribution."""
     from importlib import metadata
 
     try:
-        return metadata.version(DISTRIBUTION)
+        return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "unknown"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 
@@ -40,8 +39,11 @@ def imports(module: str, *arguments: str) -> None:
     from drun.cli import main
 
     sys.argv = ["drun", *arguments]
-    with suppress(SystemExit):
+    try:
         main()
+    except SystemExit as stop:
+        if stop.code:
+            raise
     answer(module in sys.modules)
 
 
@@ -61,7 +63,7 @@ def session(job: str) -> None:
     asked = json.loads(job)
     bundle = bundles.read(Path(asked["bundle"]))
     inputs = example(bundle, asked["batch"])
-    backends.load(asked["choice"]["backend"]).probe()
+    backends.load(asked["choice"]["backend"]).import_library()
     if asked["num_calls"]:
         candidate = choose(bundle, **asked["choice"], device=asked["options"]["device"])
         opened = open_candidate(bundle, candidate, RuntimeOptions(**asked["options"]))

@@ -13,8 +13,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     As one operator it is exported with the shape of K computed at run time, and is no faster in ONNX Runtime.
     TensorRT-RTX builds no float32 engine from ONNX's own Attention of opset 23. The scale goes to Q, where TensorRT
-    looks for it
-    when it fuses.
+    looks for it when it fuses.
     """
     scores = (q * q.shape[3] ** -0.5) @ k.transpose(2, 3)
     return torch.softmax(scores, dim=3, dtype=torch.float32).to(v.dtype) @ v

@@ -41,7 +41,7 @@ def export(part: Part, folder: Path) -> Artifact:
     trust.remember(entry.sha256, f"{path.name} of a {type(part.network).__name__}")
     return Artifact(
         format="pt2",
-        precision="fp32",
+        precision=part.precision,
         io=part.io,
         files=(entry,),
         batch=part.batch,

@@ -158,6 +158,6 @@ def _is_of(decoder: ImageDecoder, golden: Golden) -> bool:
 
 def _without_decoders(pairs: Sequence[ArtifactPair]) -> list[ArtifactPair]:
     """The bundle without decoders: the decoder has changed, and the other pairs have no artifact of the new one."""
-    if dropped := [pair.id for pair in pairs if pair.decoder]:
-        say(f"the bundle gets another decoder: that of {', '.join(dropped)} is dropped")
+    if old := [pair.id for pair in pairs if pair.decoder]:
+        say(f"the VAE is another one: the bundle loses the old decoder of {', '.join(old)}")
     return [replace(pair, decoder=None) for pair in pairs]

@@ -69,11 +69,15 @@ def read_whole(path: Path) -> Bundle:
         BundleError: it is damaged, or holds other files.
     """
     bundle = bundles.read(path)
+    _refuse_unlisted(bundle)
+    return bundle
+
+
+def _refuse_unlisted(bundle: Bundle) -> None:
     if unlisted := bundle.unlisted():
         raise BundleError(
-            f"'{path}' holds '{unlisted[0]}', which is not of the bundle: move it away, or use another -o"
+            f"'{bundle.path}' holds '{unlisted[0]}', which is not of the bundle: move it away, or use another -o"
         )
-    return bundle
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -93,7 +97,7 @@ def _found(out: Path, source: CheckpointEntry) -> Place:
         bundle = bundles.read(out)
     except BundleError as error:
         return Place(None, f"a bundle that cannot be read ({error})")
-    read_whole(out)
+    _refuse_unlisted(bundle)
     origin = bundle.manifest.model.checkpoint
     if all(origin[key] == source[key] for key in IDENTITY):  # type: ignore[literal-required]
         try:

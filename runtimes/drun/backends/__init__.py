@@ -74,11 +74,15 @@ class Backend(ABC):
         self, bundle: Bundle, artifact: Artifact | None, arithmetic: str, options: RuntimeOptions = DEFAULT_OPTIONS
     ) -> None:
         if options.device not in (None, *self.devices):
-            raise ConfigError(f"--device got '{options.device}', this backend has {', '.join(self.devices)}")
+            raise ConfigError(f"--device got '{options.device}', {self.summary} has {', '.join(self.devices)}")
         if options.hint not in self.hints:
-            raise ConfigError(f"--hint got '{options.hint}', this backend has {', '.join(self.hints)}: leave it out")
+            able = [name for name in names() if options.hint in load(name).hints]
+            raise ConfigError(
+                f"--hint got '{options.hint}', {self.summary} does not follow it: use --backend {' or '.join(able)}"
+            )
         if options.compile and not self.can_compile:
-            raise ConfigError("--compile is of PyTorch, this backend has its own compiler: leave it out")
+            able = [name for name in names() if load(name).can_compile]
+            raise ConfigError(f"--compile does nothing for {self.summary}: use --backend {able[0]}")
         self.artifact, self.arithmetic, self.options = artifact, arithmetic, options
         self.lock = threading.RLock()
         self.is_closed = False
@@ -89,6 +93,10 @@ class Backend(ABC):
     @abstractmethod
     def probe() -> Probe:
         """Look for the runtime without opening anything."""
+
+    @staticmethod  # noqa: B027, some runtimes have none
+    def import_library() -> None:
+        """Import the runtime's library, as opening an artifact does, so that its own memory can be told."""
 
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:

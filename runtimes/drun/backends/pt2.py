@@ -11,7 +11,6 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from drun.errors import BackendUnavailable, BundleError, ConfigError, DeviceUnav
 from drun.extras import is_installed
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 from drun.trust import is_trusted
+from drun.version import version
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,12 +53,16 @@ class Runtime(Backend):
     def probe() -> Probe:
         if not is_installed("torch"):
             return Probe(False, "torch is not installed", INSTALL)
-        return Probe(True, f"torch {_version()}", INSTALL)
+        return Probe(True, f"torch {version('torch')}", INSTALL)
+
+    @staticmethod
+    def import_library() -> None:
+        import torch  # noqa: F401
 
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
         """bf16 is computed by autocast: operations that need float32 in PyTorch's view stay in float32."""
-        has_cuda = NVIDIA_DRIVER.exists() and not _version().endswith("+cpu")
+        has_cuda = NVIDIA_DRIVER.exists() and not version("torch").endswith("+cpu")
         return ("fp32", "bf16", "tf32") if has_cuda and device in (None, "cuda") else ("fp32", "bf16")
 
     def __init__(
@@ -143,20 +147,12 @@ class Runtime(Backend):
         del self.network
 
 
-def _version() -> str:
-    try:
-        return version("torch")
-    except PackageNotFoundError:  # built from its sources
-        return "of an unknown version"
-
-
 def _load(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:
     """The `torch.export.ExportedProgram` of an artifact.
 
     Raises:
         NotTrusted: the user has not allowed to execute the code that it may carry. BundleError: it is damaged, or
-        another network
-        than the manifest says. BackendUnavailable: it cannot be opened.
+        another network than the manifest says. BackendUnavailable: it cannot be opened.
     """
     entry = artifact.files[0]
     path = bundle.locate(entry)
@@ -226,5 +222,6 @@ def network_on(program: Any, device: str, is_compiled: bool) -> Any:
     if not is_compiled:
         return network
     # Without this, compiled code lies in a folder with a foreseeable name, and is loaded from there again.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache.folder_of(COMPILED, "what torch.compile makes")))
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache.folder_of(COMPILED, "what torch.compile makes"))
     return torch.compile(network)

@@ -100,10 +100,11 @@ class Manifest:
         for artifact in self.artifacts:
             artifact.tolerance.check_ceiling(TOLERANCES[artifact.precision])
             artifact.check_io(self._denoiser_io())
-        for artifact in self.decoder.artifacts if self.decoder else ():
-            artifact.tolerance.check_ceiling(DECODER_TOLERANCES[artifact.precision])
-            assert self.decoder is not None
-            artifact.check_io({"z": ("float32", self.data.shape), "image": ("float32", self.decoder.shape)})
+        if self.decoder is not None:
+            io: Io = {"z": ("float32", self.data.shape), "image": ("float32", self.decoder.shape)}
+            for artifact in self.decoder.artifacts:
+                artifact.tolerance.check_ceiling(DECODER_TOLERANCES[artifact.precision])
+                artifact.check_io(io)
         check_distinct(self.artifacts)
 
     @cached_property

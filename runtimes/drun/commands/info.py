@@ -39,8 +39,15 @@ def info(path: Path | None) -> None:
     say(f"made by     {m.created_by}")
     for artifact in m.artifacts:
         say(_artifact_line(bundle, artifact))
+    decoders = m.decoder.artifacts if m.decoder else ()
+    for artifact in decoders:
+        say(f"{_artifact_line(bundle, artifact)}, the decoder")
     sizes = {artifact.id: _num_bytes(bundle, artifact) for artifact in m.artifacts}
-    answer({"name": bundle.name, "path": bundle.path, "manifest": m, "artifact_bytes": sizes})
+    decoder_sizes = {artifact.id: _num_bytes(bundle, artifact) for artifact in decoders}
+    answer(
+        {"name": bundle.name, "path": bundle.path, "manifest": m, "artifact_bytes": sizes}
+        | {"decoder_bytes": decoder_sizes}
+    )
 
 
 def _classes(classes: Classes | None) -> str:
@@ -70,7 +77,7 @@ def _artifact_line(bundle: Bundle, artifact: Artifact) -> str:
     low, high = artifact.batch
     batch = f"batch {low}" if low == high else f"batch {low} to {high}"
     return (
-        f"{artifact.format:11} {artifact.precision}, {batch}, {_pairs(artifact.target)}, {size_mb:.1f} MB, "
+        f"{artifact.id:14}  {batch}, {_pairs(artifact.target)}, {size_mb:.1f} MB, "
         f"parity at export: {_proof(artifact.parity)}"
     )
 

@@ -92,7 +92,7 @@ def _flow_times(process: FlowProcess, num_steps: int, grid: str) -> list[float]:
     even = even_times(process, num_steps)
     if grid == "karras":
         return _karras(process, num_steps, FLOW_SIGMA_MIN)
-    if grid not in ("auto", "trailing"):
+    if grid not in EVEN:
         raise ConfigError(f"a flow has no grid '{grid}': choose trailing or karras")
     return even[:-1]
 

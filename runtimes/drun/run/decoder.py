@@ -22,7 +22,6 @@ class DecoderSession:
     Args:
         bundle: one with a decoder.
         opened: the denoiser.
-        batch: images of the run computed at a time; two latents at most are decoded at a time.
 
     Raises:
         BackendUnavailable: nothing here can open it. BundleError: it is damaged.
@@ -30,26 +29,34 @@ class DecoderSession:
 
     candidate: Candidate
 
-    def __init__(self, bundle: Bundle, opened: Opened | None = None, batch: int = DECODED_AT_ONCE) -> None:
+    def __init__(self, bundle: Bundle, opened: Opened | None = None) -> None:
         found = decoder_candidate(bundle, opened)
         assert found is not None
         assert found.artifact is not None
         self.candidate = found
-        low, high = found.artifact.batch
-        self.size = min(max(batch, low), max(DECODED_AT_ONCE, low), high)
+        self.low, self.high = found.artifact.batch
         self.opened = open_candidate(bundle, found, _options(opened, found))
-        self.filled = np.zeros((self.size, *bundle.manifest.data.shape), np.float32)
 
-    def __call__(self, z: NDArray[Any]) -> NDArray[np.float32]:
-        """z: (N, C, h, w) float -> (N, 3, H, W) float32 in about [-1, 1]; an image depends on no other."""
+    def __call__(self, z: NDArray[Any], batch: int = DECODED_AT_ONCE) -> NDArray[np.float32]:
+        """Decode latents, of which the last ones are filled up, so that an image depends on no other.
+
+        Args:
+            z: (N, C, h, w) float.
+            batch: images of the run computed at a time; two latents at most are decoded at a time.
+
+        Returns:
+            (N, 3, H, W) float32 in about [-1, 1].
+        """
+        size = min(max(min(batch, DECODED_AT_ONCE), self.low), self.high)
+        filled = np.zeros((size, *z.shape[1:]), np.float32)
         with self.opened.alone():
-            parts = [self._decode(z[start : start + self.size]) for start in range(0, len(z), self.size)]
+            parts = [self._decode(z[start : start + size], filled) for start in range(0, len(z), size)]
         return np.concatenate(parts)
 
-    def _decode(self, z: NDArray[Any]) -> NDArray[np.float32]:
-        self.filled[: len(z)] = z
-        self.filled[len(z) :] = 0
-        return self.opened.backend.predict(self.filled)[: len(z)].copy()
+    def _decode(self, z: NDArray[Any], filled: NDArray[np.float32]) -> NDArray[np.float32]:
+        filled[: len(z)] = z
+        filled[len(z) :] = 0
+        return self.opened.backend.predict(filled)[: len(z)].copy()
 
     def close(self) -> None:
         self.opened.close()
@@ -62,11 +69,11 @@ class DecoderSession:
 
 
 def _options(opened: Opened | None, decoder: Candidate) -> RuntimeOptions:
-    """The options of the denoiser; of another backend only the threads."""
+    """The options of the denoiser; of those, another backend follows the threads and the trust."""
     if opened is None:
         return DEFAULT_OPTIONS
     options = opened.backend.options
-    return options if opened.name == decoder.backend else RuntimeOptions(options.threads)
+    return options if opened.name == decoder.backend else RuntimeOptions(options.threads, trust=options.trust)
 
 
 class Pixels:
@@ -74,17 +81,17 @@ class Pixels:
 
     Args:
         bundle: a bundle of a pixel model, or of a latent model with a decoder.
-        opened, batch: see `DecoderSession`.
+        opened: see `DecoderSession`.
     """
 
-    def __init__(self, bundle: Bundle, opened: Opened, batch: int = DECODED_AT_ONCE) -> None:
+    def __init__(self, bundle: Bundle, opened: Opened) -> None:
         manifest = bundle.manifest
-        self.decoder = DecoderSession(bundle, opened, batch) if manifest.decoder else None
+        self.decoder = DecoderSession(bundle, opened) if manifest.decoder else None
         self.shape = manifest.decoder.shape if manifest.decoder else manifest.data.shape
 
-    def __call__(self, x: NDArray[Any]) -> NDArray[Any]:
-        """x: (N, C, H, W) float, states -> (N, C, H, W) float, pixels."""
-        return x if self.decoder is None else self.decoder(x)
+    def __call__(self, x: NDArray[Any], batch: int = DECODED_AT_ONCE) -> NDArray[Any]:
+        """x: (N, C, H, W) float, states -> (N, C, H, W) float, pixels. batch: see `DecoderSession`."""
+        return x if self.decoder is None else self.decoder(x, batch)
 
     def close(self) -> None:
         if self.decoder is not None:

@@ -43,13 +43,13 @@ def run(session: Session, sampling: Sampling, output: Output, report: Report) ->
     """
     batch = min(output.batch, output.num_images, session.opened.largest_batch(sampling.table))
     output = replace(output, batch=batch)
-    pixels = session.pixels(batch) if has_pixels(session.bundle) else None
+    pixels = session.pixels() if has_pixels(session.bundle) else None
     if pixels is None:
         output = replace(output, save_images=False, save_raw=True, trajectory=None)
-    claim(session, sampling, output, computes=bool(missing(output)))
     if is_animated(output):
         output = replace(output, trajectory=None)
     todo = missing(output)
+    claim(session, sampling, output, computes=bool(todo))
     drawing = _Drawing(sampling, output, pixels, report)
     drawing.compute(todo)
     if lost := missing(replace(output, trajectory=None)):
@@ -130,4 +130,4 @@ class _Drawing:
 
     def _to_uint8(self, x: State) -> UInt8:
         assert self.pixels is not None
-        return images.to_uint8(self.pixels(x), self.sampling.settings.uint8)
+        return images.to_uint8(self.pixels(x, self.output.batch), self.sampling.settings.uint8)

@@ -44,8 +44,10 @@ def choose(
 
 def as_spec(chosen: Sequence[int | str] | int | str | None, classes: Classes | None) -> str | None:
     """The classes that a program lists, in the form that `choose` takes. Raises ConfigError as `choose` does."""
-    if chosen is None or isinstance(chosen, int | str):
-        return None if chosen is None else str(chosen)
+    if chosen is None or isinstance(chosen, str):
+        return chosen
+    if hasattr(chosen, "__index__"):  # one number, also of numpy
+        return str(int(chosen))
     if classes is None:
         return ",".join(map(str, chosen))
     return ",".join(str(number) for one in chosen for number in _numbers(str(one), classes))

@@ -7,7 +7,6 @@ import platform
 import re
 import sys
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from drun.run.output import Output
 from drun.run.sampling import Sampling
 from drun.run.session import Session
 from drun.settings import SamplingSettings
+from drun.version import version
 
 #: The key of the sha256 of a run's animation, whose file may lie anywhere.
 ANIMATION = "animation_sha256"
@@ -88,7 +88,7 @@ def _batches(record: dict[str, Any]) -> list[int]:
 def is_animated(output: Output) -> bool:
     """Whether the animation is there and belongs to this run."""
     path = output.trajectory
-    if path is None or not path.is_file():
+    if path is None or not path.is_file() or not (output.folder / "run.json").is_file():
         return False
     return bool(read_json(output.folder / "run.json").get(ANIMATION) == sha256(path))
 
@@ -138,7 +138,7 @@ def _left_images(folder: Path) -> str | None:
 def environment() -> dict[str, Any]:
     """The machine and library versions, for run.json."""
     return {
-        "versions": {"dexport": version("dexport"), "numpy": np.__version__, "python": platform.python_version()},
+        "versions": {"dexport": version(), "numpy": np.__version__, "python": platform.python_version()},
         "machine": f"{platform.system()} {platform.machine()}",
         "command": sys.argv,
     }

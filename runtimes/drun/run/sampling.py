@@ -13,6 +13,7 @@ from drun.diffusion.guidance import Guidance, with_guidance
 from drun.diffusion.loop import NOBODY, Observer
 from drun.diffusion.noise import NoiseSource, PhiloxNoise
 from drun.diffusion.table import StepTable
+from drun.errors import ConfigError
 from drun.run import labels
 from drun.run.noise_file import FileNoise
 from drun.settings import SamplingSettings
@@ -53,6 +54,10 @@ class Sampling:
         table = samplers.step_table(
             settings.sampler, card.process, card.prediction, settings.num_steps, settings.options, card.variance
         )
+        if (settings.cfg_channels or 0) > card.data.shape[0]:
+            raise ConfigError(
+                f"--cfg-channels got {settings.cfg_channels}, expected at most {card.data.shape[0]}, or all"
+            )
         self.table = with_guidance(table, settings.cfg, settings.interval)
         PhiloxNoise(settings.seed, [], card.data.shape)
         self.labels([0])

@@ -54,18 +54,15 @@ class Session:
             sampling.noise_file = FileNoise(noise, settings.noise, num_images, card.data.shape, num_noises)
         return sampling
 
-    def pixels(self, batch: int) -> Pixels:
-        """A function from states to pixels, which decodes at most `batch` latents at a time.
-
-        Raises ConfigError if the bundle has no decoder.
-        """
+    def pixels(self) -> Pixels:
+        """A function from states to pixels. Raises ConfigError if the bundle has no decoder."""
         if not has_pixels(self.bundle):
             raise ConfigError(
                 f"bundle '{self.bundle.path}' has no decoder, so it draws latents: export it again with --vae"
             )
         with self.opened.alone():  # one for all threads, and none after `close`
             if self._pixels is None:
-                self._pixels = Pixels(self.bundle, self.opened, batch)
+                self._pixels = Pixels(self.bundle, self.opened)
             return self._pixels
 
     def sample(
@@ -107,10 +104,10 @@ class Session:
         settings = SamplingSettings(name, chosen, steps, seed=seed, labels=spec, cfg=cfg, interval=interval)
         sampling = self.sampling(settings)
         size = min(batch, n, self.opened.largest_batch(sampling.table))
-        to_float = self.pixels(size)
+        to_float = self.pixels()
         indices = range(first, first + n)
         parts = (indices[start : start + size] for start in range(0, n, size))
-        images = np.concatenate([to_float(sampling.draw(part, batch=size)) for part in parts])
+        images = np.concatenate([to_float(sampling.draw(part, batch=size), size) for part in parts])
         if output == "float":
             return np.ascontiguousarray(images.transpose(0, 2, 3, 1), np.float32)
         pixels = to_uint8(images)

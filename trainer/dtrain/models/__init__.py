@@ -1,4 +1,4 @@
-"""The model registry: every file in this folder with a `MODELS` table of `Network`s, imported when a model is built.
+"""The model registry: every file or folder here with a `MODELS` table of `Network`s, imported when a model is built.
 
 The network itself says what it is called with, draws and predicts: no code elsewhere tells one family from another. A
 keyword that is called `input_size` or `image_size` is the side of the input, which a recipe may leave out:
@@ -46,7 +46,7 @@ class Network(nn.Module):
 
 
 def available() -> dict[str, type[Network]]:
-    """Model classes by name, from the `MODELS` table of every file in this folder."""
+    """Model classes by name, from the `MODELS` table of every file or folder here."""
     files = [import_module(f"{__name__}.{file.name}") for file in pkgutil.iter_modules(__path__)]
     return {name: model for file in files for name, model in getattr(file, "MODELS", {}).items()}
 

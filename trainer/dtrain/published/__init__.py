@@ -27,8 +27,7 @@ def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = 
     Args:
         weights: `ema` or `online`.
         settings: settings that the file does not state (see `dtrain.published.settings`): image_size (pixels),
-            schedule,
-            timesteps, prediction; of transformers process (dit, sit or repa), path and num_heads.
+            schedule, timesteps, prediction; of transformers process (dit, sit or repa), path and num_heads.
 
     Raises:
         CheckpointError: unreadable, unsafe or not recognised. ConfigError: a missing or wrong setting.

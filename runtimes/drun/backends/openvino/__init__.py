@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,13 @@ from numpy.typing import NDArray
 
 from drun.backends import Backend, Probe
 from drun.backends.openvino.compiler import Compiler, kept
-from drun.backends.openvino.graph import capabilities, cause
+from drun.backends.openvino.graph import capabilities, cause, library
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.errors import BackendUnavailable
 from drun.extras import is_installed
 from drun.settings import DEFAULT_OPTIONS, HINTS, RuntimeOptions
+from drun.version import version
 
 
 class Runtime(Backend):
@@ -32,6 +32,10 @@ class Runtime(Backend):
         if not is_installed("openvino"):
             return Probe(False, "openvino is not installed", install)
         return Probe(True, f"openvino {version('openvino')}", install)
+
+    @staticmethod
+    def import_library() -> None:
+        library()
 
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from drun import backends
 from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, Tolerance
 from drun.bundle.reading import Bundle
-from drun.errors import BackendUnavailable
+from drun.errors import BackendUnavailable, BundleError, ConfigError
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def candidates(bundle: Bundle, names: Sequence[str] = (), device: str | None = N
         device: the device that they will compute on; None: the first device of each backend.
 
     Raises:
-        ConfigError: an unknown backend. BackendUnavailable: a named one cannot run here, or none can.
+        ConfigError: an unknown backend. BackendUnavailable: a named one cannot run here, or none can. BundleError: the
+        bundle holds nothing that a named one opens.
     """
     return list(each_candidate(bundle, names, device))
 
@@ -50,15 +52,23 @@ def candidates(bundle: Bundle, names: Sequence[str] = (), device: str | None = N
 def each_candidate(bundle: Bundle, names: Sequence[str], device: str | None) -> Iterator[Candidate]:
     """The candidates one by one, so that a backend that is not needed does not load its library."""
     for name in names:
+        check_format(bundle, name)
         check_available(name)
     is_none = True
     for name in names or backends.names():
-        if names or backends.load(name).probe().available:
-            for candidate in of_backend(name, bundle.manifest.artifacts, device):
-                is_none = False
-                yield candidate
+        if names or _can_run(name, device):
+            # A library that is installed but does not load is a reason to fail only where its backend was named.
+            with nullcontext() if names else suppress(BackendUnavailable):
+                for candidate in of_backend(name, bundle.manifest.artifacts, device):
+                    is_none = False
+                    yield candidate
     if is_none:
-        raise BackendUnavailable(why_none(bundle, bundle.manifest.artifacts))
+        raise BackendUnavailable(_why_not(bundle, names) if names else why_none(bundle, bundle.manifest.artifacts))
+
+
+def _can_run(name: str, device: str | None) -> bool:
+    runtime = backends.load(name)
+    return device in (None, *runtime.devices) and runtime.probe().available
 
 
 def of_backend(name: str, artifacts: Sequence[Artifact], device: str | None) -> Iterator[Candidate]:
@@ -75,14 +85,20 @@ def why_none(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:
     """Why no backend opens these artifacts, with the install line of the preferred backend that could open one."""
     for name in backends.names():
         runtime = backends.load(name)
-        if any(artifact.format in runtime.formats for artifact in artifacts):
-            probe = runtime.probe()
+        probe = runtime.probe()
+        if not probe.available and any(artifact.format in runtime.formats for artifact in artifacts):
             return (
                 f"no backend here can open '{bundle.path}': '{name}' is not available, {probe.detail}; "
                 f"install it with: {probe.install}"
             )
     ids = ", ".join(artifact.id for artifact in artifacts) or "nothing"
     return f"no backend opens what '{bundle.path}' holds, which is {ids}: use a newer drun, or export another target"
+
+
+def _why_not(bundle: Bundle, names: Sequence[str]) -> str:
+    """Why these backends, which can run here, open none of the artifacts of their formats."""
+    ids = ", ".join(artifact.id for artifact in bundle.manifest.artifacts)
+    return f"{' and '.join(names)} can compute nothing of '{bundle.path}' here, which holds {ids}: use another backend"
 
 
 def unavailable(bundle: Bundle) -> dict[str, str]:
@@ -103,3 +119,16 @@ def check_available(name: str) -> None:
     probe = backends.load(name).probe()
     if not probe.available:
         raise BackendUnavailable(f"backend '{name}' is not available: {probe.detail}; install it with: {probe.install}")
+
+
+def check_format(bundle: Bundle, backend: str) -> None:
+    """Raises BundleError if the bundle holds none of a backend's formats, and ConfigError if the backend has none."""
+    formats = backends.load(backend).formats
+    if not formats:
+        raise ConfigError(f"backend '{backend}' opens no artifact of a bundle, so there is nothing to choose from")
+    if not any(artifact.format in formats for artifact in bundle.manifest.artifacts):
+        ids = ", ".join(artifact.id for artifact in bundle.manifest.artifacts) or "nothing"
+        raise BundleError(
+            f"bundle '{bundle.path}' has no {'/'.join(formats)} artifact, it holds {ids}: "
+            "choose another backend, or export the missing one"
+        )

@@ -35,8 +35,6 @@ def choose(
             got = f"--artifact got '{artifact}'" if artifact else f"--precision got '{precision}'"
             raise ConfigError(f"{got}, backend '{backend}' opens no artifact and computes in fp32: leave it out")
         return Candidate(backend, None, "fp32")
-    if backend is not None:
-        _check_format(bundle, backend)
     names = () if backend is None else (backend,)
     if artifact is None and precision is None:
         return next(each_candidate(bundle, names, device))
@@ -47,9 +45,9 @@ def choose(
         return found[0]
     fitting = [one for one in found if one.arithmetic == precision]
     if not fitting:
-        raise ConfigError(_no_arithmetic(bundle, backend, precision, found, device))
+        raise ConfigError(_no_arithmetic(bundle, backend, precision, found, artifact))
     # A graph of this precision is preferred to one that a hint computes in it.
-    return min(fitting, key=lambda one: one.artifact is None or one.artifact.precision != precision)
+    return min(fitting, key=lambda one: one.artifact is not None and one.artifact.precision != precision)
 
 
 def _of_artifact(bundle: Bundle, found: list[Candidate], backend: str | None, artifact: str) -> list[Candidate]:
@@ -61,23 +59,15 @@ def _of_artifact(bundle: Bundle, found: list[Candidate], backend: str | None, ar
     return chosen
 
 
-def _check_format(bundle: Bundle, backend: str) -> None:
-    """Raises BundleError if the bundle holds none of a backend's formats, whether or not the backend can run here."""
-    formats = backends.load(backend).formats
-    if not any(artifact.format in formats for artifact in bundle.manifest.artifacts):
-        ids = ", ".join(artifact.id for artifact in bundle.manifest.artifacts) or "nothing"
-        raise BundleError(
-            f"bundle '{bundle.path}' has no {'/'.join(formats)} artifact, it holds {ids}: "
-            "choose another backend, or export the missing one"
-        )
-
-
 def _no_arithmetic(
-    bundle: Bundle, backend: str | None, precision: str, found: Sequence[Candidate], device: str | None
+    bundle: Bundle, backend: str | None, precision: str, found: Sequence[Candidate], artifact: str | None
 ) -> str:
     known = ", ".join(dict.fromkeys(one.arithmetic for one in found))
-    able = dict.fromkeys(one.backend for one in candidates(bundle, device=device) if one.arithmetic == precision)
-    advice = f"use --backend {' or '.join(able)}" if able else f"no backend here computes this bundle in {precision}"
+    able = [one for one in candidates(bundle) if one.arithmetic == precision]
+    if artifact is not None and any(one.backend == found[0].backend for one in able):
+        return f"--precision got {precision}, {artifact} can be computed in {known}: leave out --artifact"
+    names = " or ".join(dict.fromkeys(one.backend for one in able))
+    advice = f"use --backend {names}" if able else f"no backend here computes this bundle in {precision}"
     return f"--precision got {precision}, {backend or 'the backends here'} can compute in {known}: {advice}"
 
 

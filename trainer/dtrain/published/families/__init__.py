@@ -1,8 +1,7 @@
 """Families of published checkpoints. A family is a file or folder that recognises its checkpoints.
 
 It holds `KNOWN`, which names the family for people, and `recognise(selection, given)`, which gives the denoiser, or
-None if the
-weights are of another family.
+None if the weights are of another family.
 """
 
 from __future__ import annotations

@@ -78,11 +78,15 @@ def unet_config(state: Mapping[str, Tensor]) -> dict[str, Any] | None:
 
 def unet_process(tables: State, given: Mapping[str, str]) -> tuple[DiscreteProcess, str]:
     """The given schedule, else the one whose betas the checkpoint holds, else linear; and how it is known."""
-    if "schedule" in given or "betas" not in tables:
-        timesteps = whole_number(given, "timesteps", 1000)
+    known = len(tables["betas"]) if "betas" in tables else None
+    timesteps = whole_number(given, "timesteps", known or 1000)
+    if known not in (None, timesteps):
+        raise ConfigError(f"--set timesteps got {timesteps}, the checkpoint has betas of {known}: leave it out")
+    if "schedule" in given or known is None:
         process = DiscreteProcess(given.get("schedule", "linear"), timesteps)
-        why = "as set" if "schedule" in given else "assumed"
-        return process, f"{process.schedule} schedule, {timesteps} timesteps: {why}"
+        chosen = " and ".join(key for key in ("schedule", "timesteps") if key in given)
+        how = f"{chosen} as set" if chosen else "assumed"
+        return process, f"{process.schedule} schedule, {timesteps} timesteps: {how}"
     betas = tables["betas"].double().numpy()
     for schedule, make in SCHEDULES.items():
         if np.allclose(make(len(betas)), betas, rtol=2e-3, atol=5e-5):
