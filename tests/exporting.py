@@ -7,6 +7,7 @@ from pathlib import Path
 from dexport.proof import Proof, full_proof
 from dexport.writer.create import Trained, create_bundle
 from dexport.writer.staging import Order, Written
+from drun.bundle import reading as bundles
 from drun.console import silent
 from dtrain import published
 
@@ -23,3 +24,13 @@ def export(
 
 def load_trained(checkpoint: Path, weights: str = "ema", **settings: str) -> Trained:
     return Trained(published.load(checkpoint, weights, settings), checkpoint)
+
+
+def ids(path: Path) -> list[str]:
+    """The identities of a bundle's artifacts, in its order."""
+    return [artifact.id for artifact in bundles.read(path).manifest.artifacts]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files below a folder."""
+    return {str(file): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}

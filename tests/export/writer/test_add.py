@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from exporting import content, ids
 
 from dexport import targets
 from dexport.writer.add import add_artifact
@@ -48,14 +49,6 @@ def start(plugins: Path, tmp_path: Path) -> Iterator[Start]:
     for process in begun:
         process.kill()
         process.communicate()
-
-
-def ids(path: Path) -> list[str]:
-    return [artifact.id for artifact in bundles.read(path).manifest.artifacts]
-
-
-def content(path: Path) -> dict[str, bytes]:
-    return {str(file): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
 # ---- what is made ---------------------------------------------------------------------------------------

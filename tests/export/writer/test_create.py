@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from exporting import STATIC, export, load_trained
+from exporting import STATIC, content, export, ids, load_trained
 from torch import nn
 
 from dexport import describe, targets
@@ -41,18 +41,10 @@ def golden_sha256(path: Path) -> str:
     return bundles.read(path).manifest.golden.sha256
 
 
-def ids(path: Path) -> list[str]:
-    return [artifact.id for artifact in bundles.read(path).manifest.artifacts]
-
-
 def rewritten(path: Path, **changes: Any) -> None:
     """A bundle whose manifest says something else."""
     manifest = replace(bundles.read(path).manifest, **changes)
     (path / "manifest.json").write_text(manifest.to_json())
-
-
-def content(path: Path) -> dict[str, bytes]:
-    return {str(file): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
 # ---- a new bundle ---------------------------------------------------------------------------------------

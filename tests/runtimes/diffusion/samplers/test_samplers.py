@@ -133,7 +133,7 @@ def _exact(prediction: str, x: Array, ratio: float) -> Array:
     return {"noise": eps, "x0": x0, "velocity": alpha * eps - sigma * x0, "score": -eps / sigma}[prediction]
 
 
-def test_the_samplers_of_the_issue_are_there() -> None:
+def test_the_samplers_of_the_readme_are_there() -> None:
     assert {"ddpm", "ddim", "euler", "heun", "dpmpp_2m"} <= set(samplers.names())
 
 
