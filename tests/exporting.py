@@ -11,6 +11,10 @@ from drun.bundle import reading as bundles
 from drun.console import silent
 from dtrain import published
 
+#: Checks of a full proof: calls at 5 states and both ends of time, in batches of 1 and 3, and two trajectories.
+FULL_CHECKS = (5 + 2) * 2 + 2
+#: And of a quick one: calls at 2 states and both ends, in batches of 1, and one trajectory.
+QUICK_CHECKS = (2 + 2) * 1 + 1
 #: Traced in half the time of a dynamic batch.
 STATIC = (2, 2)
 
