@@ -22,7 +22,7 @@ from dtrain.train import rehearsal
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-DOCUMENTS = (README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md")
+DOCUMENTS = [path for path in sorted(ROOT.glob("*.md")) if path.name != "CHANGELOG.md"]
 CPU = Placement(torch.device("cpu"), precision="fp32", compile=False, reasons=())
 
 
