@@ -89,7 +89,7 @@ def dit(denoise: Network, x: Array, z: list[Array], num_steps: int) -> Array:
     clipped = np.log(np.append(posterior[1], posterior[1:]))
     for i in reversed(range(num_steps)):
         out = denoise(x, float(kept[i]))
-        eps, v = out[:, :4], out[:, 4:]
+        eps, v = np.split(out, 2, axis=1)
         x0 = math.sqrt(1 / kept_abar[i]) * x - math.sqrt(1 / kept_abar[i] - 1) * eps
         mean = betas[i] * math.sqrt(previous[i]) / (1 - kept_abar[i]) * x0
         mean = mean + (1 - previous[i]) * math.sqrt(1 - betas[i]) / (1 - kept_abar[i]) * x

@@ -93,7 +93,9 @@ def test_a_model_file_and_a_recipe_are_all(tmp_path: Path) -> None:
             "samples",
         ],
     )
-    assert "plain-0000002.pt: PlainNet, 285 parameters" in said
+    # time, label, first, the two convolutions within and at the end, and the norm between them
+    count = 8 + 44 + 40 + 148 + 8 + 37
+    assert f"plain-0000002.pt: PlainNet, {count} parameters" in said
     assert "10, null label 10" in said
     assert "width                  needed                 channels of the layers within" in said
     assert "A plain convolution net on digits." in said

@@ -1,8 +1,10 @@
-"""What the README prints works as printed."""
+"""What the README prints works as printed, and every document prints commands and options that there are."""
 
 from __future__ import annotations
 
 import re
+import shlex
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 from exporting import export, load_trained
 from PIL import Image
+from typer.main import get_command
 
 from dexport.proof import QUICK_PROOF
 from dtrain import config, models
@@ -17,7 +20,9 @@ from dtrain.checkpoints import ours
 from dtrain.device import Placement
 from dtrain.train import rehearsal
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DOCUMENTS = [path for path in sorted(ROOT.glob("*.md")) if path.name != "CHANGELOG.md"]
 CPU = Placement(torch.device("cpu"), precision="fp32", compile=False, reasons=())
 
 
@@ -48,3 +53,30 @@ def test_its_library_example_draws_four_images(tmp_path: Path, monkeypatch: pyte
     assert images.shape == (4, 16, 16, 1)
     assert images.dtype == np.uint8
     assert len(np.unique(images, axis=0)) == 4
+
+
+def command_lines() -> list[str]:
+    """Those of our commands, in the code blocks of the documents."""
+    texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
+    blocks = [block for text in texts for block in re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)]
+    return [line for block in blocks for line in block.splitlines() if re.match(r"(dtrain|dexport|drun|dbench) ", line)]
+
+
+def unknown_words(line: str) -> set[str]:
+    """What neither the app nor its command knows; a bare `drun` samples."""
+    package, *words = shlex.split(line, comments=True)
+    app = get_command(import_module(f"{package}.cli").app)
+    name = "sample" if package == "drun" and words[0].startswith("-") else words.pop(0)
+    if name not in app.commands:
+        return {name}
+    options = [option for command in (app, app.commands[name]) for option in command.params]
+    known = {flag for option in options for flag in (*option.opts, *option.secondary_opts)}
+    return {word.partition("=")[0] for word in words if word.startswith("-")} - known
+
+
+def test_every_document_prints_commands_and_options_that_there_are() -> None:
+    lines = command_lines()
+    assert len(lines) > 25
+    assert {line: unknown for line in lines if (unknown := unknown_words(line))} == {}
+    assert unknown_words("dtrain walk") == {"walk"}
+    assert unknown_words("drun --steps 3 --stepz=4  # --no") == {"--stepz"}

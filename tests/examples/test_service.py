@@ -15,6 +15,7 @@ import pytest
 import torch
 from exporting import export, load_trained
 from fastapi.testclient import TestClient
+from networks import perturb
 from PIL import Image
 
 from dexport.proof import QUICK_PROOF
@@ -36,10 +37,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sections["data"] |= {"image_size": 8, "class_names": ["red", "green", "blue"]}
     recipe = config.from_dict(sections)
     torch.manual_seed(0)
-    network = models.build(recipe.model)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+    network = perturb(models.build(recipe.model))
     saved = ours.Checkpoint(recipe, 1, network.state_dict(), network.state_dict(), {})
     path = ours.save(saved, folder, keep=1)
     export(load_trained(path), folder / "bundle", proof=QUICK_PROOF)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from exporting import STATIC, export, load_trained
+from networks import perturb, small
 from torch import nn
 from transformer_bundles import describe, write
 
@@ -15,17 +16,10 @@ from drun import backends
 from drun.bundle.card import Classes, Sampler
 from drun.bundle.reading import Bundle
 from drun.diffusion.process.discrete import DiscreteProcess
-from drun.errors import ConfigError
 from dtrain import config, models, published
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
 from dtrain.published import Denoiser
-
-#: Each family's smallest keywords; a model takes the first that build it.
-KEYWORDS: tuple[dict[str, Any], ...] = (
-    {"dim": 8, "dim_mults": [1, 2], "channels": 3},
-    {"input_size": 8, "size": {"hidden_size": 32, "depth": 2, "num_heads": 2}, "channels": 4, "num_classes": 10},
-)
 
 #: Targets and backends that exist for these tests only.
 PLUGINS = Path(__file__).parent / "plugins"
@@ -36,24 +30,7 @@ BuildSmall = Callable[..., nn.Module]
 
 @pytest.fixture(scope="session")
 def build_small() -> BuildSmall:
-    """A tiny net in eval mode whose weights are nowhere zero."""
-
-    def build(name: str, **changes: Any) -> nn.Module:
-        torch.manual_seed(0)
-        network = next(filter(None, (try_build({"name": name} | keywords | changes) for keywords in KEYWORDS)))
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter += 0.05 * torch.randn_like(parameter)
-        return network.eval()
-
-    return build
-
-
-def try_build(model: dict[str, Any]) -> nn.Module | None:
-    try:
-        return models.build(model)
-    except ConfigError:
-        return None
+    return small
 
 
 @pytest.fixture(scope="session")
@@ -63,10 +40,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assignments = ["model.dim=8", "model.dim_mults=[1,2]", "process.schedule=linear", "train.steps=1"]
     recipe = config.load("digits-unet", [*assignments, "ema.law=constant", "ema.decay=0.99"])
     torch.manual_seed(0)
-    network = models.build(recipe.model)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+    network = perturb(models.build(recipe.model))
     ema = network.state_dict()
     online = {key: value + 0.1 for key, value in ema.items()}
     folder = tmp_path_factory.mktemp("run")

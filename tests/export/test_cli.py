@@ -33,10 +33,6 @@ def run(package: str, *arguments: object, cwd: Path, plugins: Path | None = None
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
 
 
-def ids(path: Path) -> list[str]:
-    return [artifact.id for artifact in bundles.read(path).manifest.artifacts]
-
-
 def test_bare_export_then_bare_run(dexport: Callable[..., Any], tiny_checkpoint: Path, tmp_path: Path) -> None:
     """`dexport onnx ckpt.pt`, then `drun --backend ort --steps N`, as written in the mission."""
     done = run("dexport", "onnx", tiny_checkpoint.parent, "--quick", cwd=tmp_path)

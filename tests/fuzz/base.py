@@ -53,6 +53,7 @@ class Bytes(Reader):
 @cache
 def helpers() -> ModuleType:
     """The small bundles of the tests."""
+    sys.path.append(str(TESTS / "runtimes"))  # where they find their own helpers
     spec = importlib.util.spec_from_file_location("bundles_of_tests", TESTS / "runtimes" / "conftest.py")
     assert spec is not None
     assert spec.loader is not None

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from gaussians import CLASS_STEP, NUM_TIMESTEPS, STD, alphas_cumprod, slopes
 from onnx import TensorProto, helper, numpy_helper
 
 from drun.bundle import artifact as artifacts
@@ -24,15 +25,7 @@ from drun.bundle import reading as bundles
 from drun.diffusion.noise import PhiloxNoise
 
 SHAPE = (3, 8, 8)
-NUM_TIMESTEPS = 100
-#: The images of class y are N(0.1 y, 0.5^2), as in the null backend.
-STD, CLASS_STEP = 0.5, 0.1
 NUM_CLASSES = 10
-
-
-def alphas_cumprod() -> np.ndarray:
-    scale = 1000 / NUM_TIMESTEPS
-    return np.cumprod(1 - np.linspace(1e-4 * scale, 0.02 * scale, NUM_TIMESTEPS))
 
 
 def exact_noise(x: np.ndarray, t: int, labels: np.ndarray | None) -> np.ndarray:
@@ -56,9 +49,7 @@ def ddim_trajectory(x: np.ndarray, times: Sequence[int], labels: np.ndarray | No
 
 def gaussian_onnx(batch: int | str, conditional: bool, gain: float = 1.0) -> onnx.ModelProto:
     """`exact_noise` as a graph, times `gain`: the factors of each timestep are looked up in tables."""
-    abar = alphas_cumprod()
-    slope = gain * np.sqrt(1 - abar) / (abar * STD**2 + 1 - abar)
-    tables = {"slopes": slope, "alphas": np.sqrt(abar), "class_step": np.array([CLASS_STEP])}
+    tables = {"slopes": slopes(gain), "alphas": np.sqrt(alphas_cumprod()), "class_step": np.array([CLASS_STEP])}
     constants = [numpy_helper.from_array(table.astype(np.float32), name) for name, table in tables.items()]
     constants.append(numpy_helper.from_array(np.array([-1, 1, 1, 1]), "per_image"))
     node = helper.make_node

@@ -1,13 +1,8 @@
-"""What commands answered, and bundles that they read."""
+"""What commands answered."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-from drun.bundle.hashes import seal
 
 
 def fails(result: Any, message: str, code: int = 1) -> None:
@@ -21,11 +16,3 @@ def refused(result: Any, *parts: str) -> None:
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1
     assert [part for part in parts if part not in result.err] == []
-
-
-def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change a bundle's manifest, as its exporter could have written it."""
-    manifest = json.loads((path / "manifest.json").read_text())
-    change(manifest)
-    del manifest["sha256"]
-    (path / "manifest.json").write_text(seal(manifest))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gaussians import CLASS_STEP, alphas_cumprod, slopes
 from torch import nn
 
 from dexport.targets import Part
@@ -22,7 +23,6 @@ MakeBundle = Callable[..., Path]
 #: drun and what is installed, for other processes
 INSTALLED = [Path(np.__file__).parents[1], Path(backends.__file__).parents[2]]
 HAS_CUDA = torch.cuda.is_available()
-NUM_TIMESTEPS, STD, CLASS_STEP = 100, 0.5, 0.1
 
 
 class Gaussian(nn.Module):
@@ -33,11 +33,8 @@ class Gaussian(nn.Module):
 
     def __init__(self, conditional: bool, learned: bool = False, gain: float = 1.0) -> None:
         super().__init__()
-        scale = 1000 / NUM_TIMESTEPS
-        abar = np.cumprod(1 - np.linspace(1e-4 * scale, 0.02 * scale, NUM_TIMESTEPS))
-        slopes = gain * np.sqrt(1 - abar) / (abar * STD**2 + 1 - abar)
-        self.register_buffer("slopes", torch.from_numpy(slopes).float())
-        self.register_buffer("alphas", torch.from_numpy(np.sqrt(abar)).float())
+        self.register_buffer("slopes", torch.from_numpy(slopes(gain)).float())
+        self.register_buffer("alphas", torch.from_numpy(np.sqrt(alphas_cumprod())).float())
         self.conditional, self.learned = conditional, learned
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:

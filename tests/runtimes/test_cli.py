@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from outcomes import edit, fails, refused
+from manifest_files import edit
+from outcomes import fails, refused
 from typer.main import get_command
 
 from drun import cli

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import perturb
 
 from drun.console import silent
 from drun.diffusion import process as processes
@@ -41,11 +42,7 @@ MODELS = (
 
 def awake(model: dict[str, object]) -> torch.nn.Module:
     torch.manual_seed(0)
-    network = models.build(model)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return network.eval()
+    return perturb(models.build(model)).eval()
 
 
 def inputs(model: dict[str, object]) -> list[torch.Tensor]:

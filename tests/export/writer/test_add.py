@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from exporting import FULL_CHECKS, content, ids
 
 from dexport import targets
 from dexport.writer.add import add_artifact
@@ -50,14 +51,6 @@ def start(plugins: Path, tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def ids(path: Path) -> list[str]:
-    return [artifact.id for artifact in bundles.read(path).manifest.artifacts]
-
-
-def content(path: Path) -> dict[str, bytes]:
-    return {str(file): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
-
-
 # ---- what is made ---------------------------------------------------------------------------------------
 
 
@@ -73,7 +66,7 @@ def test_a_folder_is_an_artifact(bundle: Path) -> None:
     assert read.unlisted() == []
     read.check_files()
     assert mirror.parity is not None
-    assert (mirror.parity["backend"], mirror.parity["checks"]) == ("ONNX Runtime on CPU", 16)
+    assert (mirror.parity["backend"], mirror.parity["checks"]) == ("ONNX Runtime on CPU", FULL_CHECKS)
     assert (written.made, written.held, written.bundle.path) == ("mirror-fp32", ["onnx-fp32"], bundle)
     with open_candidate(read, choose(read, "mirror")) as opened:
         assert opened.artifact == mirror

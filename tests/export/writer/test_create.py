@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from exporting import STATIC, export, load_trained
+from exporting import FULL_CHECKS, QUICK_CHECKS, STATIC, content, export, ids, load_trained
 from torch import nn
 
 from dexport import describe, targets
@@ -41,18 +41,10 @@ def golden_sha256(path: Path) -> str:
     return bundles.read(path).manifest.golden.sha256
 
 
-def ids(path: Path) -> list[str]:
-    return [artifact.id for artifact in bundles.read(path).manifest.artifacts]
-
-
 def rewritten(path: Path, **changes: Any) -> None:
     """A bundle whose manifest says something else."""
     manifest = replace(bundles.read(path).manifest, **changes)
     (path / "manifest.json").write_text(manifest.to_json())
-
-
-def content(path: Path) -> dict[str, bytes]:
-    return {str(file): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
 # ---- a new bundle ---------------------------------------------------------------------------------------
@@ -68,7 +60,8 @@ def test_the_bundle_is_complete_and_describes_the_checkpoint(onnx_bundle: Path, 
     assert manifest.process == {"kind": "discrete", "schedule": "linear", "num_timesteps": 1000}
     assert (artifact.id, artifact.batch, artifact.derived_from) == ("onnx-fp32", STATIC, None)
     assert artifact.parity is not None
-    assert (artifact.parity["checks"], artifact.parity["passed"], artifact.parity["quick"]) == (16, True, False)
+    assert artifact.parity["checks"] == FULL_CHECKS
+    assert (artifact.parity["passed"], artifact.parity["quick"]) == (True, False)
     assert artifact.parity["backend"] == "ONNX Runtime on CPU"
     assert artifact.parity["worst"]["relative_l2"] > 0
     assert json.loads(manifest.to_json())["schema_version"] == manifests.SCHEMA_VERSION
@@ -190,7 +183,7 @@ def test_a_quick_export_keeps_the_full_proof(trained: Trained, bundle: Path) -> 
     before = golden_sha256(bundle)
     written = export(trained, bundle, "eager", proof=QUICK_PROOF)
     assert (golden_sha256(bundle), written.is_quick, written.has_new_golden) == (before, False, False)
-    assert proofs(bundle) == [(16, False)] * 3
+    assert proofs(bundle) == [(FULL_CHECKS, False)] * 3
 
 
 @pytest.mark.usefixtures("plugins")
@@ -198,11 +191,11 @@ def test_a_full_proof_replaces_a_quick_one_and_proves_all_again(trained: Trained
     out = tmp_path / "b"
     assert export(trained, out, "onnx", STATIC, QUICK_PROOF).is_quick
     add_artifact(out, Order("mirror"), silent)
-    assert proofs(out) == [(5, True)] * 2
+    assert proofs(out) == [(QUICK_CHECKS, True)] * 2
     written = export(trained, out, "eager")
     assert (written.has_new_golden, written.is_quick) == (True, False)
-    assert proofs(out) == [(16, False)] * 3
-    assert len(written.results) == 16
+    assert proofs(out) == [(FULL_CHECKS, False)] * 3
+    assert len(written.results) == FULL_CHECKS
 
 
 def test_a_longer_trajectory_is_never_cut(trained: Trained, bundle: Path) -> None:
@@ -218,7 +211,7 @@ def test_another_version_makes_the_golden_file_anew(trained: Trained, bundle: Pa
     written = export(trained, bundle, "eager", proof=QUICK_PROOF)
     assert written.has_new_golden
     assert bundles.read(bundle).manifest.created_by == describe.created_by()
-    assert proofs(bundle) == [(16, False)] * 3  # as full as it was
+    assert proofs(bundle) == [(FULL_CHECKS, False)] * 3  # as full as it was
 
 
 def test_what_cannot_be_proven_again_here_is_unproven(
@@ -227,7 +220,7 @@ def test_what_cannot_be_proven_again_here_is_unproven(
     monkeypatch.setattr(backends.load("mirror"), "probe", staticmethod(lambda: Probe(False, "gone", "pip")))
     written = export(trained, bundle, "eager", proof=full_proof(4))
     assert written.unproven == {"mirror-fp32": "gone; install it with: pip"}
-    assert proofs(bundle) == [(16, False), None, (16, False)]
+    assert proofs(bundle) == [(FULL_CHECKS, False), None, (FULL_CHECKS, False)]
 
 
 class Louder(nn.Module):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from exporting import content
 
 from dexport.writer.add import add_artifact
 from dexport.writer.staging import Order
@@ -31,10 +32,6 @@ main()
 @pytest.fixture
 def path(onnx_bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(onnx_bundle, tmp_path / "bundle")
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(file): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 @pytest.mark.parametrize("target", ["openvino", "pt2"])

@@ -3,54 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-import openvino
 import pytest
+from irs import as_ir, opened, with_files
 
-from drun.backends.openvino import Runtime
 from drun.bundle import reading as bundles
-from drun.bundle.artifact import FileEntry
 from drun.bundle.reading import Bundle
-from drun.errors import BackendUnavailable, UserError
-from drun.files import sha256
+from drun.errors import BackendUnavailable, BundleError, UserError
 
 #: A TensorFlow graph in words, which OpenVINO reads under any name.
 TENSORFLOW = b'node { name: "x" op: "Placeholder" attr { key: "dtype" value { type: DT_FLOAT } } }'
+NO_GRAPH = b"\x08\x0a"
+NO_IR = r"OpenVINO \S+ cannot open '.*denoiser\.xml': it is damaged, or not openvino$"
 
 
-def opened(bundle: Bundle, kind: str, *paths: Path) -> None:
-    files = tuple(FileEntry(path.name, sha256(path)) for path in paths)
-    artifact = replace(bundle.manifest.artifacts[0], format=kind, files=files)
-    Runtime(replace(bundle, manifest=replace(bundle.manifest, artifacts=(artifact,))), artifact, "fp32")
+def as_onnx(bundle: Bundle, content: bytes) -> Bundle:
+    """The bundle with this in place of its ONNX graph."""
+    name = bundle.manifest.artifacts[0].files[0].path
+    (bundle.path / name).write_bytes(content)
+    return with_files(bundle, "onnx", name)
 
 
-def ir_of(bundle: Bundle) -> tuple[Path, Path]:
-    paths = bundle.path / "denoiser.xml", bundle.path / "denoiser.bin"
-    model = openvino.Core().read_model(bundle.path / bundle.manifest.artifacts[0].files[0].path)
-    openvino.save_model(model, paths[0], compress_to_fp16=False)
-    return paths
-
-
-@pytest.mark.parametrize("kind", ["onnx", "openvino"])
-@pytest.mark.parametrize("content", [TENSORFLOW, b"", b"\x08\x0a"], ids=["tensorflow", "empty", "of no graph"])
+@pytest.mark.parametrize(
+    ("kind", "content", "error", "message"),
+    [
+        ("onnx", TENSORFLOW, BundleError, r"is damaged: it is not an ONNX graph: wire type 6 at byte 1; export again$"),
+        ("onnx", b"", BundleError, r"denoiser\.fp32\.onnx' is damaged: cannot mmap an empty file; export again$"),
+        ("onnx", NO_GRAPH, BackendUnavailable, r"cannot open '.*denoiser\.fp32\.onnx': it is damaged, or not onnx$"),
+        ("openvino", TENSORFLOW, BackendUnavailable, NO_IR),
+        ("openvino", b"", BackendUnavailable, NO_IR),
+        ("openvino", NO_GRAPH, BackendUnavailable, NO_IR),
+    ],
+)
 def test_no_other_format_is_opened_under_a_files_name(
-    make_bundle: Callable[..., Path], capfd: pytest.CaptureFixture[str], kind: str, content: bytes
+    make_bundle: Callable[..., Path],
+    capfd: pytest.CaptureFixture[str],
+    kind: str,
+    content: bytes,
+    error: type[UserError],
+    message: str,
 ) -> None:
     bundle = bundles.read(make_bundle())
-    paths = ir_of(bundle) if kind == "openvino" else (bundle.path / "denoiser.fp32.onnx",)
-    paths[0].write_bytes(content)
-    with pytest.raises(UserError, match=r"denoiser\S* .*|denoiser"):
-        opened(bundle, kind, *paths)
+    with pytest.raises(error, match=message):
+        opened(as_ir(bundle, xml=content) if kind == "openvino" else as_onnx(bundle, content))
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_name_that_is_not_text(make_bundle: Callable[..., Path]) -> None:
     bundle = bundles.read(make_bundle())
-    paths = ir_of(bundle)
-    content = paths[0].read_bytes()
-    assert b'type="Cast' in content or b'type="Convert"' in content
-    paths[0].write_bytes(content.replace(b'type="Convert"', b'type="Con\xb7vert"'))
+    as_ir(bundle)
+    content = (bundle.path / "denoiser.xml").read_bytes()
+    assert b'type="Convert"' in content
+    named = as_ir(bundle, xml=content.replace(b'type="Convert"', b'type="Con\xb7vert"'))
     with pytest.raises(BackendUnavailable, match=r"cannot open '.*denoiser\.xml': .*decode byte 0xb7"):
-        opened(bundle, "openvino", *paths)
+        opened(named)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from outcomes import edit, fails, refused
+from manifest_files import edit
+from outcomes import fails, refused
 
 Drun = Callable[..., Any]
 

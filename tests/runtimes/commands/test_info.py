@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from outcomes import edit
+from manifest_files import edit
 
 Drun = Callable[..., Any]
 

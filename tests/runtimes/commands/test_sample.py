@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from outcomes import edit, fails, refused
+from manifest_files import edit
+from outcomes import fails, refused
+from runs import load, record
 
 from drun.bundle import card as cards
 from drun.bundle import manifest as manifests
@@ -23,15 +24,6 @@ Drun = Callable[..., Any]
 MakeBundle = Callable[..., Path]
 
 
-def npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def record(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / "run.json").read_text()))
-
-
 def test_the_command_of_the_readme(make_bundle: MakeBundle, drun: Drun, tmp_path: Path) -> None:
     """Nothing but a backend and a number of steps, beside a bundles/ folder."""
     make_bundle("digits")
@@ -39,7 +31,7 @@ def test_the_command_of_the_readme(make_bundle: MakeBundle, drun: Drun, tmp_path
     assert result.code == 0
     folder = tmp_path / "out" / "digits" / "ort-ddim-5-seed0"
     assert len(list(folder.glob("0*.png"))) == 16
-    assert npz(folder / "samples.npz")["arr_0"].shape == (16, 8, 8, 3)
+    assert load(folder / "samples.npz")["arr_0"].shape == (16, 8, 8, 3)
     assert (folder / "grid.png").is_file()
     lines = result.out.splitlines()
     assert lines[0] == "digits on ONNX Runtime on CPU: 16 images, ddim, 5 steps, seed 0"
@@ -92,8 +84,8 @@ def test_options_reach_the_run(make_bundle: MakeBundle, drun: Drun, tmp_path: Pa
         "seed": 7, "labels": "4,1", "cfg": 1.5, "interval": [10, 60], "cfg_channels": 2, "state_dtype": "float64",
         "uint8": "floor", "noise": None,
     }.items()  # fmt: skip
-    assert npz(tmp_path / "here" / "samples.npz")["arr_1"].tolist() == [4, 1, 4]
-    assert npz(tmp_path / "here" / "raw.npz")["x"].dtype == np.float64
+    assert load(tmp_path / "here" / "samples.npz")["arr_1"].tolist() == [4, 1, 4]
+    assert load(tmp_path / "here" / "raw.npz")["x"].dtype == np.float64
     assert (tmp_path / "t.webp").is_file()
     assert result.out.splitlines()[-2:] == ["here/grid.png, samples.npz, raw.npz", "t.webp"]
 
@@ -124,7 +116,7 @@ def test_latents_are_not_clipped_unless_asked_for(make_bundle: MakeBundle, drun:
         assert result.code == 0
         assert "has no decoder, so only latents are written" in result.out
         assert record(tmp_path / name)["settings"]["options"]["clip_x0"] == bool(options)
-        assert npz(tmp_path / name / "raw.npz")["x"].shape == (2, 3, 8, 8)
+        assert load(tmp_path / name / "raw.npz")["x"].shape == (2, 3, 8, 8)
         assert not list((tmp_path / name).glob("*.png"))
 
 
@@ -177,7 +169,7 @@ def test_classes_by_name(make_bundle: MakeBundle, drun: Drun) -> None:
     result = drun("--steps", 3, "-n", 20, "--labels", "pullover,1", "--out", "named")
     assert result.out.endswith("\nclasses in turn: pullover, bag\n")
     drun("--steps", 3, "-n", 20, "--labels", "4,1", "--out", "numbered")
-    named, numbered = (npz(Path(folder, "samples.npz")) for folder in ("named", "numbered"))
+    named, numbered = (load(Path(folder, "samples.npz")) for folder in ("named", "numbered"))
     assert named["arr_1"].tolist() == [4, 1] * 10
     assert np.array_equal(named["arr_0"], numbered["arr_0"])
     expected = images.grid(named["arr_0"], names=["pullover", "bag"] * 10)

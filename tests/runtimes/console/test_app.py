@@ -154,16 +154,12 @@ def test_every_command_of_every_app_has_them(package: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_versions_are_those_of_the_distribution(package: str, tmp_path: Path) -> None:
-    """Of `--version`, before and behind a command, of `python -m`, and of the attribute."""
+    """Of `--version`, before and behind a command, of `python -m`."""
     name = {"drun": "info", "dtrain": "recipes", "dexport": "onnx", "dbench": "latency"}[package]
     for words in ([], [name]):
         command = [sys.executable, "-m", package, *words, "--version"]
         done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
         assert done.stdout == f"{package} {version('dexport')}\n"
-    module = import_module(package)
-    assert module.__version__ == version("dexport")
-    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'versions'"):
-        module.versions  # noqa: B018
 
 
 def complete(package: str, words: str, cwd: Path) -> list[str]:

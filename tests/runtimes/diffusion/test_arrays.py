@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from drun.diffusion.arrays import clip, empty, interpolated_std, magnitude_quantile, on_host, scale
 
@@ -13,14 +14,12 @@ X = np.random.default_rng(0).standard_normal((4, 3, 5, 5)).astype(np.float32)
 
 
 def test_empty_takes_dtype_and_kind() -> None:
-    torch = pytest.importorskip("torch")
     assert empty((2, 3), like=X).dtype == np.float32
     tensor = empty((2, 3), like=torch.zeros(1, dtype=torch.float64))
     assert (tuple(tensor.shape), tensor.dtype) == ((2, 3), torch.float64)
 
 
 def test_clip_works_in_place() -> None:
-    torch = pytest.importorskip("torch")
     array, tensor = X.copy(), torch.from_numpy(X.copy())
     clip(array, -0.5, 0.5)
     clip(tensor, -0.5, 0.5)
@@ -30,7 +29,6 @@ def test_clip_works_in_place() -> None:
 
 @pytest.mark.parametrize("quantile", [0.0, 0.5, 0.93, 1.0])
 def test_quantile_of_the_magnitude_of_each_image(quantile: float) -> None:
-    torch = pytest.importorskip("torch")
     position = quantile * 74
     low, part = int(position), position - int(position)
     ordered = [sorted(abs(float(value)) for value in image.ravel()) for image in X]
@@ -43,7 +41,6 @@ def test_quantile_of_the_magnitude_of_each_image(quantile: float) -> None:
 
 def test_scale_computes_in_the_dtype_of_its_result() -> None:
     """A float16 output times 1/3 into a float32 state keeps float32's digits."""
-    torch = pytest.importorskip("torch")
     half = X.astype(np.float16)
     expected = half.astype(np.float32) * np.float32(1 / 3)
     array, tensor = np.empty(X.shape, np.float32), torch.empty(X.shape)
@@ -56,7 +53,6 @@ def test_scale_computes_in_the_dtype_of_its_result() -> None:
 @pytest.mark.parametrize("v", [-1.0, -0.4, 0.0, 1.0, 1.5])
 def test_interpolated_std(v: float) -> None:
     """Nichol & Dhariwal 2021, eq. 15: the bounds at v = -1 and 1, in the logarithm between and beyond them."""
-    torch = pytest.importorskip("torch")
     low, high, share = -7.0, -2.0, (v + 1) / 2
     expected = math.sqrt(math.exp(share * high + (1 - share) * low))
     array = np.full((1, 2, 1, 1), v)
@@ -66,7 +62,6 @@ def test_interpolated_std(v: float) -> None:
 
 
 def test_on_host() -> None:
-    torch = pytest.importorskip("torch")
     assert on_host(X) is X
     got = on_host(torch.from_numpy(X))
     assert isinstance(got, np.ndarray)

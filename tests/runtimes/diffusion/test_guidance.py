@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from drun.diffusion.guidance import Guidance, Guided, with_guidance
 from drun.diffusion.loop import sample
@@ -81,8 +82,6 @@ def test_the_state_is_not_touched(x: np.ndarray) -> None:
 
 
 def test_guidance_of_torch_tensors(x: np.ndarray) -> None:
-    torch = pytest.importorskip("torch")
-
     def predict(x: Any, t: float, labels: Any) -> Any:
         return x * (0.1 * labels.double().reshape(-1, 1, 1, 1)) + 0.01 * t
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from drun.diffusion import samplers
 from drun.diffusion.guidance import Guidance, with_guidance
@@ -115,7 +116,6 @@ def on_torch(torch: Any, table: StepTable, x: np.ndarray, z: np.ndarray) -> np.n
 @pytest.mark.parametrize("options", [{"clip_x0": False}, {"clip_x0": True}, {"dynamic_threshold": 0.7}])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_numpy_and_torch_agree(name: str, options: dict[str, Any], dtype: str) -> None:
-    torch = pytest.importorskip("torch")
     table = with_guidance(samplers.step_table(name, PROCESS, "velocity", 12, options), 2.0)
     noise = np.random.default_rng(0).standard_normal((13, *SHAPE)).astype(dtype)
     got, expected = on_torch(torch, table, noise[0], noise[1:]), on_numpy(table, noise[0], noise[1:])
@@ -136,7 +136,6 @@ def conditional(x: Any, t: float, labels: Any) -> Any:
 @pytest.mark.parametrize("on", ["numpy", "torch"])
 def test_a_walk_is_guided_and_ends_on_the_host(on: str) -> None:
     """`put` brings states, labels and noise to where the network computes, here to torch."""
-    torch = pytest.importorskip("torch")
     put = torch.from_numpy if on == "torch" else np.asarray
     table, rng = random_table(None), np.random.default_rng(1)
     x, z = rng.standard_normal(SHAPE), list(rng.standard_normal((3, *SHAPE)))

@@ -138,24 +138,6 @@ def test_ddpm_refuses_a_flow() -> None:
         objectives.build({"name": "ddpm"}, FlowProcess(), CPU)
 
 
-@pytest.mark.parametrize(
-    ("options", "prediction"),
-    [
-        ({"name": "ddpm"}, "noise"),
-        ({"name": "flow"}, "velocity"),
-        ({"name": "flow", "prediction": "x0"}, "x0"),
-        ({"name": "repa", "base": {"name": "ddpm", "prediction": "velocity"}, "teachers": []}, "velocity"),
-    ],
-)
-def test_prediction_of_an_objective(options: dict[str, Any], prediction: str) -> None:
-    assert objectives.prediction(options) == prediction
-
-
-def test_a_classifier_predicts_no_image() -> None:
-    with pytest.raises(ConfigError, match="objective 'classify' trains no denoiser"):
-        objectives.prediction({"name": "classify"})
-
-
 def test_a_variance_is_not_compared_with_an_image() -> None:
     """Two channels and one would be broadcast, and the network would learn something else."""
     x0 = torch.zeros(4, 1, 2, 2)

@@ -42,7 +42,9 @@ def test_what_cannot_be_built_is_named(process: DiscreteProcess, options: dict[s
         ({"name": "ddpm"}, "noise"),
         ({"name": "ddpm", "prediction": "x0"}, "x0"),
         ({"name": "flow"}, "velocity"),
+        ({"name": "flow", "prediction": "x0"}, "x0"),
         ({"name": "repa", "base": {"name": "flow", "prediction": "score"}}, "score"),
+        ({"name": "repa", "base": {"name": "ddpm", "prediction": "velocity"}, "teachers": []}, "velocity"),
     ],
 )
 def test_what_a_network_is_trained_to_predict(options: dict[str, object], expected: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from networks import perturb
 from torch import Tensor
 
 from drun.console import silent
@@ -32,10 +33,7 @@ PROCESS = FlowProcess()
 
 def perturbed(network: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     torch.manual_seed(seed)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
-    return network
+    return perturb(network)
 
 
 def student(**options: Any) -> torch.nn.Module:

@@ -7,28 +7,20 @@ from typing import Any
 
 import pytest
 import torch
+from networks import small
 from safetensors.torch import save_file
 
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import CheckpointError, ConfigError
-from dtrain import models, published
+from dtrain import published
 
 SIZE = {"image_size": "16"}
 T = torch.tensor([3.0])
 
 
-def perturbed(name: str, **config: Any) -> torch.nn.Module:
-    """No weight at its initial value: biases and gains would be zeros and ones."""
-    torch.manual_seed(1)
-    network = models.build({"name": name, "dim": 8, "dim_mults": [1, 2], "channels": 3} | config).eval()
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return network
-
-
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "model."])
 def test_wrappers_prefixes_are_stripped(tmp_path: Path, prefix: str) -> None:
-    network = perturbed("TwoResUNet")
+    network = small("TwoResUNet")
     path = tmp_path / "wrapped.pt"
     torch.save({prefix + key: value for key, value in network.state_dict().items()}, path)
     x = torch.randn(1, 3, 16, 16)
@@ -36,14 +28,14 @@ def test_wrappers_prefixes_are_stripped(tmp_path: Path, prefix: str) -> None:
 
 
 def test_safetensors(tmp_path: Path) -> None:
-    network = perturbed("OneResUNet")
+    network = small("OneResUNet")
     save_file(network.state_dict(), tmp_path / "net.safetensors")
     assert published.load(tmp_path / "net.safetensors", settings=SIZE).config["name"] == "OneResUNet"
 
 
 def test_what_the_file_does_not_say_is_asked_for_or_set(tmp_path: Path) -> None:
     path = tmp_path / "bare.pt"
-    torch.save(perturbed("TwoResUNet").state_dict(), path)
+    torch.save(small("TwoResUNet").state_dict(), path)
     with pytest.raises(ConfigError, match="does not say its image size: add --set image_size=128"):
         published.load(path)
     found = published.load(path, settings=SIZE | {"schedule": "cosine", "timesteps": "500", "prediction": "velocity"})
@@ -68,7 +60,7 @@ def test_what_the_file_does_not_say_is_asked_for_or_set(tmp_path: Path) -> None:
     ],
 )
 def test_weights_that_do_not_fit_are_named(tmp_path: Path, change: Any, message: str) -> None:
-    state = dict(perturbed("TwoResUNet").state_dict())
+    state = dict(small("TwoResUNet").state_dict())
     change(state)
     torch.save(state, tmp_path / "odd.pt")
     with pytest.raises(CheckpointError, match=message):

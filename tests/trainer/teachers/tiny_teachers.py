@@ -5,16 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dtrain import config, models
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
-
-transformers = pytest.importorskip("transformers")
 
 CPU = torch.device("cpu")
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -75,13 +73,8 @@ def save(network: Any, folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def images() -> Tensor:
-    """Smooth shapes, an edge and some noise: uint8 (2, 256, 256, 3)."""
-    return picture(256)
-
-
 def picture(side: int) -> Tensor:
+    """Smooth shapes, an edge and some noise: uint8 (2, side, side, 3)."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:side, :side] / side
     waves = np.stack([np.sin(9 * x + k) * np.cos((5 + k) * y) for k in range(3)], -1)

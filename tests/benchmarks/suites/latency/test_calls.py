@@ -2,48 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from openings import on, on_null
 
 from dbench.core import inputs, timing
 from dbench.core.record import ResultRow
 from dbench.suites.latency import Settings
 from dbench.suites.latency.calls import call_rows, eager_call, parity_rows, timing_row, worst_call
-from drun.backends import null
 from drun.bundle.reading import Bundle
 from drun.console import silent
 from drun.run.golden import read_golden
-from drun.run.opening import Candidate, Opened, choose, open_candidate
-from drun.settings import RuntimeOptions
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "PAUSE_S", 0.0)
 
 
 def values(rows: list[ResultRow]) -> dict[str, float | None]:
     return {row.name: row.value for row in rows}
 
 
-def on(backend: str, bundle: Bundle) -> Opened:
-    return open_candidate(bundle, choose(bundle, backend), RuntimeOptions(threads=1))
+@pytest.fixture
+def threads() -> Iterator[int]:
+    """PyTorch's number of threads, one more than before, for the time of a test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    yield before + 1
+    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("quick")
-def test_calls_with_eager_torch(model: Any) -> None:
+def test_calls_with_eager_torch(model: Any, threads: int) -> None:
     bundle: Bundle = model.open()
-    feeds, threads = inputs.example(bundle, 2), torch.get_num_threads()
-    torch.set_num_threads(threads + 1)
-    with eager_call(bundle, model.checkpoint, feeds, 1) as eager, on("ort", bundle) as opened:
+    feeds = inputs.example(bundle, 2)
+    with eager_call(bundle, model.checkpoint, feeds, 1) as eager, on("ort", bundle, threads=1) as opened:
         assert torch.get_num_threads() == 1
         assert eager().shape == (2, 1, 16, 16)
         settings = Settings(model.bundle, batch=2, repeats=3)
         rows = call_rows([opened], eager, bundle, feeds, settings, silent)
-    assert torch.get_num_threads() == threads + 1
-    torch.set_num_threads(threads)
+    assert torch.get_num_threads() == threads
     found = values(rows)
     assert all(value is not None and value > 0 for value in found.values())
     ratio = found["eager torch / ort onnx-fp32, of medians"]
@@ -57,18 +54,13 @@ def test_calls_with_eager_torch(model: Any) -> None:
     assert len(call.details["latencies_ms"]) == 3
 
 
-class Wrong(null.Runtime):
-    """Computes something else than the bundle's network."""
-
-
 def test_the_speed_of_what_computes_something_else_is_doubtful(model: Any) -> None:
     bundle: Bundle = model.open()
-    wrong = Opened(Candidate("null", None, "fp32"), Wrong(bundle))
-    proof = worst_call(wrong, read_golden(bundle))
+    proof = worst_call(on_null(bundle), read_golden(bundle))
     assert proof.relative_l2 > 1e-2
     assert not proof.passed
     times = timing.Timing((1.0, 1.0, 1.0))
     assert "does not compute what eager PyTorch computes" in (timing_row("x, call", times, 1, "", proof).doubt or "")
     assert parity_rows("x", proof)[0].details["passed"] is False
-    with on("ort", bundle) as right:
+    with on("ort", bundle, threads=1) as right:
         assert timing_row("x, call", times, 1, "", worst_call(right, read_golden(bundle))).doubt is None

@@ -9,13 +9,6 @@ from typing import Any
 
 import pytest
 
-from dbench.core import timing
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "PAUSE_S", 0.0)
-
 
 @pytest.mark.usefixtures("quick")
 def test_the_command(model: Any, dbench: Callable[..., Any]) -> None:

@@ -7,24 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from openings import by, on
 
-from dbench.core import timing
 from dbench.suites.latency import Settings
 from dbench.suites.latency.loops import loop_rows
 from drun.backends import null
 from drun.bundle.reading import Bundle
 from drun.console import silent
-from drun.run.opening import Candidate, Opened, choose, open_candidate
-from drun.settings import RuntimeOptions
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "PAUSE_S", 0.0)
-
-
-def on(backend: str, bundle: Bundle) -> Opened:
-    return open_candidate(bundle, choose(bundle, backend), RuntimeOptions(threads=1))
 
 
 class Counting(null.Runtime):
@@ -39,12 +28,10 @@ class Counting(null.Runtime):
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_loop_makes_as_many_calls_as_are_compared_with_it_and_takes_longer(model: Any) -> None:
+def test_the_loop_makes_as_many_calls_as_are_compared_with_it(model: Any) -> None:
     bundle: Bundle = model.open()
     backend = Counting(bundle)
-    rows = loop_rows(
-        [Opened(Candidate("null", None, "fp32"), backend)], bundle, Settings(model.bundle, steps=4, repeats=8), silent
-    )
+    rows = loop_rows([by(backend)], bundle, Settings(model.bundle, steps=4, repeats=8), silent)
     loop, bare, overhead = rows
     assert [row.name for row in rows] == ["null, loop of 4 steps", "null, 4 bare calls", "null, loop overhead"]
     assert backend.calls == 2 * 4 * (1 + 8)  # a loop and its calls, once untimed
@@ -57,6 +44,6 @@ def test_the_loop_makes_as_many_calls_as_are_compared_with_it_and_takes_longer(m
 def test_on_a_network_that_does_nothing_the_loop_takes_longer_than_its_calls(model: Any) -> None:
     bundle: Bundle = model.open()
     settings = Settings(model.bundle, steps=20, repeats=15)
-    loop, bare, overhead = loop_rows([on("null", bundle)], bundle, settings, silent)
+    loop, bare, overhead = loop_rows([on("null", bundle, threads=1)], bundle, settings, silent)
     assert loop.value > bare.value > 0
     assert overhead.value > 0

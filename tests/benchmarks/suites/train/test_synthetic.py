@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from trials import CPU
 
 from dbench.suites.train import synthetic
@@ -60,7 +61,6 @@ MILLIONS = {
 
 @pytest.mark.parametrize("name", MILLIONS)
 def test_teachers_have_the_size_of_the_published_ones(name: str) -> None:
-    transformers = pytest.importorskip("transformers")
     kind = getattr(transformers, TEACHERS[name].family.model)
     with torch.device("meta"):
         network = kind(kind.config_class(**synthetic.published_config(name, 256)))
@@ -73,7 +73,6 @@ def test_teachers_have_the_size_of_the_published_ones(name: str) -> None:
 def test_random_teachers_are_read_like_published_ones(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("transformers")
     for letter in "bl":
         monkeypatch.setitem(synthetic.SIZES, letter, TINY_TEACHER)
     spec = synthetic.stand_in(name, 256, tmp_path)

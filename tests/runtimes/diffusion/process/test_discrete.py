@@ -1,4 +1,4 @@
-"""The noise schedules against the published vectors, and the process against its definition."""
+"""The noise schedules against the papers' formulas, and the process against its definition."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VECTORS = {
 
 
 @pytest.mark.parametrize("schedule", VECTORS)
-def test_schedule_matches_the_published_vectors(schedule: str) -> None:
+def test_schedule_matches_the_papers_formulas(schedule: str) -> None:
     betas, alphas_cumprod = VECTORS[schedule]
     process = DiscreteProcess(schedule)
     np.testing.assert_allclose(process.betas[[0, 500, 999]], betas, rtol=0, atol=1e-9)

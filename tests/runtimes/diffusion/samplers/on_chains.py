@@ -1,22 +1,18 @@
-"""What the tests of samplers on discrete chains share: a network, its clean image from the definitions, the walk."""
+"""What the tests of samplers on discrete chains share: a network, its clean image from the definitions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
+from walks import Array, noises, walk
 
 from drun.diffusion import samplers
-from drun.diffusion.loop import sample
 from drun.diffusion.process.discrete import DiscreteProcess
-from drun.diffusion.table import StepTable
 
-Array = np.ndarray
-Network = Callable[[Array, float], Array]
 ToX0 = Callable[[Array, float, float, float], Array]
-SHAPE = (2, 3, 4, 4)
 PREDICTIONS = ["noise", "x0", "velocity", "score"]
 CLIPS = {
     "no clip": {"clip_x0": False},
@@ -64,21 +60,10 @@ def reference_x0(prediction: str, clip: str) -> ToX0:
     return lambda x, t, abar: bounded(clean(prediction, x, network(x, t), abar), clip)
 
 
-def noises(count: int) -> tuple[Array, list[Array]]:
-    """The initial x and `count` draws of z."""
-    rng = np.random.default_rng(3)
-    return rng.standard_normal(SHAPE), list(rng.standard_normal((count, *SHAPE)))
-
-
-def walk(table: StepTable, x: Array, z: list[Array], denoise: Network = network) -> Array:
-    draws: Iterator[Array] = iter(z)
-    return sample(lambda x, t, w: denoise(x, t), x.copy(), table, lambda: next(draws))
-
-
 def agree(name: str, prediction: str, options: dict[str, object], reference: Array, steps: int = N) -> None:
-    x, z = noises(steps)
     table = samplers.step_table(name, PROCESS, prediction, steps, options)
-    np.testing.assert_allclose(walk(table, x, z), reference, rtol=1e-8, atol=1e-8)
+    x, z = noises(table.num_noises)
+    np.testing.assert_allclose(walk(table, x, z, network), reference, rtol=1e-8, atol=1e-8)
 
 
 def sigma_of(t: float) -> float:

@@ -1,17 +1,10 @@
-"""What the tests of samplers on flows share: one network in both conventions of time, and the walk."""
+"""What the tests of samplers on flows share: one network in both conventions of time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
+from walks import Array
 
-from drun.diffusion.loop import sample
-from drun.diffusion.table import StepTable
-
-Array = np.ndarray
-Network = Callable[[Array, float], Array]
-SHAPE = (2, 4, 4, 4)
 N = 9
 PATHS = ["linear", "cosine"]
 
@@ -24,18 +17,6 @@ def network(x: Array, t: float) -> Array:
 def flipped(x: Array, t: float) -> Array:
     """The same velocity as a SiT would say it: its time runs from noise to data."""
     return -network(x, 1 - t)
-
-
-def noises(count: int) -> tuple[Array, list[Array]]:
-    rng = np.random.default_rng(3)
-    return rng.standard_normal(SHAPE), list(rng.standard_normal((count, *SHAPE)))
-
-
-def walk(table: StepTable, x: Array, z: list[Array], denoise: Network) -> Array:
-    draws: Iterator[Array] = iter(z)
-    final = sample(lambda x, t, w: denoise(x, t), x.copy(), table, lambda: next(draws))
-    assert next(draws, None) is None
-    return final
 
 
 def agree(got: Array, reference: Array) -> None:

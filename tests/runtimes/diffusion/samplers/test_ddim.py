@@ -12,17 +12,16 @@ from on_chains import (
     INTEGER_GRIDS,
     PREDICTIONS,
     PROCESS,
-    Array,
     N,
     ToX0,
     agree,
     ddpm,
     denoiser,
     euler,
-    noises,
     reference_x0,
     sigmas_of_grid,
 )
+from walks import Array, noises
 
 from drun.diffusion import samplers
 from drun.errors import ConfigError

@@ -7,20 +7,9 @@ import math
 import numpy as np
 import on_flows as flows
 import pytest
-from on_chains import (
-    ABAR,
-    CLIPS,
-    INTEGER_GRIDS,
-    PREDICTIONS,
-    PROCESS,
-    N,
-    agree,
-    ddpm,
-    network,
-    noises,
-    reference_x0,
-)
+from on_chains import ABAR, CLIPS, INTEGER_GRIDS, PREDICTIONS, PROCESS, N, agree, ddpm, network, reference_x0
 from papers import dit
+from walks import Array, noises, walk
 
 from drun.diffusion import samplers
 from drun.diffusion.process.discrete import DiscreteProcess
@@ -61,7 +50,7 @@ def test_ddpm_draws_no_noise_on_the_last_step() -> None:
     assert table.num_noises == 9
 
 
-def two_halves(x: flows.Array, t: float) -> flows.Array:
+def two_halves(x: Array, t: float) -> Array:
     """Noise and variance of one network."""
     return np.concatenate([flows.network(x, t / 1000), np.sin(3 * x)], axis=1)
 
@@ -70,14 +59,14 @@ def test_dits_ancestral_sampler_with_learned_variance() -> None:
     options = {"variance": "learned_range", "clip_x0": False}
     table = samplers.step_table("ddpm", DiscreteProcess("linear"), "noise", 25, options, "learned_range")
     assert table.num_noises == 24
-    x, z = flows.noises(24)
-    flows.agree(flows.walk(table, x, list(z), two_halves), dit(two_halves, x, z, 25))
+    x, z = noises(24)
+    flows.agree(walk(table, x, list(z), two_halves), dit(two_halves, x, z, 25))
 
 
 def test_other_samplers_leave_the_variance_alone() -> None:
-    x, _ = flows.noises(0)
+    x, _ = noises(0)
     table = samplers.step_table("ddim", DiscreteProcess("linear"), "noise", 10, {}, "learned_range")
-    flows.agree(flows.walk(table, x, [], two_halves), flows.walk(table, x, [], lambda x, t: flows.network(x, t / 1000)))
+    flows.agree(walk(table, x, [], two_halves), walk(table, x, [], lambda x, t: flows.network(x, t / 1000)))
 
 
 def test_a_learned_variance_needs_a_network_that_predicts_it() -> None:

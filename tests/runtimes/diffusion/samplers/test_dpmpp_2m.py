@@ -6,18 +6,8 @@ import math
 from collections.abc import Callable
 
 import pytest
-from on_chains import (
-    CLIPS,
-    INTEGER_GRIDS,
-    PREDICTIONS,
-    Array,
-    N,
-    agree,
-    denoiser,
-    karras_sigmas,
-    noises,
-    sigmas_of_grid,
-)
+from on_chains import CLIPS, INTEGER_GRIDS, PREDICTIONS, N, agree, denoiser, karras_sigmas, sigmas_of_grid
+from walks import Array, noises
 
 
 def dpmpp_2m(denoise: Callable[[Array, float], Array], sigmas: list[float], x: Array) -> Array:

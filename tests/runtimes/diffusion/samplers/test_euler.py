@@ -7,18 +7,8 @@ from itertools import pairwise
 import numpy as np
 import on_flows as flows
 import pytest
-from on_chains import (
-    CLIPS,
-    INTEGER_GRIDS,
-    PREDICTIONS,
-    N,
-    agree,
-    denoiser,
-    euler,
-    karras_sigmas,
-    noises,
-    sigmas_of_grid,
-)
+from on_chains import CLIPS, INTEGER_GRIDS, PREDICTIONS, N, agree, denoiser, euler, karras_sigmas, sigmas_of_grid
+from walks import noises, walk
 
 from drun.diffusion import samplers
 from drun.diffusion.process.flow import FlowProcess
@@ -40,10 +30,10 @@ def test_on_a_grid_of_whole_times(grid: str) -> None:
 @pytest.mark.parametrize("noise_time", [0, 1])
 def test_on_a_flow(path: str, noise_time: int) -> None:
     """x += (t_(i+1) - t_i) v at even times from the noise to the data, in both conventions of time."""
-    x, _ = flows.noises(0)
+    x, _ = noises(0)
     reference = x
     for t, following in pairwise(np.linspace(1, 0, flows.N + 1)):
         reference = reference + (following - t) * flows.network(reference, t)
     table = samplers.step_table("euler", FlowProcess(path, noise_time), "velocity", flows.N)
     assert len(table.rows) == flows.N
-    flows.agree(flows.walk(table, x, [], flows.network if noise_time else flows.flipped), reference)
+    flows.agree(walk(table, x, [], flows.network if noise_time else flows.flipped), reference)

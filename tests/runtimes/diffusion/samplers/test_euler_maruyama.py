@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from on_flows import PATHS, Array, N, agree, flipped, network, noises, walk
+from on_flows import PATHS, N, agree, flipped, network
 from papers import repa_sde, sit_sde
+from walks import Array, noises, walk
 
 from drun.diffusion import samplers
 from drun.diffusion.process.discrete import DiscreteProcess

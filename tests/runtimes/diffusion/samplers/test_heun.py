@@ -10,19 +10,9 @@ from typing import Any
 import numpy as np
 import on_flows as flows
 import pytest
-from on_chains import (
-    CLIPS,
-    INTEGER_GRIDS,
-    PREDICTIONS,
-    Array,
-    N,
-    agree,
-    denoiser,
-    karras_sigmas,
-    noises,
-    sigmas_of_grid,
-)
+from on_chains import CLIPS, INTEGER_GRIDS, PREDICTIONS, N, agree, denoiser, karras_sigmas, sigmas_of_grid
 from papers import repa_scales
+from walks import Array, Network, noises, walk
 
 from drun.diffusion import samplers
 from drun.diffusion.guidance import with_guidance
@@ -61,7 +51,7 @@ def test_on_a_grid_of_whole_times(grid: str) -> None:
 @pytest.mark.parametrize("noise_time", [0, 1])
 def test_repas_heun(path: str, noise_time: int) -> None:
     """Even times from 1 to 0; the last step is Euler's (facts 3.1), on request in SiT's convention of time, too."""
-    x, _ = flows.noises(0)
+    x, _ = noises(0)
     reference = x
     for t, following in pairwise(np.linspace(1, 0, flows.N + 1)):
         v = flows.network(reference, t)
@@ -71,10 +61,10 @@ def test_repas_heun(path: str, noise_time: int) -> None:
     options = {"last_step": "euler"} if noise_time == 0 else {}
     table = samplers.step_table("heun", FlowProcess(path, noise_time), "velocity", flows.N, options)
     assert len(table.rows) == 2 * flows.N - 1
-    flows.agree(flows.walk(table, x, [], flows.network if noise_time else flows.flipped), reference)
+    flows.agree(walk(table, x, [], flows.network if noise_time else flows.flipped), reference)
 
 
-def sit_heun(velocity: flows.Network, x: Array, times: Array) -> Array:
+def sit_heun(velocity: Network, x: Array, times: Array) -> Array:
     """torchdiffeq's fixed Heun on t = linspace(t0, t1, points), as SiT calls it (facts 3.2): every step corrected."""
     for t, following in pairwise(times.tolist()):
         v = velocity(x, t)
@@ -85,10 +75,10 @@ def sit_heun(velocity: flows.Network, x: Array, times: Array) -> Array:
 @pytest.mark.parametrize("path", flows.PATHS)
 @pytest.mark.parametrize("num_steps", [1, 2, flows.N])
 def test_sits_heun_corrects_the_last_step(path: str, num_steps: int) -> None:
-    x, _ = flows.noises(0)
+    x, _ = noises(0)
     table = samplers.step_table("heun", FlowProcess(path, noise_time=0), "velocity", num_steps)
     assert len(table.rows) == 2 * num_steps
-    flows.agree(flows.walk(table, x, [], flows.flipped), sit_heun(flows.flipped, x, np.linspace(0, 1, num_steps + 1)))
+    flows.agree(walk(table, x, [], flows.flipped), sit_heun(flows.flipped, x, np.linspace(0, 1, num_steps + 1)))
 
 
 @pytest.mark.parametrize(
@@ -106,19 +96,19 @@ def test_sits_heun_stays_within_sits_margins(path: str, prediction: str, margin:
         noise = m if prediction == "noise" else -sigma * m
         return -(d_alpha * (x - sigma * noise) / alpha + d_sigma * noise)
 
-    x, _ = flows.noises(0)
+    x, _ = noises(0)
     table = samplers.step_table("heun", FlowProcess(path, 0, margin), prediction, flows.N)
     assert len(table.rows) == 2 * flows.N
     flows.agree(
-        flows.walk(table, x, [], flows.flipped),
+        walk(table, x, [], flows.flipped),
         sit_heun(drift, x, np.linspace(start, 1 - margin, flows.N + 1)),
     )
 
 
 def test_repas_heun_corrects_the_last_step_on_request() -> None:
-    x, _ = flows.noises(0)
+    x, _ = noises(0)
     table = samplers.step_table("heun", FlowProcess(), "velocity", flows.N, {"last_step": "heun"})
-    flows.agree(flows.walk(table, x, [], flows.network), sit_heun(flows.network, x, np.linspace(1, 0, flows.N + 1)))
+    flows.agree(walk(table, x, [], flows.network), sit_heun(flows.network, x, np.linspace(1, 0, flows.N + 1)))
 
 
 @pytest.mark.parametrize(

@@ -7,22 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from networks import small
 
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import CheckpointError
-from dtrain import models, published
+from dtrain import published
 
 SIZE = {"image_size": "16"}
 T = torch.tensor([3.0])
-
-
-def perturbed(name: str, **config: Any) -> torch.nn.Module:
-    """No weight at its initial value: biases and gains would be zeros and ones."""
-    torch.manual_seed(1)
-    network = models.build({"name": name, "dim": 8, "dim_mults": [1, 2], "channels": 3} | config).eval()
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return network
 
 
 def article_checkpoint(network: torch.nn.Module, schedule: str = "linear") -> dict[str, Any]:
@@ -37,7 +29,7 @@ def article_checkpoint(network: torch.nn.Module, schedule: str = "linear") -> di
 @pytest.mark.parametrize("name", ["OneResUNet", "TwoResUNet", "AttentionUNet"])
 @pytest.mark.parametrize("config", [{}, {"init_dim": 12, "channels": 1}, {"dim_mults": [1, 2, 3]}])
 def test_a_bare_state_dict_is_recognised_by_keys_and_shapes(tmp_path: Path, name: str, config: dict[str, Any]) -> None:
-    network = perturbed(name, **config)
+    network = small(name, **config)
     path = tmp_path / "bare.pt"
     torch.save(network.state_dict(), path)
     found = published.load(path, settings=SIZE)
@@ -48,7 +40,7 @@ def test_a_bare_state_dict_is_recognised_by_keys_and_shapes(tmp_path: Path, name
 
 @pytest.mark.parametrize(("weights", "shift"), [("ema", 0.5), ("online", 0.0)])
 def test_the_articles_checkpoint_gives_the_chosen_weights(tmp_path: Path, weights: str, shift: float) -> None:
-    network = perturbed("TwoResUNet")
+    network = small("TwoResUNet")
     path = tmp_path / "model-37.pt"
     torch.save(article_checkpoint(network), path)
     found = published.load(path, weights, SIZE)
@@ -60,7 +52,7 @@ def test_the_articles_checkpoint_gives_the_chosen_weights(tmp_path: Path, weight
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "sigmoid"])
 def test_the_schedule_is_recognised_by_its_betas(tmp_path: Path, schedule: str, weights: str) -> None:
     path = tmp_path / "model.pt"
-    torch.save(article_checkpoint(perturbed("TwoResUNet"), schedule), path)
+    torch.save(article_checkpoint(small("TwoResUNet"), schedule), path)
     found = published.load(path, weights, SIZE)
     assert found.card.process == DiscreteProcess(schedule, 1000)
     assert f"{schedule} schedule by its betas, 1000 timesteps" in found.reasons
@@ -68,7 +60,7 @@ def test_the_schedule_is_recognised_by_its_betas(tmp_path: Path, schedule: str, 
 
 def test_an_assumed_schedule_is_called_so(tmp_path: Path) -> None:
     path = tmp_path / "bare.pt"
-    torch.save(perturbed("TwoResUNet").state_dict(), path)
+    torch.save(small("TwoResUNet").state_dict(), path)
     assert "linear schedule, 1000 timesteps: assumed" in published.load(path, settings=SIZE).reasons
     chosen = published.load(path, settings=SIZE | {"schedule": "linear"}).reasons
     assert "linear schedule, 1000 timesteps: as set" in chosen
@@ -76,14 +68,14 @@ def test_an_assumed_schedule_is_called_so(tmp_path: Path) -> None:
 
 def test_a_learned_variance_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "six.pt"
-    torch.save(perturbed("TwoResUNet", out_dim=6).state_dict(), path)
+    torch.save(small("TwoResUNet", out_dim=6).state_dict(), path)
     with pytest.raises(CheckpointError, match="predicts 6 channels for images of 3"):
         published.load(path, settings=SIZE)
 
 
 @pytest.mark.parametrize("wrong", [None, 7, "text", torch.zeros(2)])
 def test_averaged_weights_that_are_no_dictionary(tmp_path: Path, wrong: Any) -> None:
-    network = perturbed("TwoResUNet")
+    network = small("TwoResUNet")
     torch.save(article_checkpoint(network) | {"ema": wrong}, tmp_path / "model.pt")
     found = published.load(tmp_path / "model.pt", settings=SIZE)
     assert torch.equal(found.network.final_conv.bias, network.final_conv.bias)
