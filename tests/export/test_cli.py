@@ -169,7 +169,7 @@ def test_a_target_of_the_network_asks_for_the_checkpoint_of_a_bundle(
 def test_options_of_checkpoints_are_refused_with_a_bundle(
     onnx_bundle: Path, option: str, given: dict[str, Any]
 ) -> None:
-    message = f"{option} is of the export of a checkpoint, and '{onnx_bundle}' is a bundle: leave it out"
+    message = f"{option}: only for the export of a checkpoint, '{onnx_bundle}' is a bundle: leave it out"
     with pytest.raises(ConfigError, match=message):
         commands.export("mirror", [onnx_bundle], ExportOptions(**given))
 

@@ -16,9 +16,8 @@ def test_it_is_the_projects() -> None:
     assert f'\nversion = "{version.version()}"\n' in PYPROJECT.read_text()
 
 
-def test_sources_that_were_not_installed_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(version, "DISTRIBUTION", "dexport-that-nobody-installed")
-    assert version.version() == "unknown"
+def test_a_distribution_that_is_not_installed_has_none() -> None:
+    assert version.version("dexport-that-nobody-installed") == "unknown"
 
 
 @pytest.mark.parametrize("package", ["drun", "dtrain", "dexport", "dbench"])

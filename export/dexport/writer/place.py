@@ -81,8 +81,14 @@ def _refuse_unlisted(bundle: Bundle) -> None:
 
 
 def _refuse_foreign(out: Path) -> None:
-    is_empty = out.is_dir() and not any(out.iterdir())
-    if out.exists() and not is_empty and not _looks_like_a_bundle(out):
+    """Look at the folder once, because another process may make, fill or remove it meanwhile."""
+    try:
+        is_taken = any(out.iterdir())
+    except FileNotFoundError:
+        is_taken = False
+    except NotADirectoryError:
+        is_taken = True
+    if is_taken and not _looks_like_a_bundle(out):
         raise BundleError(f"'{out}' exists and is not a bundle: choose another -o")
 
 

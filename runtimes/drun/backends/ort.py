@@ -131,7 +131,7 @@ def open_session(bundle: Bundle, artifact: Artifact, options: RuntimeOptions, is
         except Exception as error:  # onnxruntime raises classes of its own for every cause
             version = onnxruntime.__version__
             raise BackendUnavailable(f"ONNX Runtime {version} cannot open '{paths[0]}': {reason(error)}") from error
-    _check_on_cuda(session, is_asked=options.device == "cuda" or is_tf32)
+    check_on_cuda(session, is_asked=options.device == "cuda" or is_tf32)
     values = (*session.get_inputs(), *session.get_outputs())
     check_io(artifact, paths[0], {value.name: (_dtype(value.type), tuple(value.shape)) for value in values})
     return session
@@ -162,7 +162,7 @@ def _providers(device: str | None, is_tf32: bool) -> list[Any]:
     return [("CUDAExecutionProvider", {"use_tf32": str(int(is_tf32))}), "CPUExecutionProvider"]
 
 
-def _check_on_cuda(session: Any, is_asked: bool) -> None:
+def check_on_cuda(session: Any, is_asked: bool) -> None:
     """Raises DeviceUnavailable if CUDA was asked for, and ONNX Runtime went on without it, which it does not say."""
     if is_asked and session.get_providers()[0] != "CUDAExecutionProvider":
         raise DeviceUnavailable("ONNX Runtime cannot use CUDA here: check the driver, CUDA and cuDNN by nvidia-smi")

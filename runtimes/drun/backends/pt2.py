@@ -9,6 +9,7 @@ import hashlib
 import io
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -40,6 +41,10 @@ INSTALL = "pip install 'dexport[pt2]'"
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 #: The one cache entry for everything that torch.compile makes: PyTorch computes its own keys within it.
 COMPILED = hashlib.sha256(b"torch.compile").hexdigest()
+
+
+#: Threads and precisions are PyTorch's of the whole process: one program at a time has them as it needs.
+_SETTINGS = threading.RLock()
 
 
 class Runtime(Backend):
@@ -129,7 +134,7 @@ class Runtime(Backend):
         import torch
 
         is_tf32 = self.arithmetic == "tf32"
-        with ExitStack() as settings:
+        with _SETTINGS, ExitStack() as settings:
             settings.enter_context(torch.inference_mode())
             settings.enter_context(torch.autocast(self.device, torch.bfloat16, enabled=self.arithmetic == "bf16"))
             if self.options.threads:

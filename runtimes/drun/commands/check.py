@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drun.bundle.reading import Bundle, open_bundle
+from drun.commands.suggest import warn_of_unproven
 from drun.console import answer, progress, say, silent, warn
 from drun.errors import BackendUnavailable, ConfigError, DeviceUnavailable, NotTrusted, ParityError, UserError
 from drun.run import parity
@@ -38,6 +39,7 @@ def check(
 def _check_one(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) -> None:
     if candidate.artifact is None:
         raise ConfigError(f"backend '{candidate.backend}' opens no artifact of a bundle, so there is nothing to check")
+    warn_of_unproven(bundle, candidate.artifact, "these are its first checks")
     with open_candidate(bundle, candidate, options) as opened, progress() as report:
         results = parity.check(bundle, opened, report)
         where = opened.describe()

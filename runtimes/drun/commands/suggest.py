@@ -26,7 +26,7 @@ def sample_command(card: Card, bundle: Path, backend: str = "ort") -> str:
     return f"drun --backend {backend} --steps {steps}{guided} --bundle {shlex.quote(str(bundle))}"
 
 
-def warn_of_unproven(bundle: Bundle, artifact: Artifact | None) -> None:
+def warn_of_unproven(bundle: Bundle, artifact: Artifact | None, then: str = "drun check proves it here") -> None:
     """Warn if an artifact was not proven where it was made."""
     if artifact is not None and artifact.parity is None:
-        warn(f"{artifact.id} of '{bundle.name}' was not proven where it was made: drun check proves it here")
+        warn(f"{artifact.id} of '{bundle.name}' was not proven where it was made: {then}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,22 @@ def test_probe_of_what_is_installed() -> None:
     probe = ort.Runtime.probe()
     assert probe.available
     assert probe.detail.startswith("onnxruntime 1.")
+
+
+#: What a backend's library is called where it is imported.
+MODULES = {"ort": "onnxruntime", "openvino": "openvino", "pt2": "torch"}
+IMPORTED = """
+import sys
+from drun import backends
+runtime = backends.load(sys.argv[1])
+runtime.probe()
+runtime.import_library()
+print(sys.argv[2] in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("name", "module"), MODULES.items())
+def test_a_backend_imports_its_library_when_asked(name: str, module: str) -> None:
+    """So that what a library weighs is not taken for weights."""
+    done = subprocess.run([sys.executable, "-c", IMPORTED, name, module], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

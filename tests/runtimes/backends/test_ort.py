@@ -16,8 +16,9 @@ from drun.backends import null, ort
 from drun.bundle import reading as bundles
 from drun.bundle.artifact import FileEntry
 from drun.bundle.reading import Bundle
-from drun.errors import BackendUnavailable, BundleError
+from drun.errors import BackendUnavailable, BundleError, DeviceUnavailable
 from drun.files import sha256
+from drun.settings import RuntimeOptions
 
 
 def test_ort_computes_what_null_computes(make_bundle: Callable[..., Path]) -> None:
@@ -141,3 +142,11 @@ def test_tf32_is_an_arithmetic_of_cuda_alone(bundle: Bundle, monkeypatch: pytest
 def test_a_device_that_this_onnxruntime_lacks(bundle: Bundle) -> None:
     with pytest.raises(BackendUnavailable, match=r"--device got cuda, this onnxruntime has none: pip"):
         on("ort", bundle, device="cuda")
+
+
+def test_a_session_that_went_on_without_cuda_is_refused(bundle: Bundle) -> None:
+    """ONNX Runtime takes the processor without a word where its CUDA provider does not load."""
+    session = ort.open_session(bundle, bundle.manifest.artifacts[0], RuntimeOptions())
+    ort.check_on_cuda(session, is_asked=False)
+    with pytest.raises(DeviceUnavailable, match=r"ONNX Runtime cannot use CUDA here: check the driver"):
+        ort.check_on_cuda(session, is_asked=True)

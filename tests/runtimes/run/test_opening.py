@@ -128,10 +128,45 @@ def test_a_backend_that_is_not_here(bundle: Bundle, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_device_or_hint_that_is_not_there(bundle: Bundle) -> None:
-    with pytest.raises(ConfigError, match=r"^--device got 'mps', this backend has cpu, cuda$"):
+    with pytest.raises(ConfigError, match=r"^--device got 'mps', ONNX Runtime has cpu, cuda$"):
         on("ort", bundle, device="mps")
     with pytest.raises(ConfigError, match=r"^--hint got 'speed', expected latency or throughput$"):
         RuntimeOptions(hint="speed")
+    with pytest.raises(ConfigError, match=r"^--hint got 'throughput', ONNX Runtime does not follow it: use --back"):
+        on("ort", bundle, hint="throughput")
+    with pytest.raises(ConfigError, match=r"^--compile does nothing for ONNX Runtime: use --backend pt2$"):
+        on("ort", bundle, compile=True)
+    with pytest.raises(ConfigError, match=r"^--device got 'tpu', expected one of cpu, cuda, mps$"):
+        choose(bundle, device="tpu")
+
+
+def test_a_device_chooses_a_backend_that_has_it(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Apples(null.Runtime):
+        formats, devices = ("onnx",), ("mps",)
+
+    monkeypatch.setattr(null, "Runtime", Apples)
+    assert choose(bundle, device="mps").backend == "null"
+    assert choose(bundle).backend == "ort"
+
+
+def test_a_named_backend_answers_for_itself(bundle: Bundle) -> None:
+    """Not another one, which is there and would do."""
+    with pytest.raises(
+        BundleError, match=r"has no pt2 artifact, it holds onnx-fp32: choose another backend, or export"
+    ):
+        candidates(bundle, ["pt2"])
+    with pytest.raises(ConfigError, match=r"^backend 'null' opens no artifact of a bundle"):
+        candidates(bundle, ["null"])
+    half = with_artifacts(bundle, graph(bundle, "fp16"))
+    with pytest.raises(BackendUnavailable, match=r"^openvino can compute nothing of '.*' here, which holds onnx-fp16"):
+        candidates(half, ["openvino"])
+
+
+def test_the_artifact_that_was_named_stands_in_the_way(bundle: Bundle) -> None:
+    both = with_artifacts(bundle, *bundle.manifest.artifacts, graph(bundle, "fp16"))
+    message = r"^--precision got fp16, onnx-fp32 can be computed in fp32: leave out --artifact$"
+    with pytest.raises(ConfigError, match=message):
+        choose(both, "ort", "fp16", "onnx-fp32")
 
 
 # --- what was opened

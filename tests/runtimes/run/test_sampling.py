@@ -145,6 +145,7 @@ def test_network_calls_of_a_guided_run(make_bundle: MakeBundle, tmp_path: Path) 
         ({"num_steps": 101}, "cannot sample in 101 steps: this model has 100"),
         ({"sampler": "plms"}, "unknown sampler 'plms'"),
         ({"seed": 2**64}, "seed got 18446744073709551616, expected a whole number from 0"),
+        ({"cfg_channels": 4}, "--cfg-channels got 4, expected at most 3, or all"),
     ],
 )
 def test_settings_that_do_not_fit_are_found_before_anything_is_written(

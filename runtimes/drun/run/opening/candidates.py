@@ -63,7 +63,15 @@ def each_candidate(bundle: Bundle, names: Sequence[str], device: str | None) -> 
                     is_none = False
                     yield candidate
     if is_none:
+        _check_device(device)
         raise BackendUnavailable(_why_not(bundle, names) if names else why_none(bundle, bundle.manifest.artifacts))
+
+
+def _check_device(device: str | None) -> None:
+    """Raises ConfigError if no backend has such a device."""
+    known = dict.fromkeys(device for name in backends.names() for device in backends.load(name).devices)
+    if device not in (None, *known):
+        raise ConfigError(f"--device got '{device}', expected one of {', '.join(known)}")
 
 
 def _can_run(name: str, device: str | None) -> bool:

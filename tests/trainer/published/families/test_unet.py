@@ -10,7 +10,7 @@ import torch
 from networks import small
 
 from drun.diffusion.process.discrete import DiscreteProcess
-from drun.errors import CheckpointError
+from drun.errors import CheckpointError, ConfigError
 from dtrain import published
 
 SIZE = {"image_size": "16"}
@@ -63,7 +63,19 @@ def test_an_assumed_schedule_is_called_so(tmp_path: Path) -> None:
     torch.save(small("TwoResUNet").state_dict(), path)
     assert "linear schedule, 1000 timesteps: assumed" in published.load(path, settings=SIZE).reasons
     chosen = published.load(path, settings=SIZE | {"schedule": "linear"}).reasons
-    assert "linear schedule, 1000 timesteps: as set" in chosen
+    assert "linear schedule, 1000 timesteps: schedule as set" in chosen
+
+
+def test_the_betas_tell_the_number_of_timesteps(tmp_path: Path) -> None:
+    """Whatever schedule is set; another number of them contradicts the file."""
+    path = tmp_path / "model.pt"
+    content = article_checkpoint(small("TwoResUNet"))
+    for owner in ("online_model", "ema_model"):
+        content["ema"][f"{owner}.betas"] = torch.tensor(DiscreteProcess("linear", 500).betas, dtype=torch.float32)
+    torch.save(content, path)
+    assert published.load(path, settings=SIZE | {"schedule": "cosine"}).card.process == DiscreteProcess("cosine", 500)
+    with pytest.raises(ConfigError, match="--set timesteps got 250, the checkpoint has betas of 500: leave it out"):
+        published.load(path, settings=SIZE | {"timesteps": "250"})
 
 
 def test_a_learned_variance_is_refused(tmp_path: Path) -> None:
