@@ -86,8 +86,8 @@ def _refuse_foreign(out: Path) -> None:
         is_taken = any(out.iterdir())
     except FileNotFoundError:
         is_taken = False
-    except NotADirectoryError:
-        is_taken = True
+    except NotADirectoryError:  # it is a file, or lies below one
+        is_taken = out.exists()
     if is_taken and not _looks_like_a_bundle(out):
         raise BundleError(f"'{out}' exists and is not a bundle: choose another -o")
 
