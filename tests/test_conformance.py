@@ -42,9 +42,16 @@ from dtrain.config import Recipe
 #: family -> the recipe that trains its models
 RECIPES = {"unet": "digits-unet", "transformer": "digits-sit"}
 NAMES = sorted(name for name, model in models.available().items() if getattr(model, "predicts", None) == "image")
+
+
+def prover_of(target: str) -> str:
+    """The backend that proves a target's default."""
+    return targets.prover(target, targets.precisions(target)[0])
+
+
 #: The targets that are proven here, those that are made of another last.
 TARGETS = sorted(
-    (name for name in targets.names() if backends.load(targets.load(name).PROVER).probe().available),
+    (name for name in targets.names() if backends.load(prover_of(name)).probe().available),
     key=lambda name: targets.source_of(name) is not None,
 )
 #: Files that were made here may execute code.
@@ -80,7 +87,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     path = checkpoint.save(Checkpoint(recipe, 1, network.state_dict(), network.state_dict(), {}), folder, keep=1)
     trained = Trained(published.load(path), path)
     for target in TARGETS:
-        for precision in targets.load(target).PRECISIONS:
+        for precision in targets.precisions(target):
             order = Order(target, precision)
             if targets.source_of(target) is None:
                 create_bundle(trained, order, folder / "bundle", full_proof(3), silent)
@@ -120,7 +127,7 @@ def test_the_models_here_know_every_kind_of_process() -> None:
 
 def test_every_artifact_has_passed_its_own_proof(exported: tuple[Path, Bundle]) -> None:
     artifacts = exported[1].manifest.artifacts
-    expected = {(target, precision) for target in TARGETS for precision in targets.load(target).PRECISIONS}
+    expected = {(target, precision) for target in TARGETS for precision in targets.precisions(target)}
     assert {(artifact.format, artifact.precision) for artifact in artifacts} == expected
     assert all(artifact.parity is not None and artifact.parity["passed"] for artifact in artifacts)
 

@@ -74,7 +74,7 @@ Force = Annotated[
 
 
 def _command_of(target: str) -> Callable[..., None]:
-    precisions = "|".join(targets.load(target).PRECISIONS)
+    precisions = "|".join(targets.precisions(target))
 
     def export(
         sources: Sources,

@@ -43,9 +43,10 @@ def export(target: str, sources: Sequence[Path], options: ExportOptions) -> None
         raise ConfigError(f"got {len(sources)} sources, expected one, such as the last: {command}")
     bundle = bundle_at(source)
     written = _of_bundle(target, bundle, options) if bundle else _of_checkpoint(target, source, options)
-    command = sample_command(written[-1].bundle.manifest.card, written[-1].bundle.path, targets.load(target).PROVER)
-    say(f"{written[-1].bundle.path}\nsample from it: {command}")
-    answer({"bundle": written[-1].bundle.path, "exports": [_document(one) for one in written], "sample": command})
+    bundle_path, made = written[-1].bundle.path, written[-1].artifact
+    command = sample_command(written[-1].bundle.manifest.card, bundle_path, targets.prover(target, made.precision))
+    say(f"{bundle_path}\nsample from it: {command}")
+    answer({"bundle": bundle_path, "exports": [_document(one) for one in written], "sample": command})
 
 
 def bundle_at(path: Path) -> Path | None:

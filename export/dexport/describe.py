@@ -14,13 +14,10 @@ from drun.diffusion.process.flow import FlowProcess
 from dtrain.published import Denoiser
 
 
-def manifest(denoiser: Denoiser, num_parameters: int, checkpoint: CheckpointEntry) -> Manifest:
-    """The manifest without artifacts, decoder and golden file.
-
-    Args:
-        num_parameters: the number of parameters of the exported network.
-    """
+def manifest(denoiser: Denoiser, checkpoint: CheckpointEntry) -> Manifest:
+    """The manifest without artifacts, decoder and golden file."""
     card = denoiser.card
+    num_parameters = sum(parameter.numel() for parameter in denoiser.network.parameters())
     return Manifest(
         created_by=created_by(),
         model=Model(denoiser.config["name"], _without_name(denoiser.config), num_parameters, checkpoint),

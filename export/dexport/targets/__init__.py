@@ -2,8 +2,7 @@
 
 The first line of a file's docstring is the command's help. The file holds
 
-- `PROVER`: the backend that proves what it makes;
-- `PRECISIONS`: the precisions of the graphs that it makes, the default first;
+- `PROVERS`: the precisions of the graphs that it makes, the default first -> the backend that proves them;
 - `export(part, folder) -> Artifact`, if it makes them of a network in PyTorch; or `SOURCE` and
   `derive(source, folder) -> Artifact`, if it makes them of the bundle's artifact of the format `SOURCE`.
 
@@ -81,17 +80,27 @@ def source_of(name: str) -> str | None:
     return getattr(load(name), "SOURCE", None)
 
 
+def precisions(name: str) -> list[str]:
+    """The precisions of the graphs that a target makes, the default first."""
+    return [*load(name).PROVERS]
+
+
+def prover(name: str, precision: str) -> str:
+    """The backend that proves a target's graphs of a precision."""
+    return str(load(name).PROVERS[precision])
+
+
 def chosen_precision(name: str, precision: str | None) -> str:
     """The precision of the graph to make; None: the target's default.
 
     Raises:
         ConfigError: the target does not make it; the message says which ones do.
     """
-    known = load(name).PRECISIONS
+    known = precisions(name)
     if precision is None:
-        return str(known[0])
+        return known[0]
     if precision not in known:
-        able = [f"dexport {other}" for other in names() if precision in load(other).PRECISIONS]
+        able = [f"dexport {other}" for other in names() if precision in precisions(other)]
         advice = f"type {' or '.join(able)}" if able else f"no target here makes it; see drun --precision {precision}"
         raise ConfigError(f"--precision got '{precision}', dexport {name} makes {', '.join(known)}: {advice}")
     return precision

@@ -15,8 +15,8 @@ from dexport.targets import Part
 from drun.bundle.artifact import Artifact, FileEntry
 from drun.files import sha256
 
-PROVER = "ort"
-PRECISIONS = ("fp32",)
+#: precision of the graph -> the backend that proves it
+PROVERS = {"fp32": "ort"}
 #: Has Gelu and keeps attention and norms in parts, which fp32 TensorRT needs.
 OPSET = 20
 #: Above this the weights lie beside the graph: ONNX Runtime then maps them instead of parsing and copying them, which

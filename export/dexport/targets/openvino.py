@@ -14,10 +14,8 @@ from drun.files import sha256
 if TYPE_CHECKING:
     from dexport.targets import Source
 
-#: The backend that proves it.
-PROVER = "openvino"
-#: The graph stays in fp32; a hint at run time decides the arithmetic.
-PRECISIONS = ("fp32",)
+#: precision of the graph -> the backend that proves it. An fp32 graph is computed in bf16 by a hint at run time.
+PROVERS = {"fp32": "openvino"}
 SOURCE = "onnx"
 
 

@@ -15,10 +15,8 @@ from drun.files import sha256
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-#: The backend that proves it.
-PROVER = "pt2"
-#: The precisions of the program, the default first.
-PRECISIONS = ("fp32",)
+#: precision of the program -> the backend that proves it
+PROVERS = {"fp32": "pt2"}
 
 
 def export(part: Part, folder: Path) -> Artifact:

@@ -80,16 +80,14 @@ def create_bundle(
 
 def _draft(trained: Trained, order: Order, held: Bundle | None, folder: Path, proof: Proof, report: Report) -> Draft:
     plan = _plan(trained, held, proof)
-    report("tracing the graph", 0, 1)
-    network = deployable(trained.denoiser.network)
-    num_parameters = sum(parameter.numel() for parameter in network.parameters())
-    manifest = describe.manifest(trained.denoiser, num_parameters, trained.source)
-    made = _export(trained, order, network, folder)
-    report("tracing the graph", 1, 1)
+    manifest = describe.manifest(trained.denoiser, trained.source)
     if plan.proof is not None:
         write_golden(folder / GOLDEN, trained.denoiser, plan.proof, report, trained.decoder)
     elif held is not None:
         keep_golden(held, folder)
+    report("tracing the graph", 0, 1)
+    made = _export(trained, order, deployable(trained.denoiser.network), folder)
+    report("tracing the graph", 1, 1)
     return Draft(folder, manifest, held, plan.remaining, made, plan.image_shape, plan.proof is not None)
 
 

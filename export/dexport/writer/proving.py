@@ -56,7 +56,9 @@ def _cannot_prove(pair: ArtifactPair) -> str | None:
     """Why this machine cannot prove a pair, or None."""
     if pair.denoiser.format not in targets.names():
         return f"this dexport has no target '{pair.denoiser.format}'"
-    name = targets.load(pair.denoiser.format).PROVER
+    if pair.denoiser.precision not in targets.precisions(pair.denoiser.format):
+        return f"this dexport makes no {pair.denoiser.format} in {pair.denoiser.precision}"
+    name = targets.prover(pair.denoiser.format, pair.denoiser.precision)
     runtime = backends.load(name)
     if not (probe := runtime.probe()).available:
         return f"{probe.detail}; install it with: {probe.install}"
@@ -67,7 +69,8 @@ def _cannot_prove(pair: ArtifactPair) -> str | None:
 
 def _measured(draft: Bundle, pair: ArtifactPair, report: Report, options: RuntimeOptions) -> Proven:
     artifact = pair.denoiser
-    candidate = Candidate(targets.load(artifact.format).PROVER, artifact, artifact.precision)
+    prover = targets.prover(artifact.format, artifact.precision)
+    candidate = Candidate(prover, artifact, artifact.precision)
     with open_candidate(draft, candidate, options) as opened:
         results, where = parity.check(draft, opened, report), opened.describe()
     if failed := [result for result in results if not result.passed]:

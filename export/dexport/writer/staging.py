@@ -30,6 +30,7 @@ class Order:
     target: str  # a name of `dexport.targets`
     precision: str = "fp32"  # of its graph, one of the target's
     batch: tuple[int, int] | None = None  # smallest and largest of the denoiser; None: any up to 64, or as its source
+    variant: str = ""  # split: two graphs, of which the first computes all that does not depend on x
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Written:
     has_new_golden: bool  # whether there is a new golden file, so that all artifacts were proven again
     is_quick: bool  # whether the golden file is a quick proof
     replaced: str | None = None  # the bundle that was there before, in words, if it was of something else
+
+    @property
+    def artifact(self) -> Artifact:
+        """The new artifact of the denoiser."""
+        return next(artifact for artifact in self.bundle.manifest.artifacts if artifact.id == self.made)
 
 
 def complete(draft: Draft, report: Report) -> Written:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, TypedDict
 
@@ -14,7 +14,7 @@ from drun.errors import BundleError
 #: The smallest batch of an artifact is at most this, because fewer images are filled up to it.
 MAX_SMALLEST_BATCH = 4096
 #: Counts above this are damage, not models.
-MAX_BATCH = 1 << 16
+MAX_BATCH, MAX_WIDTH = 1 << 16, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,38 @@ class _Measured(TypedDict):
     worst: dict[str, str | int | float | None]
 
 
+class Loss(TypedDict):
+    """How far the final images are from those of the float32 graph on the same noise."""
+
+    psnr_db: float | None  # of all images together, peak: the range of the float32 images; None: they are equal
+    images: int
+    steps: int
+    sampler: str
+
+
 class Parity(_Measured, total=False):
     """The parity that was measured at export."""
 
     quick: bool  # made by `dexport --quick`: fewer calls and steps
     backend: str  # the backend that it was measured on, in words
+    loss: Loss  # where the target states it
+
+
+#: The input of a split artifact's denoiser that comes from its conditioning graph.
+CONDITION = "c"
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """The first graph of a split artifact: from the time and, where there are classes, the label to a row of numbers.
+
+    It depends on few distinct inputs, so that a walk computes it once for all of them, outside its loop.
+    """
+
+    files: tuple[str, ...]  # the paths of the artifact's files that are this graph's; the first is the one to open
+    width: int  # of a row: everything that the blocks need to know of time and label
+    batch: tuple[int, int]  # smallest and largest number of rows in a call
+    root: str = ""  # as `Artifact.root`
 
 
 #: name -> (dtype, shape behind the batch)
@@ -98,6 +125,7 @@ class Artifact:
     variant: str = ""  # a CoreML unit, or split
     root: str = ""  # the folder to open, relative to the bundle, where the artifact is one
     derived_from: str | None = None  # sha256 of the first file of the artifact that it was derived from, if any
+    conditioning: Conditioning | None = None  # of a split artifact; its `io` are the inputs and the output of the pair
 
     def __post_init__(self) -> None:
         low, high = self.batch
@@ -117,11 +145,46 @@ class Artifact:
                     f"the artifact {self.id} has the file {entry.path!r:.80}, expected a path within the bundle, such "
                     "as a/b.onnx"
                 )
-        for entry in self.files if self.root else ():
+        for entry in self._own_files() if self.root else ():
             if PurePosixPath(self.root) not in PurePosixPath(entry.path).parents:
                 raise BundleError(
                     f"the artifact {self.id} has the file '{entry.path}' outside its folder '{self.root}'"
                 )
+
+        if self.conditioning is not None:
+            self._check_conditioning(self.conditioning)
+
+    def _check_conditioning(self, first: Conditioning) -> None:
+        listed = [entry.path for entry in self.files]
+        if not first.files or len({*first.files}) != len(first.files) or not {*first.files} < {*listed}:
+            raise BundleError(f"the conditioning of {self.id} got the files {first.files}, expected some of {listed}")
+        if not 1 <= first.width <= MAX_WIDTH:
+            raise BundleError(f"the conditioning of {self.id} got the width {first.width}, expected 1 to {MAX_WIDTH:,}")
+
+    def _own_files(self) -> tuple[FileEntry, ...]:
+        """The files without those of the conditioning graph."""
+        others = self.conditioning.files if self.conditioning else ()
+        return tuple(entry for entry in self.files if entry.path not in others)
+
+    def stages(self) -> tuple[Artifact, Artifact]:
+        """The two graphs of a split artifact, each as an artifact: (t[, y]) -> c in float32, then (x, c) -> out."""
+        first = self.conditioning
+        assert first is not None
+        x, *conditions, out = self.io
+        between = Tensor(CONDITION, "float32", ("N", first.width), "what the blocks need of time and label")
+        files = {entry.path: entry for entry in self.files}
+        own = replace(self, io=(x, between, out), files=self._own_files(), conditioning=None)
+        conditioning = replace(
+            self,
+            precision="fp32",
+            io=(*conditions, between),
+            files=tuple(files[path] for path in first.files),
+            batch=first.batch,
+            tolerance=TOLERANCES["fp32"],
+            root=first.root,
+            conditioning=None,
+        )
+        return conditioning, own
 
     @property
     def id(self) -> str:

@@ -21,11 +21,12 @@ def test_the_files_are_the_registry() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_each_target_is_whole(path: Path) -> None:
-    """A first line for the help, a prover that there is, and one way to be made, of a network or of an artifact."""
+    """A first line for the help, provers that there are, and one way to be made, of a network or of an artifact."""
     target = targets.load(path.stem)
     assert targets.summary(path.stem) == str(ast.get_docstring(ast.parse(path.read_text()))).splitlines()[0]
-    assert target.PROVER in backends.names()
-    assert path.stem in backends.load(target.PROVER).formats
+    for prover in target.PROVERS.values():
+        assert prover in backends.names()
+        assert path.stem in backends.load(prover).formats
     source = targets.source_of(path.stem)
     assert hasattr(target, "export") == (source is None)
     assert hasattr(target, "derive") == (source in targets.names())
@@ -33,10 +34,9 @@ def test_each_target_is_whole(path: Path) -> None:
 
 def test_the_first_precision_is_the_default() -> None:
     for name in targets.names():
-        assert targets.chosen_precision(name, None) == targets.load(name).PRECISIONS[0]
-        assert [targets.chosen_precision(name, one) for one in targets.load(name).PRECISIONS] == list(
-            targets.load(name).PRECISIONS
-        )
+        known = targets.precisions(name)
+        assert targets.chosen_precision(name, None) == known[0]
+        assert [targets.chosen_precision(name, one) for one in known] == known
 
 
 @pytest.mark.usefixtures("plugins")

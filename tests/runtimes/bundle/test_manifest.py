@@ -62,7 +62,7 @@ def test_whole_numbers_may_stand_for_floats(make_bundle: MakeBundle) -> None:
 OPTIONAL = {
     "artifacts", "classes", "guidance", "artifacts.0.parity", "classes.names", "data.range", "sampler.options",
     "schema_version", "sha256", "data.latent", "variance", "decoder", "trained_on", "artifacts.0.variant",
-    "artifacts.0.root", "artifacts.0.derived_from",
+    "artifacts.0.root", "artifacts.0.derived_from", "artifacts.0.conditioning",
 }  # fmt: skip
 
 

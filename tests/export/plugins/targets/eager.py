@@ -7,8 +7,7 @@ from dexport.targets import Part
 from drun.bundle.artifact import Artifact, FileEntry
 from drun.files import sha256
 
-PROVER = "eager"
-PRECISIONS = ("fp32", "bf16")
+PROVERS = {"fp32": "eager", "bf16": "eager"}
 #: Of the outputs: other than 1 makes a wrong artifact.
 GAIN = 1.0
 

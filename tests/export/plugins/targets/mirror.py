@@ -10,8 +10,7 @@ from dexport.targets import Source
 from drun.bundle.artifact import Artifact, FileEntry
 from drun.files import sha256
 
-PROVER = "mirror"
-PRECISIONS = ("fp32", "fp16")
+PROVERS = {"fp32": "mirror", "fp16": "mirror"}
 SOURCE = "onnx"
 
 
