@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 from drun.bundle.artifact import FileEntry, Tensor
@@ -11,6 +10,7 @@ from drun.bundle.card import Card, Classes
 from drun.bundle.manifest import CheckpointEntry, GuidanceEntry, Manifest, Model
 from drun.diffusion.process import Process
 from drun.diffusion.process.flow import FlowProcess
+from drun.version import VERSION
 from dtrain.published import Denoiser
 
 
@@ -36,7 +36,7 @@ def manifest(denoiser: Denoiser, checkpoint: CheckpointEntry) -> Manifest:
 
 def created_by() -> str:
     """The version of this program, which makes golden files."""
-    return f"dexport {version('dexport')}"
+    return f"dexport {VERSION}"
 
 
 def _without_name(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 
 PACKAGE = "dexport"
@@ -39,6 +38,8 @@ def is_installed(name: str) -> bool:
 
 def _extras() -> dict[str, set[str]]:
     """extra -> the libraries that it installs, including those of the extras that it includes."""
+    from importlib.metadata import PackageNotFoundError, requires  # it takes 15 ms, and few commands need it
+
     extras: dict[str, set[str]] = {}
     try:
         requirements = requires(PACKAGE) or []

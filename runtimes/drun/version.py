@@ -1,17 +1,15 @@
-"""The version of all four packages, which one distribution holds.
-
-It is read on demand, because reading it takes time.
-"""
+"""The version of all four packages, which one distribution holds, and the versions of libraries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-DISTRIBUTION = "dexport"
+#: The build reads it here, so that a start of `drun` need not search for the installed distribution.
+VERSION = "0.1.0"
 
 
-def version(distribution: str = DISTRIBUTION) -> str:
-    """The version, such as 0.1.0, or "unknown" if it was not installed as a distribution."""
+def version_of(distribution: str) -> str:
+    """The version of an installed library, such as 2.3.5, or "unknown" if it was not installed as a distribution."""
     from importlib import metadata
 
     try:
@@ -25,7 +23,7 @@ def version_attribute(package: str) -> Callable[[str], str]:
 
     def attribute(name: str) -> str:
         if name == "__version__":
-            return version()
+            return VERSION
         raise AttributeError(f"module '{package}' has no attribute '{name}'")
 
     return attribute

@@ -31,7 +31,7 @@ from drun.errors import BackendUnavailable, BundleError, ConfigError, DeviceUnav
 from drun.extras import is_installed
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 from drun.trust import is_trusted
-from drun.version import version
+from drun.version import version_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ class Runtime(Backend):
     def probe() -> Probe:
         if not is_installed("torch"):
             return Probe(False, "torch is not installed", INSTALL)
-        return Probe(True, f"torch {version('torch')}", INSTALL)
+        return Probe(True, f"torch {version_of('torch')}", INSTALL)
 
     @staticmethod
     def import_library() -> None:
@@ -67,7 +67,7 @@ class Runtime(Backend):
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
         """bf16 is computed by autocast: operations that need float32 in PyTorch's view stay in float32."""
-        has_cuda = NVIDIA_DRIVER.exists() and not version("torch").endswith("+cpu")
+        has_cuda = NVIDIA_DRIVER.exists() and not version_of("torch").endswith("+cpu")
         return ("fp32", "bf16", "tf32") if has_cuda and device in (None, "cuda") else ("fp32", "bf16")
 
     def __init__(

@@ -80,9 +80,9 @@ def _sets(name: str) -> Callable[[bool], None]:
 
 def _show_version(context: typer.Context, given: bool) -> None:
     if given and not context.resilient_parsing:
-        from drun.version import version
+        from drun.version import VERSION
 
-        typer.echo(f"{context.find_root().command.name} {version()}")
+        typer.echo(f"{context.find_root().command.name} {VERSION}")
         raise typer.Exit
 
 

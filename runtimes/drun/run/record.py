@@ -22,7 +22,7 @@ from drun.run.output import Output
 from drun.run.sampling import Sampling
 from drun.run.session import Session
 from drun.settings import SamplingSettings
-from drun.version import version
+from drun.version import VERSION
 
 #: The key of the sha256 of a run's animation, whose file may lie anywhere.
 ANIMATION = "animation_sha256"
@@ -138,7 +138,7 @@ def _left_images(folder: Path) -> str | None:
 def environment() -> dict[str, Any]:
     """The machine and library versions, for run.json."""
     return {
-        "versions": {"dexport": version(), "numpy": np.__version__, "python": platform.python_version()},
+        "versions": {"dexport": VERSION, "numpy": np.__version__, "python": platform.python_version()},
         "machine": f"{platform.system()} {platform.machine()}",
         "command": sys.argv,
     }

@@ -17,7 +17,7 @@ from drun.bundle.reading import Bundle
 from drun.errors import BackendUnavailable
 from drun.extras import is_installed
 from drun.settings import DEFAULT_OPTIONS, HINTS, RuntimeOptions
-from drun.version import version
+from drun.version import version_of
 
 
 class Runtime(Backend):
@@ -31,7 +31,7 @@ class Runtime(Backend):
         install = "pip install 'dexport[openvino]'"
         if not is_installed("openvino"):
             return Probe(False, "openvino is not installed", install)
-        return Probe(True, f"openvino {version('openvino')}", install)
+        return Probe(True, f"openvino {version_of('openvino')}", install)
 
     @staticmethod
     def import_library() -> None:

@@ -15,7 +15,7 @@ from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.errors import UserError
 from drun.settings import RuntimeOptions
-from drun.version import version
+from drun.version import VERSION
 
 #: This hint is always passed: without one OpenVINO computes in bfloat16 on every processor that has it.
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
@@ -98,7 +98,7 @@ class Compiler:
         """The sha256 of everything that a compiled graph depends on."""
         files = [entry.sha256 for entry in self.artifact.files]
         device = core().get_property("CPU", "FULL_DEVICE_NAME"), *sorted(capabilities())
-        versions = library().get_version(), version()
+        versions = library().get_version(), VERSION
         text = json.dumps(["openvino", versions, device, files, config, size])
         return hashlib.sha256(text.encode()).hexdigest()
 
