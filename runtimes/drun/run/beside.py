@@ -13,8 +13,8 @@ Result = TypeVar("Result")
 class Beside:
     """A thread that does one job at a time beside the caller.
 
-    Leaving it waits for the job, so nothing that was handed over is lost, whatever stopped the caller. The error of a
-    job is raised by the next call and on leaving, unless another error is on its way there.
+    Leaving it waits for all jobs, so nothing that was handed over is lost, whatever stopped the caller. The error of a
+    job is raised by the next call or on leaving, unless another error is on its way there.
     """
 
     def __init__(self) -> None:
@@ -22,11 +22,11 @@ class Beside:
         self.job: Future[Any] | None = None
 
     def do(self, work: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """Begin a job when the one before it is done: no jobs pile up, nor do the arrays that they hold."""
-        if self.job is not None:
-            self.job.result()
-        job = self.thread.submit(work, *arguments)
-        self.job = job
+        """Hand over a job, and wait for the one before it: no jobs pile up, nor do the arrays that they hold."""
+        job = self.thread.submit(work, *arguments)  # first, so that it is not lost if the wait is interrupted
+        before, self.job = self.job, job
+        if before is not None:
+            before.result()
         return job
 
     def check(self) -> None:

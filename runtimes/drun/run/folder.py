@@ -101,11 +101,9 @@ class _Drawing:
     report: Report
 
     def compute(self, todo: list[int]) -> None:
-        """Draw the samples `todo`, while the files of the batch before are written.
+        """Draw the samples `todo`; the files of a batch are written while the next one is drawn.
 
-        Raises:
-            OutOfMemory, NotFiniteError. UserError: a file cannot be written; at most the batch that is drawn meanwhile
-            is lost, and after any other error none.
+        Whatever stops the drawing, the batches that were drawn are written.
         """
         num_rows, batch = len(self.sampling.table.rows), self.output.batch
         with memory_for("sampling", f"lower --batch, which is {batch}"), Beside() as beside:

@@ -87,8 +87,12 @@ def test_an_error_of_the_source_is_raised_where_its_draw_is_asked_for() -> None:
 
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt])
 def test_no_thread_is_left_behind_by_an_error_of_the_caller(kind: type[BaseException]) -> None:
+    def fail() -> None:
+        with ahead(PhiloxNoise(0, [0, 1], SHAPE), 9, LARGE) as draws:
+            draws()
+            raise kind
+
     before = threading.active_count()
-    with pytest.raises(kind), ahead(PhiloxNoise(0, [0, 1], SHAPE), 9, LARGE) as draws:
-        draws()
-        raise kind
+    with pytest.raises(kind):
+        fail()
     assert threading.active_count() == before

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import NoReturn
 
 import pytest
@@ -15,7 +19,7 @@ def fail(text: str) -> NoReturn:
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left_behind() -> object:
+def no_thread_is_left_behind() -> Iterator[None]:
     before = threading.active_count()
     yield
     assert threading.active_count() == before
@@ -53,9 +57,42 @@ def test_leaving_waits_for_the_job() -> None:
 
 
 def test_an_error_is_raised_by_the_next_job() -> None:
-    with pytest.raises(OSError, match="one"), Beside() as beside:
-        beside.do(fail, "one")
-        beside.do(pytest.fail, "the next job was begun")
+    """Which is done nevertheless."""
+    done: list[str] = []
+
+    def two_jobs() -> None:
+        with Beside() as beside:
+            beside.do(fail, "one")
+            beside.do(done.append, "two")
+            done.append("caller")
+
+    with pytest.raises(OSError, match="one"):
+        two_jobs()
+    assert done == ["two"]
+
+
+def test_a_job_that_waits_is_not_lost_by_an_interruption() -> None:
+    """Ctrl-C while the caller waits for the first job."""
+    done: list[str] = []
+    own: list[Future[None]] = []
+
+    def first(beside: Beside) -> None:
+        while not own or beside.job is own[0]:  # until the caller has handed over the second job
+            time.sleep(0.001)
+        time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        time.sleep(0.05)
+        done.append("first")
+
+    def two_jobs() -> None:
+        with Beside() as beside:
+            own.append(beside.do(first, beside))
+            beside.do(done.append, "second")
+            done.append("caller")
+
+    with pytest.raises(KeyboardInterrupt):
+        two_jobs()
+    assert done == ["first", "second"]
 
 
 def test_an_error_is_raised_on_leaving() -> None:
@@ -90,8 +127,12 @@ def test_an_error_of_the_caller_lets_the_job_end_and_is_the_one_that_is_raised(k
         done.append(True)
         fail("late")
 
-    with pytest.raises(kind), Beside() as beside:
-        beside.do(late)
-        threading.Timer(0.05, raised.set).start()
-        raise kind
+    def stop() -> None:
+        with Beside() as beside:
+            beside.do(late)
+            threading.Timer(0.05, raised.set).start()
+            raise kind
+
+    with pytest.raises(kind):
+        stop()
     assert done == [True]
