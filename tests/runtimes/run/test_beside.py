@@ -22,6 +22,8 @@ def fail(text: str) -> NoReturn:
 def no_thread_is_left_behind() -> Iterator[None]:
     before = threading.active_count()
     yield
+    for timer in [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]:
+        timer.join()
     assert threading.active_count() == before
 
 
