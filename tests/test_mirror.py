@@ -91,6 +91,7 @@ ACROSS = {
     "runtimes/run/test_closing.py": "session.py: after it is closed",
     "runtimes/run/test_kills.py": "runs that are killed",
     "runtimes/run/test_opening.py": "the package opening, whose modules work together",
+    "runtimes/run/test_overlap.py": "runs and sessions: what is done beside the drawing",
     "runtimes/run/test_limits.py": "full disks, and memory",
     "runtimes/run/test_session_numbers.py": "session.py: what programs give it",
     "runtimes/test_cache_unusable.py": "cache.py: where the system refuses it",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ def draw(
     target = Output(**{"folder": folder, "num_images": 7, "batch": 3} | output)
     session = Session(bundle, opened or by(null.Runtime(bundle)))
     return run(session, session.sampling(settings, noise_file, target.num_images), target, silent)
+
+
+def wait_for(path: Path) -> None:
+    """Wait until a file is there."""
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} is not written"
+        time.sleep(0.001)
 
 
 def pngs(folder: Path) -> dict[str, bytes]:

@@ -25,7 +25,10 @@ BLOCK_WORDS = 1 << 13
 
 
 class NoiseSource(Protocol):
-    """The noise of one batch. Each call gives the next (N, C, H, W) float32; the first one is the initial x."""
+    """The noise of one batch. Each call gives the next (N, C, H, W) float32; the first one is the initial x.
+
+    A draw is an array of its own, which no later call overwrites.
+    """
 
     def __call__(self) -> Noise: ...
 

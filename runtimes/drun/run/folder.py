@@ -16,6 +16,7 @@ from drun.diffusion.loop import Observer
 from drun.errors import UserError, memory_for
 from drun.run import images
 from drun.run.assembly import Damaged, assemble
+from drun.run.beside import Beside
 from drun.run.decoder import Pixels, has_pixels
 from drun.run.images import UInt8
 from drun.run.output import Output, raw_path
@@ -100,16 +101,22 @@ class _Drawing:
     report: Report
 
     def compute(self, todo: list[int]) -> None:
+        """Draw the samples `todo`; the files of a batch are written while the next one is drawn.
+
+        Whatever stops the drawing, the batches that were drawn are written.
+        """
         num_rows, batch = len(self.sampling.table.rows), self.output.batch
-        for start in range(0, len(todo), batch):
-            indices = todo[start : start + batch]
-            is_first = indices[0] == self.output.shard[0]
+        with memory_for("sampling", f"lower --batch, which is {batch}"), Beside() as beside:
+            for start in range(0, len(todo), batch):
+                indices = todo[start : start + batch]
+                is_first = indices[0] == self.output.shard[0]
 
-            def progress(rows_done: int, done: int = start * num_rows, count: int = len(indices)) -> None:
-                self.report("sampling, steps of all images", done + rows_done * count, len(todo) * num_rows)
+                def progress(rows_done: int, done: int = start * num_rows, count: int = len(indices)) -> None:
+                    beside.check()
+                    self.report("sampling, steps of all images", done + rows_done * count, len(todo) * num_rows)
 
-            with memory_for("sampling", f"lower --batch, which is {batch}"):
-                self._save(indices, self._draw(indices, self.output.trajectory if is_first else None, progress))
+                x = self._draw(indices, self.output.trajectory if is_first else None, progress)
+                beside.do(self._save, indices, x)
 
     def _draw(self, indices: Sequence[int], animated: Path | None, progress: Callable[[int], None]) -> State:
         if animated is None or self.pixels is None:

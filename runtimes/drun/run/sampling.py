@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from drun.bundle.card import Card
 from drun.diffusion import samplers
+from drun.diffusion.ahead import ahead
 from drun.diffusion.arrays import Labels, State
 from drun.diffusion.guidance import Guidance, with_guidance
 from drun.diffusion.loop import NOBODY, Observer
@@ -82,7 +83,8 @@ class Sampling:
         seen = Observer(observer.progress, observer.rows, lambda row, x: observer.show(row, x[:count]))
         noise = self._noise(filled)
         x: State = noise().astype(self.settings.state_dtype)
-        return self.network.walk(self.table, x, self.labels(filled), self._guidance(), noise, seen)[:count]
+        with ahead(noise, self.table.num_noises, x.size) as draws:
+            return self.network.walk(self.table, x, self.labels(filled), self._guidance(), draws, seen)[:count]
 
     def _guidance(self) -> Guidance:
         own, chosen = self.card.guidance, self.settings.cfg_channels

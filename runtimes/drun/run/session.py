@@ -8,10 +8,12 @@ from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drun.bundle.artifact import MAX_BATCH
 from drun.bundle.reading import Bundle
 from drun.errors import ConfigError
+from drun.run.beside import Beside
 from drun.run.decoder import Pixels, has_pixels
 from drun.run.images import to_pil, to_uint8
 from drun.run.labels import as_spec
@@ -104,14 +106,21 @@ class Session:
         settings = SamplingSettings(name, chosen, steps, seed=seed, labels=spec, cfg=cfg, interval=interval)
         sampling = self.sampling(settings)
         size = min(batch, n, self.opened.largest_batch(sampling.table))
-        to_float = self.pixels()
         indices = range(first, first + n)
-        parts = (indices[start : start + size] for start in range(0, n, size))
-        images = np.concatenate([to_float(sampling.draw(part, batch=size), size) for part in parts])
+        images = self._floats(sampling, [indices[start : start + size] for start in range(0, n, size)], size)
         if output == "float":
             return np.ascontiguousarray(images.transpose(0, 2, 3, 1), np.float32)
         pixels = to_uint8(images)
         return [to_pil(image) for image in pixels] if output == "pil" else pixels
+
+    def _floats(self, sampling: Sampling, parts: Sequence[range], size: int) -> NDArray[Any]:
+        """The pixels of all parts, (N, C, H, W); one part is decoded while the next one is drawn."""
+        to_float = self.pixels()
+        if len(parts) == 1:  # there is no next one
+            return to_float(sampling.draw(parts[0], batch=size), size)
+        with Beside() as beside:
+            decoded = [beside.do(to_float, sampling.draw(part, batch=size), size) for part in parts]
+        return np.concatenate([part.result() for part in decoded])
 
     def close(self) -> None:
         """Free the runtime's memory, after the batch that another thread draws; further samples are refused."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from openings import by, on_null
 from PIL import Image
-from runs import ANCESTRAL, Counted, draw, identities, load, pngs, results
+from runs import ANCESTRAL, Counted, draw, identities, load, pngs, results, wait_for
 
 from drun.backends import null
 from drun.bundle.reading import Bundle
@@ -216,6 +216,7 @@ def test_a_folder_that_is_deleted_meanwhile(bundle: Bundle, tmp_path: Path) -> N
     class Deleting(Counted):
         def predict(self, *inputs: Any) -> Any:
             if len(self.batches) == 7:
+                wait_for(tmp_path / "out" / "000002.png")  # it is written while the second batch is drawn
                 shutil.rmtree(tmp_path / "out")
             return super().predict(*inputs)
 

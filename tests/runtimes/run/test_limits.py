@@ -48,9 +48,9 @@ def test_no_room_for_the_packed_samples(bundle: Bundle, tmp_path: Path, python: 
     assert results(folder) == results(tmp_path / "whole")
 
 
-#: The limit falls when the second batch has been computed.
+#: The limit falls when the first batch is written and the second one has been computed.
 LIMITED_RUN = """
-import resource, sys
+import resource, sys, time
 from pathlib import Path
 from drun.bundle import manifest as manifests
 from drun.bundle import reading as bundles
@@ -64,6 +64,8 @@ from drun.run.session import Session
 
 def report(what, done, total):
     if done == 30:
+        while not (output.folder / "000002.png").exists():
+            time.sleep(0.001)
         resource.setrlimit(resource.RLIMIT_FSIZE, (150, 150))
 
 bundle, output = bundles.read(Path(sys.argv[1])), Output(Path(sys.argv[2]), 7, 3)

@@ -18,7 +18,9 @@ from drun.bundle import reading as bundles
 from drun.bundle.card import Card, Sampler, StateSpace
 from drun.bundle.reading import Bundle
 from drun.diffusion import samplers
-from drun.diffusion.loop import Observer
+from drun.diffusion.ahead import AHEAD_SIZE
+from drun.diffusion.guidance import Guidance
+from drun.diffusion.loop import Observer, walk
 from drun.diffusion.noise import PhiloxNoise
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError, NotFiniteError
@@ -189,6 +191,19 @@ def test_threads_may_share_a_backend_and_a_sampling(bundle: Bundle) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda i: samplings[i % 4].draw(batches[i], batch=3), range(16)))
     assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_noise_that_is_made_ahead_is_the_noise_of_the_stream(make_bundle: MakeBundle) -> None:
+    """Images so large that their noise is made ahead, against a walk that asks the stream itself."""
+    shape = (3, 96, 96)
+    bundle = bundles.read(make_bundle(data=StateSpace("pixel", shape), artifacts=()))
+    opened, settings = on_null(bundle), SamplingSettings("ddpm", samplers.resolve("ddpm", {}), 5, 3)
+    sampling = Session(bundle, opened).sampling(settings)
+    noise = PhiloxNoise(3, [0, 1], shape)
+    x = noise()
+    assert x.size >= AHEAD_SIZE
+    expected = walk(opened.call, sampling.table, x, None, Guidance(), noise)
+    np.testing.assert_array_equal(sampling.draw([0, 1]), expected)
 
 
 def test_an_observer_sees_the_samples_that_were_asked_for(bundle: Bundle) -> None:
