@@ -91,10 +91,15 @@ def prover(name: str, precision: str) -> str:
     return str(load(name).PROVERS[precision])
 
 
+def variants(name: str) -> list[str]:
+    """The variants that a target makes; "" is one graph."""
+    return ["", *getattr(load(name), "VARIANTS", ())]
+
+
 def chosen_variant(name: str, is_split: bool) -> str:
     """The variant of the artifact to make. Raises ConfigError if the target does not make it."""
-    if is_split and SPLIT not in getattr(load(name), "VARIANTS", ()):
-        able = [f"dexport {other}" for other in names() if SPLIT in getattr(load(other), "VARIANTS", ())]
+    if is_split and SPLIT not in variants(name):
+        able = [f"dexport {other}" for other in names() if SPLIT in variants(other)]
         raise ConfigError(f"--split: dexport {name} makes one graph only: leave it out, or type {' or '.join(able)}")
     return SPLIT if is_split else ""
 
