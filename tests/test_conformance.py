@@ -60,6 +60,11 @@ STEPS = 4
 CFG = 1.5
 
 
+def kinds(target: str) -> list[tuple[str, str]]:
+    """The precisions and variants of what a target makes."""
+    return [(one, variant) for one in targets.precisions(target) for variant in targets.variants(target)]
+
+
 @cache
 def recipe_of(name: str) -> Recipe:
     """A recipe of a small model; one with a learned variance is trained as that is, with discrete timesteps."""
@@ -87,8 +92,8 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     path = checkpoint.save(Checkpoint(recipe, 1, network.state_dict(), network.state_dict(), {}), folder, keep=1)
     trained = Trained(published.load(path), path)
     for target in TARGETS:
-        for precision in targets.precisions(target):
-            order = Order(target, precision)
+        for precision, variant in kinds(target):
+            order = Order(target, precision, variant=variant)
             if targets.source_of(target) is None:
                 create_bundle(trained, order, folder / "bundle", full_proof(3), silent)
             else:
@@ -127,8 +132,8 @@ def test_the_models_here_know_every_kind_of_process() -> None:
 
 def test_every_artifact_has_passed_its_own_proof(exported: tuple[Path, Bundle]) -> None:
     artifacts = exported[1].manifest.artifacts
-    expected = {(target, precision) for target in TARGETS for precision in targets.precisions(target)}
-    assert {(artifact.format, artifact.precision) for artifact in artifacts} == expected
+    expected = {(target, *kind) for target in TARGETS for kind in kinds(target)}
+    assert {(artifact.format, artifact.precision, artifact.variant) for artifact in artifacts} == expected
     assert all(artifact.parity is not None and artifact.parity["passed"] for artifact in artifacts)
 
 

@@ -79,6 +79,7 @@ ACROSS = {
     "export/targets/test_target_extension.py": "a new target, on copied packages",
     "export/test_decoders.py": "latent models from export to images",
     "export/test_transformers.py": "transformers from export to parity",
+    "export/writer/test_split.py": "a network in two graphs, from export to images",
     "export/writer/test_refusals.py": "exports that fail half way",
     "runtimes/backends/test_new_backend.py": "a new backend, on copied packages",
     "runtimes/backends/test_openvino_foreign.py": "backends/openvino: files of other formats",

@@ -51,6 +51,10 @@ Batch = Annotated[
         help="Images in a call: 8 for a static graph, 1..64 for a dynamic one (default: 1..64, or as its source)."
     ),
 ]
+Split = Annotated[
+    bool,
+    typer.Option("--split", help="Two graphs: all that depends on time and label is computed once, outside the loop."),
+]
 Weights = Annotated[str, typer.Option(help="Weights to export: ema or online.")]
 Settings = Annotated[
     list[str],
@@ -81,6 +85,7 @@ def _command_of(target: str) -> Callable[..., None]:
         out: Out = DEFAULTS.out,
         precision: str | None = typer.Option(DEFAULTS.precision, metavar=precisions, help="Precision of the graph."),
         batch: Batch = DEFAULTS.batch,
+        split: Split = DEFAULTS.split,
         weights: Weights = DEFAULTS.weights,
         settings: Settings = [],
         trajectory_steps: TrajectorySteps = DEFAULTS.trajectory_steps,
@@ -90,7 +95,8 @@ def _command_of(target: str) -> Callable[..., None]:
     ) -> None:
         from dexport import commands
 
-        options = ExportOptions(out, precision, batch, weights, tuple(settings), trajectory_steps, vae, quick, force)
+        assignments = tuple(settings)
+        options = ExportOptions(out, precision, batch, split, weights, assignments, trajectory_steps, vae, quick, force)
         commands.export(target, sources, options)
 
     return export

@@ -69,7 +69,8 @@ def _of_bundle(target: str, bundle: Path, options: ExportOptions) -> list[Writte
 
 
 def _order(target: str, options: ExportOptions) -> Order:
-    return Order(target, targets.chosen_precision(target, options.precision), parse_batch(options.batch))
+    precision, variant = options.precision, targets.chosen_variant(target, options.split)
+    return Order(target, targets.chosen_precision(target, precision), parse_batch(options.batch), variant)
 
 
 def _derive(order: Order, bundle: Path) -> Written:
@@ -87,7 +88,7 @@ def _of_checkpoint(target: str, source: Path, options: ExportOptions) -> list[Wr
     order, needed = _order(target, options), targets.source_of(target)
     if needed is None:
         return [_create(order, source, options)]
-    first = _create(Order(needed, targets.chosen_precision(needed, None), order.batch), source, options)
+    first = _create(replace(order, target=needed, precision=targets.chosen_precision(needed, None)), source, options)
     return [first, _derive(order, first.bundle.path)]
 
 

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+#: The options that hold for the export of a bundle, too.
+OF_GRAPHS = ("precision", "batch", "split")
+
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -14,6 +17,7 @@ class ExportOptions:
     out: Path | None = None
     precision: str | None = None
     batch: str | None = None
+    split: bool = False
     weights: str = "ema"
     settings: Sequence[str] = ()
     trajectory_steps: int | None = None
@@ -25,7 +29,7 @@ class ExportOptions:
         """The given options that have no meaning for the export of a bundle, as they are typed."""
         given = [field.name for field in fields(self) if getattr(self, field.name) != getattr(DEFAULTS, field.name)]
         names = {"settings": "set"}
-        return [f"--{names.get(name, name).replace('_', '-')}" for name in given if name not in ("precision", "batch")]
+        return [f"--{names.get(name, name).replace('_', '-')}" for name in given if name not in OF_GRAPHS]
 
 
 DEFAULTS = ExportOptions()

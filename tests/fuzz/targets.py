@@ -34,6 +34,14 @@ def write_with_ir(folder: Path) -> Path:
     return folder
 
 
+def write_with_split(folder: Path) -> Path:
+    """A bundle of an ONNX graph, its IR, and the same network in two graphs."""
+    from split_bundles import add_split
+
+    add_split(write_with_ir(folder))
+    return folder
+
+
 def images_of(bundle: Path, backend: str, **options: Any) -> bytes:
     """What three steps draw, as bytes."""
     with load(bundle).session(backend, **options) as session:
@@ -122,6 +130,43 @@ class Identity(Ir):
         add_artifact(folder / "b", Order("openvino"), silent)
         bundles.read(folder / "b").check_files()
         assert [path.name for path in folder.iterdir()] == ["b"], "something is left"
+
+
+class TwoGraphs(Ir):
+    """Other bytes of the two graphs of a split artifact, or other values in what the manifest says of the first."""
+
+    def make(self, folder: Path) -> None:
+        write_with_split(folder / "b")
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        if draw.random() < 0.3:
+            path = folder / "b" / f"{draw.choice(['conditioning', 'denoiser'])}.fp32-split.onnx"
+            path.write_bytes(damage(path.read_bytes(), draw))
+            return listed_anew(folder / "b")
+        path = folder / "b" / "manifest.json"
+        fields = json.loads(path.read_text())
+        del fields["sha256"]
+        artifact = fields["artifacts"][-1]
+        name = draw.choice(["files", "width", "batch", "root", "all"])
+        if name == "all":
+            artifact["conditioning"] = draw.choice(HOSTILE)
+        else:
+            artifact["conditioning"][name] = self._other(name, [entry["path"] for entry in artifact["files"]], draw)
+        path.write_text(seal(fields))
+
+    def _other(self, name: str, paths: list[str], draw: random.Random) -> Any:
+        return draw.choice({
+            "files": [*HOSTILE, paths, paths[:1], paths[::-1], paths * 2, [draw.choice(HOSTILE)], ["manifest.json"]],
+            "width": [*HOSTILE, 1, 3, 1 << 24, (1 << 24) + 1],
+            "batch": [*HOSTILE, [1, 1], [1, 65536], [4096, 65536], [8, 8], [1, 2**40], [2, 1]],
+            "root": [*HOSTILE, ".", "..", "/", "a", paths[0]],
+        }[name])  # fmt: skip
+
+    def read(self, folder: Path) -> Any:
+        for backend in ("ort", "openvino"):
+            images_of(folder / "b", backend, artifact="onnx-fp32-split")
+        with contextlib.redirect_stdout(io.StringIO()):
+            info(folder / "b")
 
 
 class Compiled(Ir):

@@ -3,6 +3,7 @@
 The first line of a file's docstring is the command's help. The file holds
 
 - `PROVERS`: the precisions of the graphs that it makes, the default first -> the backend that proves them;
+- `VARIANTS`, where it also makes `split` graphs: two calls, for (t[, y]) -> c and for (x, c) -> out;
 - `export(part, folder) -> Artifact`, if it makes them of a network in PyTorch; or `SOURCE` and
   `derive(source, folder) -> Artifact`, if it makes them of the bundle's artifact of the format `SOURCE`.
 
@@ -20,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from drun.bundle.artifact import Artifact, Tensor, Tolerance
+from drun.bundle.artifact import SPLIT, Artifact, Tensor, Tolerance
 from drun.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -88,6 +89,19 @@ def precisions(name: str) -> list[str]:
 def prover(name: str, precision: str) -> str:
     """The backend that proves a target's graphs of a precision."""
     return str(load(name).PROVERS[precision])
+
+
+def variants(name: str) -> list[str]:
+    """The variants that a target makes; "" is one graph."""
+    return ["", *getattr(load(name), "VARIANTS", ())]
+
+
+def chosen_variant(name: str, is_split: bool) -> str:
+    """The variant of the artifact to make. Raises ConfigError if the target does not make it."""
+    if is_split and SPLIT not in variants(name):
+        able = [f"dexport {other}" for other in names() if SPLIT in variants(other)]
+        raise ConfigError(f"--split: dexport {name} makes one graph only: leave it out, or type {' or '.join(able)}")
+    return SPLIT if is_split else ""
 
 
 def chosen_precision(name: str, precision: str | None) -> str:

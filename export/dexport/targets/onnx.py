@@ -17,6 +17,7 @@ from drun.files import sha256
 
 #: precision of the graph -> the backend that proves it
 PROVERS = {"fp32": "ort"}
+VARIANTS = ("split",)
 #: Has Gelu and keeps attention and norms in parts, which fp32 TensorRT needs.
 OPSET = 20
 #: Above this the weights lie beside the graph: ONNX Runtime then maps them instead of parsing and copying them, which

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from dexport import targets
 from dexport.targets import Source
-from dexport.writer.pairs import ArtifactPair, pairs_of
+from dexport.writer.pairs import ArtifactPair, joined, pairs_of, shares_decoder
 from dexport.writer.place import alone, read_whole
 from dexport.writer.staging import Draft, Order, Written, complete, keep_golden
-from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, Tolerance
+from drun.bundle.artifact import DECODER_TOLERANCES, SPLIT, TOLERANCES, Artifact, Tolerance
 from drun.bundle.onnx_files import check_external
 from drun.bundle.reading import Bundle
 from drun.console import Report
@@ -31,7 +31,7 @@ def add_artifact(path: Path, order: Order, report: Report) -> Written:
     """
     with alone(path):
         held = read_whole(path)
-        source = _source(held, order.target)
+        source = _source(held, order)
         _check_batch(source.denoiser, order.batch)
         with atomic_folder(path) as folder:
             report("converting", 0, 1)
@@ -45,13 +45,15 @@ def add_artifact(path: Path, order: Order, report: Report) -> Written:
     return replace(written, bundle=replace(written.bundle, path=path))
 
 
-def _source(held: Bundle, target: str) -> ArtifactPair:
-    """The artifact that the target is made of; the float32 one, if the bundle has it."""
-    wanted = targets.source_of(target)
+def _source(held: Bundle, order: Order) -> ArtifactPair:
+    """The artifact that the ordered one is made of; the float32 one, if the bundle has it."""
+    wanted, is_split = targets.source_of(order.target), order.variant == SPLIT
     found = [pair for pair in pairs_of(held.manifest) if pair.denoiser.format == wanted]
+    found = [pair for pair in found if (pair.denoiser.conditioning is not None) == is_split]
     if not found:
-        command = command_from_checkpoint(held, str(wanted))
-        raise BundleError(f"bundle '{held.path}' has no {wanted} artifact, of which {target} is made: type {command}")
+        command = command_from_checkpoint(held, str(wanted)) + (" --split" if is_split else "")
+        what = f"{'split ' if is_split else ''}{wanted} artifact, of which {order.target} is made"
+        raise BundleError(f"bundle '{held.path}' has no {what}: type {command}")
     return min(found, key=lambda pair: pair.denoiser.precision != "fp32")
 
 
@@ -75,18 +77,26 @@ def _check_batch(source: Artifact, batch: tuple[int, int] | None) -> None:
 
 def _derived(held: Bundle, source: ArtifactPair, order: Order, folder: Path) -> ArtifactPair:
     precision = order.precision
-    denoiser = _derive(held, "denoiser", source.denoiser, order, TOLERANCES[precision], folder)
-    if source.decoder is None:
+    denoiser = _derived_denoiser(held, source.denoiser, order, folder)
+    if source.decoder is None or shares_decoder(denoiser, pairs_of(held.manifest)):
         return ArtifactPair(denoiser)
     own = replace(order, batch=source.decoder.batch)
-    decoder = _derive(held, "decoder", source.decoder, own, DECODER_TOLERANCES[precision], folder)
+    decoder = _derive(held, f"decoder.{precision}", source.decoder, own, DECODER_TOLERANCES[precision], folder)
     return ArtifactPair(denoiser, decoder)
 
 
-def _derive(
-    held: Bundle, network: str, artifact: Artifact, order: Order, tolerance: Tolerance, folder: Path
-) -> Artifact:
-    stem = f"{network}.{order.precision}"
+def _derived_denoiser(held: Bundle, source: Artifact, order: Order, folder: Path) -> Artifact:
+    tolerance = TOLERANCES[order.precision]
+    if source.conditioning is None:
+        return _derive(held, f"denoiser.{order.precision}", source, order, tolerance, folder)
+    first, second = source.stages()
+    identity = f"{order.precision}-{SPLIT}"
+    as_it_is = replace(order, precision="fp32", batch=None)
+    conditioning = _derive(held, f"conditioning.{identity}", first, as_it_is, TOLERANCES["fp32"], folder)
+    return joined(conditioning, _derive(held, f"denoiser.{identity}", second, order, tolerance, folder))
+
+
+def _derive(held: Bundle, stem: str, artifact: Artifact, order: Order, tolerance: Tolerance, folder: Path) -> Artifact:
     with held.using(*artifact.files) as paths:
         if artifact.format == "onnx":
             check_external(paths)

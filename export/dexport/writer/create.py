@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,25 +12,30 @@ from torch import nn
 
 from dexport import describe, targets
 from dexport.deploy import deployable, deployable_decoder
+from dexport.deploy.split import split
 from dexport.fixtures import write_golden
 from dexport.latents import ImageDecoder
 from dexport.proof import Proof, proof_of
 from dexport.targets import Part
-from dexport.writer.pairs import ArtifactPair, pairs_of
+from dexport.writer.pairs import ArtifactPair, joined, pairs_of, shares_decoder
 from dexport.writer.place import alone, look
 from dexport.writer.staging import GOLDEN, Draft, Order, Written, complete, keep_golden
-from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, Tensor
+from drun.bundle.artifact import CONDITION, DECODER_TOLERANCES, SPLIT, TOLERANCES, Artifact, Tensor
 from drun.bundle.manifest import CheckpointEntry
 from drun.bundle.reading import Bundle
 from drun.console import Report, say
 from drun.errors import ConfigError
 from drun.files import atomic_folder
 from drun.run.golden import Golden, read_golden
+from dtrain.models import Network
 from dtrain.published import Denoiser
 
 DEFAULT_BATCH = (1, 64)
 #: How many latents the decoder's artifact takes at a time.
 DECODER_BATCH = (1, 8)
+#: How many rows a conditioning graph computes in a call: for these it takes about as long to compute as to read its
+#: weights.
+CONDITIONING_BATCH = (32, 32)
 
 
 @dataclass(frozen=True)
@@ -86,21 +91,43 @@ def _draft(trained: Trained, order: Order, held: Bundle | None, folder: Path, pr
     elif held is not None:
         keep_golden(held, folder)
     report("tracing the graph", 0, 1)
-    made = _export(trained, order, deployable(trained.denoiser.network), folder)
+    made = _export(trained, order, deployable(trained.denoiser.network), folder, plan.remaining)
     report("tracing the graph", 1, 1)
     return Draft(folder, manifest, held, plan.remaining, made, plan.image_shape, plan.proof is not None)
 
 
-def _export(trained: Trained, order: Order, network: nn.Module, folder: Path) -> ArtifactPair:
+def _export(
+    trained: Trained, order: Order, network: nn.Module, folder: Path, remaining: Sequence[ArtifactPair]
+) -> ArtifactPair:
     export = targets.load(order.target).export
     stem, io = f"denoiser.{order.precision}", describe.io_of(trained.denoiser.card)
     batch = order.batch or DEFAULT_BATCH
     trained_network = trained.denoiser.network
     part = Part(stem, trained_network, network, order.precision, io, batch, TOLERANCES[order.precision])
-    denoiser: Artifact = export(part, folder)
-    if trained.decoder is None:
+    denoiser: Artifact = _split(part, export, folder) if order.variant == SPLIT else export(part, folder)
+    if trained.decoder is None or shares_decoder(denoiser, remaining):
         return ArtifactPair(denoiser)
     return ArtifactPair(denoiser, export(_decoder_part(trained.decoder, order.precision, part.inputs[0]), folder))
+
+
+def _split(part: Part, export: Callable[[Part, Path], Artifact], folder: Path) -> Artifact:
+    """The artifact of a denoiser in two graphs, of which the first is always in float32."""
+    assert isinstance(part.deployable, Network)
+    x, *conditions, out = part.io
+    first, second, width = split(part.deployable)
+    between = Tensor(CONDITION, "float32", ("N", width), "what the blocks need of time and label")
+    conditioning = replace(
+        part,
+        stem=f"conditioning.{part.precision}-{SPLIT}",
+        network=first,
+        deployable=first,
+        precision="fp32",
+        io=(*conditions, between),
+        batch=CONDITIONING_BATCH,
+        tolerance=TOLERANCES["fp32"],
+    )
+    denoiser = replace(part, stem=f"{part.stem}-{SPLIT}", network=second, deployable=second, io=(x, between, out))
+    return joined(export(conditioning, folder), export(denoiser, folder))
 
 
 def _decoder_part(decoder: ImageDecoder, precision: str, x: Tensor) -> Part:

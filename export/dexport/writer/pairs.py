@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from drun.bundle.artifact import Artifact
+from drun.bundle.artifact import CONDITION, SPLIT, Artifact, Conditioning
 from drun.bundle.manifest import DecoderEntry, Manifest
 
 
 @dataclass(frozen=True)
 class ArtifactPair:
-    """The artifacts of one identity: the denoiser's and, for some latent models, the decoder's."""
+    """The artifacts of one identity: the denoiser's and, for some latent models, the decoder's.
+
+    A denoiser that is split shares the decoder of the one that is not.
+    """
 
     denoiser: Artifact
     decoder: Artifact | None = None
@@ -27,7 +30,34 @@ class ArtifactPair:
 
 def pairs_of(manifest: Manifest) -> list[ArtifactPair]:
     decoders = {artifact.id: artifact for artifact in manifest.decoder.artifacts} if manifest.decoder else {}
-    return [ArtifactPair(artifact, decoders.get(artifact.id)) for artifact in manifest.artifacts]
+    return [ArtifactPair(artifact, decoders.get(decoder_id(artifact))) for artifact in manifest.artifacts]
+
+
+def decoder_id(denoiser: Artifact) -> str:
+    """The identity of the decoder beside a denoiser."""
+    return replace(denoiser, variant="", conditioning=None).id if denoiser.variant == SPLIT else denoiser.id
+
+
+def shares_decoder(denoiser: Artifact, pairs: Sequence[ArtifactPair]) -> bool:
+    """Whether a split denoiser needs no decoder of its own, as one of these pairs has it."""
+    shared = decoder_id(denoiser)
+    return denoiser.variant == SPLIT and any(pair.decoder and pair.decoder.id == shared for pair in pairs)
+
+
+def joined(conditioning: Artifact, denoiser: Artifact) -> Artifact:
+    """One artifact of both graphs of a network: (t[, y]) -> c and (x, c) -> out."""
+    *conditions, c = conditioning.io
+    x, between, out = denoiser.io
+    assert c.name == CONDITION
+    assert c == between
+    paths = tuple(entry.path for entry in conditioning.files)
+    return replace(
+        denoiser,
+        io=(x, *conditions, out),
+        files=(*denoiser.files, *conditioning.files),
+        variant=SPLIT,
+        conditioning=Conditioning(paths, int(c.shape[1]), conditioning.batch, conditioning.root),
+    )
 
 
 def with_pairs(manifest: Manifest, pairs: Sequence[ArtifactPair], shape: tuple[int, int, int] | None) -> Manifest:
@@ -36,20 +66,23 @@ def with_pairs(manifest: Manifest, pairs: Sequence[ArtifactPair], shape: tuple[i
     Args:
         shape: (C, H, W) of a decoded image, if any artifact decodes.
     """
-    decoders = tuple(pair.decoder for pair in pairs if pair.decoder)
-    decoder = DecoderEntry(shape, decoders) if shape and decoders else None
+    decoders: dict[str, Artifact] = {}
+    for pair in pairs:
+        known = pair.decoder and decoders.get(pair.decoder.id)
+        if pair.decoder and (known is None or known.parity is None):
+            decoders[pair.decoder.id] = pair.decoder
+    decoder = DecoderEntry(shape, tuple(decoders.values())) if shape and decoders else None
     return replace(manifest, artifacts=tuple(pair.denoiser for pair in pairs), decoder=decoder)
 
 
 def merged(held: Sequence[ArtifactPair], made: ArtifactPair) -> tuple[list[ArtifactPair], list[ArtifactPair]]:
     """The pairs of a bundle after `made` took its place, and the dropped ones, whose source is no longer there.
 
-    A decoder that was not made again stays.
+    A decoder that was not made again stays; one that was made again is that of all denoiser's that share it.
     """
-    old = {pair.id: pair for pair in held}
-    if made.decoder is None and made.id in old:
-        made = replace(made, decoder=old[made.id].decoder)
-    remaining = list((old | {made.id: made}).values())
+    decoders = {pair.decoder.id: pair.decoder for pair in (*held, made) if pair.decoder}
+    pairs = ({pair.id: pair for pair in held} | {made.id: made}).values()
+    remaining = [replace(pair, decoder=decoders.get(decoder_id(pair.denoiser))) for pair in pairs]
     while dropped := [pair for pair in remaining if _is_orphan(pair, remaining)]:
         remaining = [pair for pair in remaining if pair not in dropped]
     return remaining, [pair for pair in held if pair.id not in {other.id for other in remaining}]

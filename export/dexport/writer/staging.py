@@ -103,7 +103,8 @@ def keep_golden(held: Bundle, folder: Path) -> None:
 
 def _copy(held: Bundle, folder: Path, artifacts: Sequence[Artifact], made: ArtifactPair) -> None:
     """Copy the files of the pairs that were not made anew. Raises BundleError if one is damaged."""
-    entries = [entry for artifact in artifacts if artifact not in made.artifacts for entry in artifact.files]
+    # Each file once, although two pairs may share a decoder.
+    entries = [*dict.fromkeys(entry for one in artifacts if one not in made.artifacts for entry in one.files)]
     with held.using(*entries) as paths:
         for path, entry in zip(paths, entries, strict=True):
             target = folder / entry.path

@@ -117,6 +117,12 @@ class Backend(ABC):
         wherever it can, so that a backend may keep them bound.
         """
 
+    def prepare(self, table: StepTable, labels: Labels | None, guidance: Guidance) -> None:  # noqa: B027
+        """Learn what the next walk will ask for; most runtimes compute nothing ahead. The caller holds the lock.
+
+        table, labels, guidance: see `drun.diffusion.loop.walk`.
+        """
+
     def walk(
         self,
         table: StepTable,

@@ -88,6 +88,8 @@ class Parity(_Measured, total=False):
     loss: Loss  # where the target states it
 
 
+#: The variant of an artifact in two graphs.
+SPLIT = "split"
 #: The input of a split artifact's denoiser that comes from its conditioning graph.
 CONDITION = "c"
 
@@ -128,9 +130,7 @@ class Artifact:
     conditioning: Conditioning | None = None  # of a split artifact; its `io` are the inputs and the output of the pair
 
     def __post_init__(self) -> None:
-        low, high = self.batch
-        if not 1 <= low <= high <= MAX_BATCH or low > MAX_SMALLEST_BATCH:
-            raise BundleError(f"batch got {low} to {high}, expected sizes from 1 to {MAX_BATCH:,}, the smaller first")
+        _check_batch(*self.batch)
         if not self.files:
             raise BundleError(f"the {self.format} artifact has no files, expected one at least")
         if self.precision not in PRECISIONS:
@@ -145,21 +145,24 @@ class Artifact:
                     f"the artifact {self.id} has the file {entry.path!r:.80}, expected a path within the bundle, such "
                     "as a/b.onnx"
                 )
-        for entry in self._own_files() if self.root else ():
-            if PurePosixPath(self.root) not in PurePosixPath(entry.path).parents:
-                raise BundleError(
-                    f"the artifact {self.id} has the file '{entry.path}' outside its folder '{self.root}'"
-                )
-
+        self._check_root(self.root, [entry.path for entry in self._own_files()])
         if self.conditioning is not None:
             self._check_conditioning(self.conditioning)
+
+    def _check_root(self, root: str, paths: Iterable[str]) -> None:
+        for path in paths if root else ():
+            if PurePosixPath(root) not in PurePosixPath(path).parents:
+                raise BundleError(f"the artifact {self.id} has the file '{path}' outside its folder '{root}'")
 
     def _check_conditioning(self, first: Conditioning) -> None:
         listed = [entry.path for entry in self.files]
         if not first.files or len({*first.files}) != len(first.files) or not {*first.files} < {*listed}:
-            raise BundleError(f"the conditioning of {self.id} got the files {first.files}, expected some of {listed}")
+            expected = f"expected some of {', '.join(listed)}"
+            raise BundleError(f"the conditioning of {self.id} got the files {first.files!r:.80}, {expected:.200}")
         if not 1 <= first.width <= MAX_WIDTH:
             raise BundleError(f"the conditioning of {self.id} got the width {first.width}, expected 1 to {MAX_WIDTH:,}")
+        _check_batch(*first.batch)
+        self._check_root(first.root, first.files)
 
     def _own_files(self) -> tuple[FileEntry, ...]:
         """The files without those of the conditioning graph."""
@@ -200,6 +203,11 @@ class Artifact:
                 raise BundleError(
                     f"the {self.format} artifact has '{name}' as {got.get(name)}, the model {wanted.get(name)}"
                 )
+
+
+def _check_batch(low: int, high: int) -> None:
+    if not 1 <= low <= high <= MAX_BATCH or low > MAX_SMALLEST_BATCH:
+        raise BundleError(f"batch got {low} to {high}, expected sizes from 1 to {MAX_BATCH:,}, the smaller first")
 
 
 def check_distinct(artifacts: Iterable[Artifact]) -> None:

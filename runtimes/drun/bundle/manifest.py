@@ -70,6 +70,9 @@ class DecoderEntry:
             )
         if not self.artifacts:
             raise BundleError("the decoder has no artifacts, expected one at least")
+        for artifact in self.artifacts:
+            if artifact.conditioning is not None:
+                raise BundleError(f"the decoder {artifact.id} has a conditioning graph, expected none")
         check_distinct(self.artifacts)
 
 

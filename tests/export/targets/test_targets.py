@@ -46,3 +46,11 @@ def test_a_precision_names_the_targets_that_make_it() -> None:
         targets.chosen_precision("mirror", "bf16")
     with pytest.raises(ConfigError, match=r"--precision got 'fp8', .*: no target here makes it"):
         targets.chosen_precision("mirror", "fp8")
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_target_that_makes_no_two_graphs_names_those_that_do() -> None:
+    assert [targets.chosen_variant("onnx", is_split) for is_split in (False, True)] == ["", "split"]
+    assert targets.chosen_variant("eager", False) == ""
+    with pytest.raises(ConfigError, match=r"--split: dexport eager makes one graph only: .* or type dexport onnx or"):
+        targets.chosen_variant("eager", True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from dexport.writer.pairs import ArtifactPair, merged, pairs_of, with_pairs
+from dexport.writer.pairs import ArtifactPair, joined, merged, pairs_of, shares_decoder, with_pairs
 from drun.bundle.artifact import Artifact, FileEntry, Tensor, Tolerance
 from drun.bundle.card import Sampler, StateSpace
 from drun.bundle.manifest import CheckpointEntry, Manifest, Model
@@ -55,7 +55,47 @@ def test_a_decoder_that_was_not_made_again_stays() -> None:
     assert merged(HELD, again) == (HELD, [])
 
 
-@pytest.mark.parametrize("pairs", [[ONNX, IR], [PT2], [ONNX, PT2]])
+#: The same denoiser as ONNX, in two graphs; it shares the decoder.
+SPLIT = ArtifactPair(replace(artifact("onnx", "split graph"), variant="split"), ONNX.decoder)
+
+
+def test_two_artifacts_share_a_decoder() -> None:
+    made = replace(SPLIT, decoder=None)
+    assert shares_decoder(made.denoiser, HELD)
+    assert not shares_decoder(made.denoiser, [IR, PT2])
+    assert not shares_decoder(ONNX.denoiser, HELD)
+    assert merged(HELD, made) == ([*HELD, SPLIT], [])
+
+
+def test_a_shared_decoder_that_is_made_again_is_that_of_both() -> None:
+    other = artifact("onnx", "another decoder")
+    again, both = replace(ONNX, decoder=other), replace(SPLIT, decoder=other)
+    assert merged([ONNX, SPLIT], again) == ([again, both], [])
+    assert merged([SPLIT, PT2], again) == ([both, PT2, again], [])
+    assert merged([ONNX, SPLIT], both) == ([again, both], [])
+
+
+def test_a_split_artifact_goes_with_its_own_source() -> None:
+    derived = ArtifactPair(replace(artifact("ir", "split ir", "split graph"), variant="split"))
+    other = replace(ONNX, denoiser=artifact("onnx", "another graph"))
+    assert merged([ONNX, SPLIT, derived], other) == ([other, SPLIT, derived], [])
+    again = replace(SPLIT, denoiser=replace(SPLIT.denoiser, files=other.denoiser.files))
+    assert merged([ONNX, SPLIT, derived], again) == ([ONNX, again], [derived])
+
+
+def test_two_graphs_are_joined_as_they_are_taken_apart() -> None:
+    x, t = Tensor("x", "float32", ("N", 4), ""), Tensor("t", "float32", ("N",), "")
+    c = Tensor("c", "float32", ("N", 6), "what the blocks need of time and label")
+    first = replace(artifact("onnx", "first", io=(t, c)), files=(FileEntry("first", "1" * 64),), batch=(4, 4))
+    first = replace(first, tolerance=Tolerance(1e-5, 1e-3))
+    second = replace(artifact("onnx", "second", io=(x, c, replace(x, name="out"))), precision="bf16")
+    both = joined(first, second)
+    assert (both.id, both.batch, both.io) == ("onnx-bf16-split", (1, 8), (x, t, replace(x, name="out")))
+    assert [entry.path for entry in both.files] == ["onnx.bin", "first"]
+    assert both.stages() == (replace(first, variant="split"), replace(second, variant="split"))
+
+
+@pytest.mark.parametrize("pairs", [[ONNX, IR], [PT2], [ONNX, PT2], [ONNX, SPLIT], [SPLIT]])
 def test_a_manifest_holds_pairs(pairs: list[ArtifactPair]) -> None:
     image, time = Tensor("x", "float32", ("N", 4, 8, 8), ""), Tensor("t", "float32", ("N",), "")
     denoiser = (image, time, replace(image, name="out"))

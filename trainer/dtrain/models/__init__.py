@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from drun.bundle.card import Classes, Shape
 from drun.errors import ConfigError, door
@@ -43,6 +43,24 @@ class Network(nn.Module):
         Raises ConfigError for a side that the network does not take.
         """
         raise NotImplementedError
+
+    def condition(self, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """All that the network computes of time and label before its `Projection`s: (N or 1, width).
+
+        t: (N,) or (1,). y: (N,) int64 where there are `classes`. A network without projections has no such part.
+        """
+        raise NotImplementedError
+
+    def denoise(self, x: Tensor, condition: Tensor) -> Tensor:
+        """The rest of a denoiser: the output for x, whose projections take the `condition`."""
+        raise NotImplementedError
+
+
+class Projection(nn.Sequential):
+    """What one block of a denoiser takes of the condition: (N or 1, width) -> (N or 1, columns).
+
+    It does not depend on x, so that an export may compute the projections of all blocks outside the sampling loop.
+    """
 
 
 def available() -> dict[str, type[Network]]:

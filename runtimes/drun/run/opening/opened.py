@@ -21,6 +21,7 @@ from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import StepTable
 from drun.errors import ConfigError
 from drun.run.opening.candidates import Candidate, check_available
+from drun.run.opening.split import Split
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
 
@@ -76,6 +77,7 @@ class Opened:
         fits = low <= len(x) and len(x) * (2 if is_doubled else 1) <= high
         walk: Callable[..., State] = type(self.backend).walk if fits else Backend.walk
         with self.alone():
+            self.backend.prepare(table, labels, guidance)
             return walk(self.backend, table, x, labels, guidance, noise, observer)
 
     def largest_batch(self, table: StepTable) -> int:
@@ -110,5 +112,7 @@ class Opened:
 def open_candidate(bundle: Bundle, candidate: Candidate, options: RuntimeOptions = DEFAULT_OPTIONS) -> Opened:
     """Open a candidate. Raises ConfigError, BackendUnavailable or BundleError as `choose` and the backend do."""
     check_available(candidate.backend)
-    runtime = backends.load(candidate.backend)
-    return Opened(candidate, runtime(bundle, candidate.artifact, candidate.arithmetic, options))
+    runtime, artifact = backends.load(candidate.backend), candidate.artifact
+    if artifact is not None and artifact.conditioning is not None:
+        return Opened(candidate, Split(runtime, bundle, artifact, candidate.arithmetic, options))
+    return Opened(candidate, runtime(bundle, artifact, candidate.arithmetic, options))

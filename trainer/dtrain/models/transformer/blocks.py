@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from dtrain.models import Projection
 from dtrain.models.transformer.layers import Attention, Mlp
 
 
@@ -41,9 +42,9 @@ class FinalLayer(nn.Module):
         return out
 
 
-def _modulation(hidden_size: int, num_parts: int) -> nn.Sequential:
+def _modulation(hidden_size: int, num_parts: int) -> Projection:
     """The linear map has index 1 in its key. The SiLU of index 0 is the same for all blocks, so it is computed once."""
-    return nn.Sequential(nn.Identity(), nn.Linear(hidden_size, num_parts * hidden_size))
+    return Projection(nn.Identity(), nn.Linear(hidden_size, num_parts * hidden_size))
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

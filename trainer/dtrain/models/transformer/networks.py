@@ -95,10 +95,16 @@ class SiT(Network):
         Raises ConfigError for other shapes, for labels that are missing and for labels that have no use.
         """
         self._check_input(x, t, y)
+        return self.denoise(x, self.condition(t, y))
+
+    def condition(self, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """-> (N or 1, hidden_size), after the SiLU that all modulations begin with."""
         condition = self.t_embedder(t)
         if self.y_embedder is not None:
             condition = condition + self.y_embedder(y)
-        condition = F.silu(condition)
+        return F.silu(condition)
+
+    def denoise(self, x: Tensor, condition: Tensor) -> Tensor:
         tokens = self.x_embedder(x) + self.pos_embed
         for block in self.blocks:
             tokens = block(tokens, condition)

@@ -8,6 +8,8 @@ import torch
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
+from dtrain.models import Projection
+
 
 class Sinusoid(nn.Module):
     """Time as sines, then cosines: frequency i is theta^(-i / (dim/2 - 1)), i = 0 .. dim/2 - 1.
@@ -51,7 +53,7 @@ class ConvNextBlock(nn.Module):
 
     def __init__(self, dim_in: int, dim_out: int, time_dim: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.GELU(), nn.Linear(time_dim, dim_in))
+        self.mlp = Projection(nn.GELU(), nn.Linear(time_dim, dim_in))
         self.in_conv = nn.Conv2d(dim_in, dim_in, 7, padding=3, groups=dim_in)
         self.block = nn.Sequential(
             nn.GroupNorm(1, dim_in),

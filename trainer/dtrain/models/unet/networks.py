@@ -84,7 +84,15 @@ class UNet(Network, ABC):
         Raises ConfigError if H or W is not divisible by 2^(len(dim_mults) - 1), or if t is not a vector.
         """
         self._check_input(x, t)
-        time = self.time_mlp(t)
+        return self.denoise(x, self.condition(t))
+
+    def condition(self, t: Tensor, y: Tensor | None = None) -> Tensor:
+        """-> (N or 1, 4 dim). y: there are no labels."""
+        time: Tensor = self.time_mlp(t)
+        return time
+
+    def denoise(self, x: Tensor, condition: Tensor) -> Tensor:
+        time = condition
         x = first = self.init_conv(x)
         skips: list[tuple[Tensor, Tensor]] = []
         for level in self.downs:
