@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dexport.precision.layers import Low
 from drun.errors import ExportError
 
 #: The largest number of fp16, 65,504. Smaller numbers than its smallest normal one are rounded to its steps below it,
@@ -68,7 +69,11 @@ class _Results(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _watched(network: nn.Module) -> Iterator[_Results]:
     results = _Results()
     hooks = []
+    # By the names that the trained network has: without the layers in the modules that cast.
+    within = {module.layer for module in network.modules() if isinstance(module, Low)}
     for name, module in network.named_modules():
+        if module in within:
+            continue
         hooks.append(module.register_forward_pre_hook(_enter(results, name)))
         hooks.append(module.register_forward_hook(lambda *_: results.modules.pop() and None))
     try:

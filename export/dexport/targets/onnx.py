@@ -20,6 +20,8 @@ from drun.files import sha256
 PROVERS = {"fp32": "ort", "fp16": "ort", "bf16": "openvino"}
 #: Has Gelu and keeps attention and norms in parts, which fp32 TensorRT needs.
 OPSET = 20
+#: Convolutions know bfloat16 from here on.
+OPSETS = {"bf16": 22}
 #: Above this the weights lie beside the graph: ONNX Runtime then maps them instead of parsing and copying them, which
 #: halves its peak memory, and protobuf ends at 2 GB anyhow.
 EXTERNAL_DATA_BYTES = 50_000_000
@@ -45,7 +47,7 @@ def export(part: Part, folder: Path) -> Artifact:
         io=part.io,
         files=tuple(FileEntry(file.name, sha256(file)) for file in files),
         batch=part.batch,
-        target={"opset": OPSET} | ({"fp32": wide} if wide else {}),
+        target={"opset": _opset(part)} | ({"fp32": wide} if wide else {}),
         producers={name: version(name) for name in ("torch", "onnx", "onnxscript")},
         tolerance=part.tolerance,
     )
@@ -66,6 +68,10 @@ def _checked_precision(part: Part, graph: Any) -> list[str]:
     return wide
 
 
+def _opset(part: Part) -> int:
+    return OPSETS.get(part.precision, OPSET)
+
+
 def _program(part: Part) -> Any:
     import torch
 
@@ -77,7 +83,7 @@ def _program(part: Part) -> Any:
             part.deployable,
             example,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=_opset(part),
             dynamic_shapes=dynamic,
             verbose=False,
             input_names=[tensor.name for tensor in part.inputs],

@@ -46,13 +46,16 @@ def add_artifact(path: Path, order: Order, report: Report) -> Written:
 
 
 def _source(held: Bundle, target: str) -> ArtifactPair:
-    """The artifact that the target is made of; the float32 one, if the bundle has it."""
+    """The artifact that the target is made of, always the float32 one: weights that were rounded stay rounded."""
     wanted = targets.source_of(target)
-    found = [pair for pair in pairs_of(held.manifest) if pair.denoiser.format == wanted]
+    found = [
+        pair for pair in pairs_of(held.manifest) if (pair.denoiser.format, pair.denoiser.precision) == (wanted, "fp32")
+    ]
     if not found:
         command = command_from_checkpoint(held, str(wanted))
-        raise BundleError(f"bundle '{held.path}' has no {wanted} artifact, of which {target} is made: type {command}")
-    return min(found, key=lambda pair: pair.denoiser.precision != "fp32")
+        what = f"{wanted} artifact in fp32, of which {target} is made"
+        raise BundleError(f"bundle '{held.path}' has no {what}: type {command}")
+    return found[0]
 
 
 def command_from_checkpoint(bundle: Bundle, target: str) -> str:
