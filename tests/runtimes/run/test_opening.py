@@ -158,9 +158,9 @@ def test_a_named_backend_answers_for_itself(bundle: Bundle) -> None:
         candidates(bundle, ["pt2"])
     with pytest.raises(ConfigError, match=r"^backend 'null' opens no artifact of a bundle"):
         candidates(bundle, ["null"])
-    half = with_artifacts(bundle, graph(bundle, "fp16"))
-    with pytest.raises(BackendUnavailable, match=r"^openvino can compute nothing of '.*' here, which holds onnx-fp16"):
-        candidates(half, ["openvino"])
+    half = with_artifacts(bundle, graph(bundle, "bf16"))
+    with pytest.raises(BackendUnavailable, match=r"^ort can compute nothing of '.*' here, which holds onnx-bf16"):
+        candidates(half, ["ort"])
 
 
 def test_the_artifact_that_was_named_stands_in_the_way(bundle: Bundle) -> None:
