@@ -58,12 +58,13 @@ def _narrow(parameter: nn.Parameter, dtype: torch.dtype) -> nn.Parameter:
 
 
 def _wide_parameters(network: nn.Module) -> set[int]:
-    """The parameters that stay float32: those of islands, and those that are added to a residual stream."""
+    """The parameters that stay float32, by identity: those of islands, and those added to a residual stream."""
     islands, last = (*STATISTICS, *KEPT), last_layer(network)
     wide = [module for module in network.modules() if isinstance(module, islands) or module is last]
-    own = [module for module in network.modules() if isinstance(module, RESIDUALS)]
-    parameters = [each for module in wide for each in module.parameters()]
-    return {id(each) for each in (*parameters, *(p for module in own for p in module.parameters(recurse=False)))}
+    adding = [module for module in network.modules() if isinstance(module, RESIDUALS)]
+    parameters = [own for module in wide for own in module.parameters()]
+    parameters += [own for module in adding for own in module.parameters(recurse=False)]
+    return {id(own) for own in parameters}
 
 
 def _wrap(module: nn.Module, dtype: torch.dtype, last: nn.Module | None) -> None:

@@ -64,7 +64,8 @@ def _checked_precision(part: Part, graph: Any) -> list[str]:
         return []
     found, wide = check_precision(graph, places(part.deployable)), summary(part.deployable)
     casts, products = found.pop("Cast", 0), found.total()
-    say(f"{part.stem}: {casts} casts and {products} products in fp32, all of them expected: {', '.join(wide)}")
+    count = f"{casts} casts and {products} products in fp32, each where it is expected"
+    say(f"{part.stem} keeps in fp32 {', '.join(wide)}: {count}")
     return wide
 
 
