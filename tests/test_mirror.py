@@ -42,6 +42,8 @@ ELSEWHERE = {
     "dexport/commands.py": "by export/test_cli.py",
     "dexport/deploy/vae.py": "by export/test_decoders.py",
     "dexport/options.py": "by export/test_cli.py",
+    "dexport/precision/islands.py": "by export/precision/test_precision.py",
+    "dexport/precision/layers.py": "by export/precision/test_precision.py",
     "dexport/tracing.py": "by export/targets/test_onnx.py and test_pt2.py",
     "dexport/writer/proving.py": "by export/writer/test_add.py and test_create.py",
     "dexport/writer/staging.py": "by export/writer/test_add.py and test_create.py",
@@ -76,6 +78,7 @@ ELSEWHERE = {
 ACROSS = {
     "benchmarks/test_extensions.py": "a new suite and a new backend, on copied packages",
     "examples/test_service.py": "an example",
+    "export/precision/test_bundles.py": "bundles in fp16 and bf16, from the export to a run",
     "export/targets/test_target_extension.py": "a new target, on copied packages",
     "export/test_decoders.py": "latent models from export to images",
     "export/test_transformers.py": "transformers from export to parity",

@@ -44,7 +44,8 @@ def export(target: str, sources: Sequence[Path], options: ExportOptions) -> None
     bundle = bundle_at(source)
     written = _of_bundle(target, bundle, options) if bundle else _of_checkpoint(target, source, options)
     bundle_path, made = written[-1].bundle.path, written[-1].artifact
-    command = sample_command(written[-1].bundle.manifest.card, bundle_path, targets.prover(target, made.precision))
+    card, prover = written[-1].bundle.manifest.card, targets.prover(target, made.precision)
+    command = sample_command(card, bundle_path, prover, made.precision)
     say(f"{bundle_path}\nsample from it: {command}")
     answer({"bundle": bundle_path, "exports": [_document(one) for one in written], "sample": command})
 

@@ -126,7 +126,8 @@ def test_a_wrong_manifest_fails_parity(
 def test_a_wrong_attention_fails_and_leaves_nothing(
     sit: Denoiser, sit_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transformer, "attend", lambda q, k, v: torch.softmax(q @ k.transpose(2, 3), dim=3) @ v)
+    wrong = lambda _, q, k, v: torch.softmax(q @ k.transpose(2, 3), dim=3) @ v  # noqa: E731, without the scale
+    monkeypatch.setattr(transformer.Attend, "forward", wrong)
     with pytest.raises(ParityError, match=r"relative L2 .* from eager PyTorch, allowed .*nothing was written"):
         write(sit, sit_checkpoint, tmp_path / "wrong", batch=(2, 2))
     assert not list(tmp_path.iterdir())

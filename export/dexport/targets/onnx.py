@@ -10,16 +10,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dexport.lint import check_graph
+from dexport.lint import check_graph, check_precision
 from dexport.targets import Part
 from drun.bundle.artifact import Artifact, FileEntry
+from drun.console import say
 from drun.files import sha256
 
 #: precision of the graph -> the backend that proves it
-PROVERS = {"fp32": "ort"}
+PROVERS = {"fp32": "ort", "fp16": "ort", "bf16": "openvino"}
 VARIANTS = ("split",)
 #: Has Gelu and keeps attention and norms in parts, which fp32 TensorRT needs.
 OPSET = 20
+#: Convolutions know bfloat16 from here on.
+OPSETS = {"bf16": 22}
 #: Above this the weights lie beside the graph: ONNX Runtime then maps them instead of parsing and copying them, which
 #: halves its peak memory, and protobuf ends at 2 GB anyhow.
 EXTERNAL_DATA_BYTES = 50_000_000
@@ -29,10 +32,11 @@ def export(part: Part, folder: Path) -> Artifact:
     """Write `<stem>.onnx`, with the input and output names and dtypes of the part.
 
     Raises:
-        ExportError: the graph has an operator that some runtime reads wrongly.
+        ExportError: the graph has an operator that some runtime reads wrongly, or casts where it should not.
     """
     path = folder / f"{part.stem}.onnx"
     program = _program(part)
+    wide = _checked_precision(part, program.model.graph)
     _strip(program.model)
     check_graph(program.model_proto)
     num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in part.deployable.parameters())
@@ -44,10 +48,30 @@ def export(part: Part, folder: Path) -> Artifact:
         io=part.io,
         files=tuple(FileEntry(file.name, sha256(file)) for file in files),
         batch=part.batch,
-        target={"opset": OPSET},
+        target={"opset": _opset(part)} | ({"fp32": wide} if wide else {}),
         producers={name: version(name) for name in ("torch", "onnx", "onnxscript")},
         tolerance=part.tolerance,
     )
+
+
+def _checked_precision(part: Part, graph: Any) -> list[str]:
+    """The modules that stay float32 in a graph of lower precision, which is checked for others that do.
+
+    Raises ExportError as `check_precision`.
+    """
+    from dexport.precision import places, summary
+
+    if part.precision == "fp32":
+        return []
+    found, wide = check_precision(graph, places(part.deployable)), summary(part.deployable)
+    casts, products = found.pop("Cast", 0), found.total()
+    count = f"{casts} casts and {products} products in fp32, each where it is expected"
+    say(f"{part.stem} keeps in fp32 {', '.join(wide)}: {count}")
+    return wide
+
+
+def _opset(part: Part) -> int:
+    return OPSETS.get(part.precision, OPSET)
 
 
 def _program(part: Part) -> Any:
@@ -61,7 +85,7 @@ def _program(part: Part) -> Any:
             part.deployable,
             example,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=_opset(part),
             dynamic_shapes=dynamic,
             verbose=False,
             input_names=[tensor.name for tensor in part.inputs],

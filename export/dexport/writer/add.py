@@ -46,15 +46,15 @@ def add_artifact(path: Path, order: Order, report: Report) -> Written:
 
 
 def _source(held: Bundle, order: Order) -> ArtifactPair:
-    """The artifact that the ordered one is made of; the float32 one, if the bundle has it."""
+    """The artifact that the ordered one is made of, always a float32 one: weights that were rounded stay rounded."""
     wanted, is_split = targets.source_of(order.target), order.variant == SPLIT
-    found = [pair for pair in pairs_of(held.manifest) if pair.denoiser.format == wanted]
-    found = [pair for pair in found if (pair.denoiser.conditioning is not None) == is_split]
-    if not found:
-        command = command_from_checkpoint(held, str(wanted)) + (" --split" if is_split else "")
-        what = f"{'split ' if is_split else ''}{wanted} artifact, of which {order.target} is made"
-        raise BundleError(f"bundle '{held.path}' has no {what}: type {command}")
-    return min(found, key=lambda pair: pair.denoiser.precision != "fp32")
+    for pair in pairs_of(held.manifest):
+        own = pair.denoiser
+        if (own.format, own.precision, own.conditioning is not None) == (wanted, "fp32", is_split):
+            return pair
+    command = command_from_checkpoint(held, str(wanted)) + (" --split" if is_split else "")
+    what = f"{'split ' if is_split else ''}{wanted} artifact in fp32, of which {order.target} is made"
+    raise BundleError(f"bundle '{held.path}' has no {what}: type {command}")
 
 
 def command_from_checkpoint(bundle: Bundle, target: str) -> str:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from dexport import describe, targets
 from dexport.deploy import deployable, deployable_decoder
 from dexport.deploy.split import split
 from dexport.fixtures import write_golden
 from dexport.latents import ImageDecoder
+from dexport.precision import check_range, lowered
+from dexport.precision.states import read_states
 from dexport.proof import Proof, proof_of
 from dexport.targets import Part
 from dexport.writer.pairs import ArtifactPair, joined, pairs_of, shares_decoder
@@ -91,23 +92,29 @@ def _draft(trained: Trained, order: Order, held: Bundle | None, folder: Path, pr
     elif held is not None:
         keep_golden(held, folder)
     report("tracing the graph", 0, 1)
-    made = _export(trained, order, deployable(trained.denoiser.network), folder, plan.remaining)
+    made = _export(trained, order, folder, plan.remaining)
     report("tracing the graph", 1, 1)
     return Draft(folder, manifest, held, plan.remaining, made, plan.image_shape, plan.proof is not None)
 
 
-def _export(
-    trained: Trained, order: Order, network: nn.Module, folder: Path, remaining: Sequence[ArtifactPair]
-) -> ArtifactPair:
-    export = targets.load(order.target).export
+def _export(trained: Trained, order: Order, folder: Path, remaining: Sequence[ArtifactPair]) -> ArtifactPair:
+    export, states = targets.load(order.target).export, read_states(folder / GOLDEN)
+    network = deployable(trained.denoiser.network)
+    check_range(network, order.precision, states.calls)
     stem, io = f"denoiser.{order.precision}", describe.io_of(trained.denoiser.card)
     batch = order.batch or DEFAULT_BATCH
     trained_network = trained.denoiser.network
     part = Part(stem, trained_network, network, order.precision, io, batch, TOLERANCES[order.precision])
-    denoiser: Artifact = _split(part, export, folder) if order.variant == SPLIT else export(part, folder)
+    denoiser: Artifact = _split(part, export, folder) if order.variant == SPLIT else export(_lowered(part), folder)
     if trained.decoder is None or shares_decoder(denoiser, remaining):
         return ArtifactPair(denoiser)
-    return ArtifactPair(denoiser, export(_decoder_part(trained.decoder, order.precision, part.inputs[0]), folder))
+    decoder = _decoder_part(trained.decoder, order.precision, part.inputs[0])
+    check_range(decoder.deployable, order.precision, states.latents)
+    return ArtifactPair(denoiser, export(_lowered(decoder), folder))
+
+
+def _lowered(part: Part) -> Part:
+    return replace(part, deployable=lowered(part.deployable, part.precision))
 
 
 def _split(part: Part, export: Callable[[Part, Path], Artifact], folder: Path) -> Artifact:
@@ -127,7 +134,7 @@ def _split(part: Part, export: Callable[[Part, Path], Artifact], folder: Path) -
         tolerance=TOLERANCES["fp32"],
     )
     denoiser = replace(part, stem=f"{part.stem}-{SPLIT}", network=second, deployable=second, io=(x, between, out))
-    return joined(export(conditioning, folder), export(denoiser, folder))
+    return joined(export(conditioning, folder), export(_lowered(denoiser), folder))
 
 
 def _decoder_part(decoder: ImageDecoder, precision: str, x: Tensor) -> Part:

@@ -143,6 +143,10 @@ class Backend(ABC):
         """The runtime and its device in words, for run.json and reports."""
         return self.summary
 
+    def computes(self) -> str:
+        """The arithmetic in words, such as `in bf16`, and what is computed instead where it is another; fp32: none."""
+        return "" if self.arithmetic == "fp32" else f"in {self.arithmetic}"
+
     def close(self) -> None:  # noqa: B027, most runtimes have nothing to free
         """Free the runtime's memory."""
 

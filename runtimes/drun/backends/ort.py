@@ -51,9 +51,10 @@ class Runtime(Backend):
 
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
-        """The precision of the graph; for an fp32 graph on CUDA also tf32."""
-        has_tf32 = artifact.precision == "fp32" and device != "cpu" and has_cuda()
-        return ("fp32", "tf32") if has_tf32 else (artifact.precision,)
+        """The precision of the graph; for an fp32 graph on CUDA also tf32. There is no bf16 on processors."""
+        if device == "cpu" or not has_cuda():
+            return () if artifact.precision == "bf16" else (artifact.precision,)
+        return ("fp32", "tf32") if artifact.precision == "fp32" else (artifact.precision,)
 
     def __init__(
         self, bundle: Bundle, artifact: Artifact | None, arithmetic: str, options: RuntimeOptions = DEFAULT_OPTIONS
@@ -67,6 +68,12 @@ class Runtime(Backend):
 
     def describe(self) -> str:
         return f"ONNX Runtime on {self.session.get_providers()[0].removesuffix('ExecutionProvider')}"
+
+    def computes(self) -> str:
+        """On a processor it takes all casts out of an fp16 graph, which leaves float32 with rounded weights."""
+        if self.arithmetic == "fp16" and self.session.get_providers()[0] == "CPUExecutionProvider":
+            return "in fp16, computed in fp32 with the weights rounded to fp16"
+        return super().computes()
 
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         bound = self._bound(inputs)

@@ -92,7 +92,8 @@ def _proof(parity: Parity | None) -> str:
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    return " ".join(f"{key}={value}" for key, value in values.items())
+    words = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in values.items()}
+    return " ".join(f"{key}={value}" for key, value in words.items())
 
 
 def backends() -> None:

@@ -139,6 +139,13 @@ def test_tf32_is_an_arithmetic_of_cuda_alone(bundle: Bundle, monkeypatch: pytest
     assert ort.Runtime.arithmetics(replace(artifact, precision="fp16")) == ("fp16",)
 
 
+def test_bf16_is_an_arithmetic_of_cuda_alone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    artifact = replace(bundle.manifest.artifacts[0], precision="bf16")
+    assert ort.Runtime.arithmetics(artifact) == ()
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    assert [ort.Runtime.arithmetics(artifact, device) for device in (None, "cuda", "cpu")] == [("bf16",), ("bf16",), ()]
+
+
 def test_a_device_that_this_onnxruntime_lacks(bundle: Bundle) -> None:
     with pytest.raises(BackendUnavailable, match=r"--device got cuda, this onnxruntime has none: pip"):
         on("ort", bundle, device="cuda")

@@ -29,3 +29,5 @@ def test_sampling(process: Any, fields: dict[str, Any], options: str) -> None:
     command = sample_command(card, Path("bundles/my net"))
     assert command == f"drun --backend ort {options} --bundle 'bundles/my net'"
     assert sample_command(card, Path("b"), "openvino") == f"drun --backend openvino {options} --bundle b"
+    narrow = f"drun --backend openvino --precision bf16 {options} --bundle b"
+    assert sample_command(card, Path("b"), "openvino", "bf16") == narrow

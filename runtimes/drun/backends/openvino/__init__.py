@@ -39,7 +39,9 @@ class Runtime(Backend):
 
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
-        """A graph in fp32 is computed in fp32 or, where the processor has it, in bf16."""
+        """A graph in fp32 is computed in fp32 or, where the processor has it, in bf16; of others see `computes`."""
+        if artifact.precision in ("fp16", "bf16"):
+            return (artifact.precision,)
         if artifact.precision != "fp32":
             return ()
         return ("fp32", "bf16") if "BF16" in capabilities() else ("fp32",)
@@ -56,6 +58,13 @@ class Runtime(Backend):
 
     def describe(self) -> str:
         return "OpenVINO on CPU"
+
+    def computes(self) -> str:
+        if self.arithmetic == "fp16":
+            return "in fp16, computed in fp32 with the weights rounded to fp16"
+        if self.arithmetic == "bf16" and "BF16" not in capabilities():
+            return "in bf16, computed in fp32 with the weights rounded to bf16, because this processor has no bf16"
+        return super().computes()
 
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         try:

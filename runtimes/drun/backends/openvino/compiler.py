@@ -17,8 +17,15 @@ from drun.errors import UserError
 from drun.settings import RuntimeOptions
 from drun.version import VERSION
 
-#: This hint is always passed: without one OpenVINO computes in bfloat16 on every processor that has it.
-PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16"}
+#: (precision of the graph, arithmetic) -> the hint. One is always passed: without it OpenVINO computes in bfloat16 on
+#: every processor that has it. By the hint f32 it computes a graph in bf16 as it is written, with islands in float32;
+#: by bf16 they are bf16, too, and nothing is faster. The hint f16 computes in bfloat16, so none says it.
+PRECISION_HINTS = {
+    ("fp32", "fp32"): "f32",
+    ("fp32", "bf16"): "bf16",
+    ("bf16", "bf16"): "f32",
+    ("fp16", "fp16"): "f32",
+}
 #: How many compiled graphs are kept: for a batch, for the doubled batch of guidance, and for a run's last, smaller
 #: batch.
 MOST_KEPT, KEPT_BYTES = 4, 2 << 30
@@ -65,7 +72,7 @@ class Compiler:
 
     def _config(self, num_parts: int) -> dict[str, str | int | bool]:
         config: dict[str, str | int | bool] = {
-            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[self.arithmetic],
+            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[self.artifact.precision, self.arithmetic],
             "PERFORMANCE_HINT": self.options.hint.upper(),
             "NUM_STREAMS": num_parts,
             # Otherwise two processes with one thread each are pinned to the same core.

@@ -69,7 +69,7 @@ def read(bundle: Bundle, artifact: Artifact, arithmetic: str) -> tuple[Any, int]
             # An ONNX graph names its other files; `check_external` made sure that the manifest lists them.
             model = model_of(artifact.format, paths[: len(SUFFIXES[artifact.format])])
             check_io(artifact, paths[0], dict(map(_signature, [*model.inputs, *model.outputs])))
-            if arithmetic == "bf16":
+            if arithmetic == "bf16" and artifact.precision == "fp32":
                 keep_times(model, core())
         except UNREADABLE as error:
             raise BackendUnavailable(_why_unreadable(artifact, paths[0], error)) from error

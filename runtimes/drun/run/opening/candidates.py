@@ -7,7 +7,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 from drun import backends
-from drun.bundle.artifact import DECODER_TOLERANCES, TOLERANCES, Artifact, Tolerance
+from drun.bundle.artifact import DECODER_TOLERANCES, PRECISIONS, TOLERANCES, Artifact, Tolerance
 from drun.bundle.reading import Bundle
 from drun.errors import BackendUnavailable, BundleError, ConfigError
 
@@ -80,10 +80,10 @@ def _can_run(name: str, device: str | None) -> bool:
 
 
 def of_backend(name: str, artifacts: Sequence[Artifact], device: str | None) -> Iterator[Candidate]:
-    """The candidates of one backend: the best format first, and the default arithmetic of each artifact first."""
+    """The candidates of one backend: the best format first, then the widest precision, then the default arithmetic."""
     runtime = backends.load(name)
     for artifact_format in runtime.formats:
-        for artifact in artifacts:
+        for artifact in sorted(artifacts, key=lambda one: PRECISIONS.index(one.precision)):
             if artifact.format == artifact_format:
                 for arithmetic in runtime.arithmetics(artifact, device):
                     yield Candidate(name, artifact, arithmetic)

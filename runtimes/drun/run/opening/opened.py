@@ -91,9 +91,7 @@ class Opened:
     def describe(self) -> str:
         """The runtime, the device and the arithmetic, such as `OpenVINO on CPU in bf16`."""
         with self.alone():
-            where = self.backend.describe()
-        usual = self.artifact is None or self.arithmetic == "fp32"
-        return where + ("" if usual else f" in {self.arithmetic}")
+            return f"{self.backend.describe()} {self.backend.computes()}".rstrip()
 
     def close(self) -> None:
         """Close the backend after the calls and walks of other threads. Closing it again does nothing."""
