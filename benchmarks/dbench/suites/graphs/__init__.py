@@ -16,7 +16,7 @@ Settings = GraphsSettings
 
 
 def measure(settings: GraphsSettings, report: Report) -> Result:
-    """Time every way to give a network to ONNX Runtime beside today's default, and how far each is from eager PyTorch."""
+    """Time every ONNX graph of a network and every way to run it, in turns, and compare it with eager PyTorch."""
     from dbench.suites.graphs import measuring
 
     return measuring.measure(settings, report)

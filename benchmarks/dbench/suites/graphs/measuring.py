@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,6 @@ from dtrain.published import Denoiser
 PRECISION = "fp32"
 
 
-@dataclass
-class Outcome:
-    """What the measurement of all batch sizes leaves."""
-
-    rows: list[ResultRow] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)  # candidate -> why
-
-
 def measure(settings: GraphsSettings, report: Report) -> Result:
     """Time all candidates in turns, one batch size after the other.
 
@@ -51,19 +43,21 @@ def measure(settings: GraphsSettings, report: Report) -> Result:
     chosen = choose(settings.candidates)
     start = machine.usage()
     settings = replace(settings, threads=settings.threads or machine.num_cores())
-    outcome = Outcome()
+    rows: list[ResultRow] = []
+    left_out: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="dbench-graphs-", ignore_cleanup_errors=True) as scratch:
         loaded = subjects.load(settings, Path(scratch))
         original = original_of(loaded.denoiser, Path(scratch), report)
         for batch in settings.batches:
-            _measure_batch(replace(original, batch=batch), loaded.denoiser, chosen, settings, outcome, report)
+            found, failed = _of_batch(replace(original, batch=batch), chosen, settings, report)
+            rows, left_out = rows + found, left_out | failed
     resolved = {key: value for key, value in asdict(settings).items() if key != "model"} | {
-        "candidates": tuple(name for name in chosen if name not in outcome.left_out),
+        "candidates": tuple(name for name in chosen if name not in left_out),
         "weights": loaded.weights,
-        "left_out": outcome.left_out,
+        "left_out": left_out,
     }
     here = machine.fingerprint(settings.threads, since=start)
-    return Result(tuple(outcome.rows), loaded.subject, resolved, here, this_command())
+    return Result(tuple(rows), loaded.subject, resolved, here, this_command())
 
 
 def choose(wanted: Sequence[str]) -> dict[str, Candidate]:
@@ -80,36 +74,44 @@ def original_of(denoiser: Denoiser, folder: Path, report: Report) -> Original:
     io, tolerance = describe.io_of(denoiser.card), TOLERANCES[PRECISION]
     part = Part("denoiser", denoiser.network, deployable(denoiser.network), PRECISION, io, DEFAULT_BATCH, tolerance)
     calibration = [named(part, inputs) for inputs in states.calibration(denoiser, report)]
-    return Original(part, DEFAULT_BATCH[0], calibration, folder)
+    return Original(part, denoiser, DEFAULT_BATCH[0], calibration, folder)
 
 
 # ---- one batch size -------------------------------------------------------------------------------------
 
 
-def _measure_batch(
-    original: Original,
-    denoiser: Denoiser,
-    chosen: Mapping[str, Candidate],
-    settings: GraphsSettings,
-    outcome: Outcome,
-    report: Report,
-) -> None:
-    references = states.references(denoiser, original.batch, report)
+def _of_batch(
+    original: Original, chosen: Mapping[str, Candidate], settings: GraphsSettings, report: Report
+) -> tuple[list[ResultRow], dict[str, str]]:
+    """The rows of all candidates at one batch size, and the candidates that are left out, with the reason."""
+    references = states.references(original, report)
     every: dict[str, Candidate] = {DEFAULT: _default, **chosen}
-    sessions = {}
+    sessions, failed = _open_all(every, original, settings.threads, report)
+    proofs = {name: worst(session, references) for name, session in sessions.items()}
+    timings = _timed(sessions, references[0].inputs, settings.repeats, report)
+    rows = []
+    for name, session in sessions.items():
+        times = timings[DEFAULT], timings[name]
+        measured = Measured(name, original.batch, *times, proofs[name], session.opening_s, session.size_bytes)
+        rows += rows_of(measured, candidates.summary(every[name]))
+    return rows, failed
+
+
+def _open_all(
+    every: Mapping[str, Candidate], original: Original, threads: int, report: Report
+) -> tuple[dict[str, Session], dict[str, str]]:
+    """The sessions, and the candidates without one, with the reason. Raises UserError if the default has none."""
+    sessions, failed = {}, {}
     for done, (name, candidate) in enumerate(every.items()):
         report("making and opening graphs", done, len(every))
         try:
-            sessions[name] = opened(_made(candidate, original), original.part, settings.threads)
+            sessions[name] = opened(_made(candidate, original), original.part, threads)
         except UserError as error:
-            outcome.left_out[name] = str(error)
+            if name == DEFAULT:
+                raise
+            failed[name] = str(error)
             warn(f"{name} is not timed: {error}")
-    proofs = {name: worst(session, references) for name, session in sessions.items()}
-    timings = _timed(sessions, references[0].inputs, settings.repeats, report)
-    for name, session in sessions.items():
-        ratio = timings[DEFAULT], timings[name]
-        measured = Measured(name, original.batch, *ratio, proofs[name], session.opening_s, session.size_bytes)
-        outcome.rows += rows_of(measured, candidates.summary(every[name]))
+    return sessions, failed
 
 
 def _default(original: Original) -> Attempt:

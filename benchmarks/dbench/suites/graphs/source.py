@@ -16,6 +16,7 @@ from dbench.suites.graphs.exporting import export_at
 from dexport import targets
 from dexport.targets import Part
 from drun.files import atomic_folder
+from dtrain.published import Denoiser
 
 DEFAULT_TARGET = "onnx"
 
@@ -35,6 +36,7 @@ class Original:
     """A network, and what a candidate may need to make a graph of it for one batch size."""
 
     part: Part  # today's default is made of it
+    denoiser: Denoiser  # its network is the part's
     batch: int
     calibration: list[dict[str, Array]]  # inputs by name, states of real trajectories
     folder: Path  # shared by all batch sizes

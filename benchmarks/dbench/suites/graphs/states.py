@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dbench.core.inputs import Inputs
-from dbench.suites.graphs.source import Reference
+from dbench.suites.graphs.source import Original, Reference
 from dexport.fixtures import call_moments, single_calls, trajectories
 from dexport.proof import Proof
 from drun.console import Report
@@ -25,11 +25,12 @@ NUM_COMPARED = 3
 NUM_CALIBRATING, CALIBRATING_SAMPLES = 12, range(100, 104)
 
 
-def references(denoiser: Denoiser, batch: int, report: Report) -> list[Reference]:
+def references(original: Original, report: Report) -> list[Reference]:
     """Calls like those of a golden file, in a batch of the measured size.
 
     They are at the states of a short trajectory and at both ends of time, with different labels.
     """
+    denoiser, batch = original.denoiser, original.batch
     sampling = _short(denoiser, NUM_COMPARED)
     states = _states(sampling, range(batch))
     moments = call_moments(denoiser.card.process, sampling.table)

@@ -26,6 +26,7 @@ def compared(result: Result) -> str:
         page.table(head, lines, caption),
         page.paragraph(verdict(result)),
         page.facts({name: _summary(result, name, batches[0]) for name in names}),
+        *(page.paragraph(f"Left out, {name}: {why}") for name, why in result.settings["left_out"].items()),
         page.results(result, f"Of {result.subject['name']}"),
     )
 

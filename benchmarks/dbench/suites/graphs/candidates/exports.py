@@ -35,7 +35,7 @@ def parts_opset_23(original: Original) -> Attempt:
 
 
 def gemm_with_bias(original: Original) -> Attempt:
-    """Attention's and MLP's layers on flattened tokens: Gemm, which adds the bias in the product, for MatMul and Add."""
+    """The layers of attention and MLP on flattened tokens: Gemm, which adds the bias, for MatMul and Add."""
     network = copy.deepcopy(original.part.deployable)
     if not _flatten_tokens(network):
         raise ExportError("the network has no layers of tokens")

@@ -13,8 +13,12 @@ from drun.errors import ExportError
 
 def multi_head_attention(original: Original) -> Attempt:
     """onnxscript's optimize_for_ort on the trained network at opset 20: contrib MultiHeadAttention."""
+    return Attempt(_fused(original))
+
+
+def _fused(original: Original) -> Path:
     source = original.export("raw-20", original.part.network, 20)
-    return Attempt(original.once("fused", lambda folder: _fuse(source, folder / source.name)))
+    return original.once("fused", lambda folder: _fuse(source, folder / source.name))
 
 
 def _fuse(source: Path, path: Path) -> None:
@@ -39,6 +43,12 @@ def modulated_norm(original: Original) -> Attempt:
     """The modulation of a transformer's norms as scale and bias of LayerNormalization: one pass for three."""
     source = original.default()
     return Attempt(original.once("modulated", lambda folder: _merge_modulations(source, folder / source.name)))
+
+
+def multi_head_attention_and_modulated_norm(original: Original) -> Attempt:
+    """Both: contrib MultiHeadAttention, and the modulation within LayerNormalization."""
+    source = _fused(original)
+    return Attempt(original.once("fused-modulated", lambda folder: _merge_modulations(source, folder / source.name)))
 
 
 def _merge_modulations(source: Path, path: Path) -> None:

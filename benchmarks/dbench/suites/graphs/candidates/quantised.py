@@ -11,6 +11,7 @@ from typing import Any
 from dbench.suites.graphs.candidates import Attempt
 from dbench.suites.graphs.exporting import EXTERNAL_DATA_BYTES
 from dbench.suites.graphs.source import Original
+from drun.errors import ExportError
 
 #: What holds weights.
 OPERATORS = ["Conv", "MatMul", "Gemm"]
@@ -93,6 +94,8 @@ def _weights_only(original: Original, folder: Path, accuracy_level: int) -> None
             onnx.load(source), bits=8, block_size=BLOCK_SIZE, is_symmetric=True, accuracy_level=accuracy_level
         )
         quantizer.process()
+    if not any(node.op_type == "MatMulNBits" for node in quantizer.model.nodes()):
+        raise ExportError("the network has no MatMul with weights")
     quantizer.model.save_model_to_file(str(folder / source.name), _is_large(source))
 
 

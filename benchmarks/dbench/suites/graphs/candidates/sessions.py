@@ -61,10 +61,5 @@ def no_blocked_channels(original: Original) -> Attempt:
     return Attempt(original.default(), adjust)
 
 
-def gelu_approximated(original: Original) -> Attempt:
-    """Every Gelu by tanh."""
-    return Attempt(original.default(), _entry("optimization.enable_gelu_approximation", "1"))
-
-
 def _entry(key: str, value: str) -> Adjust:
     return lambda options: options.add_session_config_entry(key, value)
