@@ -14,10 +14,10 @@ from dbench.core.inputs import Inputs
 from dbench.core.record import Result, ResultRow, this_command
 from dbench.suites.graphs import candidates, states, subjects
 from dbench.suites.graphs.candidates import Attempt, Candidate
-from dbench.suites.graphs.opening import Session, opened
+from dbench.suites.graphs.opening import OpenGraph, opened
 from dbench.suites.graphs.rows import DEFAULT, Measured, rows_of
 from dbench.suites.graphs.settings import GraphsSettings
-from dbench.suites.graphs.source import Original, Reference, named
+from dbench.suites.graphs.source import EagerCall, Original, named
 from dexport import describe
 from dexport.deploy import deployable
 from dexport.targets import Part
@@ -99,7 +99,7 @@ def _of_batch(
 
 def _open_all(
     every: Mapping[str, Candidate], original: Original, threads: int, report: Report
-) -> tuple[dict[str, Session], dict[str, str]]:
+) -> tuple[dict[str, OpenGraph], dict[str, str]]:
     """The sessions, and the candidates without one, with the reason. Raises UserError if the default has none."""
     sessions, failed = {}, {}
     for done, (name, candidate) in enumerate(every.items()):
@@ -125,7 +125,7 @@ def _made(candidate: Candidate, original: Original) -> Attempt:
         return candidate(original)
 
 
-def _timed(sessions: Mapping[str, Session], inputs: Inputs, repeats: int, report: Report) -> dict[str, timing.Timing]:
+def _timed(sessions: Mapping[str, OpenGraph], inputs: Inputs, repeats: int, report: Report) -> dict[str, timing.Timing]:
     """A call of each in turn, after one that wakes its threads."""
     calls: dict[str, Any] = {name: partial(one.call, one.bound(inputs)) for name, one in sessions.items()}
     return timing.interleave(
@@ -138,7 +138,7 @@ def _timed(sessions: Mapping[str, Session], inputs: Inputs, repeats: int, report
     )
 
 
-def worst(session: Session, references: Sequence[Reference]) -> Comparison:
+def worst(session: OpenGraph, references: Sequence[EagerCall]) -> Comparison:
     """The reference with the largest error."""
     found = []
     for one in references:

@@ -17,7 +17,7 @@ from drun.errors import BackendUnavailable, reason
 
 
 @dataclass(frozen=True)
-class Session:
+class OpenGraph:
     """An open attempt."""
 
     session: Any
@@ -35,7 +35,7 @@ class Session:
         return bound.out
 
 
-def opened(attempt: Attempt, part: Part, threads: int) -> Session:
+def opened(attempt: Attempt, part: Part, threads: int) -> OpenGraph:
     """Open an attempt on the processor.
 
     Raises:
@@ -52,4 +52,4 @@ def opened(attempt: Attempt, part: Part, threads: int) -> Session:
     except Exception as error:  # onnxruntime raises classes of its own for every cause
         raise BackendUnavailable(f"ONNX Runtime cannot open it: {reason(error)}") from error
     opening_s = time.perf_counter() - start_s
-    return Session(session, part, opening_s, sum(file.stat().st_size for file in attempt.path.parent.iterdir()))
+    return OpenGraph(session, part, opening_s, sum(file.stat().st_size for file in attempt.path.parent.iterdir()))

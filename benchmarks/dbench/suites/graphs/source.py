@@ -24,8 +24,8 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Reference:
-    """Inputs of a call, and what eager PyTorch computes of them, (N, C or 2 C, H, W) float32."""
+class EagerCall:
+    """The inputs of a call, and what eager PyTorch computes of them, (N, C or 2 C, H, W) float32."""
 
     inputs: Inputs
     out: Array

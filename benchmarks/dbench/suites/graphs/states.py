@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dbench.core.inputs import Inputs
-from dbench.suites.graphs.source import Original, Reference
+from dbench.suites.graphs.source import EagerCall, Original
 from dexport.fixtures import call_moments, single_calls, trajectories
 from dexport.proof import Proof
 from drun.console import Report
@@ -25,7 +25,7 @@ NUM_COMPARED = 3
 NUM_CALIBRATING, CALIBRATING_SAMPLES = 12, range(100, 104)
 
 
-def references(original: Original, report: Report) -> list[Reference]:
+def references(original: Original, report: Report) -> list[EagerCall]:
     """Calls like those of a golden file, in a batch of the measured size.
 
     They are at the states of a short trajectory and at both ends of time, with different labels.
@@ -37,7 +37,7 @@ def references(original: Original, report: Report) -> list[Reference]:
     calls = [_batched(call) for call in single_calls(states, moments, denoiser.card.classes, (batch,))]
     made = []
     for done, inputs in enumerate(calls, 1):
-        made.append(Reference(inputs, _computed(denoiser.network, inputs)))
+        made.append(EagerCall(inputs, _computed(denoiser.network, inputs)))
         report("computing the reference in eager PyTorch", done, len(calls))
     return made
 

@@ -44,7 +44,7 @@ def load(settings: GraphsSettings, folder: Path) -> Loaded:
         denoiser = published.load(path, settings=_pairs(settings.assignments))
         own = {"name": path.stem, "checkpoint_sha256": denoiser.sha256}
         return Loaded(denoiser, own | _described(denoiser), denoiser.weights)
-    recipe = config.load(settings.model, settings.assignments)
+    recipe = config.load(settings.model, list(settings.assignments))
     torch.manual_seed(SEED)
     state = perturb(models.build(recipe.model)).state_dict()
     denoiser = published.load(ours.save(Checkpoint(recipe, 1, state, state, {}), folder, 1))
@@ -66,5 +66,5 @@ def _described(denoiser: Denoiser) -> dict[str, Any]:
 def perturb(network: nn.Module) -> nn.Module:
     """Add N(0, PERTURBATION^2) to every parameter, in place."""
     for parameter in network.parameters():
-        parameter += PERTURBATION * torch.randn_like(parameter)
+        parameter.add_(torch.randn_like(parameter), alpha=PERTURBATION)
     return network

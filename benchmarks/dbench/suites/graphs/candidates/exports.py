@@ -51,7 +51,7 @@ class _FlatLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         flat: Tensor = self.linear(x.flatten(0, 1))
-        return flat.unflatten(0, (-1, x.shape[1]))
+        return flat.reshape(-1, x.shape[1], flat.shape[1])
 
 
 def _flatten_tokens(network: nn.Module) -> bool:
