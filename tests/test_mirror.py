@@ -57,6 +57,8 @@ ELSEWHERE = {
     "dbench/report/head.py": "by benchmarks/report/test_report.py",
     "dbench/report/sections.py": "by benchmarks/report/test_report.py",
     "dbench/suites": "by benchmarks/test_extensions.py",
+    "dbench/suites/graphs/measuring.py": "by benchmarks/suites/graphs/test_graphs.py",
+    "dbench/suites/graphs/settings.py": "by benchmarks/suites/graphs/test_graphs.py",
     "dbench/suites/latency/processes.py": "by benchmarks/suites/latency/test_latency.py",
     "dbench/suites/latency/settings.py": "by benchmarks/suites/latency/test_latency.py",
     "dbench/suites/quality/judgement.py": "by benchmarks/suites/quality/test_quality.py",

@@ -1,0 +1,82 @@
+"""The candidates in a report: a line for each, the errors beside the speeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dbench.core import record
+from dbench.core.record import Result, ResultRow, number
+from dbench.html import page
+from dbench.suites.graphs.rows import CALL, DEFAULT, ERROR, FILES, OPENING, SPEED_UP, row_name
+
+
+def compared(result: Result) -> str:
+    """HTML of a result of `dbench graphs`."""
+    batches = [int(batch) for batch in result.settings["batches"]]
+    names = [DEFAULT, *result.settings["candidates"]]
+    head = ["candidate", *(f"{what}, batch {batch}" for batch in batches for what in ("ms", "x (95 %)"))]
+    head += ["relative L2", "dB", "opening s", "files MB"]
+    lines = [[name, *_speeds(result, name, batches), *_facts(result, name, batches)] for name in names]
+    caption = (
+        "Medians of a call in ONNX Runtime, and how many times as fast as today's default, with the 95 % interval; "
+        f"{record.MARK}: it reaches 1. The error is from eager PyTorch, the worst of all calls."
+    )
+    return page.section(
+        "ONNX graphs",
+        page.table(head, lines, caption),
+        page.paragraph(verdict(result)),
+        page.facts({name: _summary(result, name, batches[0]) for name in names}),
+        *(page.paragraph(f"Left out, {name}: {why}") for name, why in result.settings["left_out"].items()),
+        page.results(result, f"Of {result.subject['name']}"),
+    )
+
+
+def verdict(result: Result) -> str:
+    """The candidates that are within the float32 tolerance and beyond the noise at every batch size, in words."""
+    batches = [int(batch) for batch in result.settings["batches"]]
+    better = [name for name in result.settings["candidates"] if _is_better(result, name, batches)]
+    if not better:
+        return "No candidate within the float32 tolerance is faster than the default beyond the noise at every batch."
+    listed = ", ".join(sorted(better, key=lambda name: -_lows(result, name, batches)[0]))
+    return f"Within the float32 tolerance and faster than the default beyond the noise at every batch: {listed}."
+
+
+def _is_better(result: Result, name: str, batches: list[int]) -> bool:
+    passed = [_row(result, name, batch, ERROR).details["passed"] for batch in batches]
+    return all(passed) and all(low > 1 for low in _lows(result, name, batches))
+
+
+def _lows(result: Result, name: str, batches: list[int]) -> list[float]:
+    """The lower ends of the intervals, the lowest first."""
+    return sorted(_interval(_row(result, name, batch, SPEED_UP))["low"] for batch in batches)
+
+
+def _row(result: Result, name: str, batch: int, what: str) -> ResultRow:
+    return result.row(row_name(name, batch, what))
+
+
+def _interval(row: ResultRow) -> dict[str, Any]:
+    found: dict[str, Any] = row.details["interval_95"]
+    return found
+
+
+def _speeds(result: Result, name: str, batches: list[int]) -> list[str]:
+    cells = []
+    for batch in batches:
+        ratio = _row(result, name, batch, SPEED_UP)
+        mark = f" {record.MARK}" if record.doubt(ratio, result.machine) else ""
+        ends = " to ".join(f"{_interval(ratio)[end]:.3f}" for end in ("low", "high"))
+        cells += [number(_row(result, name, batch, CALL).value), f"{ratio.value:.3f} ({ends}){mark}"]
+    return cells
+
+
+def _facts(result: Result, name: str, batches: list[int]) -> list[str]:
+    """The worst error, and the size and the opening time at the first batch size."""
+    errors = [_row(result, name, batch, ERROR) for batch in batches]
+    worst = max(errors, key=lambda row: row.value if row.value is not None else float("inf"))
+    rest = [number(_row(result, name, batches[0], what).value) for what in (OPENING, FILES)]
+    return [number(worst.value), number(worst.details["psnr_db"]), *rest]
+
+
+def _summary(result: Result, name: str, batch: int) -> str:
+    return str(_row(result, name, batch, CALL).details["is"])

@@ -1,0 +1,54 @@
+"""The networks of recipes and of checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dbench.suites.graphs import subjects
+from dbench.suites.graphs.settings import GraphsSettings
+from drun.errors import ConfigError
+
+TINY = ("model.dim=8", "model.dim_mults=[1,2]")
+
+
+def test_a_recipe_gets_random_weights_of_which_none_is_zero(tmp_path: Path) -> None:
+    settings = GraphsSettings("digits-unet", assignments=TINY)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one, other = (subjects.load(settings, tmp_path / name) for name in "ab")
+    weights = one.denoiser.network.state_dict()
+    assert all(bool(value.all()) for value in weights.values())
+    torch.testing.assert_close(weights, other.denoiser.network.state_dict(), rtol=0, atol=0)
+    assert one.subject == other.subject
+    assert one.subject["name"] == "digits-unet"
+    assert one.subject["parameters"] == sum(value.numel() for value in weights.values())
+    assert one.weights == "random, seed 0"
+
+
+def test_a_checkpoint_keeps_its_weights(model: Any, tmp_path: Path) -> None:
+    loaded = subjects.load(GraphsSettings(str(model.checkpoint)), tmp_path)
+    assert loaded.subject["checkpoint_sha256"] == model.open().manifest.model.checkpoint["sha256"]
+    assert loaded.subject["name"] == model.checkpoint.stem
+    assert loaded.weights == "ema"
+
+
+def test_neither_a_recipe_nor_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no-such-recipe"):
+        subjects.load(GraphsSettings("no-such-recipe"), tmp_path)
+
+
+def test_a_setting_of_a_checkpoint_without_a_value(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--set got 'image_size', expected KEY=VALUE"):
+        subjects.load(GraphsSettings(str(model.checkpoint), assignments=("image_size",)), tmp_path)
+
+
+def test_perturb_changes_every_parameter() -> None:
+    network = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    after = subjects.perturb(network).parameters()
+    assert all(bool((one != other).all()) for one, other in zip(before, after, strict=True))
