@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from dexport.deploy.split import Columns
 from dexport.deploy.unet import GroupedNorm, ImageNorm
 from dtrain.models.transformer.blocks import Block, FinalLayer
 from dtrain.models.transformer.embeddings import LabelEmbedding, TimeEmbedding
@@ -13,8 +14,8 @@ from dtrain.models.unet.blocks import TimeMlp
 from dtrain.models.unet.networks import UNet
 from dtrain.models.vae import Decoder
 
-#: Layers outside islands that compute in the low precision.
-WEIGHTED = (nn.Linear, _ConvNd)
+#: Layers outside islands that compute in the low precision, and what stands in for them in a split denoiser.
+WEIGHTED = (nn.Linear, _ConvNd, Columns)
 #: Islands whose result goes on in the low precision: sums of squares and of exponentials.
 STATISTICS = (nn.LayerNorm, nn.GroupNorm, ImageNorm, GroupedNorm, nn.Softmax)
 #: Islands whose result stays float32: the condition, until a layer reads it, and the last layer, whose rounding nothing
