@@ -80,7 +80,10 @@ def test_ir_in_two_graphs_is_made_of_onnx_in_two(bundle: Path) -> None:
     assert of_two.conditioning is not None
     assert of_two.conditioning.files == ("conditioning.fp32-split.xml", "conditioning.fp32-split.bin")
     assert (of_two.batch, of_two.parity["passed"]) == (STATIC, True)
-    with load(bundle).session("openvino", artifact=of_two.id) as split, load(bundle).session("openvino") as unsplit:
+    with (
+        load(bundle).session("openvino", artifact=of_two.id) as split,
+        load(bundle).session("openvino", artifact=of_one.id) as unsplit,
+    ):
         images = [session.sample(2, steps=3, output="float") for session in (split, unsplit)]
     np.testing.assert_allclose(*images, atol=1e-4)
 

@@ -80,10 +80,13 @@ def _can_run(name: str, device: str | None) -> bool:
 
 
 def of_backend(name: str, artifacts: Sequence[Artifact], device: str | None) -> Iterator[Candidate]:
-    """The candidates of one backend: the best format first, then the widest precision, then the default arithmetic."""
+    """The candidates of one backend: the best format first, then the widest precision, then the default arithmetic.
+
+    Of two artifacts of one network, the one in two graphs is first: it computes less in each step.
+    """
     runtime = backends.load(name)
     for artifact_format in runtime.formats:
-        for artifact in sorted(artifacts, key=lambda one: PRECISIONS.index(one.precision)):
+        for artifact in sorted(artifacts, key=lambda one: (PRECISIONS.index(one.precision), one.conditioning is None)):
             if artifact.format == artifact_format:
                 for arithmetic in runtime.arithmetics(artifact, device):
                     yield Candidate(name, artifact, arithmetic)

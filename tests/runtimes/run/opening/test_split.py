@@ -17,7 +17,7 @@ from drun.diffusion import samplers
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import BundleError, ConfigError
 from drun.run import parity
-from drun.run.opening import Opened, choose, open_candidate
+from drun.run.opening import Opened, candidates, choose, open_candidate
 from drun.run.opening import split as opening_split
 from drun.run.opening.split import Split
 from drun.run.sampling import Sampling
@@ -201,6 +201,13 @@ def test_a_single_call_needs_no_plan(bundle: Bundle, backend: str, monkeypatch: 
 
 
 # ---- opening and closing --------------------------------------------------------------------------------
+
+
+def test_it_is_preferred_to_one_graph(bundle: Bundle, backend: str) -> None:
+    found = [one.name for one in candidates(bundle, [backend]) if one.arithmetic == "fp32"]
+    assert found == [f"{backend} {SPLIT}", f"{backend} {UNSPLIT}"]
+    with open_candidate(bundle, choose(bundle, backend)) as one:
+        assert isinstance(one.backend, Split)
 
 
 def test_a_closed_one_is_refused(bundle: Bundle, backend: str) -> None:
