@@ -34,14 +34,6 @@ def write_with_ir(folder: Path) -> Path:
     return folder
 
 
-def write_with_split(folder: Path) -> Path:
-    """A bundle of an ONNX graph, its IR, and the same network in two graphs."""
-    from split_bundles import add_split
-
-    add_split(write_with_ir(folder))
-    return folder
-
-
 def images_of(bundle: Path, backend: str, **options: Any) -> bytes:
     """What three steps draw, as bytes."""
     with load(bundle).session(backend, **options) as session:
@@ -136,7 +128,10 @@ class TwoGraphs(Ir):
     """Other bytes of the two graphs of a split artifact, or other values in what the manifest says of the first."""
 
     def make(self, folder: Path) -> None:
-        write_with_split(folder / "b")
+        path = helpers().write_bundle(folder / "b", conditional=True)
+        from split_bundles import add_split
+
+        add_split(path)
 
     def attack(self, folder: Path, draw: random.Random) -> None:
         if draw.random() < 0.3:
