@@ -15,7 +15,7 @@ from exporting import FULL_CHECKS, STATIC, content, ids
 from latent_models import describe_latents
 
 from dexport.latents import find_decoder
-from dexport.proof import full_proof
+from dexport.proof import QUICK_PROOF, full_proof
 from dexport.writer.add import add_artifact
 from dexport.writer.create import CONDITIONING_BATCH, Trained, create_bundle
 from dexport.writer.staging import Order, Written
@@ -86,6 +86,24 @@ def test_ir_in_two_graphs_is_made_of_onnx_in_two(bundle: Path) -> None:
     ):
         images = [session.sample(2, steps=3, output="float") for session in (split, unsplit)]
     np.testing.assert_allclose(*images, atol=1e-4)
+
+
+def test_only_the_denoiser_is_of_a_lower_precision(sit: Denoiser, sit_checkpoint: Path, tmp_path: Path) -> None:
+    order = Order("onnx", "bf16", STATIC, "split")
+    create_bundle(Trained(sit, sit_checkpoint), order, tmp_path / "b", QUICK_PROOF, silent)
+    (artifact,) = bundles.read(tmp_path / "b").manifest.artifacts
+    conditioning, denoiser = artifact.stages()
+    assert (artifact.id, conditioning.precision, denoiser.precision) == ("onnx-bf16-split", "fp32", "bf16")
+    for stage, is_low in ((conditioning, False), (denoiser, True)):
+        graph = onnx.load(tmp_path / "b" / stage.files[0].path).graph
+        dtypes = {tensor.data_type for tensor in graph.initializer}
+        assert onnx.TensorProto.FLOAT in dtypes
+        assert (onnx.TensorProto.BFLOAT16 in dtypes) == is_low
+        values = (*graph.input, *graph.output)
+        assert {value.type.tensor_type.elem_type for value in values} <= {
+            onnx.TensorProto.FLOAT,
+            onnx.TensorProto.INT64,
+        }
 
 
 def test_a_bundle_without_it_names_the_command(onnx_bundle: Path, tmp_path: Path) -> None:
