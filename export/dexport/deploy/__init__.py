@@ -24,10 +24,23 @@ REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 
 
 def deployable(network: nn.Module) -> nn.Module:
-    """A float32 copy in eval mode without modules that runtimes misread; its outputs are equal up to rounding."""
-    deployed = copy.deepcopy(network).float().eval()
+    """A float32 network in eval mode without modules that runtimes misread; its outputs are equal up to rounding.
+
+    `network` stays as it is. The two share the memory of those weights that are float32.
+    """
+    deployed = _with_the_same_weights(network).eval()
     _rewrite(deployed)
     return deployed.requires_grad_(False)
+
+
+def _with_the_same_weights(network: nn.Module) -> nn.Module:
+    """A copy of all modules, in float32, whose weights lie where those of `network` lie: a large one fits once."""
+    weights: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.detach().float(), requires_grad=False)
+        for parameter in network.parameters()
+    }
+    weights |= {id(buffer): buffer.float() if buffer.is_floating_point() else buffer for buffer in network.buffers()}
+    return copy.deepcopy(network, weights)
 
 
 def _rewrite(module: nn.Module) -> None:
@@ -41,7 +54,7 @@ def _rewrite(module: nn.Module) -> None:
 
 def deployable_decoder(decoder: Decoder) -> nn.Module:
     """`deployable` of the decoder of a VAE."""
-    deployed = copy.deepcopy(decoder)
+    deployed = _with_the_same_weights(decoder)
     attentions: Any = deployed.decoder.mid_block.attentions
     for i, attention in enumerate(attentions):
         # A VAE without attention there has None.
