@@ -8,8 +8,8 @@ from drun.run.golden import Golden
 
 #: The samples of the short trajectory; every artifact can compute them by padding and cutting.
 SHORT_BATCH = 3
-#: The steps of the bundle's own sampler in a full proof. Of a network above LARGE parameters they would take longer than
-#: all else.
+#: The steps of the bundle's own sampler in a full proof, and of a network above LARGE parameters, of which more steps
+#: would take longer than all else.
 NUM_STEPS, LARGE_NUM_STEPS, LARGE = 25, 10, 300_000_000
 
 

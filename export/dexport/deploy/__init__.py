@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -14,6 +14,8 @@ from dexport.deploy.vae import PixelAttention
 from dtrain.models.transformer.layers import Attention
 from dtrain.models.unet.blocks import Downsample
 from dtrain.models.vae import Decoder
+
+N = TypeVar("N", bound=nn.Module)
 
 #: A module that runtimes misread -> the same function in operators that they read; a subclass is rewritten as its base.
 REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
@@ -33,7 +35,7 @@ def deployable(network: nn.Module) -> nn.Module:
     return deployed.requires_grad_(False)
 
 
-def _with_the_same_weights(network: nn.Module) -> nn.Module:
+def _with_the_same_weights(network: N) -> N:
     """A copy of all modules, in float32, whose weights lie where those of `network` lie: a large one fits once."""
     weights: dict[int, Any] = {
         id(parameter): nn.Parameter(parameter.detach().float(), requires_grad=False)
