@@ -62,7 +62,10 @@ Settings = Annotated[
 ]
 TrajectorySteps = Annotated[
     int | None,
-    typer.Option(min=1, help="Steps of the bundle's sampler in the proof (default: 25; none with --quick)."),
+    typer.Option(
+        min=1,
+        help="Steps of the bundle's sampler in the proof (default: 25, above 300M parameters 10; none with --quick).",
+    ),
 ]
 VaeChoice = Annotated[
     str,

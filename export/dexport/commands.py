@@ -9,11 +9,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dexport import targets
 from dexport.options import ExportOptions
-from dexport.proof import QUICK_PROOF, Proof, full_proof
+from dexport.proof import NUM_STEPS, QUICK_PROOF, Proof, full_proof, usual_steps
 from dexport.writer.add import add_artifact, command_from_checkpoint
 from dexport.writer.staging import Order, Written
 from drun.bundle.artifact import MAX_BATCH
@@ -24,9 +24,11 @@ from drun.commands.check import parity_table
 from drun.commands.options import parse_assignments
 from drun.commands.suggest import sample_command
 from drun.console import answer, progress, say, warn
-from drun.diffusion.process import Process
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError, memory_for
+
+if TYPE_CHECKING:
+    from dtrain.published import Denoiser
 
 MEMORY_ADVICE = "close other programs, or export on a larger machine"
 
@@ -108,20 +110,25 @@ def _create(order: Order, source: Path, options: ExportOptions) -> Written:
     if note := of_initial_weights(denoiser.initial_share, denoiser.step):
         warn(f"the average in '{checkpoint}' {note}")
     folder = options.out or suggest.bundle_of(checkpoint, options.weights)
-    proof = _proof(denoiser.card.process, options.trajectory_steps, options.quick)
+    proof = _proof(denoiser, options)
     trained = Trained(denoiser, checkpoint, find_decoder(denoiser, options.vae))
     with progress() as report, memory_for("exporting", MEMORY_ADVICE):
-        written = create_bundle(trained, order, folder, proof, report, options.force)
+        written = create_bundle(trained, order, folder, proof, report, options.force, is_last=True)
     _say_written(written)
     if options.quick and not written.is_quick:
         say("the bundle keeps its full proof, which --quick does not weaken")
     return written
 
 
-def _proof(process: Process, trajectory_steps: int | None, quick: bool) -> Proof:
-    proof = QUICK_PROOF if quick else full_proof()
-    if trajectory_steps is not None:
-        proof = replace(proof, num_steps=trajectory_steps)
+def _proof(denoiser: Denoiser, options: ExportOptions) -> Proof:
+    usual = usual_steps(denoiser.num_parameters)
+    proof = QUICK_PROOF if options.quick else full_proof(usual)
+    if options.trajectory_steps is not None:
+        proof = replace(proof, num_steps=options.trajectory_steps)
+    elif proof.num_steps == usual < NUM_STEPS:
+        size = f"{denoiser.num_parameters / 1e6:,.0f}M parameters"
+        say(f"the proof has {usual} steps of the sampler, because the network has {size}: see --trajectory-steps")
+    process = denoiser.card.process
     if isinstance(process, DiscreteProcess) and proof.num_steps > process.num_timesteps:
         raise ConfigError(f"--trajectory-steps got {proof.num_steps}, the model has {process.num_timesteps}")
     return proof

@@ -17,10 +17,9 @@ from dtrain.published import Denoiser
 def manifest(denoiser: Denoiser, checkpoint: CheckpointEntry) -> Manifest:
     """The manifest without artifacts, decoder and golden file."""
     card = denoiser.card
-    num_parameters = sum(parameter.numel() for parameter in denoiser.network.parameters())
     return Manifest(
         created_by=created_by(),
-        model=Model(denoiser.config["name"], _without_name(denoiser.config), num_parameters, checkpoint),
+        model=Model(denoiser.config["name"], _without_name(denoiser.config), denoiser.num_parameters, checkpoint),
         process=card.process.to_dict(),
         prediction=card.prediction,
         time={"kind": "flow" if isinstance(card.process, FlowProcess) else "index", "dtype": "float32"},

@@ -29,23 +29,21 @@ class Places:
     casting: Collection[str]  # may cast between float32 and the low precision
 
 
-def check_graph(model: Any) -> Counter[str]:
-    """Count and check the operators of an `onnx.ModelProto`.
+def check_graph(graph: Any) -> Counter[str]:
+    """Count and check the operators of an `onnx_ir.Graph`, whose weights are not read.
 
     Raises:
         ExportError: a forbidden operator, or float64 anywhere, which TensorRT narrows in silence.
     """
-    import onnx
+    import onnx_ir
 
-    operators = Counter(node.op_type for node in model.graph.node)
+    nodes = [*graph.all_nodes()]
+    operators = Counter(node.op_type for node in nodes)
     for operator, reason in FORBIDDEN.items():
         if operators[operator]:
             raise ExportError(f"the graph has {operators[operator]} {operator}, expected none: {reason}")
-    wide = [tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.DOUBLE]
-    wide += [
-        value.name for value in model.graph.value_info if value.type.tensor_type.elem_type == onnx.TensorProto.DOUBLE
-    ]
-    if wide:
+    values = [*graph.inputs, *graph.initializers.values(), *(value for node in nodes for value in node.outputs)]
+    if wide := [value.name for value in values if value.dtype == onnx_ir.DataType.DOUBLE]:
         raise ExportError(f"the graph holds float64 values such as '{wide[0]}', expected float32: write the model so")
     return operators
 

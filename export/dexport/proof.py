@@ -8,6 +8,9 @@ from drun.run.golden import Golden
 
 #: The samples of the short trajectory; every artifact can compute them by padding and cutting.
 SHORT_BATCH = 3
+#: The steps of the bundle's own sampler in a full proof, and of a network above LARGE parameters, of which more steps
+#: would take longer than all else.
+NUM_STEPS, LARGE_NUM_STEPS, LARGE = 25, 10, 300_000_000
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,12 @@ class Proof:
 QUICK_PROOF = Proof(2, (1,), 0)
 
 
-def full_proof(num_steps: int = 25) -> Proof:
+def usual_steps(num_parameters: int) -> int:
+    """The steps of the bundle's own sampler in the full proof of a network of this size."""
+    return LARGE_NUM_STEPS if num_parameters > LARGE else NUM_STEPS
+
+
+def full_proof(num_steps: int = NUM_STEPS) -> Proof:
     """The proof that every bundle should have, with `num_steps` steps of its own sampler."""
     return Proof(5, (1, SHORT_BATCH), num_steps)
 

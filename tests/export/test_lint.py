@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import numpy as np
+import onnx_ir
 import pytest
 import torch
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from dexport.lint import check_graph
@@ -14,12 +15,13 @@ from drun.bundle.artifact import TOLERANCES, Artifact, Tensor
 from drun.errors import ExportError
 
 
-def graph(operator: str, dtype: type = np.float32, **attributes: int) -> ModelProto:
+def graph(operator: str, dtype: type = np.float32, **attributes: int) -> onnx_ir.Graph:
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 2, 2])]
     outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)]
     constant = numpy_helper.from_array(np.ones(4, dtype), "scale")
     nodes = [helper.make_node(operator, ["x"], ["out"], **attributes)]
-    return helper.make_model(helper.make_graph(nodes, "g", inputs, outputs, [constant]))
+    model = helper.make_model(helper.make_graph(nodes, "g", inputs, outputs, [constant]))
+    return onnx_ir.serde.deserialize_model(model).graph
 
 
 def test_operators_are_counted() -> None:
@@ -37,6 +39,13 @@ def test_misread_operators_are_refused(operator: str, reason: str) -> None:
 def test_float64_is_refused() -> None:
     with pytest.raises(ExportError, match="float64 values such as 'scale'"):
         check_graph(graph("Relu", np.float64))
+
+
+def test_a_float64_value_inside_is_refused() -> None:
+    inner = graph("Cast", to=TensorProto.DOUBLE)
+    inner.node(0).outputs[0].dtype = onnx_ir.DataType.DOUBLE
+    with pytest.raises(ExportError, match="float64 values such as 'out'"):
+        check_graph(inner)
 
 
 # --- graphs in low precision

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from dexport.proof import QUICK_PROOF, Proof, full_proof, proof_of
+from dexport import commands, proof
+from dexport.options import ExportOptions
+from dexport.proof import QUICK_PROOF, Proof, full_proof, proof_of, usual_steps
 from drun.bundle import reading as bundles
 from drun.run.golden import read_golden
 
@@ -35,3 +37,23 @@ def test_a_quick_proof_stays_one_however_long_its_trajectory() -> None:
 
 def test_the_proof_of_a_golden_file(onnx_bundle: Path) -> None:
     assert proof_of(read_golden(bundles.read(onnx_bundle))) == full_proof(3)
+
+
+def test_a_large_network_takes_fewer_steps() -> None:
+    assert (usual_steps(300_000_000), usual_steps(300_000_001)) == (25, 10)
+    assert full_proof(usual_steps(1)) == full_proof()
+
+
+@pytest.mark.usefixtures("plugins")
+def test_fewer_steps_are_said_and_stand_in_the_manifest(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(proof, "LARGE", 1000)
+    sentence = "the proof has 10 steps of the sampler, because the network has 0M parameters: see --trajectory-steps"
+    for given, steps in ((None, 10), (3, 3)):
+        out = tmp_path / str(steps)
+        commands.export("eager", [tiny_checkpoint], ExportOptions(out, trajectory_steps=given))
+        assert (sentence in capsys.readouterr().out) is (given is None)
+        (artifact,) = bundles.read(out).manifest.artifacts
+        assert artifact.parity is not None
+        assert artifact.parity["steps"] == steps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -15,6 +15,8 @@ from dtrain.models.transformer.layers import Attention
 from dtrain.models.unet.blocks import Downsample
 from dtrain.models.vae import Decoder
 
+N = TypeVar("N", bound=nn.Module)
+
 #: A module that runtimes misread -> the same function in operators that they read; a subclass is rewritten as its base.
 REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
     Downsample: fold_downsample,
@@ -24,10 +26,23 @@ REWRITES: dict[type[nn.Module], Callable[[Any], nn.Module]] = {
 
 
 def deployable(network: nn.Module) -> nn.Module:
-    """A float32 copy in eval mode without modules that runtimes misread; its outputs are equal up to rounding."""
-    deployed = copy.deepcopy(network).float().eval()
+    """A float32 network in eval mode without modules that runtimes misread; its outputs are equal up to rounding.
+
+    `network` stays as it is. The two share the memory of those weights that are float32.
+    """
+    deployed = _with_the_same_weights(network).eval()
     _rewrite(deployed)
     return deployed.requires_grad_(False)
+
+
+def _with_the_same_weights(network: N) -> N:
+    """A copy of all modules, in float32, whose weights lie where those of `network` lie: a large one fits once."""
+    weights: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.detach().float(), requires_grad=False)
+        for parameter in network.parameters()
+    }
+    weights |= {id(buffer): buffer.float() if buffer.is_floating_point() else buffer for buffer in network.buffers()}
+    return copy.deepcopy(network, weights)
 
 
 def _rewrite(module: nn.Module) -> None:
@@ -41,7 +56,7 @@ def _rewrite(module: nn.Module) -> None:
 
 def deployable_decoder(decoder: Decoder) -> nn.Module:
     """`deployable` of the decoder of a VAE."""
-    deployed = copy.deepcopy(decoder)
+    deployed = _with_the_same_weights(decoder)
     attentions: Any = deployed.decoder.mid_block.attentions
     for i, attention in enumerate(attentions):
         # A VAE without attention there has None.

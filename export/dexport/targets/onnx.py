@@ -36,11 +36,16 @@ def export(part: Part, folder: Path) -> Artifact:
     """
     path = folder / f"{part.stem}.onnx"
     program = _program(part)
+    weights = [*program.model.graph.initializers.values()]
+    program.optimize()
+    weights += program.model.graph.initializers.values()
     wide = _checked_precision(part, program.model.graph)
     _strip(program.model)
-    check_graph(program.model_proto)
+    check_graph(program.model.graph)
     num_bytes = sum(parameter.numel() * parameter.element_size() for parameter in part.deployable.parameters())
     program.save(path, external_data=num_bytes > EXTERNAL_DATA_BYTES)
+    for value in weights:  # let them go: onnxscript's rules keep the graph that they matched last
+        value.const_value = None
     files = sorted(folder.glob(f"{path.name}*"))
     return Artifact(
         format="onnx",
@@ -75,6 +80,7 @@ def _opset(part: Part) -> int:
 
 
 def _program(part: Part) -> Any:
+    """A `torch.onnx.ONNXProgram`, not optimised."""
     import torch
 
     from dexport.tracing import dynamic_shapes, example_inputs
@@ -87,6 +93,7 @@ def _program(part: Part) -> Any:
             dynamo=True,
             opset_version=_opset(part),
             dynamic_shapes=dynamic,
+            optimize=False,
             verbose=False,
             input_names=[tensor.name for tensor in part.inputs],
             output_names=[part.output.name],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from dexport.targets import Part
 from drun import trust
@@ -32,9 +32,11 @@ def export(part: Part, folder: Path) -> Artifact:
     path = folder / f"{part.stem}.pt2"
     program = _program(part)
     _strip(program)
-    content = io.BytesIO()  # PyTorch ends the process where it cannot write to a disk
-    torch.export.save(program, content)
-    path.write_bytes(content.getbuffer())
+    with path.open("wb") as file:
+        sink: Any = _Sink(file)
+        torch.export.save(program, sink)
+        if sink.error is not None:
+            raise sink.error
     entry = FileEntry(path.name, sha256(path))
     trust.remember(entry.sha256, f"{path.name} of a {type(part.network).__name__}")
     return Artifact(
@@ -47,6 +49,34 @@ def export(part: Part, folder: Path) -> Artifact:
         producers={"torch": version("torch")},
         tolerance=part.tolerance,
     )
+
+
+class _Sink(io.RawIOBase):
+    """Writes to a file, and keeps the first error instead of raising it: where a write fails, PyTorch ends the process.
+
+    error: the error after which nothing was written any more, or None.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:  # PyTorch goes back to the start when it is done
+        return self.file.seek(offset, whence)
+
+    def write(self, data: Any) -> int:
+        try:
+            if self.error is None:
+                self.file.write(data)
+        except OSError as error:
+            self.error = error
+        return len(data)
 
 
 def _program(part: Part) -> ExportedProgram:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +23,11 @@ from dexport.writer.pairs import ArtifactPair, joined, pairs_of, shares_decoder
 from dexport.writer.place import alone, look
 from dexport.writer.staging import GOLDEN, Draft, Order, Written, complete, keep_golden
 from drun.bundle.artifact import CONDITION, DECODER_TOLERANCES, SPLIT, TOLERANCES, Artifact, Tensor
+from drun.bundle.hashes import is_written_to
 from drun.bundle.manifest import CheckpointEntry
 from drun.bundle.reading import Bundle
 from drun.console import Report, say
-from drun.errors import ConfigError
+from drun.errors import CheckpointError, ConfigError
 from drun.files import atomic_folder
 from drun.run.golden import Golden, read_golden
 from dtrain.models import Network
@@ -59,9 +61,22 @@ class Trained:
             initial_share=own.initial_share,
         )
 
+    def check_file(self) -> None:
+        """Raises CheckpointError if the file was written to since it was loaded: the weights may be maps of it."""
+        stamp = self.denoiser.stamp
+        if stamp is not None and is_written_to(self.checkpoint, stamp):
+            raise CheckpointError(f"'{self.checkpoint}' was written to during the export: run the command again")
+
+    def release(self) -> None:
+        """Free the memory of all weights. The networks cannot compute any more."""
+        for part in (self.denoiser, self.decoder):
+            if part is not None:
+                part.network.to_empty(device="meta")
+        gc.collect()  # what traced them refers to itself
+
 
 def create_bundle(
-    trained: Trained, order: Order, out: Path, proof: Proof, report: Report, force: bool = False
+    trained: Trained, order: Order, out: Path, proof: Proof, report: Report, force: bool = False, is_last: bool = False
 ) -> Written:
     """Export a checkpoint to `out`, verified against eager PyTorch.
 
@@ -71,16 +86,22 @@ def create_bundle(
     Args:
         proof: what must be compared at least.
         force: replace a bundle of something else.
+        is_last: free the memory of the networks before the proof, in which the runtime has a copy of its own; they
+            cannot compute any more.
 
     Raises:
         ParityError: the target does not compute what eager PyTorch computes; what was at `out` is left alone.
         BundleError: `out` is not a bundle, or without `force` one of something else. ConfigError: the proof is made
-        anew, and the decoder that the bundle has is not here.
+        anew, and the decoder that the bundle has is not here. CheckpointError: its file was written to meanwhile.
     """
     with alone(out):
         place = look(out, trained.source, force)
         with atomic_folder(out) as folder:
-            written = complete(_draft(trained, order, place.held, folder, proof, report), report)
+            draft = _draft(trained, order, place.held, folder, proof, report)
+            trained.check_file()
+            if is_last:
+                trained.release()
+            written = complete(draft, report)
     return replace(written, bundle=replace(written.bundle, path=out), replaced=place.replaced)
 
 

@@ -79,10 +79,10 @@ def _measured(draft: Bundle, pair: ArtifactPair, report: Report, options: Runtim
             f"{pair.id}: {worst.name}: relative L2 {worst.relative_l2:.2g} from eager PyTorch, allowed "
             f"{worst.tolerance:g}; nothing was written"
         )
-    is_quick = proof_of(read_golden(draft)).is_quick
+    proof = proof_of(read_golden(draft))
     own = results if draft.manifest.decoder is None else results[:-1]
-    denoiser = replace(artifact, parity=parity.summary(own, where, is_quick))
-    decoder = pair.decoder and replace(pair.decoder, parity=parity.summary(results[-1:], where, is_quick))
+    denoiser = replace(artifact, parity=parity.summary(own, where, proof.is_quick, proof.num_steps))
+    decoder = pair.decoder and replace(pair.decoder, parity=parity.summary(results[-1:], where, proof.is_quick))
     return Proven(ArtifactPair(denoiser, decoder), results)
 
 

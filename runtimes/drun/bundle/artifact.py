@@ -85,6 +85,7 @@ class Parity(_Measured, total=False):
 
     quick: bool  # made by `dexport --quick`: fewer calls and steps
     backend: str  # the backend that it was measured on, in words
+    steps: int  # of the trajectory with the bundle's own sampler; 0: there is none
     loss: Loss  # where the target states it
 
 

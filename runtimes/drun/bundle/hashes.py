@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,14 @@ def check_same(path: Path, stamp: Stamp) -> None:
     """Raises BundleError if the file was replaced or written to since it was hashed."""
     if _stamp(path.stat()) != stamp:
         raise BundleError(f"'{path}' was changed while it was opened: nothing of it is used; run the command again")
+
+
+def is_written_to(path: Path, stamp: Stamp) -> bool:
+    """Whether the very file that was hashed was written to since. Another file may have taken its name."""
+    with suppress(FileNotFoundError):
+        now = _stamp(path.stat())
+        return now[:2] == stamp[:2] and now[2:4] != stamp[2:4]
+    return False
 
 
 def _stamp(stat: os.stat_result) -> Stamp:

@@ -112,12 +112,13 @@ def worst(results: list[Comparison]) -> Comparison:
     return results[int(np.argmax(np.nan_to_num(excess, nan=math.inf)))]
 
 
-def summary(results: list[Comparison], backend: str, quick: bool = False) -> Parity:
+def summary(results: list[Comparison], backend: str, quick: bool = False, steps: int = 0) -> Parity:
     """The number of checks and the worst one, for the manifest.
 
     Args:
         backend: the backend that they ran on, in words.
         quick: whether the export was a quick one, whose golden file holds less.
+        steps: of the golden file's trajectory with the bundle's own sampler.
     """
     # JSON knows no infinity, which is the PSNR of equal arrays.
     numbers = {
@@ -125,4 +126,4 @@ def summary(results: list[Comparison], backend: str, quick: bool = False) -> Par
         for key, value in asdict(worst(results)).items()
     }
     passed = all(result.passed for result in results)
-    return Parity(checks=len(results), passed=passed, worst=numbers, quick=quick, backend=backend)
+    return Parity(checks=len(results), passed=passed, worst=numbers, quick=quick, backend=backend, steps=steps)

@@ -34,8 +34,22 @@ def test_the_deployed_network_computes_the_same_and_leaves_the_original_alone(
         assert torch.allclose(deployed(*inputs), expected, atol=1e-5)
     assert expected.abs().mean() > 0.01
     assert list(network.state_dict()) == keys
+    assert any(parameter.requires_grad for parameter in network.parameters())
     assert not {type(module) for module in deployed.modules()} & {Downsample, nn.GroupNorm, Attention}
     assert not any(parameter.requires_grad for parameter in deployed.parameters())
+
+
+def test_the_weights_of_a_large_layer_are_in_memory_once(build_small: Any) -> None:
+    network = build_small("SiT")
+    places = {parameter.data_ptr() for parameter in network.parameters()}
+    assert {parameter.data_ptr() for parameter in deployable(network).parameters()} == places
+
+
+def test_a_network_of_lower_precision_is_deployed_in_float32(build_small: Any) -> None:
+    network = build_small("SiT").bfloat16()
+    deployed = deployable(network)
+    assert {parameter.dtype for parameter in deployed.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("attention_in_the_middle", [True, False])
@@ -45,6 +59,7 @@ def test_the_deployed_decoder_computes_the_same(tiny_vae: Path, attention_in_the
         decoder.decoder.mid_block.attentions[0] = None
     z = torch.randn(2, 4, 8, 6, generator=torch.Generator().manual_seed(1))
     deployed = deployable_decoder(decoder)
+    assert deployed.decoder.conv_in.weight.data_ptr() == decoder.decoder.conv_in.weight.data_ptr()
     with torch.no_grad():
         expected = decoder(z)
         assert torch.allclose(deployed(z), expected, atol=1e-5)

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from torch import nn
 from dexport import describe, targets
 from dexport.latents import find_decoder
 from dexport.proof import QUICK_PROOF, full_proof
+from dexport.writer import create
 from dexport.writer.add import add_artifact
 from dexport.writer.create import Trained, create_bundle
 from dexport.writer.staging import Order
@@ -26,7 +28,7 @@ from drun.backends import Probe
 from drun.bundle import manifest as manifests
 from drun.bundle import reading as bundles
 from drun.console import silent
-from drun.errors import ConfigError, ExportError, ParityError
+from drun.errors import CheckpointError, ConfigError, ExportError, ParityError
 
 
 @pytest.fixture
@@ -62,7 +64,7 @@ def test_the_bundle_is_complete_and_describes_the_checkpoint(onnx_bundle: Path, 
     assert artifact.parity is not None
     assert artifact.parity["checks"] == FULL_CHECKS
     assert (artifact.parity["passed"], artifact.parity["quick"]) == (True, False)
-    assert artifact.parity["backend"] == "ONNX Runtime on CPU"
+    assert (artifact.parity["backend"], artifact.parity["steps"]) == ("ONNX Runtime on CPU", 3)
     assert artifact.parity["worst"]["relative_l2"] > 0
     assert json.loads(manifest.to_json())["schema_version"] == manifests.SCHEMA_VERSION
 
@@ -113,6 +115,55 @@ def test_two_exports_begin_one_bundle(trained: Trained, tmp_path: Path) -> None:
         ]
         assert sorted(len(one.result().held) for one in begun) == [0, 1]
     assert sorted(ids(tmp_path / "b")) == ["eager-bf16", "eager-fp32"]
+
+
+# ---- the weights, which are maps of the checkpoint ------------------------------------------------------
+
+
+@pytest.fixture
+def own_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """A file that no other test maps."""
+    return Path(shutil.copy(tiny_checkpoint, tmp_path / "own.pt"))
+
+
+def is_mapped(path: Path) -> bool:
+    return str(path) in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not list a process's maps")
+@pytest.mark.parametrize("target", ["onnx", "pt2"])
+def test_the_weights_leave_the_memory_before_the_proof(
+    own_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    own, real, before_proof = load_trained(own_checkpoint), create.complete, list[bool]()
+
+    def complete(*arguments: Any) -> Any:
+        before_proof.append(is_mapped(own_checkpoint))
+        return real(*arguments)
+
+    monkeypatch.setattr(create, "complete", complete)
+    for number, is_last in enumerate((False, True)):
+        out = tmp_path / str(number)
+        written = create_bundle(own, Order(target, "fp32", STATIC), out, QUICK_PROOF, silent, is_last=is_last)
+        assert written.results
+    assert before_proof == [True, False]
+    assert {parameter.device.type for parameter in own.denoiser.network.parameters()} == {"meta"}
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_checkpoint_that_is_written_to_meanwhile_is_refused(own_checkpoint: Path, tmp_path: Path) -> None:
+    """A new file in its place, as our training makes it, is another matter: the old one stays as it was."""
+    own = load_trained(own_checkpoint)
+    with own_checkpoint.open("r+b") as file:
+        file.write(b"P")  # as every archive begins
+    os.utime(own_checkpoint, (1e9, 1e9))
+    with pytest.raises(CheckpointError, match=r"own\.pt' was written to during the export: run the command again"):
+        export(own, tmp_path / "b", "eager", STATIC, QUICK_PROOF)
+    assert [path.name for path in tmp_path.iterdir()] == ["own.pt"]
+    own = load_trained(own_checkpoint)
+    (tmp_path / "new.pt").write_bytes(b"of the next step")
+    (tmp_path / "new.pt").replace(own_checkpoint)
+    assert export(own, tmp_path / "b", "eager", STATIC, QUICK_PROOF).results
 
 
 # ---- the bundle of the same checkpoint ------------------------------------------------------------------

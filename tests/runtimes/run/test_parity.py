@@ -103,7 +103,8 @@ def result_of(relative_l2: float, tolerance: float = 1e-3, count: int = 1) -> Co
     ],
 )
 def test_summary_names_the_worst(errors: list[float], worst: str, passed: bool) -> None:
-    got = summary([result_of(error) for error in errors], "a backend")
+    got = summary([result_of(error) for error in errors], "a backend", steps=7)
+    assert got["steps"] == 7
     assert (got["checks"], got["passed"], got["worst"]["name"]) == (len(errors), passed, worst)
 
 

@@ -77,6 +77,8 @@ def test_an_optimizer_that_does_not_fit(
     [
         ({"w": torch.zeros(3)}, r"'w' got \(3,\), expected \(2, 3\)"),
         ({"w": torch.full((2, 3), torch.inf)}, "'w' holds NaN or infinity"),
+        ({"w": torch.tensor([[0, 0, 0], [0, -torch.inf, 0]])}, "'w' holds NaN or infinity"),
+        ({"w": torch.tensor([[0, 0, 0], [0, 0, torch.nan]]).half()}, "'w' holds NaN or infinity"),
         ({"w": torch.zeros(2, 3, dtype=torch.complex64)}, "'w' is torch.complex64, expected plain real numbers"),
         ({"w": torch.zeros(2, 3, dtype=torch.int32)}, "'w' holds torch.int32, expected torch.float32"),
         ({"w": "text"}, "'w' got nothing"),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from drun.errors import CheckpointError
 from dtrain import models, published
+from dtrain.checkpoints import layouts
 
 HEADS = {"num_heads": "3"}
 
@@ -114,3 +115,15 @@ def test_args_that_would_execute_something_execute_nothing(tmp_path: Path) -> No
     with pytest.raises(CheckpointError, match=r"asks for the class '(_?io|builtins)\.open'.*nothing was executed"):
         published.load(save(tmp_path / "a.pt", content), settings=HEADS)
     assert not trace.exists()
+
+
+def test_a_network_holds_the_tensors_of_the_file_and_no_copy() -> None:
+    network = tiny()
+    state = network.state_dict()
+    config: Any = network.config
+    found = layouts.network_of(config, state, "a file")
+    assert {tensor.data_ptr() for tensor in found.state_dict().values()} == {one.data_ptr() for one in state.values()}
+    assert found.pos_embed.requires_grad is False
+    assert not found.training
+    narrow = {key: tensor.bfloat16() for key, tensor in state.items()}
+    assert_holds(layouts.network_of(config, narrow, "a file"), {key: one.float() for key, one in narrow.items()})

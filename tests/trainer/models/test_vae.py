@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
+import socket
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +281,34 @@ def test_pickled_code_is_not_run(folder: Path, tmp_path: Path) -> None:
 def test_without_diffusers(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "diffusers", None)
     refuses(folder, r"needs diffusers.*: install it with: pip install 'dexport\[latents\]'")
+
+
+def test_an_unreachable_hub_costs_no_retries_and_no_import(tmp_path: Path) -> None:
+    """By the real client of the hub, of somebody who hangs up."""
+    code = """
+import sys
+from drun.errors import ConfigError
+from dtrain.models import vae
+try:
+    vae.load("owner/name")
+except ConfigError as error:
+    print(error, "diffusers" in sys.modules)
+"""
+    calls = []
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+        environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
+        child = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        server.settimeout(0.2)
+        while child.poll() is None:
+            with suppress(TimeoutError):
+                calls.append(server.accept()[0].close())
+        said = child.communicate()[0]
+    assert 1 <= len(calls) <= 2  # its client connects anew at once, and no more
+    assert "cannot get 'owner/name' from the Hugging Face hub: 127.0.0.1 cannot be reached" in said
+    assert said.endswith(" False\n")
 
 
 def test_model_range() -> None:

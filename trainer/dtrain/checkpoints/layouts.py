@@ -121,13 +121,17 @@ def strip(state: Mapping[Any, Any]) -> State:
 def network_of(config: Mapping[str, Any], state: Mapping[str, Any], name: str) -> Network:
     """A network in eval mode and float32 with exactly these weights.
 
+    Its weights are the tensors of `state` themselves where these are float32, so they may be memory maps of a file.
+
     Raises:
         CheckpointError: naming the first weight that does not fit. ConfigError: the configuration makes no network.
     """
-    # All tensors will be overwritten. To initialise them first would make a large network take three times as long.
+    # To initialise or copy the weights of a large network would take as long as to read them, and twice the memory.
     network = models.outline(config)
-    check_state(state, network.state_dict(), name)
-    network.to_empty(device="cpu").load_state_dict(state)
+    expected = network.state_dict()
+    check_state(state, expected, name)
+    weights = {key: state[key].to(own.dtype).contiguous() for key, own in expected.items()}
+    network.load_state_dict(weights, assign=True)
     return network.eval()
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drun.errors import ConfigError, door
+from drun.errors import ConfigError, door, reason
+from drun.extras import is_installed
 from drun.foreign import read_json
 from dtrain import hub
 
@@ -41,12 +42,11 @@ def load(name_or_dir: str, device: torch.device | str = "cpu", fetch: bool = Tru
     Raises:
         ConfigError: diffusers is not installed, the model cannot be read or reached, or is no VAE of RGB images.
     """
-    try:
-        autoencoder = import_module("diffusers").AutoencoderKL
-    except ImportError as error:
-        raise ConfigError(f"the VAE needs diffusers, which cannot be imported ({error}): {INSTALL}") from error
+    if not is_installed("diffusers"):
+        raise ConfigError(f"the VAE needs diffusers, which is not installed: {INSTALL}")
     with door(f"cannot load the VAE '{name_or_dir}'", ConfigError, f"give {_FOLDER}"):
-        folder = _folder(name_or_dir, fetch)
+        folder = _folder(name_or_dir, fetch)  # first, because the import takes several seconds
+        autoencoder = _library().AutoencoderKL
         _check_config(folder)
         with _quiet():
             model, info = autoencoder.from_pretrained(
@@ -54,6 +54,15 @@ def load(name_or_dir: str, device: torch.device | str = "cpu", fetch: bool = Tru
             )
         _check(model, info, name_or_dir)
         return Vae(model.requires_grad_(False).eval().to(device), name_or_dir)
+
+
+def _library() -> Any:
+    try:
+        diffusers = import_module("diffusers")
+        diffusers.AutoencoderKL  # noqa: B018, which imports the rest
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError(f"the VAE needs diffusers, which cannot be imported ({reason(error)}): {INSTALL}") from error
+    return diffusers
 
 
 @contextmanager

@@ -24,6 +24,8 @@ WEIGHTS = ("ema", "online")
 def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = None) -> Denoiser:
     """Read a checkpoint of ours, of DiT, SiT, REPA or the aerial-imagery article, or a bare state dict of these nets.
 
+    Weights in float32 are memory maps of the file, which must not be written to while they are in use.
+
     Args:
         weights: `ema` or `online`.
         settings: settings that the file does not state (see `dtrain.published.settings`): image_size (pixels),
@@ -36,7 +38,7 @@ def load(path: Path, weights: str = "ema", settings: Mapping[str, str] | None = 
     digest, stamp = hashed(existing(path))
     denoiser = recognised(layouts.read(path), path, weights, given)
     check_same(path, stamp)
-    return replace(denoiser, settings=given, sha256=digest)
+    return replace(denoiser, settings=given, sha256=digest, stamp=stamp)
 
 
 def recognised(content: Any, path: Path, weights: str, given: Mapping[str, str]) -> Denoiser:

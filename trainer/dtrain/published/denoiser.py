@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from drun.bundle.card import Card, Latent, Sampler, Shape
+from drun.bundle.hashes import Stamp
 from drun.bundle.manifest import TrainedOn
 from drun.diffusion.process import Process
 from drun.diffusion.process.flow import FlowProcess
@@ -32,8 +33,13 @@ class Denoiser:
     reasons: tuple[str, ...]  # the recognised family, and the evidence
     settings: dict[str, str] = field(default_factory=dict)  # the settings that `load` was given
     sha256: str = ""  # the sha256 of the file, if `load` read it
+    stamp: Stamp | None = None  # tells whether that file was written to since; the weights may be memory maps of it
     trained_on: TrainedOn | None = None  # the training step, if the checkpoint states it
     initial_share: float | None = None  # the share of the initial weights in our averaged weights, 0 to 1
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.network.parameters())
 
 
 def state_shape(
