@@ -80,13 +80,13 @@ def _can_run(name: str, device: str | None) -> bool:
 
 
 def of_backend(name: str, artifacts: Sequence[Artifact], device: str | None) -> Iterator[Candidate]:
-    """The candidates of one backend: the best format first, then the widest precision, then the default arithmetic."""
+    """The candidates of one backend: the widest precision first, then the best format, then the default arithmetic."""
     runtime = backends.load(name)
-    for artifact_format in runtime.formats:
-        for artifact in sorted(artifacts, key=lambda one: PRECISIONS.index(one.precision)):
-            if artifact.format == artifact_format:
-                for arithmetic in runtime.arithmetics(artifact, device):
-                    yield Candidate(name, artifact, arithmetic)
+    able = [artifact for artifact in artifacts if artifact.format in runtime.formats]
+    # A graph that loses something is never chosen where nobody asked for it.
+    for artifact in sorted(able, key=lambda one: (PRECISIONS.index(one.precision), runtime.formats.index(one.format))):
+        for arithmetic in runtime.arithmetics(artifact, device):
+            yield Candidate(name, artifact, arithmetic)
 
 
 def why_none(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:
