@@ -113,7 +113,7 @@ class Compiler:
 
 
 def precision_hint(graph: str, arithmetic: str) -> str:
-    """The floats to compute a graph of this precision in; those of an int8 graph are fp32 where there is no bfloat16."""
+    """The floats to compute a graph of this precision in; beside int8 they are fp32 where there is no bf16."""
     is_possible = arithmetic != "int8" or "BF16" in capabilities()
     return PRECISION_HINTS[graph, arithmetic] if is_possible else "f32"
 
