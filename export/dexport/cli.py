@@ -14,6 +14,7 @@ import typer
 
 from dexport import targets
 from dexport.options import DEFAULTS, ExportOptions
+from drun.bundle.artifact import INT8
 from drun.bundle.reading import BUNDLES
 from drun.console.app import ConsoleGroup, new_app, run_app
 from drun.errors import ConfigError
@@ -82,6 +83,7 @@ Force = Annotated[
 
 def _command_of(target: str) -> Callable[..., None]:
     precisions = "|".join(targets.precisions(target))
+    is_lossless = INT8 not in targets.precisions(target)
 
     def export(
         sources: Sources,
@@ -95,11 +97,19 @@ def _command_of(target: str) -> Callable[..., None]:
         vae: VaeChoice = DEFAULTS.vae,
         quick: Quick = DEFAULTS.quick,
         force: Force = DEFAULTS.force,
+        allow_drift: bool = typer.Option(
+            DEFAULTS.allow_drift,
+            "--allow-drift",
+            help="Write an int8 graph even if it fails its proof, and record that it failed.",
+            hidden=is_lossless,
+        ),
     ) -> None:
         from dexport import commands
 
         assignments = tuple(settings)
-        options = ExportOptions(out, precision, batch, split, weights, assignments, trajectory_steps, vae, quick, force)
+        options = ExportOptions(
+            out, precision, batch, split, weights, assignments, trajectory_steps, vae, quick, force, allow_drift
+        )
         commands.export(target, sources, options)
 
     return export

@@ -16,13 +16,14 @@ from dexport.options import ExportOptions
 from dexport.proof import NUM_STEPS, QUICK_PROOF, Proof, full_proof, usual_steps
 from dexport.writer.add import add_artifact, command_from_checkpoint
 from dexport.writer.staging import Order, Written
-from drun.bundle.artifact import MAX_BATCH
+from drun.bundle.artifact import INT8, MAX_BATCH
 from drun.bundle.average import of_initial_weights
 from drun.bundle.manifest import MANIFEST
 from drun.bundle.reading import BUNDLES, read
 from drun.commands.check import parity_table
+from drun.commands.info import loss_text
 from drun.commands.options import parse_assignments
-from drun.commands.suggest import sample_command
+from drun.commands.suggest import sample_command, warn_of_drift
 from drun.console import answer, progress, say, warn
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError, memory_for
@@ -72,8 +73,15 @@ def _of_bundle(target: str, bundle: Path, options: ExportOptions) -> list[Writte
 
 
 def _order(target: str, options: ExportOptions) -> Order:
-    precision, variant = options.precision, targets.chosen_variant(target, options.split)
-    return Order(target, targets.chosen_precision(target, precision), parse_batch(options.batch), variant)
+    precision, variant = (
+        targets.chosen_precision(target, options.precision),
+        targets.chosen_variant(target, options.split),
+    )
+    if options.allow_drift and precision != INT8:
+        raise ConfigError(f"--allow-drift is for int8 alone, this graph is in {precision}: leave it out")
+    if variant and precision == INT8:
+        raise ConfigError("--split: an int8 graph is one graph: leave it out")
+    return Order(target, precision, parse_batch(options.batch), variant, options.allow_drift)
 
 
 def _derive(order: Order, bundle: Path) -> Written:
@@ -160,6 +168,9 @@ def _say_written(written: Written) -> None:
         say(parity_table([*written.results]))
     for line in changes(written):
         say(line)
+    if (parity := written.artifact.parity) and "loss" in parity:
+        say(loss_text(parity["loss"]))
+    warn_of_drift(written.bundle, written.artifact)
     for artifact, why in written.unproven.items():
         warn(f"{artifact} is not proven here ({why}): run drun check where it can be")
     if written.is_quick and written.results:
@@ -175,6 +186,7 @@ def _document(written: Written) -> dict[str, Any]:
         "dropped": written.dropped,
         "unproven": written.unproven,
         "quick": written.is_quick,
+        "loss": written.artifact.parity and written.artifact.parity.get("loss"),
         "checks": [asdict(result) | {"passed": result.passed} for result in written.results],
     }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 #: The options that hold for the export of a bundle, too.
-OF_GRAPHS = ("precision", "batch", "split")
+OF_GRAPHS = ("precision", "batch", "split", "allow_drift")
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class ExportOptions:
     vae: str = "auto"
     quick: bool = False
     force: bool = False
+    allow_drift: bool = False
 
     def of_checkpoints(self) -> list[str]:
         """The given options that have no meaning for the export of a bundle, as they are typed."""

@@ -1,3 +1,4 @@
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,10 +12,14 @@ from torch import nn
 from transformer_bundles import describe, write
 
 from dexport import targets
+from dexport.quantisation import states
+from dexport.writer.add import add_artifact
 from dexport.writer.create import Trained
+from dexport.writer.staging import Order
 from drun import backends
 from drun.bundle.card import Classes, Sampler
 from drun.bundle.reading import Bundle
+from drun.console import silent
 from drun.diffusion.process.discrete import DiscreteProcess
 from dtrain import config, models, published
 from dtrain.checkpoints import ours as checkpoint
@@ -66,6 +71,23 @@ def free_bundle(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> P
     out = tmp_path_factory.mktemp("bundles") / "free"
     export(trained, out)
     return out
+
+
+@pytest.fixture(scope="session")
+def few_states() -> Iterator[None]:
+    """Int8 from few states and short trajectories, so that it is quick."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(states, "NUM_STATES", 24)
+        patch.setattr(states, "NUM_STEPS", 8)
+        yield
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(free_bundle: Path, few_states: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`free_bundle` with a graph in int8; tests copy it and do not touch it."""
+    folder = shutil.copytree(free_bundle, tmp_path_factory.mktemp("bundles") / "int8")
+    add_artifact(folder, Order("openvino", "int8", allow_drift=True), silent)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from exporting import STATIC, export, load_trained
+from exporting import STATIC, content, export, load_trained
 from typer.main import get_command
 
 from dexport import cli, commands, targets
@@ -16,6 +17,7 @@ from dexport.commands import parse_batch
 from dexport.options import ExportOptions
 from dexport.proof import QUICK_PROOF
 from drun.bundle import reading as bundles
+from drun.bundle.artifact import TOLERANCES, Tolerance
 from drun.errors import ConfigError
 
 #: What runs a command in a process of its own, and with the plugins.
@@ -97,6 +99,74 @@ def test_every_command_says_what_is_not_proven(onnx_bundle: Path, plugins: Path,
         done = run("drun", *words, cwd=tmp_path, plugins=plugins)
         assert done.returncode == 0, done.stderr
         assert "not proven where it was made" in done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("few_states")
+def test_an_int8_graph_that_drifts_is_written_if_asked_for_and_every_command_warns(
+    dexport: Callable[..., Any],
+    in_process: Callable[[str], Callable[..., Any]],
+    free_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = shutil.copytree(free_bundle, tmp_path / "b")
+    before = content(folder)
+    monkeypatch.setitem(TOLERANCES, "int8", Tolerance(1e-5, 1e-5))
+    order = ["openvino", "b", "--precision", "int8"]
+    refused = dexport(*order)
+    assert refused.code == 3
+    assert "error: openvino-int8: " in refused.err
+    assert refused.err.endswith("; nothing was written; to keep it nevertheless, add --allow-drift\n")
+    assert content(folder) == before
+    written = dexport(*order, "--allow-drift")
+    warning = "warning: openvino-int8 of 'b' is further from eager PyTorch than is allowed: see drun info\n"
+    assert (written.code, written.err.count(warning)) == (0, 1)
+    assert "  FAILED" in written.out
+    assert "added openvino-int8\nkept onnx-fp32\nfinal images " in written.out
+    assert "sample from it: drun --backend openvino --precision int8 " in written.out
+    drun = in_process("drun")
+    line = drun("info", "b").out.splitlines()[-1]
+    assert ", more than is allowed: written by --allow-drift, final images " in line
+    assert line.endswith(" dB from those of fp32 (16 images, 8 steps of ddpm)")
+    for words, code in (
+        (["check", "b", "--precision", "int8"], 3),
+        (["check", "b", "--all", "--backend", "openvino"], 3),
+        (["--bundle", "b", "--precision", "int8", "--steps", "2", "-n", "1"], 0),
+    ):
+        done = drun(*words)
+        assert (done.code, done.err.count(warning)) == (code, 1), words
+    assert "warning" not in drun("--bundle", "b", "--steps", "2", "-n", "1").err
+    document = json.loads(dexport(*order, "--allow-drift", "--json").out)
+    assert document["exports"][0]["loss"]["images"] == 16
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["openvino", "b"], "--allow-drift is for int8 alone, this graph is in fp32: leave it out"),
+        (["onnx", "b"], "'b' is a bundle, and onnx is made of the network itself: type dexport onnx "),
+    ],
+)
+def test_drift_is_for_int8_alone(
+    dexport: Callable[..., Any], free_bundle: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    shutil.copytree(free_bundle, tmp_path / "b")
+    done = dexport(*arguments, "--allow-drift")
+    assert (done.code, message in done.err) == (1, True)
+    assert "--allow-drift" in dexport("openvino", "--help").out
+    assert "--allow-drift" not in dexport("onnx", "--help").out
+
+
+def test_int8_of_a_bundle_without_a_float32_graph(
+    dexport: Callable[..., Any], free_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = bundles.read(shutil.copytree(free_bundle, tmp_path / "b"))
+    other = replace(bundle.manifest.artifacts[0], precision="fp16", tolerance=TOLERANCES["fp16"])
+    manifest = replace(bundle.manifest, artifacts=(other,))
+    (bundle.path / "manifest.json").write_text(manifest.to_json())
+    done = dexport("openvino", "b", "--precision", "int8")
+    assert done.code == 1
+    assert "error: bundle 'b' has no onnx artifact in fp32, of which openvino is made: type dexport onnx " in done.err
 
 
 def test_the_targets_are_those_of_the_registry() -> None:

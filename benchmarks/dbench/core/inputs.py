@@ -17,10 +17,11 @@ Inputs = tuple[NDArray[Any], ...]
 
 
 def example(bundle: Bundle, batch: int) -> Inputs:
-    """x: (batch, C, H, W) pure noise, t: (batch,) the time of noise, y: (batch,) class 0, if there are classes."""
+    """x: (batch, C, H, W) pure noise, t: (batch,) a time, y: (batch,) class 0, if there are classes."""
     card = bundle.manifest.card
     x = PhiloxNoise(0, range(batch), card.data.shape)()
-    t = np.full(batch, card.process.noise_end, np.float32)
+    # Where noise and data are equal: at the ends of time a backend may compute another graph.
+    t = np.full(batch, card.process.time(1.0), np.float32)
     return (x, t) if card.classes is None else (x, t, np.zeros(batch, np.int64))
 
 

@@ -22,6 +22,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from drun.bundle.artifact import SPLIT, Artifact, Tensor, Tolerance
+from drun.bundle.reading import Bundle
+from drun.console import Report
 from drun.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ class Source:
     io: tuple[Tensor, ...]  # see Part
     batch: tuple[int, int]  # smallest and largest N; equal for a static graph
     tolerance: Tolerance  # in the arithmetic of the precision
+    bundle: Bundle  # the bundle of the artifact, whose networks can be run
+    report: Report
 
 
 def names() -> list[str]:

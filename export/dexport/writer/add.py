@@ -11,7 +11,7 @@ from dexport.targets import Source
 from dexport.writer.pairs import ArtifactPair, joined, pairs_of, shares_decoder
 from dexport.writer.place import alone, read_whole
 from dexport.writer.staging import Draft, Order, Written, complete, keep_golden
-from drun.bundle.artifact import DECODER_TOLERANCES, SPLIT, TOLERANCES, Artifact, Tolerance
+from drun.bundle.artifact import DECODER_TOLERANCES, INT8, SPLIT, TOLERANCES, Artifact, Tolerance
 from drun.bundle.onnx_files import check_external
 from drun.bundle.reading import Bundle
 from drun.console import Report
@@ -35,12 +35,12 @@ def add_artifact(path: Path, order: Order, report: Report) -> Written:
         _check_batch(source.denoiser, order.batch)
         with atomic_folder(path) as folder:
             report("converting", 0, 1)
-            made = _derived(held, source, order, folder)
+            made = _derived(held, source, order, folder, report)
             report("converting", 1, 1)
             keep_golden(held, folder)
             decoder = held.manifest.decoder
             shape = decoder.shape if decoder else None
-            draft = Draft(folder, held.manifest, held, pairs_of(held.manifest), made, shape, has_new_golden=False)
+            draft = Draft(folder, held.manifest, held, pairs_of(held.manifest), made, shape, False, order.allow_drift)
             written = complete(draft, report)
     return replace(written, bundle=replace(written.bundle, path=path))
 
@@ -75,33 +75,36 @@ def _check_batch(source: Artifact, batch: tuple[int, int] | None) -> None:
         raise ConfigError(f"--batch got {got}, {source.id} takes {low}..{high}: choose sizes in it, or export it again")
 
 
-def _derived(held: Bundle, source: ArtifactPair, order: Order, folder: Path) -> ArtifactPair:
+def _derived(held: Bundle, source: ArtifactPair, order: Order, folder: Path, report: Report) -> ArtifactPair:
     precision = order.precision
-    denoiser = _derived_denoiser(held, source.denoiser, order, folder)
-    if source.decoder is None or shares_decoder(denoiser, pairs_of(held.manifest)):
+    denoiser = _derived_denoiser(held, source.denoiser, order, folder, report)
+    # The decoder stays in float32 beside int8: it is called once an image, so that there is little to gain.
+    if source.decoder is None or precision == INT8 or shares_decoder(denoiser, pairs_of(held.manifest)):
         return ArtifactPair(denoiser)
     own = replace(order, batch=source.decoder.batch)
-    decoder = _derive(held, f"decoder.{precision}", source.decoder, own, DECODER_TOLERANCES[precision], folder)
+    decoder = _derive(held, f"decoder.{precision}", source.decoder, own, DECODER_TOLERANCES[precision], folder, report)
     return ArtifactPair(denoiser, decoder)
 
 
-def _derived_denoiser(held: Bundle, source: Artifact, order: Order, folder: Path) -> Artifact:
+def _derived_denoiser(held: Bundle, source: Artifact, order: Order, folder: Path, report: Report) -> Artifact:
     tolerance = TOLERANCES[order.precision]
     if source.conditioning is None:
-        return _derive(held, f"denoiser.{order.precision}", source, order, tolerance, folder)
+        return _derive(held, f"denoiser.{order.precision}", source, order, tolerance, folder, report)
     first, second = source.stages()
     identity = f"{order.precision}-{SPLIT}"
     as_it_is = replace(order, precision="fp32", batch=None)
-    conditioning = _derive(held, f"conditioning.{identity}", first, as_it_is, TOLERANCES["fp32"], folder)
-    return joined(conditioning, _derive(held, f"denoiser.{identity}", second, order, tolerance, folder))
+    conditioning = _derive(held, f"conditioning.{identity}", first, as_it_is, TOLERANCES["fp32"], folder, report)
+    return joined(conditioning, _derive(held, f"denoiser.{identity}", second, order, tolerance, folder, report))
 
 
-def _derive(held: Bundle, stem: str, artifact: Artifact, order: Order, tolerance: Tolerance, folder: Path) -> Artifact:
+def _derive(
+    held: Bundle, stem: str, artifact: Artifact, order: Order, tolerance: Tolerance, folder: Path, report: Report
+) -> Artifact:
     with held.using(*artifact.files) as paths:
         if artifact.format == "onnx":
             check_external(paths)
         path = held.path / artifact.root if artifact.root else paths[0]
         batch = order.batch or artifact.batch
-        source = Source(stem, path, artifact, order.precision, artifact.io, batch, tolerance)
+        source = Source(stem, path, artifact, order.precision, artifact.io, batch, tolerance, held, report)
         derived: Artifact = targets.load(order.target).derive(source, folder)
         return derived

@@ -88,6 +88,12 @@ def merged(held: Sequence[ArtifactPair], made: ArtifactPair) -> tuple[list[Artif
     return remaining, [pair for pair in held if pair.id not in {other.id for other in remaining}]
 
 
+def sources_of(pair: ArtifactPair, pairs: Sequence[ArtifactPair]) -> list[ArtifactPair]:
+    """The pair that the denoiser was derived from, without its decoder."""
+    sha256, others = pair.denoiser.derived_from, [one for one in pairs if one.id != pair.id]
+    return [replace(one, decoder=None) for one in others if one.denoiser.files[0].sha256 == sha256]
+
+
 def _is_orphan(pair: ArtifactPair, pairs: Sequence[ArtifactPair]) -> bool:
     sources = {artifact.files[0].sha256 for other in pairs if other != pair for artifact in other.artifacts}
     return any(artifact.derived_from not in (None, *sources) for artifact in pair.artifacts)

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 from dexport import targets
 from dexport.proof import proof_of
+from dexport.writer.loss import loss_of
 from dexport.writer.pairs import ArtifactPair
 from drun import backends
+from drun.bundle.artifact import INT8, Parity
 from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.errors import BackendUnavailable, NotTrusted, ParityError
@@ -28,26 +30,31 @@ class Proven:
     unproven: str | None = None  # the reason why there are no comparisons
 
 
-def prove(draft: Bundle, pair: ArtifactPair, report: Report) -> Proven:
+def prove(draft: Bundle, pair: ArtifactPair, report: Report, allow_drift: bool = False) -> Proven:
     """Prove a new pair.
 
     Args:
-        draft: a bundle of this pair alone; if the pair does not decode, with what does.
+        draft: a bundle of this pair and what it was derived from alone; if the pair does not decode, with what does.
+        allow_drift: a failed proof is recorded, not raised.
 
     Raises:
         ParityError: it does not compute what eager PyTorch computes.
     """
     if reason := _cannot_prove(pair):
         return _unproven(pair, reason)
-    return _measured(draft, pair, report, RuntimeOptions(trust=True))
+    return _measured(draft, pair, report, RuntimeOptions(trust=True), allow_drift)
 
 
 def prove_again(draft: Bundle, pair: ArtifactPair, report: Report) -> Proven:
-    """Prove a pair that the bundle held. A pair that cannot be opened here, or is not trusted, stays unproven."""
+    """Prove a pair that the bundle held. A pair that cannot be opened here, or is not trusted, stays unproven.
+
+    A pair that had failed and was written nevertheless may fail again.
+    """
     if reason := _cannot_prove(pair):
         return _unproven(pair, reason)
+    parity = pair.denoiser.parity
     try:
-        return _measured(draft, pair, report, RuntimeOptions())
+        return _measured(draft, pair, report, RuntimeOptions(), parity is not None and not parity["passed"])
     except (BackendUnavailable, NotTrusted) as error:
         return _unproven(pair, str(error))
 
@@ -67,23 +74,32 @@ def _cannot_prove(pair: ArtifactPair) -> str | None:
     return None
 
 
-def _measured(draft: Bundle, pair: ArtifactPair, report: Report, options: RuntimeOptions) -> Proven:
+def _measured(draft: Bundle, pair: ArtifactPair, report: Report, options: RuntimeOptions, allow_drift: bool) -> Proven:
     artifact = pair.denoiser
     prover = targets.prover(artifact.format, artifact.precision)
     candidate = Candidate(prover, artifact, artifact.precision)
     with open_candidate(draft, candidate, options) as opened:
         results, where = parity.check(draft, opened, report), opened.describe()
-    if failed := [result for result in results if not result.passed]:
-        worst = parity.worst(failed)
-        raise ParityError(
-            f"{pair.id}: {worst.name}: relative L2 {worst.relative_l2:.2g} from eager PyTorch, allowed "
-            f"{worst.tolerance:g}; nothing was written"
-        )
+        if not allow_drift:
+            _refuse_drift(pair.id, results, artifact.precision == INT8)
+        losses = {"loss": loss_of(draft, opened, report)} if artifact.precision == INT8 else {}
     proof = proof_of(read_golden(draft))
     own = results if draft.manifest.decoder is None else results[:-1]
-    denoiser = replace(artifact, parity=parity.summary(own, where, proof.is_quick, proof.num_steps))
+    measured = parity.summary(own, where, proof.is_quick, proof.num_steps)
+    denoiser = replace(artifact, parity=Parity(**measured, **losses))  # type: ignore[typeddict-item]
     decoder = pair.decoder and replace(pair.decoder, parity=parity.summary(results[-1:], where, proof.is_quick))
     return Proven(ArtifactPair(denoiser, decoder), results)
+
+
+def _refuse_drift(name: str, results: list[Comparison], can_drift: bool) -> None:
+    """Raises ParityError if a comparison has failed."""
+    if failed := [result for result in results if not result.passed]:
+        worst = parity.worst(failed)
+        advice = "; to keep it nevertheless, add --allow-drift" if can_drift else ""
+        raise ParityError(
+            f"{name}: {worst.name}: relative L2 {worst.relative_l2:.2g} from eager PyTorch, allowed "
+            f"{worst.tolerance:g}; nothing was written{advice}"
+        )
 
 
 def _unproven(pair: ArtifactPair, reason: str) -> Proven:

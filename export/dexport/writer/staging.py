@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dexport.proof import proof_of
-from dexport.writer.pairs import ArtifactPair, merged, with_pairs
+from dexport.writer.pairs import ArtifactPair, merged, sources_of, with_pairs
 from dexport.writer.proving import Proven, prove, prove_again
 from drun.bundle import reading as bundles
 from drun.bundle.artifact import Artifact, FileEntry
@@ -31,6 +31,7 @@ class Order:
     precision: str = "fp32"  # of its graph, one of the target's
     batch: tuple[int, int] | None = None  # smallest and largest of the denoiser; None: any up to 64, or as its source
     variant: str = ""  # split: two graphs, of which the first computes all that does not depend on x
+    allow_drift: bool = False  # write an int8 graph even if it fails its proof
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Draft:
     made: ArtifactPair
     image_shape: tuple[int, int, int] | None  # (C, H, W) of a decoded image
     has_new_golden: bool
+    allow_drift: bool = False  # see Order
 
     def bundle(self, pairs: Sequence[ArtifactPair]) -> Bundle:
         golden = FileEntry(GOLDEN, sha256(self.folder / GOLDEN))
@@ -117,11 +119,14 @@ def _copy(held: Bundle, folder: Path, artifacts: Sequence[Artifact], made: Artif
 def _proven(draft: Draft, pair: ArtifactPair, pairs: Sequence[ArtifactPair], report: Report) -> Proven:
     if pair.id != draft.made.id and not draft.has_new_golden:
         return Proven(pair)
-    # Alone, so that it is this pair's decoder that is compared, not one that the backend likes better.
-    alone = draft.bundle([pair])
+    # Alone, so that it is this pair's decoder that is compared, not one that the backend likes better. The graph that
+    # a quantised one was made of is with it, because it computes the noise end.
+    alone = draft.bundle([pair, *sources_of(pair, pairs)])
     if pair.decoder is None:
         alone = replace(alone, manifest=replace(alone.manifest, decoder=draft.bundle(pairs).manifest.decoder))
-    return (prove if pair.id == draft.made.id else prove_again)(alone, pair, report)
+    if pair.id == draft.made.id:
+        return prove(alone, pair, report, draft.allow_drift)
+    return prove_again(alone, pair, report)
 
 
 def _check(folder: Path, made: ArtifactPair) -> None:

@@ -63,6 +63,8 @@ TOLERANCES = {
 DECODER_TOLERANCES = TOLERANCES | {"fp32": Tolerance(5e-5, 5e-5)}
 #: The precisions of a graph. tf32 is not one of them: it is a way to compute an fp32 graph.
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+#: The quantised precision: its loss depends on the network, so that it is measured and stated.
+INT8 = "int8"
 
 
 class _Measured(TypedDict):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from drun.bundle.reading import Bundle, open_bundle
-from drun.commands.suggest import warn_of_unproven
+from drun.commands.suggest import warn_of_drift, warn_of_unproven
 from drun.console import answer, progress, say, silent, warn
 from drun.errors import BackendUnavailable, ConfigError, DeviceUnavailable, NotTrusted, ParityError, UserError
 from drun.run import parity
@@ -64,6 +64,8 @@ def _check_all(bundle: Bundle, backend: str | None, options: RuntimeOptions) -> 
     found = candidates(bundle, () if backend is None else (backend,), options.device)
     skipped = {} if backend else unavailable(bundle)
     targets = []
+    for artifact in {one.artifact.id: one.artifact for one in found if one.artifact}.values():
+        warn_of_drift(bundle, artifact)
     with progress() as report:
         for number, candidate in enumerate(found):
             report("proving targets", number, len(found), candidate.name)

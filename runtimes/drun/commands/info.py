@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drun import backends as registry
-from drun.bundle.artifact import Artifact, Parity
+from drun.bundle.artifact import Artifact, Loss, Parity
 from drun.bundle.average import of_initial_weights
 from drun.bundle.card import Classes
 from drun.bundle.manifest import TrainedOn
@@ -88,7 +88,16 @@ def _proof(parity: Parity | None) -> str:
     if parity is None or not isinstance(error, float):
         return "not proven where it was made"
     quick = f", quick: {parity['checks']} checks only" if parity.get("quick") else ""
-    return f"{error:.1e} ({worst.get('name')}){quick}"
+    drift = "" if parity["passed"] else ", more than is allowed: written by --allow-drift"
+    loss = f", {loss_text(parity['loss'])}" if "loss" in parity else ""
+    return f"{error:.1e} ({worst.get('name')}){quick}{drift}{loss}"
+
+
+def loss_text(loss: Loss) -> str:
+    """The loss of a quantised graph in words."""
+    drawn = f"{loss['images']} images, {loss['steps']} steps of {loss['sampler']}"
+    away = "equal to" if loss["psnr_db"] is None else f"{loss['psnr_db']:.1f} dB from"
+    return f"final images {away} those of fp32 ({drawn})"
 
 
 def _pairs(values: dict[str, Any]) -> str:

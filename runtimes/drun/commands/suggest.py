@@ -31,6 +31,14 @@ def sample_command(card: Card, bundle: Path, backend: str = "ort", precision: st
 
 
 def warn_of_unproven(bundle: Bundle, artifact: Artifact | None, then: str = "drun check proves it here") -> None:
-    """Warn if an artifact was not proven where it was made."""
+    """Warn if an artifact was not proven where it was made, or failed and was written nevertheless."""
     if artifact is not None and artifact.parity is None:
         warn(f"{artifact.id} of '{bundle.name}' was not proven where it was made: {then}")
+    if artifact is not None:
+        warn_of_drift(bundle, artifact)
+
+
+def warn_of_drift(bundle: Bundle, artifact: Artifact) -> None:
+    """Warn if an artifact failed its proof, and was written by --allow-drift."""
+    if artifact.parity is not None and not artifact.parity["passed"]:
+        warn(f"{artifact.id} of '{bundle.name}' is further from eager PyTorch than is allowed: see drun info")

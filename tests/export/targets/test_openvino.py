@@ -61,7 +61,8 @@ def made(request: pytest.FixtureRequest) -> Bundle:
 def source_of(bundle: Bundle, path: Path | None = None, batch: tuple[int, int] | None = None) -> Source:
     artifact = bundle.manifest.artifacts[0]
     file = path or bundle.path / artifact.files[0].path
-    return Source("new", file, artifact, "fp32", artifact.io, batch or artifact.batch, artifact.tolerance)
+    batch = batch or artifact.batch
+    return Source("new", file, artifact, "fp32", artifact.io, batch, artifact.tolerance, bundle, silent)
 
 
 def opened_by(bundle: Bundle) -> list[Candidate]:

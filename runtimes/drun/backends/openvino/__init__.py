@@ -1,4 +1,4 @@
-"""OpenVINO on processors: IR and ONNX, in float32 or, where the processor has it, in bfloat16."""
+"""OpenVINO on processors: IR and ONNX, in float32 or, where the processor has it, in bfloat16; quantised IR in int8."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun.backends import Backend, Probe
-from drun.backends.openvino.compiler import Compiler, kept
+from drun.backends.openvino.compiler import Compiler, kept, precision_hint
+from drun.backends.openvino.ends import Ends, ends_of
 from drun.backends.openvino.graph import capabilities, cause, library
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
@@ -40,10 +41,8 @@ class Runtime(Backend):
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
         """A graph in fp32 is computed in fp32 or, where the processor has it, in bf16; of others see `computes`."""
-        if artifact.precision in ("fp16", "bf16"):
-            return (artifact.precision,)
         if artifact.precision != "fp32":
-            return ()
+            return (artifact.precision,)
         return ("fp32", "bf16") if "BF16" in capabilities() else ("fp32",)
 
     def __init__(
@@ -54,12 +53,16 @@ class Runtime(Backend):
         self.names = [tensor.name for tensor in artifact.io]
         self.output_shape = tuple(int(side) for side in artifact.io[-1].shape[1:])
         self.compiler = Compiler(bundle, artifact, arithmetic, options)
+        self.ends: Ends | None = ends_of(bundle, artifact, options)
         self.own = threading.local()
 
     def describe(self) -> str:
         return "OpenVINO on CPU"
 
     def computes(self) -> str:
+        if self.arithmetic == "int8":
+            floats = "bf16" if precision_hint("int8", "int8") == "bf16" else "fp32"
+            return f"in int8, {floats} where not quantised" + (f", {self.ends.describe()}" if self.ends else "")
         if self.arithmetic == "fp16":
             return "in fp16, computed in fp32 with the weights rounded to fp16"
         if self.arithmetic == "bf16" and "BF16" not in capabilities():
@@ -74,19 +77,21 @@ class Runtime(Backend):
 
     def _bound(self, inputs: tuple[NDArray[Any], ...]) -> BoundRequests:
         """This thread's requests, bound to these arrays. Threads may share a compiled graph, but not a request."""
-        size = len(inputs[0])
-        bounds: dict[int, BoundRequests] = self.own.__dict__.setdefault("bounds", {})
-        bound = kept(bounds, size, lambda: self._requests(size), self.compiler.most_kept)
+        size, compiler = len(inputs[0]), self.compiler
+        if is_end := self.ends is not None and self.ends.hold(inputs[self.ends.time]):
+            compiler = self.ends.compiler
+        bounds: dict[tuple[int, bool], BoundRequests] = self.own.__dict__.setdefault("bounds", {})
+        bound = kept(bounds, (size, is_end), lambda: self._requests(compiler, size), self.compiler.most_kept)
         bound.bind(inputs)
         return bound
 
-    def _requests(self, size: int) -> BoundRequests:
-        compiled, num_parts = self.compiler.compiled(size)
+    def _requests(self, compiler: Compiler, size: int) -> BoundRequests:
+        compiled, num_parts = compiler.compiled(size)
         requests = [compiled.create_infer_request() for _ in range(num_parts)]
         return BoundRequests(requests, self.names, (size, *self.output_shape))
 
     def close(self) -> None:
-        del self.own, self.compiler
+        del self.own, self.compiler, self.ends
 
 
 class BoundRequests:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ PRECISION_HINTS = {
     ("fp32", "bf16"): "bf16",
     ("bf16", "bf16"): "f32",
     ("fp16", "fp16"): "f32",
+    ("int8", "int8"): "bf16",
 }
 #: How many compiled graphs are kept: for a batch, for the doubled batch of guidance, and for a run's last, smaller
 #: batch.
@@ -32,6 +33,7 @@ MOST_KEPT, KEPT_BYTES = 4, 2 << 30
 #: Larger graphs are compiled anew. To read a compiled one takes as long, because its weights are laid out again.
 CACHED_BYTES = 32 << 20
 
+Key = TypeVar("Key", bound=Hashable)
 T = TypeVar("T")
 
 
@@ -45,7 +47,7 @@ class Compiler:
 
     def __init__(self, bundle: Bundle, artifact: Artifact, arithmetic: str, options: RuntimeOptions) -> None:
         self.artifact, self.arithmetic, self.options = artifact, arithmetic, options
-        self.model, self.num_bytes = read(bundle, artifact, arithmetic)
+        self.model, self.num_bytes = read(bundle, artifact, precision_hint(artifact.precision, arithmetic) == "bf16")
         self.most_kept = max(2, min(MOST_KEPT, KEPT_BYTES // self.num_bytes))
         self.graphs: dict[int, tuple[Any, int]] = {}
         self.lock = threading.Lock()
@@ -72,7 +74,7 @@ class Compiler:
 
     def _config(self, num_parts: int) -> dict[str, str | int | bool]:
         config: dict[str, str | int | bool] = {
-            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[self.artifact.precision, self.arithmetic],
+            "INFERENCE_PRECISION_HINT": precision_hint(self.artifact.precision, self.arithmetic),
             "PERFORMANCE_HINT": self.options.hint.upper(),
             "NUM_STREAMS": num_parts,
             # Otherwise two processes with one thread each are pinned to the same core.
@@ -110,13 +112,19 @@ class Compiler:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def kept(graphs: dict[int, T], size: int, make: Callable[[], T], most: int) -> T:
-    """The graph of a batch, compiled if it is not there.
+def precision_hint(graph: str, arithmetic: str) -> str:
+    """The floats to compute a graph of this precision in; beside int8 they are fp32 where there is no bf16."""
+    is_possible = arithmetic != "int8" or "BF16" in capabilities()
+    return PRECISION_HINTS[graph, arithmetic] if is_possible else "f32"
+
+
+def kept(graphs: dict[Key, T], key: Key, make: Callable[[], T], most: int) -> T:
+    """The graph of a key, such as a batch, compiled if it is not there.
 
     It becomes the most recently used; the oldest ones are dropped.
     """
-    value = graphs.pop(size) if size in graphs else make()
-    graphs[size] = value
+    value = graphs.pop(key) if key in graphs else make()
+    graphs[key] = value
     while len(graphs) > most:
         del graphs[next(iter(graphs))]
     return value

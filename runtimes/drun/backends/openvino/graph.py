@@ -56,8 +56,11 @@ def capabilities() -> list[str]:
     return found
 
 
-def read(bundle: Bundle, artifact: Artifact, arithmetic: str) -> tuple[Any, int]:
-    """An artifact's graph as an `openvino.Model`, to be computed in this arithmetic, and the bytes of its files.
+def read(bundle: Bundle, artifact: Artifact, is_bf16: bool) -> tuple[Any, int]:
+    """An artifact's graph as an `openvino.Model`, and the bytes of its files.
+
+    Args:
+        is_bf16: whether its floats will be computed in bfloat16.
 
     Raises:
         BackendUnavailable: OpenVINO cannot be loaded, or cannot read it. BundleError: as `Bundle.using`, a file is not
@@ -69,7 +72,7 @@ def read(bundle: Bundle, artifact: Artifact, arithmetic: str) -> tuple[Any, int]
             # An ONNX graph names its other files; `check_external` made sure that the manifest lists them.
             model = model_of(artifact.format, paths[: len(SUFFIXES[artifact.format])])
             check_io(artifact, paths[0], dict(map(_signature, [*model.inputs, *model.outputs])))
-            if arithmetic == "bf16" and artifact.precision == "fp32":
+            if is_bf16:
                 keep_times(model, core())
         except UNREADABLE as error:
             raise BackendUnavailable(_why_unreadable(artifact, paths[0], error)) from error

@@ -80,16 +80,20 @@ def _can_run(name: str, device: str | None) -> bool:
 
 
 def of_backend(name: str, artifacts: Sequence[Artifact], device: str | None) -> Iterator[Candidate]:
-    """The candidates of one backend: the best format first, then the widest precision, then the default arithmetic.
+    """The candidates of one backend: the widest precision first, then two graphs, which compute less in each step.
 
-    Of two artifacts of one network, the one in two graphs is first: it computes less in each step.
+    Then comes the best format, and of each artifact the default arithmetic first.
     """
     runtime = backends.load(name)
-    for artifact_format in runtime.formats:
-        for artifact in sorted(artifacts, key=lambda one: (PRECISIONS.index(one.precision), one.conditioning is None)):
-            if artifact.format == artifact_format:
-                for arithmetic in runtime.arithmetics(artifact, device):
-                    yield Candidate(name, artifact, arithmetic)
+
+    def place(artifact: Artifact) -> tuple[int, bool, int]:
+        # A graph that loses something is never chosen where nobody asked for it.
+        precision, form = PRECISIONS.index(artifact.precision), runtime.formats.index(artifact.format)
+        return precision, artifact.conditioning is None, form
+
+    for artifact in sorted((one for one in artifacts if one.format in runtime.formats), key=place):
+        for arithmetic in runtime.arithmetics(artifact, device):
+            yield Candidate(name, artifact, arithmetic)
 
 
 def why_none(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:

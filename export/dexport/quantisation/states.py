@@ -1,0 +1,124 @@
+"""Inputs of real sampling, over all times and labels: the ranges of activations are measured on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drun.bundle.card import Card, Classes
+from drun.console import Report
+from drun.diffusion.loop import Observer
+from drun.diffusion.process import Process
+from drun.diffusion.process.discrete import DiscreteProcess
+from drun.diffusion.table import StepTable
+from drun.run.opening import Opened
+from drun.run.sampling import Sampling, resolve_sampler
+from drun.settings import SamplingSettings
+
+#: The inputs that ranges are measured on. 1,000 are hardly better; 32 cost 3 dB.
+NUM_STATES = 300
+#: Steps of each trajectory, where the model has as many timesteps.
+NUM_STEPS = 50
+#: Not the golden file's seed, because a proof on the states that ranges were measured on would prove less.
+SEED = 21
+#: The shares of the process that stay in float32; see `fp32_times`.
+NOISE_END, DATA_END = 0.01, 0.02
+#: Guidance weight of the trajectories, where the model can be guided.
+CFG = 1.5
+
+#: The arrays of one call, in the order of the artifact's `io`: x (N, C, H, W), t (N,) and, if there are classes, y (N,)
+Inputs = tuple[NDArray[np.float32] | NDArray[np.int64], ...]
+
+
+def settings_of(card: Card, seed: int, cfg: float = 1.0) -> SamplingSettings:
+    """The bundle's own sampler, over all its times."""
+    name, options = resolve_sampler(card, None, {})
+    return SamplingSettings(name, options, num_steps(card.process), seed, cfg=cfg)
+
+
+def num_steps(process: Process) -> int:
+    return min(NUM_STEPS, process.num_timesteps) if isinstance(process, DiscreteProcess) else NUM_STEPS
+
+
+def fp32_times(card: Card) -> list[list[float]]:
+    """The intervals of time that stay in float32, as `drun.backends.openvino.ends` reads them.
+
+    In the first steps an error grows most on its way to the image: one step in float32 is worth up to 7 dB. Near the
+    data the noise is (x - alpha x0)/sigma, so that a network that predicts it magnifies the error of x by 1/sigma,
+    which images do not show.
+    """
+    depths = [(1 - NOISE_END, 1.0)] + ([(0.0, DATA_END)] if card.prediction in ("noise", "score") else [])
+    return [sorted(_time(card.process, depth) for depth in ends) for ends in depths]
+
+
+def _time(process: Process, depth: float) -> float:
+    """The time at a share of the way from data to noise."""
+    if isinstance(process, DiscreteProcess):
+        return min(round(depth * process.num_timesteps, 6), process.noise_end)
+    return process.at_depth(depth)
+
+
+def calibration_inputs(card: Card, network: Opened, batch: int, report: Report) -> list[Inputs]:
+    """Inputs of trajectories of the bundle's own sampler, which are guided if the network can be, in batches.
+
+    Their times are those of the sampler's calls, and every time is taken as often as any other. Their labels are all
+    classes in turn, and the label for no class: not the trajectories' own, which are too few for all classes.
+
+    Raises:
+        NotFiniteError: the network draws numbers that are not finite.
+    """
+    sampling = Sampling(card, network, settings_of(card, SEED, CFG if card.can_guide else 1.0))
+    table = sampling.table
+    count = math.ceil(NUM_STATES / len(table.rows))
+    states = _states(sampling, range(count), network.largest_batch(table), report)
+    x, t = _joined(states, table)
+    return _in_batches((x, t) if card.classes is None else (x, t, _labels(card.classes, len(x))), batch)
+
+
+def _states(sampling: Sampling, indices: range, largest: int, report: Report) -> list[list[NDArray[np.float32]]]:
+    """The states before each row: for each part of the samples a list of (N, C, H, W)."""
+    num_rows = len(sampling.table.rows)
+    parts = [indices[start : start + largest] for start in range(0, len(indices), largest)]
+    found: list[list[NDArray[np.float32]]] = []
+    for number, part in enumerate(parts):
+        states: list[NDArray[np.float32]] = []
+        sampling.draw(part, _collector(states, num_rows, report, number * num_rows, len(parts) * num_rows))
+        found.append(states)
+    return found
+
+
+def _collector(
+    states: list[NDArray[np.float32]], num_rows: int, report: Report, done_before: int, total: int
+) -> Observer:
+    return Observer(
+        progress=lambda done: report("drawing states to calibrate on", done_before + done, total),
+        rows=range(-1, num_rows - 1),
+        show=lambda row, x: states.append(np.array(x, np.float32)),
+    )
+
+
+def _joined(parts: Sequence[list[NDArray[np.float32]]], table: StepTable) -> tuple[NDArray[np.float32], ...]:
+    """x (N, C, H, W) and t (N,), row after row of the table."""
+    rows = [np.concatenate(states) for states in zip(*parts, strict=True)]
+    times = [np.full(len(x), row.t, np.float32) for x, row in zip(rows, table.rows, strict=True)]
+    return np.concatenate(rows), np.concatenate(times)
+
+
+def _labels(classes: Classes, count: int) -> NDArray[np.int64]:
+    """The classes and the label for no class in turn; where there are more of them than inputs, evenly spread."""
+    known = [*range(classes.count)]
+    if classes.null_label is not None and classes.null_label not in known:
+        known.append(classes.null_label)
+    if len(known) > count:
+        return np.linspace(0, len(known) - 1, count).round().astype(np.int64)
+    return np.resize(np.array(known, np.int64), count)
+
+
+def _in_batches(arrays: tuple[NDArray[np.float32] | NDArray[np.int64], ...], size: int) -> list[Inputs]:
+    """Batches of `size`, the last of which is filled up with the first inputs."""
+    count = math.ceil(len(arrays[0]) / size)
+    places = np.resize(np.arange(len(arrays[0])), (count, size))
+    return [tuple(np.ascontiguousarray(array[some]) for array in arrays) for some in places]
