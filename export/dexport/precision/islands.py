@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from dexport.deploy.split import Columns
+from dexport.deploy.split import Columns, DenoiserStage
 from dexport.deploy.unet import GroupedNorm, ImageNorm
 from dtrain.models.transformer.blocks import Block, FinalLayer
 from dtrain.models.transformer.embeddings import LabelEmbedding, TimeEmbedding
@@ -26,8 +26,8 @@ LAST_LAYERS: dict[type[nn.Module], str] = {UNet: "final_conv", Decoder: "decoder
 #: Modules that add to a transformer's residual stream, which is float32 as under autocast, because every block rounds
 #: it otherwise: SiT-S/2 with random weights is 8e-3 from float32 in bf16 and 9e-4 in fp16, and with a low residual
 #: stream 1.2e-2 and 1.4e-3. It costs no more casts, as the norms that read it are islands anyhow. Those of U-Nets and
-#: decoders are short and wide, so they stay low.
-RESIDUALS = (SiT, Block)
+#: decoders are short and wide, so they stay low. What a split network adds lies in its stage, which calls it in parts.
+RESIDUALS = (SiT, Block, DenoiserStage)
 
 
 def last_layer(network: nn.Module) -> nn.Module | None:
