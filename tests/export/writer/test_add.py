@@ -98,7 +98,7 @@ def test_a_bundle_without_the_source_names_the_command(bundle: Path) -> None:
     other = replace(held, artifacts=(replace(held.artifacts[0], format="other"),))
     (bundle / "manifest.json").write_text(other.to_json())
     command = f"dexport onnx PATH/TO/{held.model.checkpoint['file']} -o {bundle}"
-    with pytest.raises(BundleError, match=f"has no onnx artifact, of which mirror is made: type {command}"):
+    with pytest.raises(BundleError, match=f"has no onnx artifact in fp32, of which mirror is made: type {command}"):
         add_artifact(bundle, Order("mirror"), silent)
 
 
