@@ -37,7 +37,7 @@ def section(result: Result) -> str:
     return table.section(result)
 
 
-def digest(results: Sequence[Result]) -> str:
+def digest(results: Sequence[tuple[str, Result]]) -> str:
     """Markdown of all published results; see `table.digest`."""
     from dbench.suites.peers import table
 

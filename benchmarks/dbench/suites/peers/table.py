@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from dbench.core import record
 from dbench.core.record import Result, ResultRow, number
 from dbench.html import page
-from dbench.suites.peers.names import parity_name, ratio_name, share_name
+from dbench.suites.peers.names import call_name, parity_name, ratio_name, share_name
 
 COLUMNS = (
     "who", "ms a call (95 %)", "times as fast as the best peer (95 %)", "GFLOP/s", "% of the matrix rate", "dB",
@@ -21,7 +20,7 @@ PARITY = "dB and relative L2 are from eager PyTorch in fp32, of the worst golden
 
 def summary(result: Result) -> str:
     """Markdown: a table for each batch and precision, the images end to end, cold starts, and who was left out."""
-    parts = [_headed(title, _markdown(COLUMNS, lines)) for title, lines in _tables(result)]
+    parts = [f"**{title}**\n\n{record.table(COLUMNS, lines)}" for title, lines in _tables(result)]
     others = [*_images(result), *_cold_starts(result)]
     others += [f"{row.name}: {row.details['reason']}" for row in result.rows if "reason" in row.details]
     return "\n\n".join([*parts, PARITY, "\n".join(f"- {line}" for line in others)])
@@ -105,44 +104,35 @@ def _cold_starts(result: Result) -> list[str]:
 # ---- all results ----------------------------------------------------------------------------------------
 
 
-def digest(results: Sequence[Result]) -> str:
-    """Markdown: a line for each model, batch and precision, our best beside the best peer."""
-    head = ("model, images a call", "precision", "drun ms", "best peer ms", "times as fast (95 %)", "dB")
-    lines = [line for result in results for line in _digest_lines(result)]
-    return f"Ours beside the fastest peer on the same weights, in turns:\n\n{_markdown(head, lines)}"
+def digest(results: Sequence[tuple[str, Result]]) -> str:
+    """Markdown: a line for each model, batch and precision, our best beside the best peer. results: with names."""
+    head = ("network, images a call", "precision", "`drun` ms", "peer ms", "times as fast (95 %)", "dB", "processor")
+    lines = [line for name, result in results for line in _digest_lines(name, result)]
+    text = (
+        "`dbench peers`: a call of our fastest target beside the fastest that a user would write with PyTorch, ONNX "
+        "Runtime, OpenVINO or diffusers themselves, on the same weights and in turns; dB from eager PyTorch in fp32:"
+    )
+    return f"{text}\n\n{record.table(head, lines, texts=(0, 1, 6))}"
 
 
-def _digest_lines(result: Result) -> list[list[str]]:
+def _digest_lines(name: str, result: Result) -> list[list[str]]:
     found = []
     for row in result.rows:
-        if row.headline and "batch" in row.details and row.details["of"] != row.details["to"]:
-            of, to, batch = row.details["of"], row.details["to"], row.details["batch"]
+        if row.headline and "batch" in row.details:
+            of, to, batch = (row.details[key] for key in ("of", "to", "batch"))
             found.append(
                 [
-                    f"`{result.subject['name']}`, {batch}",
+                    f"`{name}`, {batch}",
                     row.details["precision"],
-                    _timed(result, of, batch),
-                    f"{_timed(result, to, batch)} ({to})",
+                    f"{_ms(result, of, batch)} ({of.removeprefix('drun, ')})",
+                    f"{_ms(result, to, batch)} ({to})",
                     number(row.value) + _interval(row),
                     number(result.row(parity_name(of)).details["psnr_db"]),
+                    record.where(result),
                 ]
             )
     return found
 
 
-def _timed(result: Result, name: str, batch: int) -> str:
-    calls = (row for row in result.rows if "gflop_s" in row.details)
-    row = next(row for row in calls if (row.details["name"], row.details["batch"]) == (name, batch))
-    return number(row.value)
-
-
-# ---- Markdown -------------------------------------------------------------------------------------------
-
-
-def _headed(title: str, table: str) -> str:
-    return f"**{title}**\n\n{table}"
-
-
-def _markdown(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    rule = ["---", *["--:"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))
+def _ms(result: Result, name: str, batch: int) -> str:
+    return number(result.row(call_name(name, batch)).value)
