@@ -16,6 +16,7 @@ COLUMNS = (
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 #: Of all that is said of parity.
 PARITY = "dB and relative L2 are from eager PyTorch in fp32, of the worst golden call."
+RANDOM = "The weights are random weights: speed does not depend on them, the loss of bf16 and int8 does."
 
 
 def summary(result: Result) -> str:
@@ -23,15 +24,21 @@ def summary(result: Result) -> str:
     parts = [f"**{title}**\n\n{record.table(COLUMNS, lines)}" for title, lines in _tables(result)]
     others = [*_images(result), *_cold_starts(result)]
     others += [f"{row.name}: {row.details['reason']}" for row in result.rows if "reason" in row.details]
-    return "\n\n".join([*parts, PARITY, "\n".join(f"- {line}" for line in others)])
+    return "\n\n".join([*parts, _what(result), "\n".join(f"- {line}" for line in others)])
 
 
 def section(result: Result) -> str:
     """HTML of a result of `dbench peers`."""
-    tables = [page.table(COLUMNS, lines, f"{title}. {PARITY}") for title, lines in _tables(result)]
+    tables = [page.table(COLUMNS, lines, f"{title}. {_what(result)}") for title, lines in _tables(result)]
     others = [page.paragraph(f"{line}.") for line in (*_images(result), *_cold_starts(result))]
     text = f"Of {result.subject['name']}, measured with {page.listed(result.settings)}"
     return page.section("Peers", *tables, *others, page.results(result, text))
+
+
+def _what(result: Result) -> str:
+    """What is compared: PARITY, and whether somebody trained the weights."""
+    is_random = result.subject["weights"] == "random"
+    return f"{PARITY} {RANDOM}" if is_random else PARITY
 
 
 # ---- one result -----------------------------------------------------------------------------------------
