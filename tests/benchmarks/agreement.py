@@ -6,14 +6,14 @@ import numpy as np
 import torch
 
 from dbench.suites.peers import plain
-from dbench.suites.peers.libraries import Material, Peer
+from dbench.suites.peers.libraries import Ingredients, Peer
 
 
-def error_of(peer: Peer, material: Material, batch: int) -> float:
+def error_of(peer: Peer, ingredients: Ingredients, batch: int) -> float:
     """Relative L2 of a call."""
-    given = plain.inputs(material.card, batch)
+    given = plain.inputs(ingredients.card, batch)
     with torch.no_grad():
-        expected = material.network(*map(torch.from_numpy, given)).numpy()
+        expected = ingredients.network(*map(torch.from_numpy, given)).numpy()
     got = peer.open(given)(*given)
     assert got.dtype == np.float32
     assert got.shape == expected.shape

@@ -202,7 +202,8 @@ def where(result: Result) -> str:
     device, machine = result.settings.get("device"), result.machine
     if device not in (None, "cpu"):
         return str(result.settings.get("runs_on", device))
-    return f"{machine.processor}, {machine.num_threads or machine.num_cores} cores"
+    count = machine.num_threads or machine.num_cores
+    return f"{machine.processor}, {count} {'core' if count == 1 else 'cores'}"
 
 
 def number(value: bool | float | None) -> str:

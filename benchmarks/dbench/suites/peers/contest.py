@@ -15,7 +15,7 @@ from dbench.core.inputs import Inputs
 from dbench.core.origin import farthest
 from dbench.core.selection import open_all
 from dbench.suites.peers import libraries
-from dbench.suites.peers.libraries import Material, Peer, Predict
+from dbench.suites.peers.libraries import Ingredients, Peer, Predict
 from drun.bundle.artifact import TOLERANCES
 from drun.bundle.reading import Bundle
 from drun.console import Report, warn
@@ -58,13 +58,13 @@ class LeftOut:
 
 
 def all_peers(
-    names: Sequence[str], precisions: Sequence[str], material: Material
+    names: Sequence[str], precisions: Sequence[str], ingredients: Ingredients
 ) -> tuple[dict[str, list[Peer]], list[LeftOut]]:
     """The peers of each library, and the libraries that have none. precisions: empty: all."""
     found, missing = {}, []
     for name in names:
         try:
-            peers = libraries.peers(name, material)
+            peers = libraries.peers(name, ingredients)
             found[name] = [peer for peer in peers if not precisions or peer.precision in precisions]
         except (UserError, ImportError) as error:
             missing.append(_left_out(name, error))

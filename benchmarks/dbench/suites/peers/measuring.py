@@ -21,7 +21,7 @@ from dbench.core.selection import select
 from dbench.suites.peers import libraries
 from dbench.suites.peers.calls import Timed, call_rows, parity_row, time_calls
 from dbench.suites.peers.contest import LeftOut, all_peers, open_ours, open_peers
-from dbench.suites.peers.libraries import Material, Peer
+from dbench.suites.peers.libraries import Ingredients, Peer
 from dbench.suites.peers.making import Subject, prepare
 from dbench.suites.peers.products import largest
 from dbench.suites.peers.settings import SUITE, PeersSettings
@@ -53,8 +53,8 @@ def measure(settings: PeersSettings, report: Report) -> Result:
             of = prepare(settings, Path(scratch), report)
             chosen = select(of.bundle, settings.backends, settings.precisions, settings.artifacts)
             network, own = of.denoiser.network.requires_grad_(False), of.denoiser
-            material = Material(network, own.card, settings.threads, Path(scratch), settings.states)
-            found, left_out = all_peers(names, settings.precisions, material)
+            ingredients = Ingredients(network, own.card, settings.threads, Path(scratch), settings.states)
+            found, left_out = all_peers(names, settings.precisions, ingredients)
             peers = [peer for of_library in found.values() for peer in of_library]
             contest = Contest(of, chosen, peers, settings, left_out, report)
             rows = contest.rows()
@@ -111,12 +111,13 @@ class Contest:
 
     def rows(self) -> list[ResultRow]:
         """The rows of all batches, and of the proofs."""
-        rows: list[ResultRow] = []
-        for batch in self.settings.batches:
-            timed = self._timed(batch)
-            self.best = self.best or _fastest(timed, self.proofs)
-            rows += call_rows(timed, self.proofs)
+        rows = [row for batch in self.settings.batches for row in self._rows_of(batch)]
         return [*(parity_row(name, proof) for name, proof in self.proofs.items()), *rows]
+
+    def _rows_of(self, batch: int) -> list[ResultRow]:
+        timed = self._timed(batch)  # freed before the next batch is opened
+        self.best = self.best or _fastest(timed, self.proofs)
+        return call_rows(timed, self.proofs)
 
     def _timed(self, batch: int) -> Timed:
         given, bundle, network = example(self.of.bundle, batch), self.of.bundle, self.of.denoiser.network

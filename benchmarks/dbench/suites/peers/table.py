@@ -11,7 +11,7 @@ from dbench.suites.peers.names import call_name, parity_name, ratio_name, share_
 
 COLUMNS = (
     "who", "ms a call (95 %)", "times as fast as the best peer (95 %)", "GFLOP/s", "% of the matrix rate", "dB",
-    "relative L2",
+    "relative L2", "ready after s",
 )  # fmt: skip
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 #: Of all that is said of parity.
@@ -78,6 +78,7 @@ def _line(row: ResultRow, result: Result) -> list[str]:
         record.UNKNOWN if share is None else number(share.value),
         number(parity.details["psnr_db"]),
         number(parity.value),
+        number(row.details["opened_in_s"]),
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from dbench.core import timing
 from dbench.core.record import Result
 from dbench.suites.peers import Settings, measure
-from dbench.suites.peers.libraries import Material
+from dbench.suites.peers.libraries import Ingredients
 from dbench.suites.peers.making import Subject, prepare
 from drun.console import silent
 
@@ -31,18 +31,18 @@ def dit(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     return prepare(DIT, tmp_path_factory.mktemp("dit"), silent)
 
 
-def _material(of: Subject, folder: Path) -> Material:
-    return Material(of.denoiser.network.requires_grad_(False), of.denoiser.card, 1, folder, states=8)
+def _ingredients(of: Subject, folder: Path) -> Ingredients:
+    return Ingredients(of.denoiser.network.requires_grad_(False), of.denoiser.card, 1, folder, states=8)
 
 
 @pytest.fixture(scope="session")
-def sit_material(sit: Subject, tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return _material(sit, tmp_path_factory.mktemp("sit-files"))
+def sit_ingredients(sit: Subject, tmp_path_factory: pytest.TempPathFactory) -> Ingredients:
+    return _ingredients(sit, tmp_path_factory.mktemp("sit-files"))
 
 
 @pytest.fixture(scope="session")
-def dit_material(dit: Subject, tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return _material(dit, tmp_path_factory.mktemp("dit-files"))
+def dit_ingredients(dit: Subject, tmp_path_factory: pytest.TempPathFactory) -> Ingredients:
+    return _ingredients(dit, tmp_path_factory.mktemp("dit-files"))
 
 
 @pytest.fixture(scope="session")

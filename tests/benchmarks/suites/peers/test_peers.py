@@ -87,5 +87,5 @@ def test_wrong_words(settings: dict[str, object], message: str) -> None:
 def test_batches_are_written_with_commas() -> None:
     assert parse_batches("1, 8,1") == (1, 8)
     for wrong in ("", "0", "1,x", "-1"):
-        with pytest.raises(ConfigError, match="--batch got '.*', expected sizes with commas between"):
+        with pytest.raises(ConfigError, match=r"--batch got '.*', expected sizes with commas between"):
             parse_batches(wrong)

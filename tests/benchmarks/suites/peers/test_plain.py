@@ -72,5 +72,5 @@ def test_states_are_of_all_times_and_several_classes(sit: Subject) -> None:
 
 def test_what_the_loops_do_not_know_is_said() -> None:
     card = Card(DiscreteProcess("linear", 1000), "x0", StateSpace.of((1, 4, 4)))
-    with pytest.raises(ConfigError, match="velocities of flows and noise of chains, got x0 of a discrete process"):
+    with pytest.raises(ConfigError, match="velocities of flows and noise of chains, got x0 of a discrete"):
         plain.loop_of(card, 3)

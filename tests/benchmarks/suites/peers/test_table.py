@@ -41,4 +41,4 @@ def test_the_readme_has_a_line_for_each_batch_and_precision(result: Result) -> N
     lines = table.digest([("tiny", result)]).splitlines()
     assert lines[0].startswith("`dbench peers`: ")
     assert [line.split(" | ")[:2] for line in lines[4:]] == [["| `tiny`, 1", "fp32"], ["| `tiny`, 2", "fp32"]]
-    assert lines[4].endswith(f"| {result.machine.processor}, 1 cores |")
+    assert lines[4].endswith(f"| {result.machine.processor}, 1 core |")

@@ -1,7 +1,7 @@
 """The peers: what a user would write with each library itself. One file a library; the file name is its name.
 
-A file holds `peers(material) -> list[Peer]`, which raises UserError where the library has no such network. It uses the
-library's public interface as its documentation advises for speed, and nothing of ours but the eager network.
+A file holds `peers(ingredients) -> list[Peer]`, which raises UserError where the library has no such network. It uses
+the library's public interface as its documentation advises for speed, and nothing of ours but the eager network.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class Material:
+class Ingredients:
     """What every library starts from."""
 
     network: nn.Module  # in float32 and eval mode
@@ -68,7 +68,7 @@ def chosen(wanted: tuple[str, ...]) -> list[str]:
     return [name for name in names() if name in (wanted or names())]
 
 
-def peers(name: str, material: Material) -> list[Peer]:
+def peers(name: str, ingredients: Ingredients) -> list[Peer]:
     """The peers of a library. Raises UserError if it has no such network, or is not installed."""
-    found: list[Peer] = import_module(f"{__name__}.{name}").peers(material)
+    found: list[Peer] = import_module(f"{__name__}.{name}").peers(ingredients)
     return found

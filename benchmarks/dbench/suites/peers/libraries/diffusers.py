@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dbench.suites.peers.libraries import Material, Peer
+from dbench.suites.peers.libraries import Ingredients, Peer
 from dbench.suites.peers.libraries.pytorch import both, eager
 from drun.errors import ConfigError
 from dtrain.models.transformer import MODELS as TRANSFORMERS
@@ -36,14 +36,14 @@ SHARED = {
 }
 
 
-def peers(material: Material) -> list[Peer]:
+def peers(ingredients: Ingredients) -> list[Peer]:
     """The transformer in both precisions.
 
     Raises:
         ConfigError: diffusers has no such network, or it does not compute the same.
     """
-    network = Wrapped(transformer_of(material.network, material.config))
-    _check_equal(material.network, network, material)
+    network = Wrapped(transformer_of(ingredients.network, ingredients.config))
+    _check_equal(ingredients.network, network, ingredients)
     return [Peer(f"diffusers, {precision}", precision, eager(module)) for precision, module in both(network).items()]
 
 
@@ -111,11 +111,11 @@ def _of_block(stem: str, kind: str, tensor: Tensor) -> dict[str, Tensor]:
     return {f"{block}.{INNER[within]}.{kind}": tensor}
 
 
-def _check_equal(ours: nn.Module, theirs: nn.Module, material: Material) -> None:
+def _check_equal(ours: nn.Module, theirs: nn.Module, ingredients: Ingredients) -> None:
     """Raises ConfigError unless both networks compute the same."""
     from dbench.suites.peers import plain
 
-    given = [torch.from_numpy(array) for array in plain.inputs(material.card, 2)]
+    given = [torch.from_numpy(array) for array in plain.inputs(ingredients.card, 2)]
     with torch.no_grad():
         expected, got = ours(*given), theirs(*given)
     error = float((got - expected).norm() / expected.norm())

@@ -6,23 +6,23 @@ from functools import partial
 from typing import Any
 
 from dbench.core.inputs import Inputs
-from dbench.suites.peers.libraries import Material, Peer, Predict
+from dbench.suites.peers.libraries import Ingredients, Peer, Predict
 from dbench.suites.peers.plain import BATCH, INPUTS
 
 
-def peers(material: Material) -> list[Peer]:
-    return [Peer("plain ONNX Runtime", "fp32", partial(_open, material))]
+def peers(ingredients: Ingredients) -> list[Peer]:
+    return [Peer("plain ONNX Runtime", "fp32", partial(_open, ingredients))]
 
 
-def _open(material: Material, given: Inputs) -> Predict:
+def _open(ingredients: Ingredients, given: Inputs) -> Predict:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = material.threads
+    options.intra_op_num_threads = ingredients.threads
     options.log_severity_level = 3
     options.add_free_dimension_override_by_name(BATCH, len(given[0]))
-    session = onnxruntime.InferenceSession(material.onnx, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(ingredients.onnx, options, providers=["CPUExecutionProvider"])
 
     def predict(*arrays: Any) -> Any:
         return session.run(None, dict(zip(INPUTS, arrays, strict=False)))[0]
