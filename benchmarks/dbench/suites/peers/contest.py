@@ -66,7 +66,7 @@ def all_peers(
         try:
             peers = libraries.peers(name, ingredients)
             found[name] = [peer for peer in peers if not precisions or peer.precision in precisions]
-        except (UserError, ImportError) as error:
+        except Exception as error:  # other people's exporters raise anything
             missing.append(_left_out(name, error))
     return found, missing
 

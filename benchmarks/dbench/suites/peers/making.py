@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def prepare(settings: PeersSettings, folder: Path, report: Report) -> Subject:
     is_there = (path / MANIFEST).is_file()
     denoiser = denoiser_of(bundles.read(path), checkpoint) if is_there else published.load(checkpoint)
     for_export = settings.targets or (() if is_there else tuple(targets.names()))
-    _export_all(Trained(denoiser, checkpoint), for_export, path, report)
+    _export_all(Trained(denoiser, checkpoint), _orders(for_export, settings.precisions), path, report)
     return Subject(denoiser, bundles.open_bundle(path), is_random)
 
 
@@ -106,21 +107,37 @@ def fill_zeros(network: nn.Module) -> None:
 # ---- the bundle -----------------------------------------------------------------------------------------
 
 
-def _export_all(trained: Trained, names: tuple[str, ...], path: Path, report: Report) -> None:
-    """Export to every target in each of its precisions; what cannot be made or proven here is named in a warning.
+def _orders(names: Sequence[str], precisions: Sequence[str]) -> list[Order]:
+    """Every precision and variant of these targets; those that are made of another one come last.
 
-    Raises ConfigError for an unknown target, and UserError if nothing was made, with the reason of the first.
+    Args:
+        precisions: those to compare in; empty: all. Graphs in fp32 are always made: a hint computes them in others.
+
+    Raises:
+        ConfigError: an unknown target.
     """
     if unknown := [name for name in names if name not in targets.names()]:
         raise ConfigError(f"--target got '{unknown[0]}', expected one of {', '.join(targets.names())}")
+    return [
+        Order(name, precision, variant=variant)
+        for name in sorted(names, key=lambda name: targets.source_of(name) is not None)
+        for precision in targets.precisions(name)
+        if not precisions or precision in ("fp32", *precisions)
+        for variant in targets.variants(name)
+    ]
+
+
+def _export_all(trained: Trained, orders: Sequence[Order], path: Path, report: Report) -> None:
+    """Make every artifact; what cannot be made or proven here is named in a warning.
+
+    Raises UserError if nothing was made, with the reason of the first.
+    """
     failed: dict[str, UserError] = {}
-    # Targets that are made of another one come last.
-    for name in sorted(names, key=lambda name: targets.source_of(name) is not None):
-        for precision in targets.load(name).PRECISIONS:
-            try:
-                _export(trained, Order(name, precision), path, report)
-            except UserError as error:
-                failed[f"{name}-{precision}"] = error
+    for order in orders:
+        try:
+            _export(trained, order, path, report)
+        except UserError as error:
+            failed["-".join(filter(None, (order.target, order.precision, order.variant)))] = error
     if failed and not (path / MANIFEST).is_file():
         raise next(iter(failed.values()))
     for made, reason in failed.items():

@@ -22,7 +22,7 @@ RANDOM = "The weights are random weights: speed does not depend on them, the los
 def summary(result: Result) -> str:
     """Markdown: a table for each batch and precision, the images end to end, cold starts, and who was left out."""
     parts = [f"**{title}**\n\n{record.table(COLUMNS, lines)}" for title, lines in _tables(result)]
-    others = [*_images(result), *_cold_starts(result)]
+    others = [*_rates(result), *_images(result), *_cold_starts(result)]
     others += [f"{row.name}: {row.details['reason']}" for row in result.rows if "reason" in row.details]
     return "\n\n".join([*parts, _what(result), "\n".join(f"- {line}" for line in others)])
 
@@ -30,7 +30,7 @@ def summary(result: Result) -> str:
 def section(result: Result) -> str:
     """HTML of a result of `dbench peers`."""
     tables = [page.table(COLUMNS, lines, f"{title}. {_what(result)}") for title, lines in _tables(result)]
-    others = [page.paragraph(f"{line}.") for line in (*_images(result), *_cold_starts(result))]
+    others = [page.paragraph(f"{line}.") for line in (*_rates(result), *_images(result), *_cold_starts(result))]
     text = f"Of {result.subject['name']}, measured with {page.listed(result.settings)}"
     return page.section("Peers", *tables, *others, page.results(result, text))
 
@@ -107,6 +107,11 @@ def _images(result: Result) -> list[str]:
 
 def _cold_starts(result: Result) -> list[str]:
     return [f"{row.name}: {number(row.value)} s" for row in result.rows if "cold start" in row.name]
+
+
+def _rates(result: Result) -> list[str]:
+    rows = (row for row in result.rows if "kernel" in row.details)
+    return [f"{row.name}: {number(row.value)} GFLOP/s, by {row.details['kernel']}" for row in rows]
 
 
 # ---- all results ----------------------------------------------------------------------------------------

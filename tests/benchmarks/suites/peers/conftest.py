@@ -16,9 +16,11 @@ from drun.console import silent
 
 SIZE = "model.size={hidden_size=32,depth=2,num_heads=2}"
 #: A flow of pixels that predicts velocities.
-SIT = Settings("digits-sit", assignments=(SIZE,), targets=("onnx", "openvino"), threads=1)
+SIT = Settings("digits-sit", assignments=(SIZE,), targets=("onnx", "openvino"), precisions=("fp32",), threads=1)
 #: A chain of latents of 8x8 that predicts noise and a variance.
-DIT = Settings("dit-xl-2", assignments=(SIZE, "data.image_size=64", "model.num_classes=5"), targets=("onnx",))
+DIT = Settings(
+    "dit-xl-2", assignments=(SIZE, "data.image_size=64", "model.num_classes=5"), targets=("onnx",), precisions=("fp32",)
+)
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +51,7 @@ def dit_ingredients(dit: Subject, tmp_path_factory: pytest.TempPathFactory) -> I
 def result(sit: Subject) -> Result:
     """Everything in float32, measured once."""
     settings = replace(
-        SIT, bundle=sit.bundle.path, targets=(), peers=("diffusers", "openvino", "ort"), precisions=("fp32",),
+        SIT, bundle=sit.bundle.path, targets=(), peers=("diffusers", "openvino", "ort"),
         batches=(1, 2), steps=3, repeats=2,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:

@@ -22,7 +22,7 @@ SIZE = "model.size={hidden_size=32,depth=2,num_heads=2}"
 def test_a_recipe_gives_random_weights_through_which_everything_reaches_the_output(dit: Subject) -> None:
     assert dit.is_random
     assert (dit.bundle.name, dit.denoiser.card.data.space) == ("dit-xl-2", "latent")
-    assert [artifact.id for artifact in dit.bundle.manifest.artifacts] == ["onnx-fp32"]
+    assert [artifact.id for artifact in dit.bundle.manifest.artifacts] == ["onnx-fp32", "onnx-fp32-split"]
     assert all(parameter.any() for parameter in dit.denoiser.network.parameters())
     x, t, y = torch.randn(1, 4, 8, 8), torch.tensor([500.0]), torch.tensor([1])
     with torch.no_grad():
@@ -31,7 +31,9 @@ def test_a_recipe_gives_random_weights_through_which_everything_reaches_the_outp
 
 
 def test_the_weights_are_always_the_same(sit: Subject, tmp_path: Path) -> None:
-    again = prepare(Settings("digits-sit", assignments=(SIZE,), targets=("onnx",)), tmp_path, silent)
+    again = prepare(
+        Settings("digits-sit", assignments=(SIZE,), targets=("onnx",), precisions=("fp32",)), tmp_path, silent
+    )
     for call, other in zip(read_golden(sit.bundle).calls, read_golden(again.bundle).calls, strict=True):
         np.testing.assert_array_equal(call.out, other.out)
 

@@ -23,7 +23,8 @@ BF16, F32 = {"INFERENCE_PRECISION_HINT": "bf16"}, {"INFERENCE_PRECISION_HINT": "
 
 def peers(ingredients: Ingredients) -> list[Peer]:
     """int8 has no hint of its own: what it does not quantise is computed in what OpenVINO takes by default."""
-    read = cache(lambda: library().convert_model(ingredients.onnx))
+    graph = ingredients.onnx
+    read = cache(lambda: library().convert_model(graph))
     found = [Peer("plain OpenVINO, fp32", "fp32", lambda given: _compile(read(), ingredients, given, F32))]
     if "BF16" in library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         found.append(Peer("plain OpenVINO, bf16", "bf16", lambda given: _compile(read(), ingredients, given, BF16)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dbench.core.inputs import Inputs
@@ -11,18 +12,18 @@ from dbench.suites.peers.plain import BATCH, INPUTS
 
 
 def peers(ingredients: Ingredients) -> list[Peer]:
-    return [Peer("plain ONNX Runtime", "fp32", partial(_open, ingredients))]
+    return [Peer("plain ONNX Runtime", "fp32", partial(_open, ingredients.onnx, ingredients.threads))]
 
 
-def _open(ingredients: Ingredients, given: Inputs) -> Predict:
+def _open(graph: Path, threads: int, given: Inputs) -> Predict:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = ingredients.threads
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     options.add_free_dimension_override_by_name(BATCH, len(given[0]))
-    session = onnxruntime.InferenceSession(ingredients.onnx, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def predict(*arrays: Any) -> Any:
         return session.run(None, dict(zip(INPUTS, arrays, strict=False)))[0]
