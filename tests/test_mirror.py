@@ -61,6 +61,10 @@ ELSEWHERE = {
     "dbench/suites/graphs/settings.py": "by benchmarks/suites/graphs/test_graphs.py",
     "dbench/suites/latency/processes.py": "by benchmarks/suites/latency/test_latency.py",
     "dbench/suites/latency/settings.py": "by benchmarks/suites/latency/test_latency.py",
+    "dbench/suites/peers/libraries": "by benchmarks/suites/peers/test_contest.py and test_peers.py",
+    "dbench/suites/peers/measuring.py": "by benchmarks/suites/peers/test_peers.py",
+    "dbench/suites/peers/names.py": "by benchmarks/suites/peers/test_calls.py and test_peers.py",
+    "dbench/suites/peers/settings.py": "by benchmarks/suites/peers/test_peers.py",
     "dbench/suites/quality/judgement.py": "by benchmarks/suites/quality/test_quality.py",
     "dbench/suites/quality/measuring.py": "by benchmarks/suites/quality/test_quality.py",
     "dbench/suites/quality/settings.py": "by benchmarks/suites/quality/test_quality.py",
@@ -73,6 +77,7 @@ ELSEWHERE = {
     "dbench/suites/train/memory.py": "by benchmarks/suites/train/test_trial.py",
     "dbench/suites/train/rows.py": "by benchmarks/suites/train/test_train.py",
     "dbench/suites/train/settings.py": "by benchmarks/suites/train/test_train.py",
+    "dbench/suites/train/table.py": "by benchmarks/report/test_readme.py",
     "dbench/suites/train/work.py": "by benchmarks/suites/train/test_trial.py",
 }
 

@@ -100,5 +100,18 @@ def report(
     commands.report(out, bundle=bundle, run=run, samples=samples, results=tuple(results), animation=animation)
 
 
+@app.command()
+def readme(
+    document: Annotated[Path, typer.Argument(help="Markdown file with the two marks.")] = Path("README.md"),
+    results: Annotated[Path, typer.Option(help="Folder of published results, searched recursively.")] = Path(
+        "benchmarks/results"
+    ),
+) -> None:
+    """Write the tables of published results into the README, between its marks."""
+    from dbench import commands
+
+    commands.readme(document, results)
+
+
 def main() -> None:
     run_app(app, extra="bench")

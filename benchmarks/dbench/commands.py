@@ -14,6 +14,7 @@ from dbench import suites
 from dbench.core import record
 from dbench.core.record import MARK, Result
 from drun.console import answer, progress, say
+from drun.errors import ConfigError
 from drun.files import atomic
 from drun.run.images import write_png
 
@@ -27,9 +28,10 @@ def measure(suite: str, out: Path, **settings: Any) -> None:
     run = module.Settings(**settings)
     with progress() as report:
         result = module.measure(run, report)
-    say(record.to_markdown(result))
+    summary = module.summary(result) if hasattr(module, "summary") else None
+    say(record.to_markdown(result, summary))
     shown = [*_write_figures(module, result, out), *_write_pictures(module, run, result, out)]
-    files = [*record.write(result, out), *shown]
+    files = [*record.write(result, out, summary), *shown]
     for path in files:
         say(str(path))
     if not sys.stdout.isatty():
@@ -57,6 +59,19 @@ def _write_pictures(module: ModuleType, settings: Any, result: Result, out: Path
     for path, picture in paths.items():
         write_png(path, picture)
     return list(paths)
+
+
+def readme(document: Path, results: Path) -> None:
+    """Write the tables of all results below a folder into a document, between its marks."""
+    from dbench.report.readme import tables, with_tables
+
+    if not document.is_file():
+        raise ConfigError(f"no such document: '{document}'")
+    text = with_tables(document.read_text(encoding="utf-8"), tables(results))
+    with atomic(document) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    say(str(document))
+    answer({"document": document})
 
 
 def report(

@@ -43,6 +43,10 @@ def measure(settings, report):
     return Result((row,), subject.of_bundle(bundle), {{"times": settings.times}}, machine.fingerprint(), "test")
 '''
 SECTION = """
+def summary(result):
+    return f"In short: {result.row('all files').value:.1f} megabytes."
+
+
 def section(result):
     from dbench.html import page
 
@@ -114,6 +118,14 @@ def test_the_suite_runs_and_its_section_stands_in_a_report(model: Any, folder: P
     page = read(folder, "page.html")
     assert "<h2>Weighed</h2>" in page
     assert f"{3 * size_mb:.3f} megabytes" in page
+
+
+def test_its_summary_stands_in_the_place_of_the_rows(folder: Path) -> None:
+    text = read(folder, "measure.txt")
+    assert text.count("In short: ") == 1
+    before, _, after = text.partition("In short: ")
+    assert "| all files |" not in before
+    assert "| all files |" in after  # of the suite without a summary
 
 
 def test_a_suite_without_a_section_has_its_table_there(folder: Path) -> None:

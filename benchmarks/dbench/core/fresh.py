@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from drun.console import Report
 from drun.errors import UserError
 from drun.run.images import image_path
 from drun.run.opening import Candidate
@@ -74,6 +75,16 @@ def cold_start_s(job: Job) -> float:
         errors.seek(0)
         _check(process.returncode, errors.read())
     return elapsed_s
+
+
+def cold_starts_s(jobs: Sequence[Job], starts: int, report: Report) -> dict[str, list[float]]:
+    """`cold_start_s` of each job, in turns: name of the candidate -> seconds of each start."""
+    seconds: dict[str, list[float]] = {job.candidate.name: [] for job in jobs}
+    for done in range(1, starts + 1):
+        for job in jobs:
+            seconds[job.candidate.name].append(cold_start_s(job))
+        report("starting drun", done, starts)
+    return seconds
 
 
 def imports_module(job: Job, module: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,12 +96,12 @@ def this_command() -> str:
     return shown_command(sys.argv)
 
 
-def write(result: Result, folder: Path) -> tuple[Path, Path]:
-    """Write `<suite>-<subject>.json` and `.md`; returns their paths."""
+def write(result: Result, folder: Path, summary: str | None = None) -> tuple[Path, Path]:
+    """Write `<suite>-<subject>.json` and `.md`; returns their paths. summary: see `to_markdown`."""
     as_json, as_markdown = (folder / f"{result.file_name}.{suffix}" for suffix in ("json", "md"))
     write_json(as_json, result.to_dict())
     with atomic(as_markdown) as temporary:
-        temporary.write_text(to_markdown(result), encoding="utf-8")
+        temporary.write_text(to_markdown(result, summary), encoding="utf-8")
     return as_json, as_markdown
 
 
@@ -129,13 +129,26 @@ def read(path: Path) -> Result:
 # ---- for people -----------------------------------------------------------------------------------------
 
 
-def to_markdown(result: Result) -> str:
-    """A table of the rows, and the conditions below it."""
-    head = "| what | value | p10 | p90 | unit |\n|---|--:|--:|--:|---|"
-    rows = [f"| {' | '.join(cells(row, result.machine))} |" for row in result.rows]
+def to_markdown(result: Result, summary: str | None = None) -> str:
+    """A table of the rows, and the conditions below it.
+
+    Args:
+        summary: Markdown in the place of the rows, where they are too many to be read.
+    """
+    if summary is None:
+        lines = [cells(row, result.machine) for row in result.rows]
+        summary = table(("what", "value", "p10", "p90", "unit"), lines, texts=(0, 4))
     notes = [f"{text}\n" for text in (legend(result),) if text]
     facts = [f"- {name}: {value}" for name, value in conditions(result.machine).items()]
-    return "\n".join([f"# {result.suite}\n", head, *rows, "", *notes, *facts, f"- command: `{result.command}`", ""])
+    return "\n".join([f"# {result.suite}\n", summary, "", *notes, *facts, f"- command: `{result.command}`", ""])
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str]], texts: Collection[int] = (0,)) -> str:
+    """A table in Markdown. texts: the columns that hold no numbers."""
+    rule = "|".join("---" if column in texts else "--:" for column in range(len(head)))
+    rows = (f"| {' | '.join(cells)} |" for cells in (head, *lines))
+    first, *others = rows
+    return "\n".join([first, f"|{rule}|", *others])
 
 
 def cells(row: ResultRow, machine: Machine) -> list[str]:
@@ -182,6 +195,15 @@ def conditions(machine: Machine) -> dict[str, str]:
         "versions": ", ".join(f"{name} {found or 'not installed'}" for name, found in machine.versions.items()),
         "commit": machine.commit or "unknown",
     }
+
+
+def where(result: Result) -> str:
+    """The processor and its cores, or the device of another kind, in a few words."""
+    device, machine = result.settings.get("device"), result.machine
+    if device not in (None, "cpu"):
+        return str(result.settings.get("runs_on", device))
+    count = machine.num_threads or machine.num_cores
+    return f"{machine.processor}, {count} {'core' if count == 1 else 'cores'}"
 
 
 def number(value: bool | float | None) -> str:

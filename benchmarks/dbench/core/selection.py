@@ -1,13 +1,17 @@
-"""Selects the candidates of a bundle, artifact x backend x arithmetic, that a suite measures."""
+"""Selects and opens the candidates of a bundle, artifact x backend x arithmetic, that a suite measures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
+from dbench.core.inputs import check_batch
 from drun import backends
 from drun.bundle.reading import Bundle
-from drun.errors import ConfigError
-from drun.run.opening import Candidate, candidates, choose
+from drun.console import warn
+from drun.errors import ConfigError, UserError
+from drun.run.opening import Candidate, Opened, candidates, choose, open_candidate
+from drun.settings import RuntimeOptions
 
 
 def select(
@@ -53,3 +57,26 @@ def _keep(
         if value not in known:
             raise ConfigError(f"{option} got '{value}', expected one of {', '.join(known)}")
     return [one for one in found if not wanted or of(one) in wanted]
+
+
+def open_all(
+    stack: ExitStack, bundle: Bundle, chosen: Sequence[Candidate], options: RuntimeOptions, batch: int
+) -> list[Opened]:
+    """Open the candidates that can be opened and take the batch; warnings name the others.
+
+    Raises:
+        UserError: none can be opened, with the reason of the first.
+    """
+    opened: list[Opened] = []
+    failed: dict[str, UserError] = {}
+    for candidate in chosen:
+        try:
+            check_batch(candidate, batch)
+            opened.append(stack.enter_context(open_candidate(bundle, candidate, options)))
+        except UserError as error:
+            failed[candidate.name] = error
+    if not opened:
+        raise next(iter(failed.values()))
+    for name, reason in failed.items():
+        warn(f"{name} is not timed: {reason}")
+    return opened

@@ -14,6 +14,8 @@ import numpy as np
 PAUSE_S = 0.1
 #: Untimed calls at the start of such a turn, which wake the threads and warm the caches.
 LEAD_IN = 5
+#: Of a bootstrap, which is seeded: the same times give the same interval.
+RESAMPLES, BOOTSTRAP_SEED = 5_000, 0
 
 Call = Callable[[], object]
 
@@ -91,8 +93,22 @@ def ratio_of_medians(numerator: Timing, denominator: Timing) -> float:
 
 def pairwise_ratio(numerator: Timing, denominator: Timing) -> Spread:
     """Percentiles of the ratios within each round."""
+    return spread(ratios(numerator, denominator))
+
+
+def median_interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float]:
+    """Percentile bootstrap interval of the median (Efron 1979): where it lies with this probability."""
+    sample = np.asarray(values, np.float64)
+    drawn = np.random.default_rng(BOOTSTRAP_SEED).integers(len(sample), size=(RESAMPLES, len(sample)))
+    medians = np.median(sample[drawn], axis=1)
+    low, high = np.quantile(medians, ((1 - share) / 2, (1 + share) / 2)).tolist()
+    return low, high
+
+
+def ratios(numerator: Timing, denominator: Timing) -> list[float]:
+    """The ratio within each round."""
     pairs = zip(numerator.latencies_ms, denominator.latencies_ms, strict=True)
-    return spread([above / below for above, below in pairs])
+    return [above / below for above, below in pairs]
 
 
 def overhead_percent(whole: Timing, bare: Timing) -> Spread:

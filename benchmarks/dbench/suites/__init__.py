@@ -1,10 +1,11 @@
 """The suites. A suite is a folder that answers one question; its name is that of the `dbench` command.
 
 A suite holds `Settings`, a frozen dataclass whose fields `dbench.core.options` makes the arguments and options of the
-command, and `measure(settings, report) -> Result`, whose docstring's first line is the command's help. If a table is
-not enough for a report, it holds `section(result) -> HTML`; if it draws, `figures(result) -> {name: Chart}`, and if it
-shows images, `pictures(settings, result) -> {name: uint8 (H, W, C)}`, whose files `section(result, {name: Path})` gets
-where they lie beside the result.
+command, and `measure(settings, report) -> Result`, whose docstring's first line is the command's help. If its rows are
+too many to be read, it holds `summary(result) -> Markdown`, and if published results belong into the README,
+`digest([(name, result)]) -> Markdown`. If a table is not enough for a report, it holds `section(result) -> HTML`; if it
+draws, `figures(result) -> {name: Chart}`, and if it shows images, `pictures(settings, result) -> {name: uint8 (H, W,
+C)}`, whose files `section(result, {name: Path})` gets where they lie beside the result.
 
 The folder's `__init__.py` is imported for every `dbench --help`, so it imports what computes inside its functions; and
 `section` must not import torch, for a report is made where results are, not only where they were measured.

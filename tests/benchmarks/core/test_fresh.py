@@ -35,6 +35,15 @@ def test_cold_start_is_seconds(job: fresh.Job) -> None:
     assert 0.05 < fresh.cold_start_s(job) < 60
 
 
+def test_cold_starts_take_turns(job: fresh.Job) -> None:
+    null = replace(job, candidate=Candidate("null", None, "fp32"))
+    said: list[tuple[int, int]] = []
+    seconds = fresh.cold_starts_s([job, null], 2, lambda _, done, total: said.append((done, total)))
+    assert {name: len(found) for name, found in seconds.items()} == {"ort onnx-fp32": 2, "null": 2}
+    assert all(0.05 < found < 60 for each in seconds.values() for found in each)
+    assert said == [(1, 2), (2, 2)]
+
+
 def test_a_command_names_the_whole_candidate(job: fresh.Job, tmp_path: Path) -> None:
     """As `drun` reads it, with an arithmetic other than the artifact's and all of the runtime's options."""
     artifact = job.candidate.artifact

@@ -176,3 +176,21 @@ def test_a_command_is_shown_without_absolute_paths() -> None:
     arguments = ["/opt/venv/bin/dbench", "latency", "/home/someone/bundles/digits", "--out", "out/results", "-n", "3"]
     assert record.shown_command(arguments) == "dbench latency digits --out out/results -n 3"
     assert record.shown_command([]) == ""
+
+
+def test_a_summary_takes_the_place_of_the_rows(result: Result, tmp_path: Path) -> None:
+    text = record.write(result, tmp_path, "In short: fast.")[1].read_text()
+    assert text == record.to_markdown(result, "In short: fast.")
+    assert text.startswith("# latency\n\nIn short: fast.\n\n- processor: ")
+    assert "| what |" not in text
+
+
+def test_a_table_aligns_numbers_to_the_right() -> None:
+    lines = record.table(("who", "ms", "where"), [["a", "1", "here"]], texts=(0, 2)).splitlines()
+    assert lines == ["| who | ms | where |", "|---|--:|---|", "| a | 1 | here |"]
+
+
+def test_where_a_result_comes_from_in_a_few_words(result: Result) -> None:
+    assert record.where(result) == f"{result.machine.processor}, 2 cores"
+    assert record.where(replace(result, settings={"device": "cuda", "runs_on": "PyTorch on X"})) == "PyTorch on X"
+    assert record.where(replace(result, settings={"device": "cuda"})) == "cuda"

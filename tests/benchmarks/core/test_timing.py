@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from dbench.core import timing
@@ -72,3 +73,19 @@ def test_ratios_and_overhead() -> None:
 def test_pairs_must_match() -> None:
     with pytest.raises(ValueError, match="argument 2 is longer"):
         timing.pairwise_ratio(Timing((1.0,)), Timing((1.0, 2.0)))
+
+
+def test_the_interval_of_a_median_holds_it_and_narrows_with_the_number_of_values() -> None:
+    rng = np.random.default_rng(1)
+    few, many = rng.normal(10, 1, 15), rng.normal(10, 1, 600)
+    wide, narrow = timing.median_interval(few), timing.median_interval(many)
+    assert wide == timing.median_interval(few)
+    assert wide[0] <= np.median(few) <= wide[1]
+    # The standard error of the median of N normal values is sqrt(pi / 2 N), and 95 % are 1.96 of it either side.
+    assert narrow[1] - narrow[0] == pytest.approx(2 * 1.96 * (np.pi / 2 / 600) ** 0.5, rel=0.25)
+    assert wide[1] - wide[0] > narrow[1] - narrow[0]
+    assert timing.median_interval([3.0]) == (3.0, 3.0)
+
+
+def test_ratios_are_of_the_pairs_of_a_round() -> None:
+    assert timing.ratios(Timing((2.0, 9.0)), Timing((1.0, 3.0))) == [2.0, 3.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbench.suites.latency.settings import LatencySettings
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from dbench.core.record import Result
     from drun.console import Report
 
-__all__ = ["Settings", "measure", "section"]
+__all__ = ["Settings", "digest", "measure", "section"]
 
 Settings = LatencySettings
 
@@ -20,6 +21,13 @@ def measure(settings: LatencySettings, report: Report) -> Result:
     from dbench.suites.latency import measuring
 
     return measuring.measure(settings, report)
+
+
+def digest(results: Sequence[tuple[str, Result]]) -> str:
+    """Markdown of all published results; see `table.digest`."""
+    from dbench.suites.latency import table
+
+    return table.digest(results)
 
 
 def section(result: Result) -> str:

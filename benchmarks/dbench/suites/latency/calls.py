@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from dbench.core import timing
 from dbench.core.inputs import Inputs
+from dbench.core.origin import farthest
 from dbench.core.record import ResultRow, spread_row
 from dbench.core.timing import Call, Timing
 from dbench.suites.latency.settings import SUITE, LatencySettings
 from drun.bundle.reading import Bundle
 from drun.console import Report
-from drun.errors import ConfigError
-from drun.files import sha256
 from drun.run import parity
 from drun.run.golden import Golden, read_golden
 from drun.run.opening import Opened
@@ -35,19 +34,11 @@ def eager_call(bundle: Bundle, checkpoint: Path, inputs: Inputs, threads: int) -
     Raises:
         ConfigError: the checkpoint is not the bundle's.
     """
-    known = bundle.manifest.model.checkpoint
-    if not checkpoint.is_file():
-        raise ConfigError(f"no such checkpoint: '{checkpoint}'")
-    if (digest := sha256(checkpoint)) != known["sha256"]:
-        raise ConfigError(
-            f"'{checkpoint}' is not what '{bundle.name}' was exported from: sha256 got {digest[:12]}…, "
-            f"expected {known['sha256'][:12]}… ({known['file']})"
-        )
     import torch
 
-    from dtrain import published
+    from dbench.core.origin import denoiser_of
 
-    network = published.load(checkpoint, known["weights"], known["settings"]).network
+    network = denoiser_of(bundle, checkpoint).network
     tensors = [torch.from_numpy(array) for array in inputs]
 
     def call() -> NDArray[Any]:
@@ -114,11 +105,7 @@ def worst_call(opened: Opened, golden: Golden) -> Comparison:
     A backend without an artifact has nothing to compare with the bundle, so it has not passed.
     """
     allowed = opened.candidate.tolerance().call
-    calls = [
-        parity.compare(f"t = {call.t:g}", call.out, opened.call(call.x, call.t, call.labels), allowed)
-        for call in golden.calls
-    ]
-    return parity.worst(calls)
+    return farthest(opened.call, golden.calls, allowed)
 
 
 def parity_rows(name: str, proof: Comparison) -> list[ResultRow]:

@@ -7,18 +7,17 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 
 from dbench.core import machine, subject
-from dbench.core.inputs import check_batch, example
+from dbench.core.inputs import example
 from dbench.core.record import Result, ResultRow, this_command
-from dbench.core.selection import select
+from dbench.core.selection import open_all, select
 from dbench.suites.latency import processes
 from dbench.suites.latency.calls import call_rows, eager_call
 from dbench.suites.latency.loops import loop_rows
 from dbench.suites.latency.settings import LatencySettings
 from drun.bundle import reading as bundles
 from drun.bundle.reading import Bundle
-from drun.console import Report, warn
-from drun.errors import UserError
-from drun.run.opening import Candidate, Opened, open_candidate
+from drun.console import Report
+from drun.run.opening import Candidate
 from drun.settings import RuntimeOptions
 
 
@@ -61,26 +60,3 @@ def _in_this_process(
         rows = call_rows(opened, eager, bundle, inputs, settings, report)
         rows += loop_rows(opened, bundle, settings, report)
     return [one.candidate for one in opened], rows
-
-
-def open_all(
-    stack: ExitStack, bundle: Bundle, chosen: Sequence[Candidate], options: RuntimeOptions, batch: int
-) -> list[Opened]:
-    """Open the candidates that can be opened and take the batch; warnings name the others.
-
-    Raises:
-        UserError: none can be opened, with the reason of the first.
-    """
-    opened: list[Opened] = []
-    failed: dict[str, UserError] = {}
-    for candidate in chosen:
-        try:
-            check_batch(candidate, batch)
-            opened.append(stack.enter_context(open_candidate(bundle, candidate, options)))
-        except UserError as error:
-            failed[candidate.name] = error
-    if not opened:
-        raise next(iter(failed.values()))
-    for name, reason in failed.items():
-        warn(f"{name} is not timed: {reason}")
-    return opened

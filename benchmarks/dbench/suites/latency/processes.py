@@ -38,12 +38,7 @@ def rows_of(
 
 def cold_start_rows(jobs: Sequence[Job], settings: LatencySettings, report: Report) -> list[ResultRow]:
     """From the start of a process to its first image, the candidates taking turns."""
-    starts = max(3, settings.repeats // 4)
-    seconds: dict[str, list[float]] = {job.candidate.name: [] for job in jobs}
-    for done in range(1, starts + 1):
-        for job in jobs:
-            seconds[job.candidate.name].append(fresh.cold_start_s(job))
-        report("starting drun", done, starts)
+    seconds = fresh.cold_starts_s(jobs, max(3, settings.repeats // 4), report)
     first = jobs[0].candidate.name
     return [
         spread_row(

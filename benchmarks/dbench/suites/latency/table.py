@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dbench.core import record
 from dbench.core.record import Result, ResultRow, number
 from dbench.html import page
@@ -17,6 +19,8 @@ COLUMNS = {
     "weights and activations MB": "weights and activations (backend alone - runtime imported)",
     "weight files MB": "weight files",
 }
+#: the end of the name of the row about the memory that `drun` itself takes
+ABOVE = "drun above weights and activations"
 
 
 def speeds(result: Result) -> str:
@@ -41,3 +45,35 @@ def _cell(result: Result, name: str) -> str:
 def _shown(row: ResultRow, result: Result) -> str:
     mark = f" {record.MARK}" if record.doubt(row, result.machine) else ""
     return number(row.value) + mark
+
+
+def digest(results: Sequence[tuple[str, Result]]) -> str:
+    """Markdown: a line for each result, about the candidate that has the headlines. results: with names."""
+    head = (
+        "network, images a call", "times as fast as eager PyTorch", "loop above bare calls", "start to first image",
+        "memory above weights and activations", "processor",
+    )  # fmt: skip
+    lines = [
+        [
+            f"`{name}`, {result.settings['batch']}",
+            *(_ending(result, end) for end in (", pairwise", ", loop overhead")),
+            *(_ending(result, end) for end in (f"first image, {result.settings['steps']} steps", ABOVE)),
+            record.where(result),
+        ]
+        for name, result in results
+    ]
+    text = (
+        "`dbench latency`: the target that `drun` takes by default; in brackets p10 to p90, or the steps of an image:"
+    )
+    return f"{text}\n\n{record.table(head, lines, texts=(0, 5))}"
+
+
+def _ending(result: Result, end: str) -> str:
+    """The first row whose name ends so, with its spread or its steps."""
+    row = next((row for row in result.rows if row.name.endswith(end)), None)
+    if row is None:
+        return record.UNKNOWN
+    note = f" ({number(row.p10)} to {number(row.p90)})" if row.p10 is not None and row.unit in ("x", "%") else ""
+    steps = f" ({result.settings['steps']} steps)" if row.unit == "s" else ""
+    mark = f" {record.MARK}" if record.doubt(row, result.machine) else ""
+    return f"{number(row.value)}{'' if row.unit == 'x' else f' {row.unit}'}{mark}{note}{steps}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from drun.console import Report
     from drun.run.images import UInt8
 
-__all__ = ["Settings", "measure", "pictures", "section"]
+__all__ = ["Settings", "digest", "measure", "pictures", "section"]
 
 Settings = QualitySettings
 
@@ -24,6 +24,13 @@ def measure(settings: QualitySettings, report: Report) -> Result:
     from dbench.suites.quality import measuring
 
     return measuring.measure(settings, report)
+
+
+def digest(results: Sequence[tuple[str, Result]]) -> str:
+    """Markdown of all published results; see `judgement.digest`."""
+    from dbench.suites.quality import judgement
+
+    return judgement.digest(results)
 
 
 def pictures(settings: QualitySettings, result: Result) -> dict[str, UInt8]:

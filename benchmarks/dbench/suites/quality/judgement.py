@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from dbench.core import captions
+from dbench.core import captions, record
 from dbench.core.record import Result, number
 from dbench.html import page
 from dbench.suites.quality.rows import NEARER, NOISE, POSITION, REAL, SAMPLES
@@ -63,3 +63,21 @@ def _position(result: Result) -> str:
         return f"On {result.settings['distance_on']} {lie}, which tells little: {row.doubt}."
     verdict = "within" if row.value <= GOAL_PERCENT else "outside"
     return f"So {lie}, {verdict} the goal of at most {GOAL_PERCENT:g}\u00a0%."
+
+
+def digest(results: Sequence[tuple[str, Result]]) -> str:
+    """Markdown: a line for each result. results: with names."""
+    lines = []
+    for name, result in results:
+        way, real = result.row(POSITION), result.row(REAL)
+        spread = "" if way.p10 is None or way.p90 is None else f" ({number(way.p10)} to {number(way.p90)})"
+        distances = f"{number(result.row(SAMPLES).value)}, {number(real.value)}"
+        lines.append([f"`{name}`", f"{number(way.value)} %{spread}", distances, real.unit])
+    head = (
+        "samples",
+        "on the way from real images to noise",
+        "Fréchet distance: of samples, of other real images",
+        "unit",
+    )
+    text = "`dbench quality`: how far samples lie on the way from real images to noise; in brackets p10 to p90:"
+    return f"{text}\n\n{record.table(head, lines, texts=(0, 3))}"

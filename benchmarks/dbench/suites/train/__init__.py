@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dbench.suites.train.settings import TrainSettings
@@ -10,9 +11,16 @@ if TYPE_CHECKING:
     from dbench.core.record import Result
     from drun.console import Report
 
-__all__ = ["Settings", "measure"]
+__all__ = ["Settings", "digest", "measure"]
 
 Settings = TrainSettings
+
+
+def digest(results: Sequence[tuple[str, Result]]) -> str:
+    """Markdown of all published results; see `table.digest`."""
+    from dbench.suites.train import table
+
+    return table.digest(results)
 
 
 def measure(settings: TrainSettings, report: Report) -> Result:

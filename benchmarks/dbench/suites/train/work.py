@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from dbench.core.flops import counting
 from dtrain import models
 from dtrain.train.run import Run
 
@@ -60,7 +56,7 @@ def _trained(module: nn.Module, run: Run) -> int:
     x, labels = torch.empty(1, *run.dataset.shape, device=META), torch.zeros(1, dtype=torch.int64, device=META)
     times = [] if run.objective.prediction is None else [torch.zeros(1, device=META)]
     inputs = [x, *times, *([labels] if times and run.dataset.labels is not None else [])]
-    with _counter() as counter:
+    with counting() as counter:
         torch.autograd.backward(_sum(module(*inputs)))
     return int(counter.get_total_flops())
 
@@ -74,28 +70,9 @@ def _sum(outputs: Any) -> Tensor:
 
 def _forward(teacher: Any) -> int:
     side, channels = teacher.image_size, teacher.channels
-    with _counter() as counter:
+    with counting() as counter:
         teacher(torch.zeros(1, side, side, channels, dtype=torch.uint8))
     return int(counter.get_total_flops())
-
-
-@contextmanager
-def _counter() -> Iterator[FlopCounterMode]:
-    formulas: dict[Any, Any] = {torch.ops.aten.convolution_backward: _convolution_backward}
-    with FlopCounterMode(display=False, custom_mapping=formulas) as counter, sdpa_kernel(SDPBackend.MATH):
-        yield counter
-
-
-def _convolution_backward(
-    grad_shape: Any, x_shape: Any, weight_shape: Any, bias: Any, stride: Any, padding: Any, dilation: Any,
-    transposed: bool, output_padding: Any, groups: int, mask: list[bool], **rest: Any,
-) -> int:  # fmt: skip
-    """The operations of both gradients: those of the input and of the weight each cost as much as the forward pass.
-
-    PyTorch's own formula forgets that a grouped convolution joins only the channels of a group.
-    """
-    sides = (x_shape if transposed else grad_shape)[2:]
-    return int(2 * x_shape[0] * math.prod(sides) * math.prod(weight_shape) * sum(mask[:2]))
 
 
 class Matmuls:

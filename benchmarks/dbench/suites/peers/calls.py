@@ -1,0 +1,168 @@
+"""Times a call of everyone in turns, beside matrix products, and compares it with the best peer of its precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from dbench.core import timing
+from dbench.core.inputs import Inputs
+from dbench.core.record import ResultRow, spread_row
+from dbench.core.timing import Timing
+from dbench.suites.peers.contest import Contestant, bound
+from dbench.suites.peers.names import call_name, parity_name, ratio_name, share_name
+from dbench.suites.peers.products import Product, bursts
+from dbench.suites.peers.settings import SUITE
+from drun.console import Report
+from drun.run.parity import Comparison
+
+#: Where all calls take longer than this, threads wake and caches warm within one untimed call.
+LONG_MS = 20.0
+GIGA = 1e9
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One batch size: the calls of everyone, and the matrix rates of the same rounds."""
+
+    batch: int
+    everyone: Sequence[Contestant]
+    timings: Mapping[str, Timing]
+    kernels: Mapping[str, tuple[str, list[float]]]  # precision -> the fastest kernel, its operations/s of each round
+    flops: int  # of a call
+
+    def best(self, precision: str, is_ours: bool, proofs: Mapping[str, Comparison]) -> Contestant | None:
+        """The fastest of a precision; one of ours must compute what eager PyTorch computes."""
+        able = [
+            one
+            for one in self.everyone
+            if (one.precision, one.is_ours) == (precision, is_ours) and (proofs[one.name].passed or not is_ours)
+        ]
+        return min(able, key=lambda one: self.timings[one.name].spread_ms.median, default=None)
+
+
+def time_calls(
+    everyone: Sequence[Contestant],
+    given: Inputs,
+    products: Sequence[Product],
+    flops: int,
+    threads: int,
+    repeats: int,
+    report: Report,
+) -> Timed:
+    """Time calls and bursts of matrix products in one run, all taking turns.
+
+    Args:
+        products: sizes of matrices. flops: operations of a call on these inputs.
+    """
+    calls: dict[str, Callable[[], object]] = {one.name: bound(one, given) for one in everyone}
+    kernels = {
+        (f"{library}, {product}, {precision}", precision, product): burst
+        for product in products
+        for (library, precision), burst in bursts(product, threads).items()
+    }
+    timings = timing.interleave(
+        calls | {name: burst for (name, _, _), burst in kernels.items()},
+        repeats,
+        lead_in=_lead_in(calls),
+        pause_s=timing.PAUSE_S,
+        on_round=lambda done: report(f"timing calls of {len(given[0])}", done, repeats),
+    )
+    fastest: dict[str, tuple[str, list[float]]] = {}
+    for name, precision, product in kernels:
+        rates = [product.flops * product.times / (ms / 1e3) for ms in timings[name].latencies_ms]
+        if precision not in fastest or median(rates) > median(fastest[precision][1]):
+            fastest[precision] = (name, rates)
+    return Timed(len(given[0]), everyone, timings, fastest, flops)
+
+
+def _lead_in(calls: Mapping[str, Callable[[], object]]) -> int:
+    once = timing.interleave(calls, 1, warmup=1)
+    return 1 if min(found.spread_ms.median for found in once.values()) > LONG_MS else timing.LEAD_IN
+
+
+# ---- rows -----------------------------------------------------------------------------------------------
+
+
+def call_rows(timed: Timed, proofs: Mapping[str, Comparison]) -> list[ResultRow]:
+    """Latency, ratio and share of everyone, then the comparisons of the best, then the matrix rates."""
+    rows = []
+    for one in timed.everyone:
+        rows += [_latency_row(one, timed, proofs[one.name]), *_ratio_row(one, timed, proofs), *_share_row(one, timed)]
+    return [*rows, *_answer_rows(timed, proofs), *_rate_rows(timed)]
+
+
+def _latency_row(one: Contestant, timed: Timed, proof: Comparison) -> ResultRow:
+    times = timed.timings[one.name]
+    details = {
+        "name": one.name,
+        "precision": one.precision,
+        "is_ours": one.is_ours,
+        "batch": timed.batch,
+        "interval_95": timing.median_interval(times.latencies_ms),
+        "gflop_s": timed.flops / (times.spread_ms.median / 1e3) / GIGA,
+        "opened_in_s": one.opened_in_s,
+        "latencies_ms": times.latencies_ms,
+    }
+    doubt = None if proof.passed else "it is farther from eager PyTorch than its precision allows"
+    return spread_row(SUITE, call_name(one.name, timed.batch), times.spread_ms, "ms", details=details, doubt=doubt)
+
+
+def _ratio_row(one: Contestant, timed: Timed, proofs: Mapping[str, Comparison]) -> list[ResultRow]:
+    best = timed.best(one.precision, False, proofs)
+    return [] if best is None else [_compared(one, best, timed, ratio_name(one.name, timed.batch))]
+
+
+def _compared(one: Contestant, other: Contestant, timed: Timed, name: str, headline: str = "") -> ResultRow:
+    """How many times as fast one is as another, from the pairs of each round."""
+    found = timing.ratios(timed.timings[other.name], timed.timings[one.name])
+    details = {
+        "of": one.name,
+        "to": other.name,
+        "precision": one.precision,
+        "batch": timed.batch,
+        "interval_95": timing.median_interval(found),
+    }
+    return spread_row(SUITE, name, timing.spread(found), "x", details=details, headline=headline)
+
+
+def _share_row(one: Contestant, timed: Timed) -> list[ResultRow]:
+    if one.precision not in timed.kernels:
+        return []
+    pairs = zip(timed.timings[one.name].latencies_ms, timed.kernels[one.precision][1], strict=True)
+    shares = [100 * timed.flops / (ms / 1e3) / rate for ms, rate in pairs]
+    return [spread_row(SUITE, share_name(one.name, timed.batch), timing.spread(shares), "%")]
+
+
+def _answer_rows(timed: Timed, proofs: Mapping[str, Comparison]) -> list[ResultRow]:
+    """Our best beside the best peer in each precision; our bf16 beside their fp32; our int8 beside our fp32."""
+    pairs = [(precision, True, precision, False) for precision in dict.fromkeys(o.precision for o in timed.everyone)]
+    pairs += [("bf16", True, "fp32", False), ("int8", True, "fp32", True)]
+    rows = []
+    for precision, is_ours, other_precision, is_other_ours in pairs:
+        one, other = timed.best(precision, is_ours, proofs), timed.best(other_precision, is_other_ours, proofs)
+        if one is not None and other is not None:
+            whose = "drun" if is_other_ours else "the best peer"
+            name = f"drun in {precision} to {whose} in {other_precision}, batch {timed.batch}"
+            headline = f"as fast as {whose} in {other_precision}: drun in {precision}, calls of {timed.batch}"
+            rows.append(_compared(one, other, timed, name, headline))
+    return rows
+
+
+def _rate_rows(timed: Timed) -> list[ResultRow]:
+    return [
+        spread_row(
+            SUITE,
+            f"matrix rate in {precision}, batch {timed.batch}",
+            timing.spread([rate / GIGA for rate in rates]),
+            "GFLOP/s",
+            details={"kernel": kernel, "batch": timed.batch},
+        )
+        for precision, (kernel, rates) in timed.kernels.items()
+    ]
+
+
+def parity_row(name: str, proof: Comparison) -> ResultRow:
+    details = {"psnr_db": proof.psnr_db, "allowed": proof.tolerance, "passed": proof.passed, "at": proof.name}
+    return ResultRow(SUITE, parity_name(name), proof.relative_l2, "", details=details)

@@ -1,0 +1,73 @@
+"""OpenVINO on the plain export: fixed shapes and the latency hint, in float32, bfloat16 and NNCF's default int8."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
+from importlib import import_module
+from io import StringIO
+from typing import Any
+
+from dbench.core.inputs import Inputs
+from dbench.suites.peers import plain
+from dbench.suites.peers.libraries import Ingredients, Peer, Predict
+from dbench.suites.peers.plain import INPUTS
+from drun.backends.openvino.graph import library
+from dtrain.models.transformer import MODELS as TRANSFORMERS
+
+BF16, F32 = {"INFERENCE_PRECISION_HINT": "bf16"}, {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def peers(ingredients: Ingredients) -> list[Peer]:
+    """int8 has no hint of its own: what it does not quantise is computed in what OpenVINO takes by default."""
+    graph = ingredients.onnx
+    read = cache(lambda: library().convert_model(graph))
+    found = [Peer("plain OpenVINO, fp32", "fp32", lambda given: _compile(read(), ingredients, given, F32))]
+    if "BF16" in library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        found.append(Peer("plain OpenVINO, bf16", "bf16", lambda given: _compile(read(), ingredients, given, BF16)))
+    quantised = cache(lambda: quantise(read(), ingredients))
+    name = "plain OpenVINO, NNCF's int8"
+    return [*found, Peer(name, "int8", lambda given: _compile(quantised(), ingredients, given, {}))]
+
+
+def _compile(model: Any, ingredients: Ingredients, given: Inputs, hints: dict[str, str]) -> Predict:
+    """A copy of the model with the shapes of these inputs, compiled."""
+    fixed = model.clone()
+    fixed.reshape({name: list(array.shape) for name, array in zip(INPUTS, given, strict=False)})
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": ingredients.threads, **hints}
+    compiled = library().compile_model(fixed, "CPU", config)
+
+    def predict(*arrays: Any) -> Any:
+        return compiled(arrays)[0]
+
+    return predict
+
+
+def quantise(model: Any, ingredients: Ingredients) -> Any:
+    """`nncf.quantize` with its defaults, calibrated on states of real sampling; transformers are named as such."""
+    predict = _compile(model, ingredients, plain.inputs(ingredients.card, 1), F32)
+    states = plain.states(predict, ingredients.card, ingredients.states)
+    with _quiet_nncf() as nncf:
+        is_transformer = ingredients.config["name"] in TRANSFORMERS
+        kind = nncf.ModelType.TRANSFORMER if is_transformer else None
+        data = nncf.Dataset(states, lambda arrays: dict(zip(INPUTS, arrays, strict=False)))
+        return nncf.quantize(model.clone(), data, subset_size=len(states), model_type=kind)
+
+
+@contextmanager
+def _quiet_nncf() -> Iterator[Any]:
+    """The module `nncf`, imported without its telemetry, and without its log and bars."""
+    is_new = "nncf" not in sys.modules
+    if is_new:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        nncf = import_module("nncf")
+    finally:
+        if is_new:
+            del sys.modules["openvino_telemetry"]
+    nncf.set_log_level(logging.ERROR)
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        yield nncf

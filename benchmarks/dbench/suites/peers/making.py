@@ -1,0 +1,151 @@
+"""The network that is measured, and its bundle: of a checkpoint, or of random weights by a recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dbench.core.origin import denoiser_of
+from dbench.suites.peers.settings import PeersSettings
+from dexport import targets
+from dexport.proof import QUICK_PROOF
+from dexport.writer.add import add_artifact
+from dexport.writer.create import Trained, create_bundle
+from dexport.writer.staging import Order
+from drun.bundle import reading as bundles
+from drun.bundle.manifest import MANIFEST
+from drun.bundle.reading import Bundle
+from drun.console import Report, warn
+from drun.errors import ConfigError, UserError
+from dtrain import config, models, published
+from dtrain.checkpoints import ours
+from dtrain.checkpoints.ours import Checkpoint
+from dtrain.config import Recipe
+from dtrain.published import LATENT, Denoiser
+
+SEED = 0
+#: Standard deviation of vectors that would start at zero, such as biases.
+VECTOR_STD = 0.1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The network in eager PyTorch, and its bundle."""
+
+    denoiser: Denoiser
+    bundle: Bundle
+    is_random: bool  # nobody trained the weights: their speed is real, their loss in int8 is not a trained network's
+
+
+def prepare(settings: PeersSettings, folder: Path, report: Report) -> Subject:
+    """Load the checkpoint or make one, and take its bundle or export one.
+
+    Args:
+        folder: an empty one, for what no option gives a place.
+
+    Raises:
+        ConfigError: neither a checkpoint nor a recipe, a setting that it does not have, or a bundle of something else.
+        UserError: no target can be exported here.
+    """
+    checkpoint, is_random = _checkpoint(settings, folder)
+    path = settings.bundle or folder / _name(settings, checkpoint)
+    is_there = (path / MANIFEST).is_file()
+    denoiser = denoiser_of(bundles.read(path), checkpoint) if is_there else published.load(checkpoint)
+    for_export = settings.targets or (() if is_there else tuple(targets.names()))
+    _export_all(Trained(denoiser, checkpoint), _orders(for_export, settings.precisions), path, report)
+    return Subject(denoiser, bundles.open_bundle(path), is_random)
+
+
+def _name(settings: PeersSettings, checkpoint: Path) -> str:
+    return checkpoint.stem if Path(settings.model).exists() else Path(settings.model).stem
+
+
+def _checkpoint(settings: PeersSettings, folder: Path) -> tuple[Path, bool]:
+    given = Path(settings.model)
+    if given.exists() and given.suffix != ".toml":
+        if settings.assignments:
+            raise ConfigError(f"--set got '{settings.assignments[0]}', '{given}' is a checkpoint: leave it out")
+        return ours.located(given), False
+    if given.suffix not in ("", ".toml"):
+        raise ConfigError(f"no such checkpoint: '{given}'")
+    return write_random(config.load(settings.model, [*settings.assignments]), folder), True
+
+
+# ---- random weights -------------------------------------------------------------------------------------
+
+
+def write_random(recipe: Recipe, folder: Path) -> Path:
+    """A checkpoint of a recipe's network with random weights, always the same."""
+    torch.manual_seed(SEED)
+    network = models.build(recipe.model)
+    fill_zeros(network)
+    channels, side, _ = network.state_shape(recipe.data.image_size)
+    if side != recipe.data.image_size and not recipe.data.latent:
+        latent = LATENT | {"vae": "none", "scale": (1.0,) * channels, "bias": (0.0,) * channels}
+        recipe = replace(recipe, data=replace(recipe.data, latent=dict(latent)))
+    state = network.state_dict()
+    return ours.save(Checkpoint(recipe, 1, state, state, {}), folder, keep=1)
+
+
+@torch.no_grad()
+def fill_zeros(network: nn.Module) -> None:
+    """Draw the weights that start at zero: with them whole blocks would do nothing, and parity would say nothing.
+
+    Matrices and kernels keep the size of what they are applied to: N(0, 1 / inputs of an output).
+    """
+    for parameter in network.parameters():
+        if not parameter.any():
+            is_vector = parameter.ndim < 2
+            parameter.normal_(std=VECTOR_STD if is_vector else 1 / math.sqrt(parameter[0].numel()))
+
+
+# ---- the bundle -----------------------------------------------------------------------------------------
+
+
+def _orders(names: Sequence[str], precisions: Sequence[str]) -> list[Order]:
+    """Every precision and variant of these targets; those that are made of another one come last.
+
+    Args:
+        precisions: those to compare in; empty: all. Graphs in fp32 are always made: a hint computes them in others.
+
+    Raises:
+        ConfigError: an unknown target.
+    """
+    if unknown := [name for name in names if name not in targets.names()]:
+        raise ConfigError(f"--target got '{unknown[0]}', expected one of {', '.join(targets.names())}")
+    return [
+        Order(name, precision, variant=variant)
+        for name in sorted(names, key=lambda name: targets.source_of(name) is not None)
+        for precision in targets.precisions(name)
+        if not precisions or precision in ("fp32", *precisions)
+        for variant in targets.variants(name)
+    ]
+
+
+def _export_all(trained: Trained, orders: Sequence[Order], path: Path, report: Report) -> None:
+    """Make every artifact; what cannot be made or proven here is named in a warning.
+
+    Raises UserError if nothing was made, with the reason of the first.
+    """
+    failed: dict[str, UserError] = {}
+    for order in orders:
+        try:
+            _export(trained, order, path, report)
+        except UserError as error:
+            failed["-".join(filter(None, (order.target, order.precision, order.variant)))] = error
+    if failed and not (path / MANIFEST).is_file():
+        raise next(iter(failed.values()))
+    for made, reason in failed.items():
+        warn(f"{made} is not measured: {reason}")
+
+
+def _export(trained: Trained, order: Order, path: Path, report: Report) -> None:
+    if targets.source_of(order.target) is None:
+        create_bundle(trained, order, path, QUICK_PROOF, report)
+    else:
+        add_artifact(path, order, report)

@@ -1,0 +1,151 @@
+"""The tables of a comparison, for people: in Markdown, in a report and in the README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dbench.core import record
+from dbench.core.record import Result, ResultRow, number
+from dbench.html import page
+from dbench.suites.peers.names import call_name, parity_name, ratio_name, share_name
+
+COLUMNS = (
+    "who", "ms a call (95 %)", "times as fast as the best peer (95 %)", "GFLOP/s", "% of the matrix rate", "dB",
+    "relative L2", "ready after s",
+)  # fmt: skip
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+#: Of all that is said of parity.
+PARITY = "dB and relative L2 are from eager PyTorch in fp32, of the worst golden call."
+RANDOM = "The weights are random weights: speed does not depend on them, the loss of bf16 and int8 does."
+
+
+def summary(result: Result) -> str:
+    """Markdown: a table for each batch and precision, the images end to end, cold starts, and who was left out."""
+    parts = [f"**{title}**\n\n{record.table(COLUMNS, lines)}" for title, lines in _tables(result)]
+    others = [*_rates(result), *_images(result), *_cold_starts(result)]
+    others += [f"{row.name}: {row.details['reason']}" for row in result.rows if "reason" in row.details]
+    return "\n\n".join([*parts, _what(result), "\n".join(f"- {line}" for line in others)])
+
+
+def section(result: Result) -> str:
+    """HTML of a result of `dbench peers`."""
+    tables = [page.table(COLUMNS, lines, f"{title}. {_what(result)}") for title, lines in _tables(result)]
+    others = [page.paragraph(f"{line}.") for line in (*_rates(result), *_images(result), *_cold_starts(result))]
+    text = f"Of {result.subject['name']}, measured with {page.listed(result.settings)}"
+    return page.section("Peers", *tables, *others, page.results(result, text))
+
+
+def _what(result: Result) -> str:
+    """What is compared: PARITY, and whether somebody trained the weights."""
+    is_random = result.subject["weights"] == "random"
+    return f"{PARITY} {RANDOM}" if is_random else PARITY
+
+
+# ---- one result -----------------------------------------------------------------------------------------
+
+
+def _tables(result: Result) -> list[tuple[str, list[list[str]]]]:
+    """(title, lines) for each batch and precision, the fastest first."""
+    calls = [row for row in result.rows if "gflop_s" in row.details]
+    found = []
+    for batch in dict.fromkeys(row.details["batch"] for row in calls):
+        for precision in sorted({row.details["precision"] for row in calls}, key=_order):
+            rows = [row for row in calls if (row.details["batch"], row.details["precision"]) == (batch, precision)]
+            lines = [_line(row, result) for row in sorted(rows, key=lambda row: row.value or 0.0)]
+            if lines:
+                found.append((f"{precision}, calls of {_images_of(batch)}", lines))
+    return found
+
+
+def _order(precision: str) -> int:
+    return PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS)
+
+
+def _images_of(batch: int) -> str:
+    return f"{batch} image" if batch == 1 else f"{batch} images"
+
+
+def _line(row: ResultRow, result: Result) -> list[str]:
+    name, batch = row.details["name"], row.details["batch"]
+    ratio, share = (_found(result, of(name, batch)) for of in (ratio_name, share_name))
+    parity = result.row(parity_name(name))
+    mark = f" {record.MARK}" if record.doubt(row, result.machine) else ""
+    return [
+        name,
+        number(row.value) + mark + _interval(row),
+        record.UNKNOWN if ratio is None else number(ratio.value) + _interval(ratio),
+        number(row.details["gflop_s"]),
+        record.UNKNOWN if share is None else number(share.value),
+        number(parity.details["psnr_db"]),
+        number(parity.value),
+        number(row.details["opened_in_s"]),
+    ]
+
+
+def _interval(row: ResultRow) -> str:
+    low, high = row.details["interval_95"]
+    return f" ({number(low)} to {number(high)})"
+
+
+def _found(result: Result, name: str) -> ResultRow | None:
+    return next((row for row in result.rows if row.name == name), None)
+
+
+def _images(result: Result) -> list[str]:
+    """A sentence for each precision in which an image was drawn end to end."""
+    rows = {row.details["name"]: row for row in result.rows if "from_the_plain_loop" in row.details}
+    found = []
+    for row in result.rows:
+        if "to" in row.details and "psnr_db" in row.details:
+            ours, theirs = (number(rows[row.details[key]].value) for key in ("of", "to"))
+            found.append(
+                f"{row.name}: {number(row.value)} times as fast{_interval(row)}, {ours} s to {theirs} s; "
+                f"both images agree to {number(row.details['psnr_db'])} dB"
+            )
+    return found
+
+
+def _cold_starts(result: Result) -> list[str]:
+    return [f"{row.name}: {number(row.value)} s" for row in result.rows if "cold start" in row.name]
+
+
+def _rates(result: Result) -> list[str]:
+    rows = (row for row in result.rows if "kernel" in row.details)
+    return [f"{row.name}: {number(row.value)} GFLOP/s, by {row.details['kernel']}" for row in rows]
+
+
+# ---- all results ----------------------------------------------------------------------------------------
+
+
+def digest(results: Sequence[tuple[str, Result]]) -> str:
+    """Markdown: a line for each model, batch and precision, our best beside the best peer. results: with names."""
+    head = ("network, images a call", "precision", "`drun` ms", "peer ms", "times as fast (95 %)", "dB", "processor")
+    lines = [line for name, result in results for line in _digest_lines(name, result)]
+    text = (
+        "`dbench peers`: a call of our fastest target beside the fastest that a user would write with PyTorch, ONNX "
+        "Runtime, OpenVINO or diffusers themselves, on the same weights and in turns; dB from eager PyTorch in fp32:"
+    )
+    return f"{text}\n\n{record.table(head, lines, texts=(0, 1, 6))}"
+
+
+def _digest_lines(name: str, result: Result) -> list[list[str]]:
+    found = []
+    for row in result.rows:
+        if row.headline and "batch" in row.details:
+            of, to, batch = (row.details[key] for key in ("of", "to", "batch"))
+            found.append(
+                [
+                    f"`{name}`, {batch}",
+                    row.details["precision"],
+                    f"{_ms(result, of, batch)} ({of.removeprefix('drun, ')})",
+                    f"{_ms(result, to, batch)} ({to})",
+                    number(row.value) + _interval(row),
+                    number(result.row(parity_name(of)).details["psnr_db"]),
+                    record.where(result),
+                ]
+            )
+    return found
+
+
+def _ms(result: Result, name: str, batch: int) -> str:
+    return number(result.row(call_name(name, batch)).value)

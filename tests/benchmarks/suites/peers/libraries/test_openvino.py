@@ -1,0 +1,42 @@
+"""OpenVINO as a peer, in its three precisions."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from agreement import error_of
+
+from dbench.suites.peers.libraries import Ingredients, openvino
+
+#: precision -> the least and the largest relative L2 error
+ERRORS = {"fp32": (1e-9, 1e-5), "bf16": (1e-4, 6e-2), "int8": (1e-3, 0.5)}
+
+
+@pytest.mark.slow
+def test_each_precision_is_as_far_from_eager_as_its_arithmetic(
+    sit_ingredients: Ingredients, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The states for int8 are computed once for both batches; nothing of NNCF's log and bars is printed."""
+    found = openvino.peers(sit_ingredients)
+    assert {peer.precision for peer in found} >= {"fp32", "int8"}
+    for peer in found:
+        least, most = ERRORS[peer.precision]
+        for batch in (1, 2):
+            assert least < error_of(peer, sit_ingredients, batch) < most
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.slow
+def test_nncf_sends_nothing() -> None:
+    """Its telemetry is a stub, and the name is free again afterwards."""
+    code = (
+        "import sys; from dbench.suites.peers.libraries.openvino import _quiet_nncf\n"
+        "with _quiet_nncf() as nncf: pass\n"
+        "from nncf.telemetry.wrapper import telemetry\n"
+        "print('openvino_telemetry' in sys.modules, type(telemetry).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == "False"
+    assert "NNCFTelemetry" not in done.stdout  # the class that sends

@@ -1,0 +1,72 @@
+"""The subject: of a recipe with random weights, or of a checkpoint and its bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dbench.suites.peers import Settings
+from dbench.suites.peers.making import Subject, fill_zeros, prepare
+from drun.console import silent
+from drun.errors import ConfigError
+from drun.run.golden import read_golden
+from dtrain import models
+
+SIZE = "model.size={hidden_size=32,depth=2,num_heads=2}"
+
+
+def test_a_recipe_gives_random_weights_through_which_everything_reaches_the_output(dit: Subject) -> None:
+    assert dit.is_random
+    assert (dit.bundle.name, dit.denoiser.card.data.space) == ("dit-xl-2", "latent")
+    assert [artifact.id for artifact in dit.bundle.manifest.artifacts] == ["onnx-fp32", "onnx-fp32-split"]
+    assert all(parameter.any() for parameter in dit.denoiser.network.parameters())
+    x, t, y = torch.randn(1, 4, 8, 8), torch.tensor([500.0]), torch.tensor([1])
+    with torch.no_grad():
+        outputs = [dit.denoiser.network(*given) for given in ((x, t, y), (x, t - 300, y), (x, t, y + 1))]
+    assert all(float((other - outputs[0]).norm() / outputs[0].norm()) > 1e-3 for other in outputs[1:])
+
+
+def test_the_weights_are_always_the_same(sit: Subject, tmp_path: Path) -> None:
+    again = prepare(
+        Settings("digits-sit", assignments=(SIZE,), targets=("onnx",), precisions=("fp32",)), tmp_path, silent
+    )
+    for call, other in zip(read_golden(sit.bundle).calls, read_golden(again.bundle).calls, strict=True):
+        np.testing.assert_array_equal(call.out, other.out)
+
+
+def test_matrices_keep_the_size_of_what_they_are_applied_to() -> None:
+    network = models.build({"name": "SiT", "input_size": 8, "size": {"hidden_size": 256, "depth": 1, "num_heads": 2}})
+    fill_zeros(network)
+    weight: Any = network.blocks[0].adaLN_modulation[1].weight.detach()  # type: ignore[index]
+    assert float((weight @ torch.randn(256)).std()) == pytest.approx(1, rel=0.2)
+
+
+def test_a_checkpoint_takes_the_bundle_that_it_has(model: Any, tmp_path: Path) -> None:
+    found = prepare(Settings(str(model.checkpoint), bundle=model.bundle), tmp_path, silent)
+    assert (found.is_random, found.bundle.sha256) == (False, model.open().sha256)
+    of_folder = prepare(Settings(str(model.run), bundle=model.bundle), tmp_path, silent)
+    assert of_folder.bundle.sha256 == found.bundle.sha256
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("digits-sit", {"targets": ("paper",)}, "--target got 'paper', expected one of "),
+        ("absent.pt", {}, "no such checkpoint: 'absent.pt'"),
+        ("absent", {}, "unknown recipe 'absent': choose one of "),
+        ("digits-sit", {"assignments": ("model.colour=1",)}, "unknown setting 'model.colour'"),
+    ],
+)
+def test_wrong_words(name: str, settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepare(Settings(name, **settings), tmp_path, silent)
+
+
+def test_a_checkpoint_has_its_settings_already(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"--set got 'model.dim=9', '.*' is a checkpoint: leave it out"):
+        prepare(Settings(str(model.checkpoint), assignments=("model.dim=9",)), tmp_path, silent)
