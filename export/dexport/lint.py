@@ -73,6 +73,11 @@ def check_precision(graph: Any, places: Places) -> Counter[str]:
     return found
 
 
+def modules_of(graph: Any) -> set[str]:
+    """The names of all modules that an `onnx_ir.Graph` has operators of, by the exporter's notes."""
+    return {module for node in graph.all_nodes() for module in _modules(node)}
+
+
 def _dtypes(node: Any) -> str:
     """The types of a cast between float types, or `float32` for a product in it, or else nothing."""
     value, result = node.inputs[0].dtype, node.outputs[0].dtype

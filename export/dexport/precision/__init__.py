@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,10 @@ def places(low: nn.Module) -> Places:
     return Places(islands, {name for name, module in modules.items() if isinstance(module, (Low, *RESIDUALS))})
 
 
-def summary(low: nn.Module) -> list[str]:
-    """The islands of a `lowered` network, with `*` for numbers, such as `blocks.*.norm1`."""
-    names = (name for name, module in low.named_modules() if isinstance(module, Island))
+def summary(low: nn.Module, met: Collection[str]) -> list[str]:
+    """The islands of a `lowered` network, with `*` for numbers, such as `blocks.*.norm1`.
+
+    met: the names of the modules that the graph has; of a network that was split it lacks some.
+    """
+    names = (name for name, module in low.named_modules() if isinstance(module, Island) and name in met)
     return list(dict.fromkeys(re.sub(r"\b\d+\b", "*", name) for name in names))

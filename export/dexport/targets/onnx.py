@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dexport.lint import check_graph, check_precision
+from dexport.lint import check_graph, check_precision, modules_of
 from dexport.targets import Part
 from drun.bundle.artifact import Artifact, FileEntry
 from drun.console import say
@@ -68,7 +68,8 @@ def _checked_precision(part: Part, graph: Any) -> list[str]:
 
     if part.precision == "fp32":
         return []
-    found, wide = check_precision(graph, places(part.deployable)), summary(part.deployable)
+    found = check_precision(graph, places(part.deployable))
+    wide = summary(part.deployable, modules_of(graph))
     casts, products = found.pop("Cast", 0), found.total()
     count = f"{casts} casts and {products} products in fp32, each where it is expected"
     say(f"{part.stem} keeps in fp32 {', '.join(wide)}: {count}")

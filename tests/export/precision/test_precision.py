@@ -10,11 +10,13 @@ from networks import small
 from torch import Tensor, nn
 
 from dexport.deploy import deployable, deployable_decoder
+from dexport.deploy.split import split
 from dexport.precision import DTYPES, lowered, places, summary
 from dexport.precision.layers import Island, Low
 from dtrain.models import vae
 
 MODELS = ("OneResUNet", "TwoResUNet", "AttentionUNet", "SiT", "DiT", "decoder")
+T_INDEX = torch.tensor([10.0, 999.0])
 #: Modules that stay float32, by the names in the trained network.
 WIDE = {
     "UNet": {"time_mlp", "final_conv", "mid_block1.block.0", "mid_block1.block.3"},
@@ -94,8 +96,10 @@ def test_the_islands_are_those_of_the_design(network: nn.Module) -> None:
     low = lowered(network, "fp16")
     assert WIDE[family] <= {*places(low).islands}
     assert not {"x_embedder.proj", "init_conv", "decoder.conv_in", "blocks.0.mlp.fc1"} & {*places(low).islands}
-    assert len(summary(low)) < 20
-    assert all(not any(part.isdigit() for part in name.split(".")) for name in summary(low))
+    said = summary(low, places(low).islands)
+    assert 3 < len(said) < 20
+    assert all(not any(part.isdigit() for part in name.split(".")) for name in said)
+    assert summary(low, []) == []
 
 
 def test_the_float32_network_is_left_alone_and_shares_its_islands(network: nn.Module) -> None:
@@ -154,3 +158,15 @@ def test_an_unknown_family_needs_no_row() -> None:
     expected = rounded(normed @ rounded(weight["last.weight"]).T + rounded(weight["last.bias"]))
     assert np.mean(got.numpy() == expected) > 0.9  # float32 and float64 may round to different sides
     assert np.abs(got.numpy() - expected).max() <= 2**-8 * np.abs(expected).max()
+
+
+@torch.no_grad()
+def test_a_split_network_is_as_close() -> None:
+    """Its conditioning stage stays float32, so that the other one reads a condition that is not rounded."""
+    for name, inputs in (("SiT", (torch.tensor([0.3, 0.9]), torch.tensor([1, 10]))), ("TwoResUNet", (T_INDEX,))):
+        whole = deployable(small(name))
+        x = inputs_of(whole)[0]
+        expected = whole(x, *inputs)
+        first, second, _ = split(deployable(small(name)))
+        got = lowered(second, "bf16")(x, first(*inputs))
+        assert 0 < float((got - expected).norm() / expected.norm()) < 6 * torch.finfo(torch.bfloat16).eps
