@@ -33,12 +33,17 @@ def add(trained: Trained, out: Path, order: Order = SPLIT) -> Written:
     return create_bundle(trained, order, out, full_proof(3), silent)
 
 
-@pytest.fixture
-def bundle(onnx_bundle: Path, trained: Trained, tmp_path: Path) -> Path:
-    """Of one graph and of two."""
-    path = shutil.copytree(onnx_bundle, tmp_path / "bundle")
+@pytest.fixture(scope="module")
+def made(onnx_bundle: Path, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = shutil.copytree(onnx_bundle, tmp_path_factory.mktemp("bundles") / "split")
     add(trained, path)
     return path
+
+
+@pytest.fixture
+def bundle(made: Path, tmp_path: Path) -> Path:
+    """Of one graph and of two."""
+    return shutil.copytree(made, tmp_path / "bundle")
 
 
 def test_both_graphs_are_one_artifact_beside_the_others(bundle: Path, onnx_bundle: Path, trained: Trained) -> None:
@@ -108,7 +113,9 @@ def test_only_the_denoiser_is_of_a_lower_precision(sit: Denoiser, sit_checkpoint
 
 def test_a_bundle_without_it_names_the_command(onnx_bundle: Path, tmp_path: Path) -> None:
     path = shutil.copytree(onnx_bundle, tmp_path / "bundle")
-    with pytest.raises(BundleError, match=r"no split onnx artifact, of which openvino is made: type .* --split$"):
+    with pytest.raises(
+        BundleError, match=r"no split onnx artifact in fp32, of which openvino is made: type .* --split$"
+    ):
         add_artifact(path, Order("openvino", variant="split"), silent)
 
 
