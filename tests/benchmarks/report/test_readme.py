@@ -40,7 +40,7 @@ def test_only_what_lies_between_the_marks_changes() -> None:
     ["nothing", readme.BEGIN, readme.END + readme.BEGIN, f"{readme.BEGIN}{readme.END}{readme.BEGIN}{readme.END}"],
 )
 def test_a_document_without_its_marks_is_refused(text: str) -> None:
-    with pytest.raises(DataError, match="has no place for tables, expected the lines '<!-- dbench readme"):
+    with pytest.raises(DataError, match="has no place for the tables, expected the lines '<!-- dbench readme"):
         readme.with_tables(text, "")
 
 

@@ -57,7 +57,7 @@ def prepare(settings: PeersSettings, folder: Path, report: Report) -> Subject:
     is_there = (path / MANIFEST).is_file()
     denoiser = denoiser_of(bundles.read(path), checkpoint) if is_there else published.load(checkpoint)
     for_export = settings.targets or (() if is_there else tuple(targets.names()))
-    _export_all(Trained(denoiser, checkpoint), _orders(for_export, settings.precisions), path, report)
+    _export_all(Trained(denoiser, checkpoint), _orders(for_export, settings.precisions, is_random), path, report)
     return Subject(denoiser, bundles.open_bundle(path), is_random)
 
 
@@ -107,11 +107,12 @@ def fill_zeros(network: nn.Module) -> None:
 # ---- the bundle -----------------------------------------------------------------------------------------
 
 
-def _orders(names: Sequence[str], precisions: Sequence[str]) -> list[Order]:
+def _orders(names: Sequence[str], precisions: Sequence[str], is_random: bool) -> list[Order]:
     """Every precision and variant of these targets; those that are made of another one come last.
 
     Args:
         precisions: those to compare in; empty: all. Graphs in fp32 are always made: a hint computes them in others.
+        is_random: whether int8 may lose what it likes, for nobody looks at the images of random weights.
 
     Raises:
         ConfigError: an unknown target.
@@ -119,7 +120,7 @@ def _orders(names: Sequence[str], precisions: Sequence[str]) -> list[Order]:
     if unknown := [name for name in names if name not in targets.names()]:
         raise ConfigError(f"--target got '{unknown[0]}', expected one of {', '.join(targets.names())}")
     return [
-        Order(name, precision, variant=variant)
+        Order(name, precision, variant=variant, allow_drift=is_random and precision == "int8")
         for name in sorted(names, key=lambda name: targets.source_of(name) is not None)
         for precision in targets.precisions(name)
         if not precisions or precision in ("fp32", *precisions)
