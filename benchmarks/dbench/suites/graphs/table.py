@@ -29,12 +29,9 @@ def compared(result: Result) -> str:
 
 def markdown(result: Result) -> str:
     """The same in Markdown, without the rows."""
-    head, *lines = (" | ".join(cells) for cells in (_head(result), *_lines(result)))
-    rule = "|".join(["---", *["--:"] * (len(_head(result)) - 1)])
-    table = "\n".join([f"| {head} |", f"|{rule}|", *(f"| {line} |" for line in lines)])
     meanings = [f"`{name}`: {meaning}" for name, meaning in _meanings(result).items()]
     facts = "\n".join(f"- {fact}" for fact in (*meanings, *_left_out(result)))
-    return "\n\n".join([table, CAPTION, verdict(result), facts])
+    return "\n\n".join([record.table(_head(result), _lines(result)), CAPTION, verdict(result), facts])
 
 
 def _head(result: Result) -> list[str]:
