@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from dbench.core.record import Result
     from drun.console import Report
 
-__all__ = ["Settings", "measure", "section"]
+__all__ = ["Settings", "measure", "section", "summary"]
 
 Settings = GraphsSettings
 
@@ -27,3 +27,10 @@ def section(result: Result) -> str:
     from dbench.suites.graphs.table import compared
 
     return compared(result)
+
+
+def summary(result: Result) -> str:
+    """Markdown of a result; see `table.markdown`."""
+    from dbench.suites.graphs.table import markdown
+
+    return markdown(result)

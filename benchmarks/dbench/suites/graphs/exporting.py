@@ -12,9 +12,7 @@ from typing import Any
 from torch import nn
 
 from dexport.targets import Part
-
-#: Above this the weights lie beside the graph, as in `dexport.targets.onnx`.
-EXTERNAL_DATA_BYTES = 50_000_000
+from dexport.targets.onnx import EXTERNAL_DATA_BYTES
 
 
 def export_at(part: Part, network: nn.Module, opset: int, path: Path) -> None:

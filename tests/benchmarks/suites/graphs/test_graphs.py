@@ -37,6 +37,7 @@ def test_the_command(dbench: Callable[..., Any]) -> None:
     markup = graphs.section(record.read(path))
     assert markup.count('<th scope="row">fixed-batch</th>') == 1
     assert "modulated-norm" in markup
+    assert "| fixed-batch | " in graphs.summary(record.read(path))
 
 
 def test_an_unknown_candidate(dbench: Callable[..., Any]) -> None:

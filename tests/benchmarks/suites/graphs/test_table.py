@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -47,8 +49,18 @@ def test_a_line_for_each_candidate(result: Result) -> None:
     assert "is faster" in table.compared(result)
 
 
-def test_what_is_left_out_is_named(result: Result) -> None:
-    assert "no: why" in table.compared(result)
+def test_the_same_in_markdown(result: Result) -> None:
+    head, rule, *lines = table.markdown(result).partition("\n\n")[0].splitlines()
+    assert head.count("|") == rule.count("|")
+    assert [line.split(" | ")[0] for line in lines] == [f"| {name}" for name in CANDIDATES]
+    assert lines[1].startswith("| fast | 19.6 | 1.250 (1.250 to 1.250) | 12.2 | 2.000 (2.000 to 2.000) | ")
+    assert all(line.count("|") == head.count("|") for line in lines)
+    assert "- `fast`: is fast" in table.markdown(result)
+
+
+@pytest.mark.parametrize("words", [table.compared, table.markdown])
+def test_what_is_left_out_is_named(result: Result, words: Any) -> None:
+    assert "Left out, no: why" in words(result)
 
 
 def test_the_verdict_names_what_is_right_and_faster_at_every_batch(result: Result) -> None:

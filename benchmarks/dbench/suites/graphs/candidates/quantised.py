@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dbench.suites.graphs.candidates import Attempt
-from dbench.suites.graphs.exporting import EXTERNAL_DATA_BYTES
 from dbench.suites.graphs.source import Original
+from dexport.targets.onnx import EXTERNAL_DATA_BYTES
 from drun.errors import ExportError
 
 #: What holds weights.
