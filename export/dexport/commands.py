@@ -73,10 +73,8 @@ def _of_bundle(target: str, bundle: Path, options: ExportOptions) -> list[Writte
 
 
 def _order(target: str, options: ExportOptions) -> Order:
-    precision, variant = (
-        targets.chosen_precision(target, options.precision),
-        targets.chosen_variant(target, options.split),
-    )
+    precision = targets.chosen_precision(target, options.precision)
+    variant = targets.chosen_variant(target, options.split)
     if options.allow_drift and precision != INT8:
         raise ConfigError(f"--allow-drift is for int8 alone, this graph is in {precision}: leave it out")
     if variant and precision == INT8:
