@@ -24,7 +24,7 @@ from dexport.writer.create import Trained, create_bundle
 from dexport.writer.staging import Order
 from drun import backends
 from drun.bundle import reading as bundles
-from drun.bundle.artifact import INT8, SPLIT, Tolerance
+from drun.bundle.artifact import INT8, Tolerance
 from drun.bundle.reading import Bundle
 from drun.console import silent
 from drun.diffusion import process as processes
@@ -66,9 +66,8 @@ DRIFT = Tolerance(0.2, 0.5)
 
 
 def kinds(target: str) -> list[tuple[str, str]]:
-    """The precisions and variants of what a target makes; an int8 graph is not split."""
-    made = [(one, variant) for one in targets.precisions(target) for variant in targets.variants(target)]
-    return [kind for kind in made if kind != (INT8, SPLIT)]
+    """The precisions and variants of what a target makes."""
+    return [(one, variant) for one in targets.precisions(target) for variant in targets.variants(target, one)]
 
 
 @cache

@@ -74,11 +74,9 @@ def _of_bundle(target: str, bundle: Path, options: ExportOptions) -> list[Writte
 
 def _order(target: str, options: ExportOptions) -> Order:
     precision = targets.chosen_precision(target, options.precision)
-    variant = targets.chosen_variant(target, options.split)
+    variant = targets.chosen_variant(target, precision, options.split)
     if options.allow_drift and precision != INT8:
         raise ConfigError(f"--allow-drift is for int8 alone, this graph is in {precision}: leave it out")
-    if variant and precision == INT8:
-        raise ConfigError("--split: an int8 graph is one graph: leave it out")
     return Order(target, precision, parse_batch(options.batch), variant, options.allow_drift)
 
 

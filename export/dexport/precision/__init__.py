@@ -91,5 +91,6 @@ def summary(low: nn.Module, met: Collection[str]) -> list[str]:
 
     met: the names of the modules that the graph has; of a network that was split it lacks some.
     """
-    names = (name for name, module in low.named_modules() if isinstance(module, Island) and name in met)
+    found = [name for name, module in low.named_modules() if isinstance(module, Island) and name in met]
+    names = [name.removeprefix("network.") for name in found]  # by which a stage of a split network holds it
     return list(dict.fromkeys(re.sub(r"\b\d+\b", "*", name) for name in names))

@@ -89,7 +89,7 @@ def quantised(model: Any, plan: Plan, names: Sequence[str], inputs: Sequence[Inp
 
     scheme = plan.scheme
     alpha = -1.0 if scheme.smooth_quant is None else scheme.smooth_quant
-    with _silenced():
+    with silenced():
         try:
             return nncf.quantize(
                 model,
@@ -108,7 +108,7 @@ def quantised(model: Any, plan: Plan, names: Sequence[str], inputs: Sequence[Inp
 
 
 @contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Keep NNCF's bars from stdout, and all of its log but the errors."""
     logger = logging.getLogger("nncf")
     level = logger.level

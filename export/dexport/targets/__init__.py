@@ -3,7 +3,7 @@
 The first line of a file's docstring is the command's help. The file holds
 
 - `PROVERS`: the precisions of the graphs that it makes, the default first -> the backend that proves them;
-- `VARIANTS`, where it also makes `split` graphs: two calls, for (t[, y]) -> c and for (x, c) -> out;
+- `SPLITS`, where it also makes two graphs, by one call for (t[, y]) -> c and one for (x, c) -> out: the precisions;
 - `export(part, folder) -> Artifact`, if it makes them of a network in PyTorch; or `SOURCE` and
   `derive(source, folder) -> Artifact`, if it makes them of the bundle's artifact of the format `SOURCE`.
 
@@ -95,16 +95,17 @@ def prover(name: str, precision: str) -> str:
     return str(load(name).PROVERS[precision])
 
 
-def variants(name: str) -> list[str]:
-    """The variants that a target makes; "" is one graph."""
-    return ["", *getattr(load(name), "VARIANTS", ())]
+def variants(name: str, precision: str) -> list[str]:
+    """The variants that a target makes in a precision; "" is one graph."""
+    return ["", SPLIT] if precision in getattr(load(name), "SPLITS", ()) else [""]
 
 
-def chosen_variant(name: str, is_split: bool) -> str:
+def chosen_variant(name: str, precision: str, is_split: bool) -> str:
     """The variant of the artifact to make. Raises ConfigError if the target does not make it."""
-    if is_split and SPLIT not in variants(name):
-        able = [f"dexport {other}" for other in names() if SPLIT in variants(other)]
-        raise ConfigError(f"--split: dexport {name} makes one graph only: leave it out, or type {' or '.join(able)}")
+    if is_split and SPLIT not in variants(name, precision):
+        able = [f"dexport {other}" for other in names() if SPLIT in variants(other, precision)]
+        advice = " or ".join(["leave it out", *(f"type {command}" for command in able)])
+        raise ConfigError(f"--split: dexport {name} makes one graph only in {precision}: {advice}")
     return SPLIT if is_split else ""
 
 

@@ -18,7 +18,7 @@ from drun.files import sha256
 
 #: precision of the graph -> the backend that proves it
 PROVERS = {"fp32": "ort", "fp16": "ort", "bf16": "openvino"}
-VARIANTS = ("split",)
+SPLITS = ("fp32", "fp16", "bf16")
 #: Has Gelu and keeps attention and norms in parts, which fp32 TensorRT needs.
 OPSET = 20
 #: Convolutions know bfloat16 from here on.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: precision of the graph -> the backend that proves it. An fp32 graph is computed in bf16 by a hint at run time.
 PROVERS = {"fp32": "openvino", INT8: "openvino"}
-VARIANTS = ("split",)
+SPLITS = ("fp32",)
 SOURCE = "onnx"
 
 

@@ -38,10 +38,10 @@ def info(path: Path | None) -> None:
         say(f"average     {note}")
     say(f"made by     {m.created_by}")
     for artifact in m.artifacts:
-        say(_artifact_line(bundle, artifact))
+        _say_artifact(bundle, artifact, "denoiser")
     decoders = m.decoder.artifacts if m.decoder else ()
     for artifact in decoders:
-        say(f"{_artifact_line(bundle, artifact)}, the decoder")
+        _say_artifact(bundle, artifact, "decoder")
     sizes = {artifact.id: _num_bytes(bundle, artifact) for artifact in m.artifacts}
     decoder_sizes = {artifact.id: _num_bytes(bundle, artifact) for artifact in decoders}
     answer(
@@ -72,14 +72,12 @@ def _num_bytes(bundle: Bundle, artifact: Artifact) -> int:
     return sum(bundle.locate(entry).stat().st_size for entry in artifact.files)
 
 
-def _artifact_line(bundle: Bundle, artifact: Artifact) -> str:
+def _say_artifact(bundle: Bundle, artifact: Artifact, network: str) -> None:
     size_mb = _num_bytes(bundle, artifact) / 1e6
     low, high = artifact.batch
     batch = f"batch {low}" if low == high else f"batch {low} to {high}"
-    return (
-        f"{artifact.id:14}  {batch}, {_pairs(artifact.target)}, {size_mb:.1f} MB, "
-        f"parity at export: {_proof(artifact.parity)}"
-    )
+    say(f"{artifact.id}: {network}, {batch}, {size_mb:.1f} MB, {_pairs(artifact.target)}")
+    say(f"            parity at export {_proof(artifact.parity)}")
 
 
 def _proof(parity: Parity | None) -> str:

@@ -149,3 +149,17 @@ def test_one_seed_one_image(int8_bundle: Path) -> None:
         for t in (995.0, 500.0):
             together = opened.call(x, t, None).copy()
             np.testing.assert_allclose(opened.call(x[:1], t, None), together[:1], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.slow
+def test_nncf_sends_nothing() -> None:
+    """Its telemetry is a stub, and the name is free again afterwards."""
+    code = (
+        "import sys; from dexport.quantisation.quantise import quantiser\n"
+        "quantiser()\n"
+        "from nncf.telemetry.wrapper import telemetry\n"
+        "print('openvino_telemetry' in sys.modules, type(telemetry).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == "False"
+    assert "NNCFTelemetry" not in done.stdout  # the class that sends

@@ -50,7 +50,9 @@ def test_a_precision_names_the_targets_that_make_it() -> None:
 
 @pytest.mark.usefixtures("plugins")
 def test_a_target_that_makes_no_two_graphs_names_those_that_do() -> None:
-    assert [targets.chosen_variant("onnx", is_split) for is_split in (False, True)] == ["", "split"]
-    assert targets.chosen_variant("eager", False) == ""
-    with pytest.raises(ConfigError, match=r"--split: dexport eager makes one graph only: .* or type dexport onnx or"):
-        targets.chosen_variant("eager", True)
+    assert [targets.chosen_variant("onnx", "fp16", is_split) for is_split in (False, True)] == ["", "split"]
+    assert targets.chosen_variant("eager", "fp32", False) == ""
+    with pytest.raises(
+        ConfigError, match=r"--split: dexport eager makes one graph only in fp32: leave it out or type dexport onnx or"
+    ):
+        targets.chosen_variant("eager", "fp32", True)

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from dbench.core import timing
 from dbench.core.timing import Timing
 
-#: Fewer pairs can lie on one side of the true median in more than 5 of 100 measurements, 2 / 2^n.
-LEAST_PAIRS = 6
-
 
 @dataclass(frozen=True)
 class Ratio:

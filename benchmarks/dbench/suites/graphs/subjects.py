@@ -6,19 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from dbench.core import subject
+from dbench.core.random_weights import SEED, write_random
 from dbench.suites.graphs.settings import GraphsSettings
 from drun.errors import ConfigError
-from dtrain import config, models, published
-from dtrain.checkpoints import ours
-from dtrain.checkpoints.ours import Checkpoint
+from dtrain import config, published
 from dtrain.published import Denoiser
-
-#: Weights and their additions are random. None stays zero: of many fresh networks nothing would reach the outputs.
-SEED, PERTURBATION = 0, 0.02
 
 
 @dataclass(frozen=True)
@@ -45,9 +38,7 @@ def load(settings: GraphsSettings, folder: Path) -> Loaded:
         own = {"name": path.stem, "checkpoint_sha256": denoiser.sha256}
         return Loaded(denoiser, own | _described(denoiser), denoiser.weights)
     recipe = config.load(settings.model, list(settings.assignments))
-    torch.manual_seed(SEED)
-    state = perturb(models.build(recipe.model)).state_dict()
-    denoiser = published.load(ours.save(Checkpoint(recipe, 1, state, state, {}), folder, 1))
+    denoiser = published.load(write_random(recipe, folder))
     return Loaded(denoiser, subject.of_recipe(recipe.to_dict()) | _described(denoiser), f"random, seed {SEED}")
 
 
@@ -60,11 +51,3 @@ def _pairs(assignments: tuple[str, ...]) -> dict[str, str]:
 def _described(denoiser: Denoiser) -> dict[str, Any]:
     count = sum(parameter.numel() for parameter in denoiser.network.parameters())
     return {"model": denoiser.config, "parameters": count, "state": denoiser.card.data.shape}
-
-
-@torch.no_grad()
-def perturb(network: nn.Module) -> nn.Module:
-    """Add N(0, PERTURBATION^2) to every parameter, in place."""
-    for parameter in network.parameters():
-        parameter.add_(torch.randn_like(parameter), alpha=PERTURBATION)
-    return network

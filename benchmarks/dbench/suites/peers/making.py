@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from dbench.core.origin import denoiser_of
+from dbench.core.random_weights import write_random
 from dbench.suites.peers.settings import PeersSettings
 from dexport import targets
 from dexport.proof import QUICK_PROOF
@@ -22,15 +19,9 @@ from drun.bundle.manifest import MANIFEST
 from drun.bundle.reading import Bundle
 from drun.console import Report, warn
 from drun.errors import ConfigError, UserError
-from dtrain import config, models, published
+from dtrain import config, published
 from dtrain.checkpoints import ours
-from dtrain.checkpoints.ours import Checkpoint
-from dtrain.config import Recipe
-from dtrain.published import LATENT, Denoiser
-
-SEED = 0
-#: Standard deviation of vectors that would start at zero, such as biases.
-VECTOR_STD = 0.1
+from dtrain.published import Denoiser
 
 
 @dataclass(frozen=True)
@@ -76,34 +67,6 @@ def _checkpoint(settings: PeersSettings, folder: Path) -> tuple[Path, bool]:
     return write_random(config.load(settings.model, [*settings.assignments]), folder), True
 
 
-# ---- random weights -------------------------------------------------------------------------------------
-
-
-def write_random(recipe: Recipe, folder: Path) -> Path:
-    """A checkpoint of a recipe's network with random weights, always the same."""
-    torch.manual_seed(SEED)
-    network = models.build(recipe.model)
-    fill_zeros(network)
-    channels, side, _ = network.state_shape(recipe.data.image_size)
-    if side != recipe.data.image_size and not recipe.data.latent:
-        latent = LATENT | {"vae": "none", "scale": (1.0,) * channels, "bias": (0.0,) * channels}
-        recipe = replace(recipe, data=replace(recipe.data, latent=dict(latent)))
-    state = network.state_dict()
-    return ours.save(Checkpoint(recipe, 1, state, state, {}), folder, keep=1)
-
-
-@torch.no_grad()
-def fill_zeros(network: nn.Module) -> None:
-    """Draw the weights that start at zero: with them whole blocks would do nothing, and parity would say nothing.
-
-    Matrices and kernels keep the size of what they are applied to: N(0, 1 / inputs of an output).
-    """
-    for parameter in network.parameters():
-        if not parameter.any():
-            is_vector = parameter.ndim < 2
-            parameter.normal_(std=VECTOR_STD if is_vector else 1 / math.sqrt(parameter[0].numel()))
-
-
 # ---- the bundle -----------------------------------------------------------------------------------------
 
 
@@ -124,7 +87,7 @@ def _orders(names: Sequence[str], precisions: Sequence[str], is_random: bool) ->
         for name in sorted(names, key=lambda name: targets.source_of(name) is not None)
         for precision in targets.precisions(name)
         if not precisions or precision in ("fp32", *precisions)
-        for variant in targets.variants(name)
+        for variant in targets.variants(name, precision)
     ]
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache
-from importlib import import_module
-from io import StringIO
 from typing import Any
 
 from dbench.core.inputs import Inputs
 from dbench.suites.peers import plain
 from dbench.suites.peers.libraries import Ingredients, Peer, Predict
 from dbench.suites.peers.plain import INPUTS
+from dexport.quantisation.quantise import quantiser, silenced
 from drun.backends.openvino.graph import library
 from dtrain.models.transformer import MODELS as TRANSFORMERS
 
@@ -50,24 +45,9 @@ def quantise(model: Any, ingredients: Ingredients) -> Any:
     """`nncf.quantize` with its defaults, calibrated on states of real sampling; transformers are named as such."""
     predict = _compile(model, ingredients, plain.inputs(ingredients.card, 1), F32)
     states = plain.states(predict, ingredients.card, ingredients.states)
-    with _quiet_nncf() as nncf:
+    nncf = quantiser()
+    with silenced():
         is_transformer = ingredients.config["name"] in TRANSFORMERS
         kind = nncf.ModelType.TRANSFORMER if is_transformer else None
         data = nncf.Dataset(states, lambda arrays: dict(zip(INPUTS, arrays, strict=False)))
         return nncf.quantize(model.clone(), data, subset_size=len(states), model_type=kind)
-
-
-@contextmanager
-def _quiet_nncf() -> Iterator[Any]:
-    """The module `nncf`, imported without its telemetry, and without its log and bars."""
-    is_new = "nncf" not in sys.modules
-    if is_new:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    try:
-        nncf = import_module("nncf")
-    finally:
-        if is_new:
-            del sys.modules["openvino_telemetry"]
-    nncf.set_log_level(logging.ERROR)
-    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        yield nncf

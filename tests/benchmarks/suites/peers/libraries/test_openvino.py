@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from agreement import error_of
 
@@ -26,17 +23,3 @@ def test_each_precision_is_as_far_from_eager_as_its_arithmetic(
         for batch in (1, 2):
             assert least < error_of(peer, sit_ingredients, batch) < most
     assert capfd.readouterr().out == ""
-
-
-@pytest.mark.slow
-def test_nncf_sends_nothing() -> None:
-    """Its telemetry is a stub, and the name is free again afterwards."""
-    code = (
-        "import sys; from dbench.suites.peers.libraries.openvino import _quiet_nncf\n"
-        "with _quiet_nncf() as nncf: pass\n"
-        "from nncf.telemetry.wrapper import telemetry\n"
-        "print('openvino_telemetry' in sys.modules, type(telemetry).__name__)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split()[0] == "False"
-    assert "NNCFTelemetry" not in done.stdout  # the class that sends
