@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 PACKAGE = "dexport"
 #: Libraries that are imported by another name than they are installed by.
-PROJECTS = {"sklearn": "scikit-learn"}
+PROJECTS = {"sklearn": "scikit-learn", "onnx_ir": "onnx-ir"}
 #: `torch>=2.11; extra == 'train'`
 REQUIREMENT = re.compile(r"""([\w.-]+).*;\s*extra\s*==\s*['"]([\w-]+)['"]""")
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from drun import extras
 from drun.extras import install_line
 
 ROOT = Path(__file__).parents[2]
@@ -51,9 +50,9 @@ def test_nothing_is_said_of_what_is_installed_or_not_ours(monkeypatch: pytest.Mo
     assert install_line("", "train") is None
 
     def fail(name: str) -> list[str]:
-        raise PackageNotFoundError(name)
+        raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(extras, "requires", fail)
+    monkeypatch.setattr(metadata, "requires", fail)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert install_line("torch", "train") is None
 

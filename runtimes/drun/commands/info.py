@@ -77,7 +77,7 @@ def _say_artifact(bundle: Bundle, artifact: Artifact, network: str) -> None:
     low, high = artifact.batch
     batch = f"batch {low}" if low == high else f"batch {low} to {high}"
     say(f"{artifact.id}: {network}, {batch}, {size_mb:.1f} MB, {_pairs(artifact.target)}")
-    say(f"            parity at export {_proof(artifact.parity)}")
+    say(f"            parity at export: {_proof(artifact.parity)}")
 
 
 def _proof(parity: Parity | None) -> str:

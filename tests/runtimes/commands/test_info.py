@@ -27,7 +27,8 @@ def test_info(make_bundle: MakeBundle, drun: Drun) -> None:
         "trained on  unknown: the checkpoint does not say",
         "checkpoint  tiny.pt, step 7",
         "made by     tests",
-        "onnx-fp32       batch 1 to 8, opset=20, 0.0 MB, parity at export: 1.0e-07 (call, batch 1, t = 0)",
+        "onnx-fp32: denoiser, batch 1 to 8, 0.0 MB, opset=20",
+        "            parity at export: 1.0e-07 (call, batch 1, t = 0)",
     ]
 
 
