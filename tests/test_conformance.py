@@ -65,9 +65,10 @@ CFG = 1.5
 DRIFT = Tolerance(0.2, 0.5)
 
 
-def kinds(target: str) -> list[tuple[str, str]]:
-    """The precisions and variants of what a target makes."""
-    return [(one, variant) for one in targets.precisions(target) for variant in targets.variants(target, one)]
+def kinds(target: str, is_whole: bool) -> list[tuple[str, str]]:
+    """The precisions and variants of what a target makes; if not `is_whole`, its default alone."""
+    made = [(one, variant) for one in targets.precisions(target) for variant in targets.variants(target, one)]
+    return made if is_whole else made[:1]
 
 
 @cache
@@ -85,19 +86,21 @@ def recipe_of(name: str) -> Recipe:
 
 #: Of each family; a model of none fails alone, in its own tests.
 FIRST = {family_of(name) or name: name for name in reversed(NAMES)}
-MODELS = [pytest.param(name, marks=[] if name in FIRST.values() else pytest.mark.matrix) for name in NAMES]
+MODELS = [pytest.param((name, False), id=name) for name in FIRST.values()]
+MODELS += [pytest.param((name, True), id=f"{name} in every precision", marks=pytest.mark.matrix) for name in NAMES]
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
     """A checkpoint with weights that are nowhere zero, and its bundle with every artifact that can be made of it."""
-    folder, recipe = tmp_path_factory.mktemp(request.param), recipe_of(request.param)
+    name, is_whole = request.param
+    folder, recipe = tmp_path_factory.mktemp(name), recipe_of(name)
     torch.manual_seed(0)
     network = perturb(models.build(recipe.model))
     path = checkpoint.save(Checkpoint(recipe, 1, network.state_dict(), network.state_dict(), {}), folder, keep=1)
     trained = Trained(published.load(path), path)
     for target in TARGETS:
-        for precision, variant in kinds(target):
+        for precision, variant in kinds(target, is_whole):
             order = Order(target, precision, variant=variant, allow_drift=precision == INT8)
             if targets.source_of(target) is None:
                 create_bundle(trained, order, folder / "bundle", full_proof(3), silent)
@@ -138,9 +141,9 @@ def test_the_models_here_know_every_kind_of_process() -> None:
     assert {recipe_of(name).process["kind"] for name in NAMES if family_of(name)} == set(processes.KINDS)
 
 
-def test_every_artifact_has_passed_its_own_proof(exported: tuple[Path, Bundle]) -> None:
-    artifacts = exported[1].manifest.artifacts
-    expected = {(target, *kind) for target in TARGETS for kind in kinds(target)}
+def test_every_artifact_has_passed_its_own_proof(request: pytest.FixtureRequest, exported: tuple[Path, Bundle]) -> None:
+    artifacts, (_, is_whole) = exported[1].manifest.artifacts, request.node.callspec.params["exported"]
+    expected = {(target, *kind) for target in TARGETS for kind in kinds(target, is_whole)}
     assert {(artifact.format, artifact.precision, artifact.variant) for artifact in artifacts} == expected
     for artifact in artifacts:
         assert artifact.parity is not None
