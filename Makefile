@@ -1,5 +1,5 @@
 # Two commands: `make demo` trains, exports, samples and reports; `make test` checks the project.
-# `make test-all` runs the whole matrix of models, targets and backends.
+# `make test-all` also runs the slow tests and the whole matrix of models, targets, precisions and backends.
 # `make fuzz` is the long form of the tests of damaged files and kills.
 # Needs Python 3.11 or newer, pip and make. Everything goes to .venv/ and out/.
 
@@ -38,7 +38,7 @@ test: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest -n 2 --dist worksteal -m "not matrix"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not matrix and not slow"
 
 test-all: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal

@@ -24,7 +24,6 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-@pytest.mark.slow
 def test_a_bare_install_runs_drun_and_has_no_torch(bare_python: Path, tmp_path: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([bare_python.parent / words[0], *words[1:]], cwd=tmp_path, capture_output=True, text=True)
@@ -45,7 +44,6 @@ def test_a_bare_install_runs_drun_and_has_no_torch(bare_python: Path, tmp_path: 
         assert ((done := run(*words)).returncode, done.stderr) == (1, line)
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_four_typed_packages_and_nothing_else(bare_python: Path) -> None:
     code = "from importlib.metadata import files; print(*files('dexport'), sep=chr(10))"
     names = subprocess.run([bare_python, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -38,7 +38,9 @@ def network_of(process: str) -> nn.Module:
     return network
 
 
-@pytest.fixture(scope="module", params=list(FILES))
+@pytest.fixture(
+    scope="module", params=[pytest.param(one, marks=[] if one == "repa" else pytest.mark.slow) for one in FILES]
+)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A bare state dict under its published name, and its bundle."""
     process, folder = request.param, tmp_path_factory.mktemp(request.param)
@@ -80,7 +82,6 @@ def reference(process: str, bundle: Path, x: Array, z: list[Array]) -> Array:
     return dit(guided(bundle, 1.5, 3, 0, 999), x, z, STEPS)
 
 
-@pytest.mark.slow
 def test_250_steps_agree_with_the_formulas(
     exported: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

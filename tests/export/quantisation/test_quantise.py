@@ -151,7 +151,7 @@ def test_one_seed_one_image(int8_bundle: Path) -> None:
             np.testing.assert_allclose(opened.call(x[:1], t, None), together[:1], rtol=0.02, atol=0.02)
 
 
-@pytest.mark.matrix
+@pytest.mark.slow
 def test_nncf_sends_nothing() -> None:
     """Its telemetry is a stub, and the name is free again afterwards."""
     code = (

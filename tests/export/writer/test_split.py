@@ -119,7 +119,7 @@ def test_a_bundle_without_it_names_the_command(onnx_bundle: Path, tmp_path: Path
         add_artifact(path, Order("openvino", variant="split"), silent)
 
 
-@pytest.mark.matrix
+@pytest.mark.slow
 def test_the_decoder_of_latents_is_in_the_bundle_once(
     sit: Denoiser, sit_checkpoint: Path, tiny_vae: Path, tmp_path: Path
 ) -> None:

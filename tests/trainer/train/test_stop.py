@@ -19,7 +19,6 @@ from dtrain import cli, config
 from dtrain.checkpoints import ours
 from dtrain.device import Placement
 from dtrain.train.loop import train
-from dtrain.train.stop import Stop
 
 CPU = Placement(torch.device("cpu"), precision="fp32", compile=False, reasons=())
 MAIN = (
@@ -89,19 +88,25 @@ def test_a_killed_run_loses_nothing_that_was_finished(tiny_assignments: list[str
     assert not list((tmp_path / "run").glob(".*.part"))
 
 
-def test_a_second_request_stops_at_once() -> None:
-    with Stop() as stop:
-        signal.raise_signal(signal.SIGTERM)
-        assert stop.asked
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
+#: Signals go to the main thread, so this is a process of its own.
+SIGNALS = """
+import signal
+from dtrain.train.stop import Stop
 
-
-def test_what_was_ignored_stays_ignored() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+with Stop() as stop:
+    signal.raise_signal(signal.SIGTERM)
+    assert stop.asked
     try:
-        with Stop() as stop:
-            signal.raise_signal(signal.SIGINT)
-            assert not stop.asked
-    finally:
-        signal.signal(signal.SIGINT, before)
+        signal.raise_signal(signal.SIGTERM)
+    except KeyboardInterrupt:
+        print("stopped at once")
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with Stop() as stop:
+    signal.raise_signal(signal.SIGINT)
+    print("asked" if stop.asked else "ignored")
+"""
+
+
+def test_a_second_request_stops_at_once_and_what_was_ignored_stays_ignored() -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALS], capture_output=True, text=True, check=True)
+    assert done.stdout == "stopped at once\nignored\n"

@@ -29,7 +29,7 @@ def test_a_recipe_gives_random_weights_through_which_everything_reaches_the_outp
     assert all(float((other - outputs[0]).norm() / outputs[0].norm()) > 1e-3 for other in outputs[1:])
 
 
-@pytest.mark.matrix
+@pytest.mark.slow
 def test_the_weights_are_always_the_same(sit: Subject, tmp_path: Path) -> None:
     again = prepare(
         Settings("digits-sit", assignments=(SIZE,), targets=("onnx",), precisions=("fp32",)), tmp_path, silent

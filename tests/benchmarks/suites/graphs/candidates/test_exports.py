@@ -14,6 +14,8 @@ from dbench.suites.graphs.candidates import exports
 from dbench.suites.graphs.source import Original
 from drun.errors import ExportError
 
+pytestmark = pytest.mark.slow
+
 
 def operators(path: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(path).graph.node)

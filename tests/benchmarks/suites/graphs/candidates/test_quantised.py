@@ -13,6 +13,8 @@ from dbench.suites.graphs.candidates import quantised
 from dbench.suites.graphs.source import Original
 from drun.errors import ExportError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("candidate", "operator"),

@@ -12,8 +12,10 @@ from networks import small
 from dbench.suites.peers.libraries import Ingredients, diffusers
 from drun.errors import ConfigError
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.parametrize("of", [pytest.param("sit_ingredients", marks=pytest.mark.matrix), "dit_ingredients"])
+
+@pytest.mark.parametrize("of", ["sit_ingredients", "dit_ingredients"])
 def test_it_computes_the_same_on_equal_weights(of: str, request: pytest.FixtureRequest) -> None:
     ingredients: Ingredients = request.getfixturevalue(of)
     fp32, bf16 = diffusers.peers(ingredients)

@@ -7,11 +7,12 @@ from agreement import error_of
 
 from dbench.suites.peers.libraries import Ingredients, openvino
 
+pytestmark = pytest.mark.slow
+
 #: precision -> the least and the largest relative L2 error
 ERRORS = {"fp32": (1e-9, 1e-5), "bf16": (1e-4, 6e-2), "int8": (1e-3, 0.5)}
 
 
-@pytest.mark.matrix
 def test_each_precision_is_as_far_from_eager_as_its_arithmetic(
     sit_ingredients: Ingredients, capfd: pytest.CaptureFixture[str]
 ) -> None:

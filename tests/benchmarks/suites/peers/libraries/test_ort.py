@@ -7,6 +7,8 @@ from agreement import error_of
 
 from dbench.suites.peers.libraries import Ingredients, ort
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_it_computes_what_eager_computes(sit_ingredients: Ingredients, batch: int) -> None:

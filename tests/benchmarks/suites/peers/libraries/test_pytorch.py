@@ -15,7 +15,7 @@ from dtrain import models
 
 NAMES = sorted(name for name, kind in models.available().items() if kind.predicts == "image")
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of inductor, about itself
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of inductor, about itself
 
 
 def test_eager_in_both_precisions(sit_ingredients: Ingredients) -> None:
@@ -35,7 +35,6 @@ def test_every_network_can_be_cast(name: str, sit_ingredients: Ingredients) -> N
     assert 1e-4 < error_of(bf16, ingredients, 2) < 6e-2
 
 
-@pytest.mark.matrix
 def test_compiled(sit_ingredients: Ingredients) -> None:
     peers = {peer.name: peer for peer in pytorch.peers(sit_ingredients)}
     assert 0 < error_of(peers["torch.compile, fp32"], sit_ingredients, 2) < 1e-5
