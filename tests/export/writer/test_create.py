@@ -130,6 +130,7 @@ def is_mapped(path: Path) -> bool:
     return str(path) in Path("/proc/self/maps").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not list a process's maps")
 @pytest.mark.parametrize("target", ["onnx", "pt2"])
 def test_the_weights_leave_the_memory_before_the_proof(
