@@ -52,7 +52,8 @@ def steps_to(curve: Curve, target: float) -> float | None:
     if i == 0:
         return float(curve.steps[0])
     before, after = math.log(lowest[i - 1]), math.log(lowest[i])
-    share = (before - math.log(target)) / (before - after)
+    # The logarithms of two distances that differ in the last digit may be equal.
+    share = (before - math.log(target)) / (before - after) if after < before else 1.0
     return curve.steps[i - 1] + share * (curve.steps[i] - curve.steps[i - 1])
 
 

@@ -39,6 +39,10 @@ def test_a_worse_checkpoint_does_not_undo_a_better_one() -> None:
     assert steps_to(curve, math.sqrt(2)) == pytest.approx(350)  # from the 2 that was reached, not from the 5
 
 
+def test_distances_that_differ_in_the_last_digit() -> None:
+    assert steps_to(Curve((100, 200), (math.nextafter(0.01, 1), 0.01)), 0.01) == 200
+
+
 def test_twice_as_fast_is_a_ratio_of_two() -> None:
     gain = speedup(falling(0.005), falling(0.01))
     assert gain.ratio == pytest.approx(2)
