@@ -28,7 +28,7 @@ def measure(suite: str, out: Path, **settings: Any) -> None:
     run = module.Settings(**settings)
     with progress() as report:
         result = module.measure(run, report)
-    summary = module.summary(result) if hasattr(module, "summary") else None
+    summary = suites.summary(result)
     say(record.to_markdown(result, summary))
     shown = [*_write_figures(module, result, out), *_write_pictures(module, run, result, out)]
     files = [*record.write(result, out, summary), *shown]

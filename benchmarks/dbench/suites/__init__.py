@@ -16,6 +16,10 @@ from __future__ import annotations
 import pkgutil
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dbench.core.record import Result
 
 
 def names() -> list[str]:
@@ -25,3 +29,9 @@ def names() -> list[str]:
 def load(name: str) -> ModuleType:
     """The module of a suite."""
     return import_module(f"{__name__}.{name}")
+
+
+def summary(result: Result) -> str | None:
+    """The Markdown of a result whose suite has a `summary`; None if its rows are to be shown."""
+    suite = load(result.suite)
+    return str(suite.summary(result)) if hasattr(suite, "summary") else None

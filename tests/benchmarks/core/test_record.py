@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dbench import suites
 from dbench.core import machine, record
 from dbench.core.record import Result, ResultRow
 from dbench.core.timing import Spread
@@ -94,7 +95,7 @@ def test_what_was_measured_for_the_readme_is_of_this_schema() -> None:
     for path in paths:
         result = record.read(path)
         assert path.stem == result.file_name
-        assert path.with_suffix(".md").read_text(encoding="utf-8") == record.to_markdown(result)
+        assert path.with_suffix(".md").read_text(encoding="utf-8") == record.to_markdown(result, suites.summary(result))
 
 
 # ---- what is to be trusted ------------------------------------------------------------------------------
