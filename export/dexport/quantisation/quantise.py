@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from dexport.quantisation.recipe import Plan, plan
 from dexport.quantisation.states import Inputs, calibration_inputs, fp32_times
 from drun.backends.openvino.ends import FP32_TIMES
-from drun.backends.openvino.graph import cause, library
+from drun.backends.openvino.graph import cause, library, without_telemetry
 from drun.backends.openvino.times import TIME
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
@@ -31,17 +30,14 @@ def quantiser() -> Any:
         BackendUnavailable: it does not load, or OpenVINO does not.
     """
     library()
-    is_new, usual = "nncf" not in sys.modules, logging.getLoggerClass()
-    if is_new:
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    usual = logging.getLoggerClass()
     try:
-        import nncf
+        with without_telemetry("nncf"):
+            import nncf
     except ImportError as error:
         raise BackendUnavailable(f"int8 needs nncf, which does not load: {reason(error)}; {INSTALL}") from error
     finally:
         logging.setLoggerClass(usual)  # which NNCF replaces for the whole process
-        if is_new and sys.modules["openvino_telemetry"] is None:
-            del sys.modules["openvino_telemetry"]
     return nncf
 
 

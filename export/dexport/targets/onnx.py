@@ -35,7 +35,7 @@ def export(part: Part, folder: Path) -> Artifact:
         ExportError: the graph has an operator that some runtime reads wrongly, or casts where it should not.
     """
     path = folder / f"{part.stem}.onnx"
-    program = _program(part)
+    program = traced(part, _opset(part), optimize=False)
     weights = [*program.model.graph.initializers.values()]
     program.optimize()
     weights += program.model.graph.initializers.values()
@@ -80,8 +80,8 @@ def _opset(part: Part) -> int:
     return OPSETS.get(part.precision, OPSET)
 
 
-def _program(part: Part) -> Any:
-    """A `torch.onnx.ONNXProgram`, not optimised."""
+def traced(part: Part, opset: int, optimize: bool) -> Any:
+    """The `torch.onnx.ONNXProgram` that PyTorch's exporter makes of `part.deployable`."""
     import torch
 
     from dexport.tracing import dynamic_shapes, example_inputs
@@ -92,9 +92,9 @@ def _program(part: Part) -> Any:
             part.deployable,
             example,
             dynamo=True,
-            opset_version=_opset(part),
+            opset_version=opset,
             dynamic_shapes=dynamic,
-            optimize=False,
+            optimize=optimize,
             verbose=False,
             input_names=[tensor.name for tensor in part.inputs],
             output_names=[part.output.name],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,17 +32,25 @@ def library() -> Any:
     Raises:
         BackendUnavailable: it does not load.
     """
-    is_new = "openvino" not in sys.modules
+    try:
+        with without_telemetry("openvino"):
+            import openvino
+    except ImportError as error:
+        raise BackendUnavailable(f"openvino does not load: {reason(error)}; pip install 'dexport[openvino]'") from error
+    return openvino
+
+
+@contextmanager
+def without_telemetry(library: str) -> Iterator[None]:
+    """Hide OpenVINO's telemetry while a library of its family is imported for the first time: it then takes a stub."""
+    is_new = library not in sys.modules
     if is_new:
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
-        import openvino
-    except ImportError as error:
-        raise BackendUnavailable(f"openvino does not load: {reason(error)}; pip install 'dexport[openvino]'") from error
+        yield
     finally:
         if is_new and sys.modules["openvino_telemetry"] is None:
             del sys.modules["openvino_telemetry"]
-    return openvino
 
 
 @cache
