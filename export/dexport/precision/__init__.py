@@ -20,6 +20,8 @@ from dexport.precision.scan import check_calls, check_weights
 
 #: precision -> the dtype of its parameters and arithmetic
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+#: The precision whose range is smaller than that of float32.
+LIMITED = "fp16"
 
 
 def lowered(network: nn.Module, precision: str) -> nn.Module:
@@ -38,8 +40,8 @@ def lowered(network: nn.Module, precision: str) -> nn.Module:
     return low
 
 
-def check_range(network: nn.Module, precision: str, calls: Sequence[tuple[Tensor, ...]]) -> None:
-    """Look for numbers of a deployable float32 network that `precision` cannot hold; only fp16 cannot.
+def check_range(network: nn.Module, calls: Sequence[tuple[Tensor, ...]]) -> None:
+    """Look for numbers of a deployable float32 network that fp16 cannot hold.
 
     Args:
         calls: inputs of the network from real trajectories.
@@ -47,10 +49,9 @@ def check_range(network: nn.Module, precision: str, calls: Sequence[tuple[Tensor
     Raises:
         ExportError: a weight, or a number that it computes on these inputs.
     """
-    if precision == "fp16":
-        check_weights(network, lowered(network, "fp16"))
-        # bf16 has the range of float32. What is bf16 in this network would be fp16 in the other, and does not overflow.
-        check_calls(lowered(network, "bf16"), calls)
+    check_weights(network, lowered(network, LIMITED))
+    # bf16 has the range of float32. What is bf16 in this network would be fp16 in the other, and does not overflow.
+    check_calls(lowered(network, "bf16"), calls)
 
 
 def _narrow(parameter: nn.Parameter, dtype: torch.dtype) -> nn.Parameter:

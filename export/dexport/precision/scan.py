@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,8 +22,7 @@ ADVICE = "use --precision bf16, whose range is that of float32"
 
 def check_weights(network: nn.Module, low: nn.Module) -> None:
     """Raises ExportError if a weight of the float32 network became infinite in the fp16 one."""
-    originals = dict(zip(network.named_parameters(), low.parameters(), strict=True))
-    for (name, original), narrow in originals.items():
+    for (name, original), narrow in zip(network.named_parameters(), low.parameters(), strict=True):
         if not torch.isfinite(narrow).all():
             value = float(original.abs().max())
             raise ExportError(f"the weight '{name}' got {value:,.0f}, fp16 holds at most {LARGEST:,.0f}: {ADVICE}")
@@ -60,7 +60,7 @@ class _Results(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and result.dtype == torch.bfloat16:
             value = float(result.abs().max())
-            if not value <= self.largest:
+            if value > self.largest or (math.isnan(value) and not math.isnan(self.largest)):  # the first NaN stays
                 self.largest, self.where = value, self.modules[-1]
         return result
 
@@ -75,13 +75,20 @@ def _watched(network: nn.Module) -> Iterator[_Results]:
         if module in within:
             continue
         hooks.append(module.register_forward_pre_hook(_enter(results, name)))
-        hooks.append(module.register_forward_hook(lambda *_: results.modules.pop() and None))
+        hooks.append(module.register_forward_hook(_leave(results)))
     try:
         with results:
             yield results
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _leave(results: _Results) -> Callable[..., None]:
+    def leave(*_: Any) -> None:  # a hook that returns something replaces the result
+        results.modules.pop()
+
+    return leave
 
 
 def _enter(results: _Results, name: str) -> Callable[..., None]:

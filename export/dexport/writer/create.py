@@ -15,7 +15,7 @@ from dexport.deploy import deployable, deployable_decoder
 from dexport.deploy.split import split
 from dexport.fixtures import write_golden
 from dexport.latents import ImageDecoder
-from dexport.precision import check_range, lowered
+from dexport.precision import LIMITED, check_range, lowered
 from dexport.precision.states import read_states
 from dexport.proof import Proof, proof_of
 from dexport.targets import Part
@@ -30,15 +30,14 @@ from drun.console import Report, say
 from drun.errors import CheckpointError, ConfigError
 from drun.files import atomic_folder
 from drun.run.golden import Golden, read_golden
+from drun.run.opening.split import BLOCK
 from dtrain.models import Network
 from dtrain.published import Denoiser
 
 DEFAULT_BATCH = (1, 64)
 #: How many latents the decoder's artifact takes at a time.
 DECODER_BATCH = (1, 8)
-#: How many rows a conditioning graph computes in a call: for these it takes about as long to compute as to read its
-#: weights.
-CONDITIONING_BATCH = (32, 32)
+CONDITIONING_BATCH = (BLOCK, BLOCK)
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,11 @@ def _draft(trained: Trained, order: Order, held: Bundle | None, folder: Path, pr
 
 
 def _export(trained: Trained, order: Order, folder: Path, remaining: Sequence[ArtifactPair]) -> ArtifactPair:
-    export, states = targets.load(order.target).export, read_states(folder / GOLDEN)
+    export = targets.load(order.target).export
     network = deployable(trained.denoiser.network)
-    check_range(network, order.precision, states.calls)
+    states = read_states(folder / GOLDEN) if order.precision == LIMITED else None
+    if states:
+        check_range(network, states.calls)
     stem, io = f"denoiser.{order.precision}", describe.io_of(trained.denoiser.card)
     batch = order.batch or DEFAULT_BATCH
     trained_network = trained.denoiser.network
@@ -130,7 +131,8 @@ def _export(trained: Trained, order: Order, folder: Path, remaining: Sequence[Ar
     if trained.decoder is None or shares_decoder(denoiser, remaining):
         return ArtifactPair(denoiser)
     decoder = _decoder_part(trained.decoder, order.precision, part.inputs[0])
-    check_range(decoder.deployable, order.precision, states.latents)
+    if states:
+        check_range(decoder.deployable, states.latents)
     return ArtifactPair(denoiser, export(_lowered(decoder), folder))
 
 

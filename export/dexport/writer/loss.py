@@ -12,6 +12,7 @@ from drun.bundle.artifact import Loss
 from drun.bundle.reading import Bundle
 from drun.console import Report
 from drun.diffusion.loop import Observer
+from drun.errors import ExportError
 from drun.run import parity
 from drun.run.opening import Candidate, Opened, open_candidate
 from drun.run.sampling import Sampling
@@ -30,7 +31,8 @@ def loss_of(bundle: Bundle, opened: Opened, report: Report) -> Loss:
         opened: a quantised artifact of the bundle, which also holds the graph that it was derived from.
 
     Raises:
-        NotFiniteError: the float32 graph draws numbers that are not finite.
+        NotFiniteError: either graph draws numbers that are not finite. ExportError: in float32 all images are one
+        constant, which nothing can be compared with.
     """
     assert opened.artifact is not None
     settings = settings_of(bundle.manifest.card, SEED)
@@ -39,8 +41,11 @@ def loss_of(bundle: Bundle, opened: Opened, report: Report) -> Loss:
         expected = _drawn(Sampling(bundle.manifest.card, exact, settings), exact, "drawing in fp32", report)
     got = _drawn(Sampling(bundle.manifest.card, opened, settings), opened, "drawing in int8", report)
     psnr_db = parity.compare("final images", expected, got, math.inf).psnr_db
-    finite = psnr_db if math.isfinite(psnr_db) else None
-    return Loss(psnr_db=finite, images=NUM_IMAGES, steps=settings.num_steps, sampler=settings.sampler)
+    if psnr_db != math.inf and not math.isfinite(psnr_db):
+        raise ExportError(f"the images of {source.id} are one constant, expected pictures: train the network first")
+    # JSON knows no infinity, which is the PSNR of equal images.
+    own = None if psnr_db == math.inf else psnr_db
+    return Loss(psnr_db=own, images=NUM_IMAGES, steps=settings.num_steps, sampler=settings.sampler)
 
 
 def _drawn(sampling: Sampling, opened: Opened, what: str, report: Report) -> NDArray[np.float32]:

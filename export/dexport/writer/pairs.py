@@ -78,7 +78,7 @@ def with_pairs(manifest: Manifest, pairs: Sequence[ArtifactPair], shape: tuple[i
 def merged(held: Sequence[ArtifactPair], made: ArtifactPair) -> tuple[list[ArtifactPair], list[ArtifactPair]]:
     """The pairs of a bundle after `made` took its place, and the dropped ones, whose source is no longer there.
 
-    A decoder that was not made again stays; one that was made again is that of all denoiser's that share it.
+    A decoder that was not made again stays; one that was made again is that of all denoisers that share it.
     """
     decoders = {pair.decoder.id: pair.decoder for pair in (*held, made) if pair.decoder}
     pairs = ({pair.id: pair for pair in held} | {made.id: made}).values()
@@ -89,7 +89,7 @@ def merged(held: Sequence[ArtifactPair], made: ArtifactPair) -> tuple[list[Artif
 
 
 def sources_of(pair: ArtifactPair, pairs: Sequence[ArtifactPair]) -> list[ArtifactPair]:
-    """The pair that the denoiser was derived from, without its decoder."""
+    """The pairs of the graph that the denoiser was derived from, without their decoders."""
     sha256, others = pair.denoiser.derived_from, [one for one in pairs if one.id != pair.id]
     return [replace(one, decoder=None) for one in others if one.denoiser.files[0].sha256 == sha256]
 

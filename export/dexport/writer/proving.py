@@ -42,7 +42,11 @@ def prove(draft: Bundle, pair: ArtifactPair, report: Report, allow_drift: bool =
     """
     if reason := _cannot_prove(pair):
         return _unproven(pair, reason)
-    return _measured(draft, pair, report, RuntimeOptions(trust=True), allow_drift)
+    try:
+        return _measured(draft, pair, report, RuntimeOptions(trust=True), allow_drift)
+    except ParityError as error:
+        advice = "; to keep it nevertheless, add --allow-drift" if pair.denoiser.precision == INT8 else ""
+        raise ParityError(f"{error}; nothing was written{advice}") from error
 
 
 def prove_again(draft: Bundle, pair: ArtifactPair, report: Report) -> Proven:
@@ -52,11 +56,17 @@ def prove_again(draft: Bundle, pair: ArtifactPair, report: Report) -> Proven:
     """
     if reason := _cannot_prove(pair):
         return _unproven(pair, reason)
-    parity = pair.denoiser.parity
     try:
-        return _measured(draft, pair, report, RuntimeOptions(), parity is not None and not parity["passed"])
+        return _measured(draft, pair, report, RuntimeOptions(), _has_drifted(pair))
     except (BackendUnavailable, NotTrusted) as error:
         return _unproven(pair, str(error))
+    except ParityError as error:
+        raise ParityError(f"{error}; nothing was written: the bundle holds it, so choose another -o") from error
+
+
+def _has_drifted(pair: ArtifactPair) -> bool:
+    parity = pair.denoiser.parity
+    return pair.denoiser.precision == INT8 and parity is not None and not parity["passed"]
 
 
 def _cannot_prove(pair: ArtifactPair) -> str | None:
@@ -81,7 +91,7 @@ def _measured(draft: Bundle, pair: ArtifactPair, report: Report, options: Runtim
     with open_candidate(draft, candidate, options) as opened:
         results, where = parity.check(draft, opened, report), opened.describe()
         if not allow_drift:
-            _refuse_drift(pair.id, results, artifact.precision == INT8)
+            _refuse_drift(pair.id, results)
         losses = {"loss": loss_of(draft, opened, report)} if artifact.precision == INT8 else {}
     proof = proof_of(read_golden(draft))
     own = results if draft.manifest.decoder is None else results[:-1]
@@ -91,14 +101,12 @@ def _measured(draft: Bundle, pair: ArtifactPair, report: Report, options: Runtim
     return Proven(ArtifactPair(denoiser, decoder), results)
 
 
-def _refuse_drift(name: str, results: list[Comparison], can_drift: bool) -> None:
+def _refuse_drift(name: str, results: list[Comparison]) -> None:
     """Raises ParityError if a comparison has failed."""
     if failed := [result for result in results if not result.passed]:
         worst = parity.worst(failed)
-        advice = "; to keep it nevertheless, add --allow-drift" if can_drift else ""
         raise ParityError(
-            f"{name}: {worst.name}: relative L2 {worst.relative_l2:.2g} from eager PyTorch, allowed "
-            f"{worst.tolerance:g}; nothing was written{advice}"
+            f"{name}: {worst.name}: relative L2 {worst.relative_l2:.2g} from eager PyTorch, allowed {worst.tolerance:g}"
         )
 
 

@@ -120,7 +120,7 @@ def _proven(draft: Draft, pair: ArtifactPair, pairs: Sequence[ArtifactPair], rep
     if pair.id != draft.made.id and not draft.has_new_golden:
         return Proven(pair)
     # Alone, so that it is this pair's decoder that is compared, not one that the backend likes better. The graph that
-    # a quantised one was made of is with it, because it computes the noise end.
+    # it was made of is with it, because it computes the ends of time for a quantised one.
     alone = draft.bundle([pair, *sources_of(pair, pairs)])
     if pair.decoder is None:
         alone = replace(alone, manifest=replace(alone.manifest, decoder=draft.bundle(pairs).manifest.decoder))

@@ -10,6 +10,7 @@ import pkgutil
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -117,11 +118,12 @@ class Backend(ABC):
         wherever it can, so that a backend may keep them bound.
         """
 
-    def prepare(self, table: StepTable, labels: Labels | None, guidance: Guidance) -> None:  # noqa: B027
-        """Learn what the next walk will ask for; most runtimes compute nothing ahead. The caller holds the lock.
+    def planned(self, table: StepTable, labels: Labels | None, guidance: Guidance) -> AbstractContextManager[None]:
+        """Within it the backend knows what a walk will ask for; most runtimes compute nothing ahead.
 
-        table, labels, guidance: see `drun.diffusion.loop.walk`.
+        The caller holds the lock. table, labels, guidance: see `drun.diffusion.loop.walk`.
         """
+        return nullcontext()
 
     def walk(
         self,

@@ -41,10 +41,8 @@ INSTALL = "pip install 'dexport[pt2]'"
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 #: The one cache entry for everything that torch.compile makes: PyTorch computes its own keys within it.
 COMPILED = hashlib.sha256(b"torch.compile").hexdigest()
-
-
 #: Threads and precisions are PyTorch's of the whole process: one program at a time has them as it needs.
-_SETTINGS = threading.RLock()
+SETTINGS_LOCK = threading.RLock()
 
 
 class Runtime(Backend):
@@ -134,7 +132,7 @@ class Runtime(Backend):
         import torch
 
         is_tf32 = self.arithmetic == "tf32"
-        with _SETTINGS, ExitStack() as settings:
+        with SETTINGS_LOCK, ExitStack() as settings:
             settings.enter_context(torch.inference_mode())
             settings.enter_context(torch.autocast(self.device, torch.bfloat16, enabled=self.arithmetic == "bf16"))
             if self.options.threads:

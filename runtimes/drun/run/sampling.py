@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from drun.bundle.card import Card
 from drun.diffusion import samplers
-from drun.diffusion.ahead import ahead
 from drun.diffusion.arrays import Labels, State
 from drun.diffusion.guidance import Guidance, with_guidance
 from drun.diffusion.loop import NOBODY, Observer
@@ -16,6 +15,7 @@ from drun.diffusion.noise import NoiseSource, PhiloxNoise
 from drun.diffusion.table import StepTable
 from drun.errors import ConfigError
 from drun.run import labels
+from drun.run.ahead import ahead
 from drun.run.noise_file import FileNoise
 from drun.settings import SamplingSettings
 

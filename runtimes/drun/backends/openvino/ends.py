@@ -5,7 +5,6 @@ Near noise an error grows most on its way to an image; near data a network that 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun.backends.openvino.compiler import Compiler
+from drun.backends.openvino.graph import SUFFIXES
 from drun.backends.openvino.times import TIME
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
-from drun.errors import BundleError
+from drun.errors import BundleError, door
 from drun.settings import RuntimeOptions
+from drun.typed import typed
 
 #: The key of an artifact's `target` that holds the intervals of time, both ends of each included.
 FP32_TIMES = "fp32_times"
@@ -51,8 +52,8 @@ def ends_of(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Ends
     if FP32_TIMES not in artifact.target:
         return None
     intervals = _intervals(artifact)
-    sources = [one for one in bundle.manifest.artifacts if one.files[0].sha256 == artifact.derived_from]
-    if not sources or sources[0].precision != "fp32" or TIME not in (names := [tensor.name for tensor in artifact.io]):
+    sources = [one for one in bundle.manifest.artifacts if _is_source(one, artifact)]
+    if not sources or TIME not in (names := [tensor.name for tensor in artifact.io]):
         raise BundleError(
             f"'{bundle.path}' lacks the fp32 graph that {artifact.id} is computed by at the ends of time: "
             f"type dexport {artifact.format} {bundle.path} --precision {artifact.precision}"
@@ -60,13 +61,21 @@ def ends_of(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Ends
     return Ends(intervals, names.index(TIME), Compiler(bundle, sources[0], "fp32", options))
 
 
+def _is_source(one: Artifact, artifact: Artifact) -> bool:
+    is_readable = one.format in SUFFIXES and one.precision == "fp32" and one.conditioning is None
+    return is_readable and one.files[0].sha256 == artifact.derived_from
+
+
 def _intervals(artifact: Artifact) -> tuple[Interval, ...]:
-    stated = artifact.target[FP32_TIMES]
-    if not isinstance(stated, list | tuple) or not all(map(_is_interval, stated)):
-        raise BundleError(f"{artifact.id}: {FP32_TIMES} got {stated!r:.80}, expected pairs of times: export again")
-    return tuple((float(low), float(high)) for low, high in stated)
+    with door(f"the artifact {artifact.id} is wrong", BundleError, "export again"):
+        found: tuple[Interval, ...] = typed(tuple[Interval, ...], _listed(artifact.target[FP32_TIMES]), FP32_TIMES)
+        for low, high in found:
+            if low > high:
+                raise ValueError(f"{FP32_TIMES} got {low:g} to {high:g}, expected the smaller time first")
+    return found
 
 
-def _is_interval(value: Any) -> bool:
-    is_pair = isinstance(value, list | tuple) and len(value) == 2
-    return is_pair and all(type(one) in (int, float) and math.isfinite(one) for one in value)
+def _listed(stated: Any) -> Any:
+    """As the manifest's file holds it; an artifact that was just made may hold tuples."""
+    is_sequence = isinstance(stated, list | tuple)
+    return [list(one) if isinstance(one, tuple) else one for one in stated] if is_sequence else stated

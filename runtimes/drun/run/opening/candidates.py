@@ -69,7 +69,7 @@ def each_candidate(bundle: Bundle, names: Sequence[str], device: str | None) -> 
 
 def _check_device(device: str | None) -> None:
     """Raises ConfigError if no backend has such a device."""
-    known = dict.fromkeys(device for name in backends.names() for device in backends.load(name).devices)
+    known = dict.fromkeys(one for name in backends.names() for one in backends.load(name).devices)
     if device not in (None, *known):
         raise ConfigError(f"--device got '{device}', expected one of {', '.join(known)}")
 

@@ -76,8 +76,7 @@ class Opened:
         is_doubled = labels is not None and any(row.w != 1 for row in table.rows)
         fits = low <= len(x) and len(x) * (2 if is_doubled else 1) <= high
         walk: Callable[..., State] = type(self.backend).walk if fits else Backend.walk
-        with self.alone():
-            self.backend.prepare(table, labels, guidance)
+        with self.alone(), self.backend.planned(table, labels, guidance):
             return walk(self.backend, table, x, labels, guidance, noise, observer)
 
     def largest_batch(self, table: StepTable) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,8 @@ class Split(Backend):
         self.table.fill(self.c, *conditions)
         return self.denoiser.predict(x, self.c)
 
-    def prepare(self, table: StepTable, labels: Labels | None, guidance: Guidance) -> None:
+    @contextmanager
+    def planned(self, table: StepTable, labels: Labels | None, guidance: Guidance) -> Iterator[None]:
         own: set[int | None] = {None} if labels is None else {*labels.tolist()}
         if labels is not None and self.batched.smallest > 1:
             own.add(0)  # the label of the images that fill up a batch
@@ -72,9 +74,21 @@ class Split(Backend):
             is_doubled = labels is not None and row.w != 1
             plan.setdefault(float(np.float32(row.t)), set(own)).update({guidance.null_label} if is_doubled else ())
         self.table.plan = plan
+        try:
+            yield
+        finally:
+            self.table.plan = {}
+
+    def forget(self) -> None:
+        """Compute the rows of c anew, as a new process would."""
+        with self.lock:
+            self.table.rows.clear()
 
     def describe(self) -> str:
         return self.denoiser.describe()
+
+    def computes(self) -> str:
+        return self.denoiser.computes()
 
     def close(self) -> None:
         self.denoiser.close()

@@ -92,10 +92,16 @@ def test_nobody_gets_int8_who_did_not_ask_for_it(quantised: Bundle) -> None:
     assert choose(quantised, precision="int8").name == "openvino openvino-int8"
 
 
-@pytest.mark.parametrize("stated", [3, [3], [[1]], [[1, 2, 3]], [["1", 2]], [[True, 2]], [[float("nan"), 2]], "all"])
+@pytest.mark.parametrize(
+    "stated",
+    [3, [3], [[1]], [[1, 2, 3]], [["1", 2]], [[True, 2]], [[float("nan"), 2]], [[0, 10**400]], [[2, 1]], "all"],
+)
 def test_times_that_are_none(quantised: Bundle, stated: Any) -> None:
     wrong = replace(quantised.manifest.artifacts[0], target={"fp32_times": stated})
-    with pytest.raises(BundleError, match=r"^openvino-int8: fp32_times got .*, expected pairs of times: export again$"):
+    with pytest.raises(
+        BundleError,
+        match=r"^the artifact openvino-int8 is wrong: fp32_times.* (got|has) .*, expected .*; export again$",
+    ):
         Runtime(quantised, wrong, "int8")
 
 
@@ -104,6 +110,14 @@ def test_without_the_graph_that_it_was_made_of(quantised: Bundle) -> None:
     alone = replace(quantised, manifest=replace(quantised.manifest, artifacts=(made,)))
     with pytest.raises(BundleError, match=r"lacks the fp32 graph .*: type dexport openvino .* --precision int8$"):
         Runtime(alone, made, "int8")
+
+
+@pytest.mark.parametrize("change", [{"format": "pt2"}, {"precision": "fp16"}])
+def test_a_source_that_is_no_float32_graph(quantised: Bundle, change: dict[str, Any]) -> None:
+    made, source = quantised.manifest.artifacts
+    other = replace(quantised, manifest=replace(quantised.manifest, artifacts=(made, replace(source, **change))))
+    with pytest.raises(BundleError, match="lacks the fp32 graph"):
+        Runtime(other, made, "int8")
 
 
 def test_an_artifact_that_states_no_times_has_no_ends(quantised: Bundle) -> None:

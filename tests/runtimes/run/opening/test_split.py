@@ -210,6 +210,25 @@ def test_it_is_preferred_to_one_graph(bundle: Bundle, backend: str) -> None:
         assert isinstance(one.backend, Split)
 
 
+def test_it_says_how_its_denoiser_computes(bundle: Bundle) -> None:
+    made = replace(next(one for one in bundle.manifest.artifacts if one.id == SPLIT), precision="fp16")
+    narrow = replace(bundle, manifest=replace(bundle.manifest, artifacts=(made,)))
+    with opened(narrow, "ort", "onnx-fp16-split") as one:
+        assert one.describe() == "ONNX Runtime on CPU in fp16, computed in fp32 with the weights rounded to fp16"
+
+
+def test_a_later_call_does_not_compute_the_rows_of_the_walk_before(
+    bundle: Bundle, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(bundle, backend) as one:
+        draw(bundle, one, GUIDED, [0])
+        split_of(one).forget()
+        calls = counted(one, monkeypatch)
+        x = np.zeros((1, *bundle.manifest.data.shape), np.float32)
+        one.call(x, 50.0, np.array([1]))
+    assert [{*call} for call in calls] == [{(50.0, 1)}]
+
+
 def test_a_closed_one_is_refused(bundle: Bundle, backend: str) -> None:
     one = opened(bundle, backend)
     one.call(np.zeros((1, 3, 8, 8), np.float32), 5.0, np.array([0]))
