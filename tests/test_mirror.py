@@ -51,7 +51,6 @@ ELSEWHERE = {
     "dbench/__main__.py": "by runtimes/console/test_app.py",
     "dbench/commands.py": "by benchmarks/test_cli.py",
     "dbench/core/child.py": "by benchmarks/core/test_fresh.py",
-    "dbench/core/options.py": "by benchmarks/test_cli.py",
     "dbench/html/page.py": "by benchmarks/report/test_report.py",
     "dbench/quality/features": "by benchmarks/quality/features/test_pixels.py",
     "dbench/report/head.py": "by benchmarks/report/test_report.py",

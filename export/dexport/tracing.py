@@ -1,8 +1,11 @@
-"""The inputs by which torch.export traces a network, and the sides of them that may change."""
+"""The inputs by which torch.export traces a network, the sides of them that may change, and its silence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,3 +30,17 @@ def dynamic_shapes(inputs: Sequence[Tensor], batch: tuple[int, int]) -> tuple[di
     """The bounds of every input's batch; None if it is static."""
     low, high = batch
     return None if low == high else tuple({0: torch.export.Dim("batch", min=low, max=high)} for _ in inputs)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """The exporter warns of its own internals and of torchvision, which nothing here uses."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

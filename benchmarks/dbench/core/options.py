@@ -6,7 +6,12 @@ from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field
 from typing import Any
 
+from drun.errors import ConfigError
+
 KEY = "option"
+#: The fewest repeats of which a 95 % interval of the median can be told: fewer can all lie on one side of the true
+#: median in more than 5 of 100 measurements, 2 / 2^n.
+LEAST_PAIRS = 6
 
 
 @dataclass(frozen=True)
@@ -54,3 +59,11 @@ def word(of: Field[Any]) -> Any:
     if of.default is not MISSING and (how := declared(of)) and how.parse:
         return ",".join(map(str, of.default))
     return of.default
+
+
+def parse_batches(text: str) -> tuple[int, ...]:
+    """`1,8` -> (1, 8). Raises ConfigError for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--batch got '{text}', expected sizes with commas between, such as 1,8")
+    return tuple(dict.fromkeys(map(int, parts)))

@@ -153,9 +153,13 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str]], texts: Collection
 
 def cells(row: ResultRow, machine: Machine) -> list[str]:
     """Name, value, p10, p90 and unit, empty where there is none; a value that says little is marked."""
-    mark = f" {MARK}" if doubt(row, machine) else ""
     spread = ["" if end is None else number(end) for end in (row.p10, row.p90)]
-    return [row.name, number(row.value) + mark, *spread, row.unit]
+    return [row.name, shown(row, machine), *spread, row.unit]
+
+
+def shown(row: ResultRow, machine: Machine) -> str:
+    """The value of a row, with the mark if it says little."""
+    return number(row.value) + (f" {MARK}" if doubt(row, machine) else "")
 
 
 def doubt(row: ResultRow, machine: Machine) -> str:

@@ -60,9 +60,16 @@ def _keep(
 
 
 def open_all(
-    stack: ExitStack, bundle: Bundle, chosen: Sequence[Candidate], options: RuntimeOptions, batch: int
+    stack: ExitStack,
+    bundle: Bundle,
+    chosen: Sequence[Candidate],
+    options: RuntimeOptions,
+    batch: int,
+    ready: Callable[[Opened], None] = lambda opened: None,
 ) -> list[Opened]:
     """Open the candidates that can be opened and take the batch; warnings name the others.
+
+    ready: called with each as soon as it is open.
 
     Raises:
         UserError: none can be opened, with the reason of the first.
@@ -73,6 +80,7 @@ def open_all(
         try:
             check_batch(candidate, batch)
             opened.append(stack.enter_context(open_candidate(bundle, candidate, options)))
+            ready(opened[-1])
         except UserError as error:
             failed[candidate.name] = error
     if not opened:

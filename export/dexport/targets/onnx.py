@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -84,10 +80,10 @@ def traced(part: Part, opset: int, optimize: bool) -> Any:
     """The `torch.onnx.ONNXProgram` that PyTorch's exporter makes of `part.deployable`."""
     import torch
 
-    from dexport.tracing import dynamic_shapes, example_inputs
+    from dexport.tracing import dynamic_shapes, example_inputs, quiet
 
     example, dynamic = example_inputs(part.inputs, part.batch), dynamic_shapes(part.inputs, part.batch)
-    with _quiet():
+    with quiet():
         return torch.onnx.export(
             part.deployable,
             example,
@@ -110,17 +106,3 @@ def _strip(model: Any) -> None:
         node.doc_string = None
         for item in (node, *node.outputs):
             item.metadata_props.clear()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of its own internals and of torchvision, which nothing here uses."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -85,6 +85,8 @@ def _fields(content: Buffer, start: int, stop: int) -> Iterator[tuple[int, int, 
 
 def _varint(content: Buffer, start: int, stop: int) -> tuple[int, int]:
     """A number in groups of seven bits, lowest first, and the position of the next byte."""
+    if start < stop and content[start] < 0x80:  # nearly all of them, and a graph has ten thousand
+        return content[start], start + 1
     value = 0
     for place, at in enumerate(range(start, min(start + 10, stop))):
         value |= (content[at] & 0x7F) << 7 * place

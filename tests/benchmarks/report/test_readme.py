@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dbench import suites
 from dbench.report import readme
 from drun.errors import ConfigError, DataError
 
@@ -23,9 +24,15 @@ def test_the_readme_is_what_the_command_writes() -> None:
 
 def test_every_published_result_of_a_suite_with_a_digest_is_there() -> None:
     tables = readme.tables(RESULTS)
-    labels = {label for label, result in readme.published(RESULTS) if result.suite != "repa"}
-    assert labels
-    assert {label for label in labels if f"`{label}`" not in tables} == set()
+    published = readme.published(RESULTS)
+    digests = [suite for suite in suites.names() if hasattr(suites.load(suite), "digest")]
+    for suite in digests:
+        own = [(label, result) for label, result in published if result.suite == suite]
+        if own:
+            text = suites.load(suite).digest(own)
+            assert text in tables
+            assert all(f"`{label}`" in text for label, _ in own)
+    assert {"latency", "peers"} <= {*digests}
 
 
 def test_only_what_lies_between_the_marks_changes() -> None:
@@ -55,8 +62,8 @@ def test_the_command(dbench: Callable[..., Any], tmp_path: Path) -> None:
     done = dbench("readme", "NOTES.md", "--results", "mine")
     assert (done.code, done.out) == (0, "NOTES.md\n")
     text = Path("NOTES.md").read_text()
-    assert "| `digits-unet`, 1 | 6.12 (5.87 to 6.45) | 7.20 % † (5.51 to 10.8) | 0.374 s (50 steps) | 76.9 MB |" in text
-    assert "| `digits-unet` | 0.257 % (0.123 to 0.349) |" in text
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `digits-unet`")]
+    assert len(lines) >= 2
+    assert {*lines} <= {*text.splitlines()}
     assert "aerial" not in text
-    assert text.count("† says little") == 1
     assert dbench("readme", "absent.md").code == 1

@@ -50,6 +50,7 @@ def test_the_planned_products_alone_are_in_int8(int8_bundle: Path) -> None:
         for op in model.get_ops() if op.get_type_name() == "FakeQuantize"
         for reader in op.output(0).get_target_inputs()
     }  # fmt: skip
+    assert read_by
     assert read_by <= {*planned.quantised}
 
 
@@ -85,7 +86,10 @@ def test_a_source_of_one_batch(onnx_bundle: Path, tmp_path: Path) -> None:
 ALONE = """
 import builtins, socket, sys
 sys.modules["torch"] = None
-def refused(*_, **__): raise AssertionError("it opens a connection")
+tried = []
+def refused(*_, **__):
+    tried.append(True)  # whoever reports may hide the error
+    raise OSError("refused")
 socket.socket.connect = refused
 from dexport.quantisation import states
 states.NUM_STATES, states.NUM_STEPS = 24, 8
@@ -94,6 +98,7 @@ try:
     main()
 except SystemExit as stop:
     assert not stop.code, stop.code
+assert not tried, "it opened a connection"
 assert not any(name.startswith(("onnxscript", "dtrain", "openvino_telemetry")) for name in sys.modules)
 """
 
@@ -119,9 +124,8 @@ def test_another_process_makes_the_same_bytes_without_pytorch_and_tells_nobody(
 
 
 def test_logging_is_left_as_it_was() -> None:
-    before = logging.getLoggerClass()
     quantise.quantiser()
-    assert logging.getLoggerClass() is before
+    assert logging.getLoggerClass() is logging.Logger
 
 
 def test_without_nncf(free_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

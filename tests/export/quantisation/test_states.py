@@ -15,10 +15,12 @@ from drun.bundle import reading as bundles
 from drun.bundle.card import Card, Classes
 from drun.bundle.reading import Bundle
 from drun.console import silent
+from drun.diffusion.noise import PhiloxNoise
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.process.flow import FlowProcess
 from drun.run.golden import read_golden
 from drun.run.opening import Opened, choose, open_candidate
+from drun.run.sampling import Sampling
 
 pytestmark = pytest.mark.usefixtures("few_states")
 
@@ -51,13 +53,15 @@ def test_every_time_is_taken_as_often_and_every_label_in_turn(guided: Bundle, op
 
 
 def test_the_states_are_those_of_sampling(guided: Bundle, opened: Opened) -> None:
-    """The first are noise, the last nearly the final images; none is the golden file's."""
-    inputs = calibration_inputs(guided.manifest.card, opened, 1, silent)
-    first, last = inputs[0], inputs[-1]
-    assert first[1] == guided.manifest.card.process.noise_end
-    assert abs(np.std(first[0]) - 1) < 0.2
-    assert np.std(last[0]) != pytest.approx(np.std(first[0]), rel=1e-3)
-    assert all(np.abs(call.x[0] - first[0][0]).max() > 0.1 for call in read_golden(guided).calls)
+    """The first are noise of their own seed, the last nearly the final images; none is the golden file's."""
+    card = guided.manifest.card
+    inputs = calibration_inputs(card, opened, 1, silent)
+    assert inputs[0][1] == card.process.noise_end
+    np.testing.assert_array_equal(inputs[0][0], PhiloxNoise(states.SEED, [0], card.data.shape)())
+    x, count = np.concatenate([one[0] for one in inputs]), states.NUM_STATES // states.NUM_STEPS
+    final = Sampling(card, opened, states.settings_of(card, states.SEED, states.CFG)).draw(range(count))
+    assert np.linalg.norm(x[-count:] - final) < 0.5 * np.linalg.norm(x[:count] - final)
+    assert all(np.abs(call.x[0] - x).max(axis=(1, 2, 3)).min() > 0.1 for call in read_golden(guided).calls)
 
 
 def test_larger_batches_are_filled_up_with_the_first(guided: Bundle, opened: Opened) -> None:

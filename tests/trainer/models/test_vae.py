@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -302,7 +303,10 @@ except ConfigError as error:
         environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1"}
         child = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
         server.settimeout(0.2)
+        deadline = time.monotonic() + 120
         while child.poll() is None:
+            if time.monotonic() > deadline:
+                child.kill()
             with suppress(TimeoutError):
                 calls.append(server.accept()[0].close())
         said = child.communicate()[0]

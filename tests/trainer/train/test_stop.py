@@ -108,5 +108,5 @@ with Stop() as stop:
 
 
 def test_a_second_request_stops_at_once_and_what_was_ignored_stays_ignored() -> None:
-    done = subprocess.run([sys.executable, "-c", SIGNALS], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", SIGNALS], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "stopped at once\nignored\n"

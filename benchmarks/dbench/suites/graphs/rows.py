@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from dbench.core import timing
 from dbench.core.record import ResultRow, spread_row
 from dbench.core.timing import Timing
-from dbench.suites.graphs.ratios import speed_up
 from dbench.suites.graphs.settings import SUITE
 from drun.run.parity import Comparison
 
@@ -40,18 +39,20 @@ def rows_of(one: Measured, summary: str) -> list[ResultRow]:
 
     A ratio whose 95 % interval reaches 1 is doubtful.
     """
-    ratio = speed_up(one.default, one.own)
-    pairs = timing.pairwise_ratio(one.default, one.own)
+    pairs = timing.ratios(one.default, one.own)
+    low, high = timing.median_interval(pairs)
     proof = {"passed": one.proof.passed, "at": one.proof.name, "psnr_db": one.proof.psnr_db}
 
     def named(what: str) -> str:
         return row_name(one.name, one.batch, what)
 
     call = {"is": summary, "latencies_ms": one.own.latencies_ms}
-    doubt = "its 95 % interval reaches 1" if ratio.is_noise and one.name != DEFAULT else ""
+    doubt = "its 95 % interval reaches 1" if low <= 1 <= high and one.name != DEFAULT else ""
     return [
         spread_row(SUITE, named(CALL), one.own.spread_ms, "ms", details=call),
-        spread_row(SUITE, named(SPEED_UP), pairs, "x", details={"interval_95": asdict(ratio)}, doubt=doubt),
+        spread_row(
+            SUITE, named(SPEED_UP), timing.spread(pairs), "x", details={"interval_95": (low, high)}, doubt=doubt
+        ),
         ResultRow(SUITE, named(ERROR), one.proof.relative_l2, "", details=proof),
         ResultRow(SUITE, named(OPENING), one.opening_s, "s"),
         ResultRow(SUITE, named(FILES), one.size_bytes / MB, "MB", details={"bytes": one.size_bytes}),

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dbench.core.options import argument, option
+from dbench.core.options import LEAST_PAIRS, argument, option, parse_batches
 
 SUITE = "graphs"
-#: Fewer pairs can lie on one side of the true median in more than 5 of 100 measurements, 2 / 2^n.
-LEAST_PAIRS = 6
 
 
 @dataclass(frozen=True)
 class GraphsSettings:
     model: str = argument("Checkpoint, or the name or .toml file of a recipe, whose network gets random weights.")
-    batches: tuple[int, ...] = option((1, 8), "Images in a call; repeatable.", flag="--batch", least=1)
+    batches: tuple[int, ...] = option(
+        (1, 8), "Images in a call; several with commas between.", flag="--batch", parse=parse_batches
+    )
     candidates: tuple[str, ...] = option(
         (), "Candidate to measure beside the default; repeatable (default: all).", flag="--candidate"
     )

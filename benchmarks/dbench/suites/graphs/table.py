@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dbench.core import record
 from dbench.core.record import Result, ResultRow, number
 from dbench.html import page
@@ -79,16 +77,16 @@ def _is_better(result: Result, name: str, batches: list[int]) -> bool:
 
 def _lows(result: Result, name: str, batches: list[int]) -> list[float]:
     """The lower ends of the intervals, the lowest first."""
-    return sorted(_interval(_row(result, name, batch, SPEED_UP))["low"] for batch in batches)
+    return sorted(_interval(_row(result, name, batch, SPEED_UP))[0] for batch in batches)
 
 
 def _row(result: Result, name: str, batch: int, what: str) -> ResultRow:
     return result.row(row_name(name, batch, what))
 
 
-def _interval(row: ResultRow) -> dict[str, Any]:
-    found: dict[str, Any] = row.details["interval_95"]
-    return found
+def _interval(row: ResultRow) -> tuple[float, float]:
+    low, high = row.details["interval_95"]
+    return low, high
 
 
 def _speeds(result: Result, name: str, batches: list[int]) -> list[str]:
@@ -96,7 +94,7 @@ def _speeds(result: Result, name: str, batches: list[int]) -> list[str]:
     for batch in batches:
         ratio = _row(result, name, batch, SPEED_UP)
         mark = f" {record.MARK}" if record.doubt(ratio, result.machine) else ""
-        ends = " to ".join(f"{_interval(ratio)[end]:.3f}" for end in ("low", "high"))
+        ends = " to ".join(f"{end:.3f}" for end in _interval(ratio))
         cells += [number(_row(result, name, batch, CALL).value), f"{ratio.value:.3f} ({ends}){mark}"]
     return cells
 

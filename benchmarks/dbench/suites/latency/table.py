@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dbench.core import record
-from dbench.core.record import Result, ResultRow, number
+from dbench.core.record import Result, number
 from dbench.html import page
 
 #: head of a column -> the end of the row's name, after the target's name
@@ -39,12 +39,7 @@ def speeds(result: Result) -> str:
 def _cell(result: Result, name: str) -> str:
     wanted = name.format(steps=result.settings.get("steps"))
     found = next((row for row in result.rows if row.name == wanted), None)
-    return record.UNKNOWN if found is None else _shown(found, result)
-
-
-def _shown(row: ResultRow, result: Result) -> str:
-    mark = f" {record.MARK}" if record.doubt(row, result.machine) else ""
-    return number(row.value) + mark
+    return record.UNKNOWN if found is None else record.shown(found, result.machine)
 
 
 def digest(results: Sequence[tuple[str, Result]]) -> str:

@@ -92,13 +92,17 @@ def open_ours(
     stack: ExitStack, bundle: Bundle, chosen: Sequence[Candidate], options: RuntimeOptions, given: Inputs
 ) -> list[Contestant]:
     """Open our candidates for inputs like these; warnings name those that cannot be opened."""
-    found = []
-    for opened in open_all(stack, bundle, chosen, options, len(given[0])):
-        start_s = time.perf_counter()
-        predict: Callable[..., object] = opened.backend.predict
-        predict(*given)
-        name, seconds = f"drun, {opened.candidate.name}", time.perf_counter() - start_s
-        found.append(Contestant(name, opened.arithmetic, True, opened.backend.predict, seconds, opened))
+    found: list[Contestant] = []
+    start_s = time.perf_counter()
+
+    def ready(opened: Opened) -> None:
+        nonlocal start_s
+        opened.backend.predict(*given)
+        name, now_s = f"drun, {opened.candidate.name}", time.perf_counter()
+        found.append(Contestant(name, opened.arithmetic, True, opened.backend.predict, now_s - start_s, opened))
+        start_s = now_s
+
+    open_all(stack, bundle, chosen, options, len(given[0]), ready)
     return found
 
 

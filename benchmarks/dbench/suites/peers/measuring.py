@@ -59,9 +59,9 @@ def measure(settings: PeersSettings, report: Report) -> Result:
             contest = Contest(of, chosen, peers, settings, left_out, report)
             rows = contest.rows()
             if settings.steps:
-                plain = found.get("openvino", [])
+                plain = [peer for peer in found.get("openvino", []) if peer.name in contest.proofs]
                 rows += walk_rows(of.bundle, contest.best, plain, options, settings.steps, settings.few, report)
-        rows += _cold_starts(of, chosen, options, settings.few, report)
+        rows += _cold_starts(of, contest.opened, options, settings.starts, report)
     rows += [ResultRow(SUITE, f"{one.name}, left out", None, "", details={"reason": one.reason}) for one in left_out]
     shown = {key: value for key, value in asdict(settings).items() if key not in ("model", "bundle")}
     here = machine.fingerprint(settings.threads, since=start)
@@ -108,6 +108,7 @@ class Contest:
     report: Report
     proofs: dict[str, Comparison] = field(default_factory=dict)
     best: dict[str, Candidate] = field(default_factory=dict)  # precision -> our fastest at the first batch
+    opened: list[Candidate] = field(default_factory=list)  # those of `chosen` that could be opened, in their order
 
     def rows(self) -> list[ResultRow]:
         """The rows of all batches, and of the proofs."""
@@ -129,6 +130,7 @@ class Contest:
             self.left_out += [one for one in missing if one not in self.left_out]
             everyone += open_ours(stack, bundle, self.chosen, RuntimeOptions(settings.threads), given)
             timed = time_calls(everyone, given, products, flops, settings.threads, settings.repeats, self.report)
+            self.opened = self.opened or [one.opened.candidate for one in everyone if one.opened]
             for one in everyone:
                 if one.name not in self.proofs:
                     self.proofs[one.name] = one.proof(golden, batch)

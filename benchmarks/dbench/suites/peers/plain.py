@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dbench.core.inputs import Inputs
+from dexport.tracing import quiet
 from drun.bundle.card import Card
 from drun.diffusion.grids import even_times
 from drun.diffusion.process.discrete import DiscreteProcess
@@ -46,9 +45,7 @@ def export(network: nn.Module, example: Inputs, path: Path) -> Path:
     """Write the ONNX file of the network itself, by the exporter's defaults and with an open batch."""
     tensors = tuple(map(torch.from_numpy, example))
     batch = torch.export.Dim(BATCH, min=1, max=64)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+    with quiet():
         torch.onnx.export(
             network,
             tensors,

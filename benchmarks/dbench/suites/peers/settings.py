@@ -5,18 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbench.core.options import argument, option
-from drun.errors import ConfigError
+from dbench.core.options import LEAST_PAIRS, argument, option, parse_batches
 
 SUITE = "peers"
-
-
-def parse_batches(text: str) -> tuple[int, ...]:
-    """`1,8` -> (1, 8). Raises ConfigError for anything else."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise ConfigError(f"--batch got '{text}', expected sizes with commas between, such as 1,8")
-    return tuple(dict.fromkeys(map(int, parts)))
 
 
 @dataclass(frozen=True)
@@ -45,12 +36,19 @@ class PeersSettings:
         (1, 8), "Images in a call; several with commas between.", flag="--batch", parse=parse_batches
     )
     steps: int = option(250, "Guided steps of the images drawn end to end; 0: none are drawn.", least=0)
-    repeats: int = option(20, "Timed calls of each; images and cold starts are a quarter as many.", least=1)
+    repeats: int = option(
+        20, "Timed calls of each; images, at least 6, and cold starts are a quarter as many.", least=LEAST_PAIRS
+    )
     threads: int = option(0, "Processor threads of everyone; 0: one for each core.", least=0)
     #: states that int8 is calibrated on, the default of nncf
     states: int = 300
 
     @property
     def few(self) -> int:
-        """Repeats of what takes long."""
+        """Repeats of whole images."""
+        return max(LEAST_PAIRS, self.repeats // 4)
+
+    @property
+    def starts(self) -> int:
+        """Cold starts of each backend, of which no interval is told."""
         return max(3, self.repeats // 4)

@@ -16,6 +16,7 @@ COLUMNS = (
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 #: Of all that is said of parity.
 PARITY = "dB and relative L2 are from eager PyTorch in fp32, of the worst golden call."
+SPLIT = "A call of a split graph is timed without its conditioning graph, which a run computes once for all its steps."
 RANDOM = "The weights are random weights: speed does not depend on them, the loss of bf16 and int8 does."
 
 
@@ -38,7 +39,7 @@ def section(result: Result) -> str:
 def _what(result: Result) -> str:
     """What is compared: PARITY, and whether somebody trained the weights."""
     is_random = result.subject["weights"] == "random"
-    return f"{PARITY} {RANDOM}" if is_random else PARITY
+    return " ".join([PARITY, SPLIT, *([RANDOM] if is_random else [])])
 
 
 # ---- one result -----------------------------------------------------------------------------------------
@@ -69,10 +70,9 @@ def _line(row: ResultRow, result: Result) -> list[str]:
     name, batch = row.details["name"], row.details["batch"]
     ratio, share = (_found(result, of(name, batch)) for of in (ratio_name, share_name))
     parity = result.row(parity_name(name))
-    mark = f" {record.MARK}" if record.doubt(row, result.machine) else ""
     return [
         name,
-        number(row.value) + mark + _interval(row),
+        record.shown(row, result.machine) + _interval(row),
         record.UNKNOWN if ratio is None else number(ratio.value) + _interval(ratio),
         number(row.details["gflop_s"]),
         record.UNKNOWN if share is None else number(share.value),
@@ -98,15 +98,15 @@ def _images(result: Result) -> list[str]:
     for row in result.rows:
         if "to" in row.details and "psnr_db" in row.details:
             ours, theirs = (number(rows[row.details[key]].value) for key in ("of", "to"))
+            times = f"{record.shown(row, result.machine)} times as fast{_interval(row)}"
             found.append(
-                f"{row.name}: {number(row.value)} times as fast{_interval(row)}, {ours} s to {theirs} s; "
-                f"both images agree to {number(row.details['psnr_db'])} dB"
+                f"{row.name}: {times}, {ours} s to {theirs} s; both images agree to {number(row.details['psnr_db'])} dB"
             )
     return found
 
 
 def _cold_starts(result: Result) -> list[str]:
-    return [f"{row.name}: {number(row.value)} s" for row in result.rows if "cold start" in row.name]
+    return [f"{row.name}: {record.shown(row, result.machine)} s" for row in result.rows if "cold start" in row.name]
 
 
 def _rates(result: Result) -> list[str]:
@@ -119,11 +119,12 @@ def _rates(result: Result) -> list[str]:
 
 def digest(results: Sequence[tuple[str, Result]]) -> str:
     """Markdown: a line for each model, batch and precision, our best beside the best peer. results: with names."""
-    head = ("network, images a call", "precision", "`drun` ms", "peer ms", "times as fast (95 %)", "dB", "processor")
+    head = ("network, images a call", "precision", "`drun` ms", "beside, ms", "times as fast (95 %)", "dB", "processor")
     lines = [line for name, result in results for line in _digest_lines(name, result)]
     text = (
         "`dbench peers`: a call of our fastest target beside the fastest that a user would write with PyTorch, ONNX "
-        "Runtime, OpenVINO or diffusers themselves, on the same weights and in turns; dB from eager PyTorch in fp32:"
+        "Runtime, OpenVINO or diffusers themselves, on the same weights and in turns; a split graph without its "
+        "conditioning, which a run computes once; dB from eager PyTorch in fp32:"
     )
     return f"{text}\n\n{record.table(head, lines, texts=(0, 1, 6))}"
 
@@ -139,7 +140,7 @@ def _digest_lines(name: str, result: Result) -> list[list[str]]:
                     row.details["precision"],
                     f"{_ms(result, of, batch)} ({of.removeprefix('drun, ')})",
                     f"{_ms(result, to, batch)} ({to})",
-                    number(row.value) + _interval(row),
+                    record.shown(row, result.machine) + _interval(row),
                     number(result.row(parity_name(of)).details["psnr_db"]),
                     record.where(result),
                 ]

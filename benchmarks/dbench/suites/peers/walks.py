@@ -21,6 +21,7 @@ from drun.diffusion.noise import PhiloxNoise
 from drun.errors import ConfigError
 from drun.run import parity
 from drun.run.opening import Candidate, Opened, open_candidate
+from drun.run.opening.split import Split
 from drun.run.sampling import Sampling, resolve_sampler
 from drun.settings import RuntimeOptions, SamplingSettings
 
@@ -82,7 +83,16 @@ def _ours(opened: Opened, card: Card, steps: int) -> Callable[[], State]:
     settings = SamplingSettings(
         *resolve_sampler(card, wanted, {}), steps, labels=str(LABEL), cfg=WEIGHT, cfg_channels=0
     )
-    return partial(Sampling(card, opened, settings).draw, [0])
+    draw = partial(Sampling(card, opened, settings).draw, [0])
+    backend = opened.backend
+    if not isinstance(backend, Split):
+        return draw
+
+    def anew() -> State:
+        backend.forget()  # or every image but the first would be drawn without its conditioning
+        return draw()
+
+    return anew
 
 
 def _plain(peer: Peer, card: Card, loop: plain.Loop) -> Callable[[], State]:

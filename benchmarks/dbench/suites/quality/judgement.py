@@ -72,7 +72,7 @@ def digest(results: Sequence[tuple[str, Result]]) -> str:
         way, real = result.row(POSITION), result.row(REAL)
         spread = "" if way.p10 is None or way.p90 is None else f" ({number(way.p10)} to {number(way.p90)})"
         distances = f"{number(result.row(SAMPLES).value)}, {number(real.value)}"
-        lines.append([f"`{name}`", f"{number(way.value)} %{spread}", distances, real.unit])
+        lines.append([f"`{name}`", f"{record.shown(way, result.machine)} %{spread}", distances, real.unit])
     head = (
         "samples",
         "on the way from real images to noise",

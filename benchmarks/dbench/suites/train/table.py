@@ -36,12 +36,12 @@ def _line(candidate: str, name: str, result: Result) -> list[str]:
     return [
         f"`{name}`" + (f", {candidate}" if candidate.startswith("teacher") else ""),
         f"{result.settings['batch']}, {result.settings['precision']}",
-        _spread(result.row(f"{candidate}, steps a second")),
-        f"{number(result.row(candidate + SHARE).value)} %",
-        record.UNKNOWN if ratio is None else f"{number(ratio.value)} times",
+        _spread(result.row(f"{candidate}, steps a second"), result),
+        f"{record.shown(result.row(candidate + SHARE), result.machine)} %",
+        record.UNKNOWN if ratio is None else f"{record.shown(ratio, result.machine)} times",
         record.where(result),
     ]
 
 
-def _spread(row: ResultRow) -> str:
-    return f"{number(row.value)} ({number(row.p10)} to {number(row.p90)})"
+def _spread(row: ResultRow, result: Result) -> str:
+    return f"{record.shown(row, result.machine)} ({number(row.p10)} to {number(row.p90)})"

@@ -18,7 +18,7 @@ TINY = ("--set", "model.dim=8", "--set", "model.dim_mults=[1,2]", "--repeats", 6
 @pytest.mark.usefixtures("quick")
 def test_the_command(dbench: Callable[..., Any]) -> None:
     chosen = ("--candidate", "fixed-batch", "--candidate", "modulated-norm")
-    done = dbench("graphs", "digits-unet", *TINY, *chosen, "--batch", 1, "--batch", 3, "--out", "results")
+    done = dbench("graphs", "digits-unet", *TINY, *chosen, "--batch", "1,3", "--out", "results")
     assert done.code == 0, done.err
     assert "modulated-norm is not timed: the network has no LayerNormalization that is modulated" in done.err
     (path,) = Path("results").glob("graphs-digits-unet-*.json")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dbench.suites.graphs.candidates import Attempt
 from dbench.suites.graphs.opening import opened
@@ -27,6 +28,9 @@ def test_a_call_writes_what_the_network_computes(unet: Original) -> None:
     inputs = (np.ones((2, 1, 16, 16), np.float32), np.array([3.0, 4.0], np.float32))
     expected = session.session.run(None, dict(zip(("x", "t"), inputs, strict=True)))[0]
     np.testing.assert_array_equal(session.call(session.bound(inputs)), expected)
+    with torch.no_grad():
+        network = unet.part.network(*map(torch.from_numpy, inputs)).numpy()
+    np.testing.assert_allclose(expected, network, rtol=1e-4, atol=1e-5)
 
 
 def test_a_file_that_is_no_graph(unet: Original, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The peers: what a user would write with each library itself. One file a library; the file name is its name.
 
 A file holds `peers(ingredients) -> list[Peer]`, which raises UserError where the library has no such network. It uses
-the library's public interface as its documentation advises for speed, and nothing of ours but the eager network.
+the library's public interface as its documentation advises for speed; of ours only the eager network computes a call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the plain export, with its defaults: all optimisations, and a thread for each core."""
+"""ONNX Runtime on the plain export: all optimisations, everyone's threads, and the batch fixed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from dbench.core.inputs import Inputs
 from dbench.suites.peers.libraries import Ingredients, Peer, Predict
 from dbench.suites.peers.plain import BATCH, INPUTS
+from drun.backends.ort import library
 
 
 def peers(ingredients: Ingredients) -> list[Peer]:
@@ -16,8 +17,7 @@ def peers(ingredients: Ingredients) -> list[Peer]:
 
 
 def _open(graph: Path, threads: int, given: Inputs) -> Predict:
-    import onnxruntime
-
+    onnxruntime = library()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads

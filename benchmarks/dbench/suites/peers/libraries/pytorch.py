@@ -34,7 +34,10 @@ def peers(ingredients: Ingredients) -> list[Peer]:
 
 def both(network: nn.Module) -> dict[str, nn.Module]:
     """The network in both precisions. `.to(bfloat16)` is faster than autocast, which casts weights at each call."""
-    return {"fp32": network, "bf16": copy.deepcopy(network).to(torch.bfloat16)}
+    own: Any = copy.deepcopy(network)
+    if any(isinstance(layer, nn.Conv2d) and layer.kernel_size != layer.stride for layer in own.modules()):
+        own = own.to(memory_format=torch.channels_last)  # as PyTorch advises for convolutions
+    return {"fp32": own, "bf16": copy.deepcopy(own).to(torch.bfloat16)}
 
 
 def calls(network: Any, mode: Any = torch.inference_mode) -> Predict:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import onnx
 import pytest
+from operators import operators
 
 from dbench.suites.graphs.candidates import exports
 from dbench.suites.graphs.source import Original
 from drun.errors import ExportError
 
 pytestmark = pytest.mark.slow
-
-
-def operators(path: Path) -> Counter[str]:
-    return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
 def test_the_default_again(transformer: Original) -> None:
