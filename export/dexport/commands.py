@@ -25,7 +25,6 @@ from drun.commands.info import loss_text
 from drun.commands.options import parse_assignments
 from drun.commands.suggest import sample_command, warn_of_drift
 from drun.console import answer, progress, say, warn
-from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError, memory_for
 
 if TYPE_CHECKING:
@@ -125,17 +124,16 @@ def _create(order: Order, source: Path, options: ExportOptions) -> Written:
 
 
 def _proof(denoiser: Denoiser, options: ExportOptions) -> Proof:
-    usual = usual_steps(denoiser.num_parameters)
+    usual, process = usual_steps(denoiser.num_parameters), denoiser.card.process
     proof = QUICK_PROOF if options.quick else full_proof(usual)
-    if options.trajectory_steps is not None:
-        proof = replace(proof, num_steps=options.trajectory_steps)
-    elif proof.num_steps == usual < NUM_STEPS:
+    if (asked := options.trajectory_steps) is not None:
+        if (most := process.most_steps(asked)) < asked:
+            raise ConfigError(f"--trajectory-steps got {asked}, the model has {most}")
+        return replace(proof, num_steps=asked)
+    if proof.num_steps == usual < NUM_STEPS:
         size = f"{denoiser.num_parameters / 1e6:,.0f}M parameters"
         say(f"the proof has {usual} steps of the sampler, because the network has {size}: see --trajectory-steps")
-    process = denoiser.card.process
-    if isinstance(process, DiscreteProcess) and proof.num_steps > process.num_timesteps:
-        raise ConfigError(f"--trajectory-steps got {proof.num_steps}, the model has {process.num_timesteps}")
-    return proof
+    return replace(proof, num_steps=process.most_steps(proof.num_steps))
 
 
 def parse_batch(text: str | None) -> tuple[int, int] | None:

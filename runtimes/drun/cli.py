@@ -42,7 +42,10 @@ ArtifactId = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Device: cpu, cuda or mps (default: the backend's first one here).")]
 Hint = Annotated[
-    str, typer.Option(help="latency: a batch by all threads at once, or throughput: in equal parts, a thread each.")
+    str | None,
+    typer.Option(
+        help="latency: a batch by all threads at once, or throughput: in equal parts, a thread each (default: halves)."
+    ),
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Open artifacts that can execute code, such as a .pt2.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile by PyTorch (pt2): minutes first, then faster calls.")]

@@ -22,7 +22,7 @@ class LoadedBundle(Bundle):
         artifact: str | None = None,
         device: str | None = DEFAULT_OPTIONS.device,
         threads: int = DEFAULT_OPTIONS.threads,
-        hint: str = DEFAULT_OPTIONS.hint,
+        hint: str | None = DEFAULT_OPTIONS.hint,
         trust: bool = DEFAULT_OPTIONS.trust,
         compile: bool = DEFAULT_OPTIONS.compile,
     ) -> Session:

@@ -61,13 +61,15 @@ class RuntimeOptions:
 
     threads: int = 0  # of the processor; 0: the runtime's choice
     device: str | None = None  # None: the backend's first device that is here
-    hint: str = "latency"  # all threads compute the batch together; throughput: one thread computes each equal part
+    #: how a batch is shared: latency: all threads compute it together; throughput: each thread computes an equal part;
+    #: None: the backend's choice, which is the same for any number of threads
+    hint: str | None = None
     trust: bool = False  # open files that can execute code
     compile: bool = False  # by torch.compile, where the backend is PyTorch: minutes first, then faster calls
 
     def __post_init__(self) -> None:
         check_whole("--threads", self.threads, 0, MAX_THREADS)
-        if self.hint not in HINTS:
+        if self.hint not in (None, *HINTS):
             raise ConfigError(f"--hint got '{self.hint}', expected {' or '.join(HINTS)}")
 
 

@@ -36,11 +36,7 @@ Inputs = tuple[NDArray[np.float32] | NDArray[np.int64], ...]
 def settings_of(card: Card, seed: int, cfg: float = 1.0) -> SamplingSettings:
     """The bundle's own sampler, over all its times."""
     name, options = resolve_sampler(card, None, {})
-    return SamplingSettings(name, options, num_steps(card.process), seed, cfg=cfg)
-
-
-def num_steps(process: Process) -> int:
-    return min(NUM_STEPS, process.num_timesteps) if isinstance(process, DiscreteProcess) else NUM_STEPS
+    return SamplingSettings(name, options, card.process.most_steps(NUM_STEPS), seed, cfg=cfg)
 
 
 def fp32_times(card: Card) -> list[list[float]]:

@@ -76,7 +76,7 @@ class Backend(ABC):
     ) -> None:
         if options.device not in (None, *self.devices):
             raise ConfigError(f"--device got '{options.device}', {self.summary} has {', '.join(self.devices)}")
-        if options.hint not in self.hints:
+        if options.hint not in (None, *self.hints):
             able = [name for name in names() if options.hint in load(name).hints]
             raise ConfigError(
                 f"--hint got '{options.hint}', {self.summary} does not follow it: use --backend {' or '.join(able)}"

@@ -9,7 +9,6 @@ from drun.bundle.artifact import Artifact
 from drun.bundle.card import Card
 from drun.bundle.reading import Bundle
 from drun.console import warn
-from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.process.flow import FlowProcess
 
 #: Network calls and guidance of the papers' best results, by whether the network is REPA's.
@@ -23,7 +22,7 @@ def sample_command(card: Card, bundle: Path, backend: str = "ort", precision: st
     precision: of the graph to draw with. Without the option `drun` takes the widest one.
     """
     process = card.process
-    steps = min(NUM_STEPS, process.num_timesteps) if isinstance(process, DiscreteProcess) else NUM_STEPS
+    steps = process.most_steps(NUM_STEPS)
     is_repa = isinstance(process, FlowProcess) and process.time_convention == "repa"
     guided = f" {GUIDANCE[is_repa]}" if card.can_guide else ""
     narrow = "" if precision == "fp32" else f" --precision {precision}"

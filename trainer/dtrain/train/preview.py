@@ -13,7 +13,6 @@ from drun.bundle.card import Card, Shape, StateSpace
 from drun.console import warn
 from drun.diffusion import process as processes
 from drun.diffusion.arrays import State
-from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import NotFiniteError
 from drun.run import images
 from drun.run.images import UInt8
@@ -77,10 +76,9 @@ def _class_names(network: Network, recipe: Recipe) -> list[str]:
 
 
 def _sampling(network: Network, recipe: Recipe, prediction: str, shape: Shape) -> Sampling:
-    process, steps = processes.from_dict(recipe.process), recipe.train.preview_steps
-    if isinstance(process, DiscreteProcess):
-        steps = min(steps, process.num_timesteps)
+    process = processes.from_dict(recipe.process)
     card = Card(process, prediction, StateSpace.of(shape), network.classes, network.variance)
+    steps = process.most_steps(recipe.train.preview_steps)
     settings = SamplingSettings(SAMPLER, {"clip_x0": not recipe.data.latent}, steps)
     return Sampling(card, EagerNetwork(network), settings)
 

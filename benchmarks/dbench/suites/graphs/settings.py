@@ -11,7 +11,9 @@ SUITE = "graphs"
 
 @dataclass(frozen=True)
 class GraphsSettings:
-    model: str = argument("Checkpoint, or the name or .toml file of a recipe, whose network gets random weights.")
+    model: str = argument(
+        "Checkpoint, folder of a training run, or recipe from 'dtrain recipes', whose network gets random weights."
+    )
     batches: tuple[int, ...] = option(
         (1, 8), "Images in a call; several with commas between.", flag="--batch", parse=parse_batches
     )

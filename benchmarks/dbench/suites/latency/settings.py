@@ -23,7 +23,9 @@ class LatencySettings:
         (), "Artifact to time, such as onnx-fp32; repeatable (default: all).", flag="--artifact"
     )
     device: str | None = option(None, "Device: cpu, cuda or mps (default: each backend's first that is here).")
-    hint: str = option(DEFAULT_OPTIONS.hint, "latency or throughput; targets without this hint are left out.")
+    hint: str | None = option(
+        DEFAULT_OPTIONS.hint, "latency or throughput; targets without this hint are left out (default: halves)."
+    )
     compile: bool = option(False, "Compile by PyTorch; targets of other backends are left out.")
     trust: bool = option(False, "Open artifacts that can execute code, such as a .pt2.")
     batch: int = option(1, "Images in a call.", least=1)

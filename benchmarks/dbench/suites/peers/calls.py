@@ -17,8 +17,9 @@ from dbench.suites.peers.settings import SUITE
 from drun.console import Report
 from drun.run.parity import Comparison
 
-#: Where all calls take longer than this, threads wake and caches warm within one untimed call.
-LONG_MS = 20.0
+#: Untimed calls for this long wake the threads and warm the caches of whoever calls next; a call that takes twice as
+#: long does so within itself.
+WARM_MS = 30.0
 GIGA = 1e9
 
 
@@ -65,6 +66,7 @@ def time_calls(
     timings = timing.interleave(
         calls | {name: burst for (name, _, _), burst in kernels.items()},
         repeats,
+        warmup=1,
         lead_in=_lead_in(calls),
         pause_s=timing.PAUSE_S,
         on_round=lambda done: report(f"timing calls of {len(given[0])}", done, repeats),
@@ -79,7 +81,7 @@ def time_calls(
 
 def _lead_in(calls: Mapping[str, Callable[[], object]]) -> int:
     once = timing.interleave(calls, 1, warmup=1)
-    return 1 if min(found.spread_ms.median for found in once.values()) > LONG_MS else timing.LEAD_IN
+    return min(timing.LEAD_IN, round(WARM_MS / min(found.spread_ms.median for found in once.values())))
 
 
 # ---- rows -----------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dbench.core import networks
+from dbench.core.networks import Origin
 from dbench.core.origin import denoiser_of
-from dbench.core.random_weights import write_random
 from dbench.suites.peers.settings import PeersSettings
 from dexport import targets
 from dexport.proof import QUICK_PROOF
@@ -19,8 +20,6 @@ from drun.bundle.manifest import MANIFEST
 from drun.bundle.reading import Bundle
 from drun.console import Report, warn
 from drun.errors import ConfigError, UserError
-from dtrain import config, published
-from dtrain.checkpoints import ours
 from dtrain.published import Denoiser
 
 
@@ -43,28 +42,20 @@ def prepare(settings: PeersSettings, folder: Path, report: Report) -> Subject:
         ConfigError: neither a checkpoint nor a recipe, a setting that it does not have, or a bundle of something else.
         UserError: no target can be exported here.
     """
-    checkpoint, is_random = _checkpoint(settings, folder)
-    path = settings.bundle or folder / _name(settings, checkpoint)
+    origin = networks.find(settings.model, settings.assignments, folder)
+    path = settings.bundle or folder / _name(settings.model, origin)
     is_there = (path / MANIFEST).is_file()
-    denoiser = denoiser_of(bundles.read(path), checkpoint) if is_there else published.load(checkpoint)
+    if is_there and origin.settings:
+        raise ConfigError(f"--set got '{settings.assignments[0]}', '{path}' was exported already: leave it out")
+    denoiser = denoiser_of(bundles.read(path), origin.checkpoint) if is_there else origin.load()
     for_export = settings.targets or (() if is_there else tuple(targets.names()))
-    _export_all(Trained(denoiser, checkpoint), _orders(for_export, settings.precisions, is_random), path, report)
-    return Subject(denoiser, bundles.open_bundle(path), is_random)
+    orders = _orders(for_export, settings.precisions, origin.is_random)
+    _export_all(Trained(denoiser, origin.checkpoint), orders, path, report)
+    return Subject(denoiser, bundles.open_bundle(path), origin.is_random)
 
 
-def _name(settings: PeersSettings, checkpoint: Path) -> str:
-    return checkpoint.stem if Path(settings.model).exists() else Path(settings.model).stem
-
-
-def _checkpoint(settings: PeersSettings, folder: Path) -> tuple[Path, bool]:
-    given = Path(settings.model)
-    if given.exists() and given.suffix != ".toml":
-        if settings.assignments:
-            raise ConfigError(f"--set got '{settings.assignments[0]}', '{given}' is a checkpoint: leave it out")
-        return ours.located(given), False
-    if given.suffix not in ("", ".toml"):
-        raise ConfigError(f"no such checkpoint: '{given}'")
-    return write_random(config.load(settings.model, [*settings.assignments]), folder), True
+def _name(model: str, origin: Origin) -> str:
+    return Path(model).stem if origin.is_random else origin.checkpoint.stem
 
 
 # ---- the bundle -----------------------------------------------------------------------------------------

@@ -19,7 +19,10 @@ class PeersSettings:
         None, "Bundle of the checkpoint; exported to this folder if there is none (default: to a temporary one)."
     )
     assignments: tuple[str, ...] = option(
-        (), "Change a setting of the recipe, such as model.size=S; repeatable.", flag="--set", metavar="KEY=VALUE"
+        (),
+        "Change a setting of the recipe, such as model.size=S, or state one of a checkpoint; repeatable.",
+        flag="--set",
+        metavar="KEY=VALUE",
     )
     targets: tuple[str, ...] = option(
         (), "Target to export to; repeatable (default: all, or what the bundle holds).", flag="--target"

@@ -33,6 +33,10 @@ MOST_KEPT, KEPT_BYTES = 4, 2 << 30
 #: Larger graphs are compiled anew. To read a compiled one takes as long, because its weights are laid out again.
 CACHED_BYTES = 32 << 20
 
+#: The parts of a batch that are computed side by side: 1.03 to 1.06 times as fast on two cores for a SiT-S/2, and 1.2
+#: times for a small U-Net.
+HALVES = 2
+
 Key = TypeVar("Key", bound=Hashable)
 T = TypeVar("T")
 
@@ -58,25 +62,29 @@ class Compiler:
             return kept(self.graphs, size, lambda: self._opened(size), self.most_kept)
 
     def _opened(self, size: int) -> tuple[Any, int]:
-        num_parts = self._num_parts(size)
+        num_parts = 1 if self.artifact.batch[0] == self.artifact.batch[1] else self._num_parts(size)
         config = self._config(num_parts)
         if self.num_bytes > CACHED_BYTES:
             return self._compile(size // num_parts, config), num_parts
         return self._fetch(size // num_parts, config), num_parts
 
     def _num_parts(self, size: int) -> int:
-        """For throughput each thread has an equal part, so that no thread waits for others after each operation."""
-        low, high = self.artifact.batch
-        if self.options.hint != "throughput" or low == high:
-            return 1
-        most = self.options.threads or core().get_property("CPU", "RANGE_FOR_STREAMS")[1]
+        """Threads that compute parts of their own need not wait for each other after each operation.
+
+        Unless told otherwise a batch has two halves, whatever the threads, because a graph of another batch may round
+        otherwise, and images should not depend on the number of threads.
+        """
+        most = {"latency": 1, "throughput": self._num_threads()}.get(str(self.options.hint), HALVES)
         return max(parts for parts in range(1, most + 1) if size % parts == 0)
+
+    def _num_threads(self) -> int:
+        return int(self.options.threads or core().get_property("CPU", "RANGE_FOR_STREAMS")[1])
 
     def _config(self, num_parts: int) -> dict[str, str | int | bool]:
         config: dict[str, str | int | bool] = {
             "INFERENCE_PRECISION_HINT": precision_hint(self.artifact.precision, self.arithmetic),
-            "PERFORMANCE_HINT": self.options.hint.upper(),
-            "NUM_STREAMS": num_parts,
+            "PERFORMANCE_HINT": "LATENCY" if num_parts == 1 else "THROUGHPUT",
+            "NUM_STREAMS": min(num_parts, self._num_threads()),
             # Otherwise two processes with one thread each are pinned to the same core.
             "ENABLE_CPU_PINNING": False,
         }

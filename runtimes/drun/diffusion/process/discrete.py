@@ -126,6 +126,10 @@ class DiscreteProcess:
         """The time of the noisiest state."""
         return self.num_timesteps - 1.0
 
+    def most_steps(self, wanted: int) -> int:
+        """As many steps as are wanted, or one for each timestep if there are fewer."""
+        return min(wanted, self.num_timesteps)
+
     def velocity(self, t: Times) -> tuple[Array, Array]:
         """(A, B) of v = A x_0 + B eps = alpha eps - sigma x_0 (Salimans & Ho 2022, appendix D)."""
         return -self.sigma(t), self.alpha(t)

@@ -117,6 +117,10 @@ class FlowProcess:
         """The time of the noisiest state that a network is asked about."""
         return self.at_depth(self.deepest)
 
+    def most_steps(self, wanted: int) -> int:
+        """As many steps as are wanted: time is continuous."""
+        return wanted
+
     @property
     def ends_in_noise(self) -> bool:
         """Whether alpha = 0 at depth 1; `vp` keeps a share of the data, 0.0066."""

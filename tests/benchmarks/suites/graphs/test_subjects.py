@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from dbench.suites.graphs import subjects
 from dbench.suites.graphs.settings import GraphsSettings
-from drun.errors import ConfigError
 
 TINY = ("model.dim=8", "model.dim_mults=[1,2]")
 
@@ -34,13 +32,3 @@ def test_a_checkpoint_keeps_its_weights(model: Any, tmp_path: Path) -> None:
     assert loaded.subject["checkpoint_sha256"] == model.open().manifest.model.checkpoint["sha256"]
     assert loaded.subject["name"] == model.checkpoint.stem
     assert loaded.weights == "ema"
-
-
-def test_neither_a_recipe_nor_a_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no-such-recipe"):
-        subjects.load(GraphsSettings("no-such-recipe"), tmp_path)
-
-
-def test_a_setting_of_a_checkpoint_without_a_value(model: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--set got 'image_size', expected KEY=VALUE"):
-        subjects.load(GraphsSettings(str(model.checkpoint), assignments=("image_size",)), tmp_path)

@@ -46,20 +46,19 @@ def test_a_checkpoint_takes_the_bundle_that_it_has(model: Any, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_bundle_that_is_there_takes_no_settings(model: Any, tmp_path: Path) -> None:
+    settings = Settings(str(model.checkpoint), bundle=model.bundle, assignments=("image_size=8",))
+    with pytest.raises(ConfigError, match=r"--set got 'image_size=8', '.*' was exported already: leave it out"):
+        prepare(settings, tmp_path, silent)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
         ("digits-sit", {"targets": ("paper",)}, "--target got 'paper', expected one of "),
         ("absent.pt", {}, "no such checkpoint: 'absent.pt'"),
-        ("absent", {}, "unknown recipe 'absent': choose one of "),
-        ("digits-sit", {"assignments": ("model.colour=1",)}, "unknown setting 'model.colour'"),
     ],
 )
 def test_wrong_words(name: str, settings: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         prepare(Settings(name, **settings), tmp_path, silent)
-
-
-def test_a_checkpoint_has_its_settings_already(model: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--set got 'model.dim=9', '.*' is a checkpoint: leave it out"):
-        prepare(Settings(str(model.checkpoint), assignments=("model.dim=9",)), tmp_path, silent)

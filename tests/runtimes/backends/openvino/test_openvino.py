@@ -149,18 +149,30 @@ def test_only_a_few_compiled_graphs_are_kept(bundle: Bundle) -> None:
 
 
 def test_options_reach_the_compiled_graph(bundle: Bundle) -> None:
-    compiled, num_parts = opened(bundle, threads=1).compiler.compiled(4)
+    compiled, num_parts = opened(bundle, threads=1, hint="latency").compiler.compiled(4)
     assert num_parts == 1
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
     assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
     assert compiled.inputs[0].shape == [4, 3, 8, 8]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_batch_has_two_halves_whatever_the_threads(bundle: Bundle, threads: int) -> None:
+    compiler = opened(bundle, threads=threads).compiler
+    assert [compiler.compiled(size)[1] for size in (1, 2, 3, 4)] == [1, 2, 1, 2]
+    compiled, _ = compiler.compiled(4)
+    assert compiled.inputs[0].shape == [2, 3, 8, 8]
+    assert compiled.get_property("NUM_STREAMS") == threads
+
+
+def test_for_latency_a_batch_stays_whole(bundle: Bundle) -> None:
+    assert opened(bundle, threads=2, hint="latency").compiler.compiled(4)[1] == 1
+
+
 def test_for_throughput_a_batch_is_cut_into_as_many_equal_parts_as_threads_can_take(bundle: Bundle) -> None:
-    of_two = opened(bundle, threads=2, hint="throughput").compiler
-    assert [of_two.compiled(size)[1] for size in (1, 2, 3, 4)] == [1, 2, 1, 2]
-    assert of_two.compiled(4)[0].inputs[0].shape == [2, 3, 8, 8]
-    assert of_two.compiled(4)[0].get_property("NUM_STREAMS") == 2
+    of_three = opened(bundle, threads=3, hint="throughput").compiler
+    assert [of_three.compiled(size)[1] for size in (1, 2, 3, 4)] == [1, 2, 3, 2]
+    assert of_three.compiled(3)[0].inputs[0].shape == [1, 3, 8, 8]
 
 
 def test_where_it_is_not_installed(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
