@@ -26,6 +26,7 @@ NUM_STEPS = 50
 SEED = 21
 #: The shares of the process that stay in float32; see `fp32_times`.
 NOISE_END, DATA_END = 0.01, 0.02
+NOISE_END_OF_NOISE = 0.15
 #: Guidance weight of the trajectories, where the model can be guided.
 CFG = 1.5
 
@@ -42,11 +43,16 @@ def settings_of(card: Card, seed: int, cfg: float = 1.0) -> SamplingSettings:
 def fp32_times(card: Card) -> list[list[float]]:
     """The intervals of time that stay in float32, as `drun.backends.openvino.ends` reads them.
 
-    In the first steps an error grows most on its way to the image: one step in float32 is worth up to 7 dB. Near the
-    data the noise is (x - alpha x0)/sigma, so that a network that predicts it magnifies the error of x by 1/sigma,
-    which images do not show.
+    In the first steps an error grows most on its way to the image: one step in float32 is worth up to 7 dB. A network
+    that predicts the noise has two longer ends. Near the noise its error of x0 = (x - sigma noise)/alpha is magnified
+    by sigma/alpha: of the digits' U-Net one image of eight then becomes another one, and with the longer end one of 25.
+    Near the data the noise is (x - alpha x0)/sigma, so that the error of x is magnified by 1/sigma, which images do not
+    show.
     """
-    depths = [(1 - NOISE_END, 1.0)] + ([(0.0, DATA_END)] if card.prediction in ("noise", "score") else [])
+    if card.prediction in ("noise", "score"):
+        depths = [(1 - NOISE_END_OF_NOISE, 1.0), (0.0, DATA_END)]
+    else:
+        depths = [(1 - NOISE_END, 1.0)]
     return [sorted(_time(card.process, depth) for depth in ends) for ends in depths]
 
 

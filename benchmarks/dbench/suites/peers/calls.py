@@ -11,9 +11,10 @@ from dbench.core.inputs import Inputs
 from dbench.core.record import ResultRow, spread_row
 from dbench.core.timing import Timing
 from dbench.suites.peers.contest import Contestant, bound
-from dbench.suites.peers.names import call_name, parity_name, ratio_name, share_name
+from dbench.suites.peers.names import call_name, parity_name, ratio_name, share_name, split_name
 from dbench.suites.peers.products import Product, bursts
 from dbench.suites.peers.settings import SUITE
+from drun.bundle.artifact import SPLIT
 from drun.console import Report
 from drun.run.parity import Comparison
 
@@ -92,7 +93,7 @@ def call_rows(timed: Timed, proofs: Mapping[str, Comparison]) -> list[ResultRow]
     rows = []
     for one in timed.everyone:
         rows += [_latency_row(one, timed, proofs[one.name]), *_ratio_row(one, timed, proofs), *_share_row(one, timed)]
-    return [*rows, *_answer_rows(timed, proofs), *_rate_rows(timed)]
+    return [*rows, *_answer_rows(timed, proofs), *_split_rows(timed), *_rate_rows(timed)]
 
 
 def _latency_row(one: Contestant, timed: Timed, proof: Comparison) -> ResultRow:
@@ -150,6 +151,17 @@ def _answer_rows(timed: Timed, proofs: Mapping[str, Comparison]) -> list[ResultR
             headline = f"as fast as {whose} in {other_precision}: drun in {precision}, calls of {timed.batch}"
             rows.append(_compared(one, other, timed, name, headline))
     return rows
+
+
+def _split_rows(timed: Timed) -> list[ResultRow]:
+    """Each of our split graphs beside the same graph in one piece."""
+    by_name = {one.name: one for one in timed.everyone if one.is_ours}
+    pairs = [(one, by_name.get(name.replace(f"-{SPLIT}", "", 1))) for name, one in by_name.items()]
+    return [
+        _compared(one, whole, timed, split_name(one.name, timed.batch))
+        for one, whole in pairs
+        if whole is not None and whole is not one
+    ]
 
 
 def _rate_rows(timed: Timed) -> list[ResultRow]:

@@ -11,6 +11,10 @@ def ratio_name(name: str, batch: int) -> str:
     return f"{name}, times as fast as the best peer, batch {batch}"
 
 
+def split_name(name: str, batch: int) -> str:
+    return f"{name}, times as fast as in one graph, batch {batch}"
+
+
 def share_name(name: str, batch: int) -> str:
     return f"{name}, share of the matrix rate, batch {batch}"
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dbench.core import record
 from dbench.core.record import Result, ResultRow, number
 from dbench.html import page
-from dbench.suites.peers.names import call_name, parity_name, ratio_name, share_name
+from dbench.suites.peers.names import call_name, parity_name, ratio_name, share_name, split_name
 
 COLUMNS = (
     "who", "ms a call (95 %)", "times as fast as the best peer (95 %)", "GFLOP/s", "% of the matrix rate", "dB",
@@ -23,7 +23,7 @@ RANDOM = "The weights are random weights: speed does not depend on them, the los
 def summary(result: Result) -> str:
     """Markdown: a table for each batch and precision, the images end to end, cold starts, and who was left out."""
     parts = [f"**{title}**\n\n{record.table(COLUMNS, lines)}" for title, lines in _tables(result)]
-    others = [*_rates(result), *_images(result), *_cold_starts(result)]
+    others = _others(result)
     others += [f"{row.name}: {row.details['reason']}" for row in result.rows if "reason" in row.details]
     return "\n\n".join([*parts, _what(result), "\n".join(f"- {line}" for line in others)])
 
@@ -31,7 +31,7 @@ def summary(result: Result) -> str:
 def section(result: Result) -> str:
     """HTML of a result of `dbench peers`."""
     tables = [page.table(COLUMNS, lines, f"{title}. {_what(result)}") for title, lines in _tables(result)]
-    others = [page.paragraph(f"{line}.") for line in (*_rates(result), *_images(result), *_cold_starts(result))]
+    others = [page.paragraph(f"{line}.") for line in _others(result)]
     text = f"Of {result.subject['name']}, measured with {page.listed(result.settings)}"
     return page.section("Peers", *tables, *others, page.results(result, text))
 
@@ -89,6 +89,17 @@ def _interval(row: ResultRow) -> str:
 
 def _found(result: Result, name: str) -> ResultRow | None:
     return next((row for row in result.rows if row.name == name), None)
+
+
+def _others(result: Result) -> list[str]:
+    """Sentences on what has no line in the tables."""
+    return [*_rates(result), *_splits(result), *_images(result), *_cold_starts(result)]
+
+
+def _splits(result: Result) -> list[str]:
+    compared = (row for row in result.rows if "of" in row.details and "batch" in row.details)
+    rows = (row for row in compared if row.name == split_name(row.details["of"], row.details["batch"]))
+    return [f"{row.name}: {record.shown(row, result.machine)}{_interval(row)}" for row in rows]
 
 
 def _images(result: Result) -> list[str]:

@@ -15,6 +15,7 @@ from drun.run.parity import Comparison, compare
 TIMES = {
     "theirs": (4.0, 4.0, 4.0), "slow": (8.0, 8.0, 8.0), "theirs bf16": (2.0, 2.0, 2.0),
     "ours": (2.0, 4.0, 2.0), "ours bf16": (1.0, 1.0, 1.0), "ours int8": (0.5, 0.5, 0.5), "ours wrong": (0.1, 0.1, 0.1),
+    "ours-split bf16": (0.8, 0.8, 0.8),
 }  # fmt: skip
 
 
@@ -55,7 +56,13 @@ def test_shares_are_of_the_fastest_product_of_the_precision(rows: dict[str, Any]
 def test_the_answers(rows: dict[str, Any]) -> None:
     """The best of ours is not the one that computes something else."""
     assert rows["drun in fp32 to the best peer in fp32, batch 8"].details["of"] == "ours"
-    assert rows["drun in bf16 to the best peer in fp32, batch 8"].value == 4.0
+    assert rows["drun in bf16 to the best peer in fp32, batch 8"].value == 5.0
     assert rows["drun in int8 to drun in fp32, batch 8"].value == 4.0
     assert "farther from eager PyTorch" in rows["ours wrong, call, batch 8"].doubt
     assert rows["ours, call, batch 8"].doubt is None
+
+
+def test_a_split_graph_is_compared_with_the_same_in_one_piece(rows: dict[str, Any]) -> None:
+    split = rows["ours-split bf16, times as fast as in one graph, batch 8"]
+    assert (split.value, split.details["to"]) == (1.25, "ours bf16")
+    assert sum("in one graph" in name for name in rows) == 1
