@@ -48,8 +48,9 @@ def prepare(settings: PeersSettings, folder: Path, report: Report) -> Subject:
     if is_there and origin.settings:
         raise ConfigError(f"--set got '{settings.assignments[0]}', '{path}' was exported already: leave it out")
     denoiser = denoiser_of(bundles.read(path), origin.checkpoint) if is_there else origin.load()
-    for_export = settings.targets or (() if is_there else tuple(targets.names()))
-    orders = _orders(for_export, settings.precisions, origin.is_random)
+    names = settings.targets or (() if is_there else tuple(targets.names()))
+    _check(names)
+    orders = _orders(names if is_there else _with_sources(names), settings.precisions, origin.is_random)
     _export_all(Trained(denoiser, origin.checkpoint), orders, path, report)
     return Subject(denoiser, bundles.open_bundle(path), origin.is_random)
 
@@ -61,18 +62,24 @@ def _name(model: str, origin: Origin) -> str:
 # ---- the bundle -----------------------------------------------------------------------------------------
 
 
+def _check(names: Sequence[str]) -> None:
+    if unknown := [name for name in names if name not in targets.names()]:
+        raise ConfigError(f"--target got '{unknown[0]}', expected one of {', '.join(targets.names())}")
+
+
+def _with_sources(names: Sequence[str]) -> list[str]:
+    """The targets, and those whose artifacts they are made of."""
+    sources = [targets.source_of(name) for name in names]
+    return [*dict.fromkeys([*filter(None, sources), *names])]
+
+
 def _orders(names: Sequence[str], precisions: Sequence[str], is_random: bool) -> list[Order]:
     """Every precision and variant of these targets; those that are made of another one come last.
 
     Args:
         precisions: those to compare in; empty: all. Graphs in fp32 are always made: a hint computes them in others.
         is_random: whether int8 may lose what it likes, for nobody looks at the images of random weights.
-
-    Raises:
-        ConfigError: an unknown target.
     """
-    if unknown := [name for name in names if name not in targets.names()]:
-        raise ConfigError(f"--target got '{unknown[0]}', expected one of {', '.join(targets.names())}")
     return [
         Order(name, precision, variant=variant, allow_drift=is_random and precision == "int8")
         for name in sorted(names, key=lambda name: targets.source_of(name) is not None)

@@ -93,13 +93,20 @@ def _found(result: Result, name: str) -> ResultRow | None:
 
 def _others(result: Result) -> list[str]:
     """Sentences on what has no line in the tables."""
-    return [*_rates(result), *_splits(result), *_images(result), *_cold_starts(result)]
+    return [*_rates(result), *_compared(result), *_images(result), *_cold_starts(result)]
 
 
-def _splits(result: Result) -> list[str]:
-    compared = (row for row in result.rows if "of" in row.details and "batch" in row.details)
-    rows = (row for row in compared if row.name == split_name(row.details["of"], row.details["batch"]))
-    return [f"{row.name}: {record.shown(row, result.machine)}{_interval(row)}" for row in rows]
+def _compared(result: Result) -> list[str]:
+    """A sentence for each answer of calls, and for each split graph."""
+    found = []
+    for row in result.rows:
+        if "of" in row.details and "batch" in row.details:
+            if row.name == split_name(row.details["of"], row.details["batch"]):
+                found.append(f"{row.name}: {record.shown(row, result.machine)}{_interval(row)}")
+            elif row.headline:
+                times = f"{record.shown(row, result.machine)} times as fast{_interval(row)}"
+                found.append(f"{row.name}: {times}, {row.details['of']} to {row.details['to']}")
+    return found
 
 
 def _images(result: Result) -> list[str]:
@@ -129,7 +136,11 @@ def _rates(result: Result) -> list[str]:
 
 
 def digest(results: Sequence[tuple[str, Result]]) -> str:
-    """Markdown: a line for each model, batch and precision, our best beside the best peer. results: with names."""
+    """Markdown: a line for each model, batch and precision, our best beside the best peer of that precision.
+
+    Args:
+        results: with names.
+    """
     head = ("network, images a call", "precision", "`drun` ms", "beside, ms", "times as fast (95 %)", "dB", "processor")
     lines = [line for name, result in results for line in _digest_lines(name, result)]
     text = (
@@ -145,6 +156,8 @@ def _digest_lines(name: str, result: Result) -> list[list[str]]:
     for row in result.rows:
         if row.headline and "batch" in row.details:
             of, to, batch = (row.details[key] for key in ("of", "to", "batch"))
+            if result.row(call_name(to, batch)).details["precision"] != row.details["precision"]:
+                continue
             found.append(
                 [
                     f"`{name}`, {batch}",

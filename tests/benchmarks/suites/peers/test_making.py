@@ -29,6 +29,12 @@ def test_a_recipe_gives_random_weights_through_which_everything_reaches_the_outp
     assert all(float((other - outputs[0]).norm() / outputs[0].norm()) > 1e-3 for other in outputs[1:])
 
 
+def test_a_target_brings_what_it_is_made_of(tmp_path: Path) -> None:
+    settings = Settings("digits-sit", assignments=(SIZE,), targets=("openvino",), precisions=("fp32",))
+    made = {artifact.format for artifact in prepare(settings, tmp_path, silent).bundle.manifest.artifacts}
+    assert made == {"onnx", "openvino"}
+
+
 @pytest.mark.slow
 def test_the_weights_are_always_the_same(sit: Subject, tmp_path: Path) -> None:
     again = prepare(

@@ -21,6 +21,8 @@ def test_the_summary_has_a_line_for_everyone_the_fastest_first(result: Result) -
         assert [line.split(" | ")[0].strip("| ") for line in part.splitlines()[4:-1] if line][: len(names)] == names
     assert "- drun in fp32 to a plain loop, an image of 3 guided steps: " in text
     assert "- matrix rate in fp32, batch 1: " in text
+    assert "- drun in fp32 to the best peer in fp32, batch 2: " in text
+    assert "-split, times as fast as in one graph, batch 2: " in text
     assert "cold start to the first image, 2 steps: " in text
     assert "random weights" in text
 
