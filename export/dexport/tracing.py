@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from drun.bundle.artifact import Tensor
+from drun.console import log_level
 
 
 def example_inputs(inputs: Sequence[Tensor], batch: tuple[int, int]) -> tuple[torch.Tensor, ...]:
@@ -35,12 +36,6 @@ def dynamic_shapes(inputs: Sequence[Tensor], batch: tuple[int, int]) -> tuple[di
 @contextmanager
 def quiet() -> Iterator[None]:
     """The exporter warns of its own internals and of torchvision, which nothing here uses."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    with log_level("torch.onnx", logging.ERROR), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -3,12 +3,17 @@
 from pathlib import Path
 
 import pytest
+from networks import perturb
 
 from dexport import commands, proof
 from dexport.options import ExportOptions
 from dexport.proof import QUICK_PROOF, Proof, full_proof, proof_of, usual_steps
 from drun.bundle import reading as bundles
+from drun.errors import ConfigError
 from drun.run.golden import read_golden
+from dtrain import config, models
+from dtrain.checkpoints import ours as checkpoint
+from dtrain.checkpoints.ours import Checkpoint
 
 
 @pytest.mark.parametrize(
@@ -57,3 +62,16 @@ def test_fewer_steps_are_said_and_stand_in_the_manifest(
         (artifact,) = bundles.read(out).manifest.artifacts
         assert artifact.parity is not None
         assert artifact.parity["steps"] == steps
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_short_chain_has_a_proof_of_as_many_steps(tmp_path: Path) -> None:
+    recipe = config.load("digits-unet", ["model.dim=8", "model.dim_mults=[1,2]", "process.num_timesteps=12"])
+    weights = perturb(models.build(recipe.model)).state_dict()
+    path = checkpoint.save(Checkpoint(recipe, 1, weights, weights, {}), tmp_path / "run", keep=1)
+    commands.export("eager", [path], ExportOptions(tmp_path / "out"))
+    (artifact,) = bundles.read(tmp_path / "out").manifest.artifacts
+    assert artifact.parity is not None
+    assert artifact.parity["steps"] == 12
+    with pytest.raises(ConfigError, match="--trajectory-steps got 13, the model has 12"):
+        commands.export("eager", [path], ExportOptions(tmp_path / "other", trajectory_steps=13))

@@ -15,7 +15,7 @@ from drun.backends.openvino.graph import cause, library, without_telemetry
 from drun.backends.openvino.times import TIME
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
-from drun.console import Report
+from drun.console import Report, log_level
 from drun.errors import BackendUnavailable, ExportError, reason
 from drun.run.opening import Candidate, open_candidate
 from drun.version import version_of
@@ -105,15 +105,9 @@ def quantised(model: Any, plan: Plan, names: Sequence[str], inputs: Sequence[Inp
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Keep NNCF's bars from stdout, and all of its log but the errors."""
-    logger = logging.getLogger("nncf")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
+    """Keep NNCF's bars from stdout, and its log from stderr."""
+    with log_level("nncf", logging.CRITICAL), redirect_stdout(io.StringIO()):
+        yield
 
 
 class _Reported:

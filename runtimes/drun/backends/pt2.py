@@ -22,6 +22,7 @@ from drun import cache
 from drun.backends import Backend, Probe, Signature, check_io
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
+from drun.console import log_level
 from drun.diffusion.arrays import Labels, State
 from drun.diffusion.guidance import Guidance
 from drun.diffusion.loop import Observer, walk
@@ -179,15 +180,11 @@ def _deserialized(path: Path, content: bytes) -> Any:
         raise BackendUnavailable(
             f"torch is installed but does not load ({reason(error)}); install it with: {INSTALL}"
         ) from error
-    logger = logging.getLogger("torch.export")  # it also raises what it logs with a traceback
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
     try:
-        return torch.export.load(io.BytesIO(content))
+        with log_level("torch.export", logging.CRITICAL):  # it also raises what it logs with a traceback
+            return torch.export.load(io.BytesIO(content))
     except Exception as error:
         raise BackendUnavailable(f"PyTorch {torch.__version__} cannot open '{path}': {reason(error)}") from error
-    finally:
-        logger.setLevel(level)
 
 
 def _signature(program: Any, artifact: Artifact) -> Signature:

@@ -4,7 +4,7 @@
 last two from here; only a `cli.py` imports `app`, which brings typer.
 """
 
-from drun.console.output import answer, put, say, warn
+from drun.console.output import answer, log_level, put, say, warn
 from drun.console.reporting import Report, duration, progress, silent
 
-__all__ = ["Report", "answer", "duration", "progress", "put", "say", "silent", "warn"]
+__all__ = ["Report", "answer", "duration", "log_level", "progress", "put", "say", "silent", "warn"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,21 @@ def command_output() -> Iterator[OutputMode]:
         yield OUTPUT
     finally:
         vars(OUTPUT).update(vars(OutputMode()))
+
+
+@contextmanager
+def log_level(library: str, level: int) -> Iterator[None]:
+    """Keep what a library logs below a level, such as `logging.ERROR`, from stderr.
+
+    library: the name of its logger.
+    """
+    logger = logging.getLogger(library)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def say(message: str = "") -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from drun.console import answer, put, say, warn
+from drun.console import answer, log_level, put, say, warn
 from drun.console.output import OUTPUT, command_output
 from drun.plain import plain
 
@@ -73,3 +74,12 @@ def test_plain_keeps_what_json_knows() -> None:
     value = {"a": [1, 1.5, True, None, "text"], "b": {"c": [float("-inf")]}}
     assert plain(value) == value | {"b": {"c": [None]}}
     assert plain(Check) is Check  # a class is not a value
+
+
+def test_the_log_of_a_library_is_silent_for_a_while_only(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("a.library")
+    with log_level("a.library", logging.ERROR):
+        logger.warning("hidden")
+        logger.error("shown")
+    logger.warning("shown again")
+    assert caplog.messages == ["shown", "shown again"]

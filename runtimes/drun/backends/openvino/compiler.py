@@ -32,8 +32,7 @@ PRECISION_HINTS = {
 MOST_KEPT, KEPT_BYTES = 4, 2 << 30
 #: Larger graphs are compiled anew. To read a compiled one takes as long, because its weights are laid out again.
 CACHED_BYTES = 32 << 20
-
-#: The parts of a batch that are computed side by side: 1.03 to 1.06 times as fast on two cores for a SiT-S/2, and 1.2
+#: The parts of a batch that are computed side by side: on two cores 1.02 to 1.06 times as fast for a SiT-S/2, and 1.2
 #: times for a small U-Net.
 HALVES = 2
 
@@ -74,7 +73,7 @@ class Compiler:
         Unless told otherwise a batch has two halves, whatever the threads, because a graph of another batch may round
         otherwise, and images should not depend on the number of threads.
         """
-        most = {"latency": 1, "throughput": self._num_threads()}.get(str(self.options.hint), HALVES)
+        most = {None: HALVES, "latency": 1, "throughput": self._num_threads()}[self.options.hint]
         return max(parts for parts in range(1, most + 1) if size % parts == 0)
 
     def _num_threads(self) -> int:

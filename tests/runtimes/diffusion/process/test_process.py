@@ -18,6 +18,11 @@ def test_round_trip(process: Process) -> None:
     assert from_dict(process.to_dict()) == process
 
 
+def test_a_chain_has_no_more_steps_than_timesteps_and_a_flow_any_number() -> None:
+    assert [from_dict(CHAIN).most_steps(wanted) for wanted in (99, 101)] == [99, 100]
+    assert from_dict(FLOW).most_steps(10**6) == 10**6
+
+
 @pytest.mark.parametrize("config", [FLOW, CHAIN])
 def test_reading_leaves_the_dictionary_alone(config: dict[str, object]) -> None:
     before = dict(config)
