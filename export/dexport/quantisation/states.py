@@ -25,7 +25,7 @@ NUM_STEPS = 50
 #: Not the golden file's seed, because a proof on the states that ranges were measured on would prove less.
 SEED = 21
 #: The shares of the process that stay in float32; see `fp32_times`.
-NOISE_END, NOISE_END_OF_NOISE, DATA_END = 0.01, 0.15, 0.02
+NOISE_END, NOISE_END_OF_NOISE, DATA_END = 0.01, 0.25, 0.02
 #: Guidance weight of the trajectories, where the model can be guided.
 CFG = 1.5
 
@@ -45,7 +45,7 @@ def fp32_times(card: Card) -> list[list[float]]:
     In the first steps an error grows most on its way to the image: one step in float32 is worth up to 7 dB. A network
     that predicts the noise has two longer ends. Near the noise its error of x0 = (x - sigma noise)/alpha is magnified
     by sigma/alpha: with the short end 13 of 100 images of the digits' U-Net were farther than 40 dB from float32's, and
-    4 with the longer one. Near the data the noise is (x - alpha x0)/sigma, so that the error of x is magnified by
+    2 with the longer one. Near the data the noise is (x - alpha x0)/sigma, so that the error of x is magnified by
     1/sigma, which images do not show.
     """
     if card.prediction in ("noise", "score"):

@@ -90,9 +90,9 @@ def test_the_times_that_stay_in_float32(guided: Bundle) -> None:
     def times(prediction: str, process: DiscreteProcess | FlowProcess) -> list[list[float]]:
         return fp32_times(Card(process, prediction, card.data))
 
-    assert times("noise", DiscreteProcess()) == [[850, 999], [0, 20]]
+    assert times("noise", DiscreteProcess()) == [[750, 999], [0, 20]]
     assert times("x0", DiscreteProcess()) == [[990, 999]]
-    assert times("noise", DiscreteProcess("linear", 40)) == [[34, 39], [0, 0.8]]
+    assert times("noise", DiscreteProcess("linear", 40)) == [[30, 39], [0, 0.8]]
     assert times("velocity", FlowProcess(noise_time=1)) == [[0.99, 1]]
     assert times("velocity", FlowProcess(noise_time=0)) == [[0, pytest.approx(0.01)]]
 
