@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from dbench.core import timing
 from dbench.core.inputs import Inputs
 from dbench.core.record import ResultRow, spread_row
 from dbench.core.timing import Timing
-from dbench.suites.peers.contest import Contestant, bound
+from dbench.suites.peers.contest import Contestant, Entry, bound
 from dbench.suites.peers.names import call_name, parity_name, ratio_name, share_name, split_name
 from dbench.suites.peers.products import Product, bursts
 from dbench.suites.peers.settings import SUITE
@@ -29,12 +29,31 @@ class Timed:
     """One batch size: the calls of everyone, and the matrix rates of the same rounds."""
 
     batch: int
-    everyone: Sequence[Contestant]
+    everyone: Sequence[Entry]
     timings: Mapping[str, Timing]
-    kernels: Mapping[str, tuple[str, list[float]]]  # precision -> the fastest kernel, its operations/s of each round
+    rates: Mapping[str, Mapping[str, Sequence[float]]]  # precision -> kernel -> its operations/s of each round
     flops: int  # of a call
 
-    def best(self, precision: str, is_ours: bool, proofs: Mapping[str, Comparison]) -> Contestant | None:
+    def joined(self, later: Timed) -> Timed:
+        """These rounds, then later ones of the same contestants."""
+        timings = {
+            name: Timing(found.latencies_ms + later.timings[name].latencies_ms)
+            for name, found in self.timings.items()
+            if name in later.timings
+        }
+        rates = {
+            precision: {kernel: [*of_rounds, *later.rates[precision][kernel]] for kernel, of_rounds in found.items()}
+            for precision, found in self.rates.items()
+        }
+        return replace(
+            self, everyone=[one for one in self.everyone if one.name in timings], timings=timings, rates=rates
+        )
+
+    def kernel(self, precision: str) -> str:
+        """The fastest kernel of a precision."""
+        return max(self.rates[precision], key=lambda name: median(self.rates[precision][name]))
+
+    def best(self, precision: str, is_ours: bool, proofs: Mapping[str, Comparison]) -> Entry | None:
         """The fastest of a precision; one of ours must compute what eager PyTorch computes."""
         able = [
             one
@@ -58,7 +77,7 @@ def time_calls(
     Args:
         products: sizes of matrices. flops: operations of a call on these inputs.
     """
-    calls: dict[str, Callable[[], object]] = {one.name: bound(one, given) for one in everyone}
+    calls: dict[str, Callable[[], object]] = {one.entry.name: bound(one, given) for one in everyone}
     kernels = {
         (f"{library}, {product}, {precision}", precision, product): burst
         for product in products
@@ -72,12 +91,11 @@ def time_calls(
         pause_s=timing.PAUSE_S,
         on_round=lambda done: report(f"timing calls of {len(given[0])}", done, repeats),
     )
-    fastest: dict[str, tuple[str, list[float]]] = {}
+    rates: dict[str, dict[str, list[float]]] = {}
     for name, precision, product in kernels:
-        rates = [product.flops * product.times / (ms / 1e3) for ms in timings[name].latencies_ms]
-        if precision not in fastest or median(rates) > median(fastest[precision][1]):
-            fastest[precision] = (name, rates)
-    return Timed(len(given[0]), everyone, timings, fastest, flops)
+        found = [product.flops * product.times / (ms / 1e3) for ms in timings[name].latencies_ms]
+        rates.setdefault(precision, {})[name] = found
+    return Timed(len(given[0]), [one.entry for one in everyone], timings, rates, flops)
 
 
 def _lead_in(calls: Mapping[str, Callable[[], object]]) -> int:
@@ -96,7 +114,7 @@ def call_rows(timed: Timed, proofs: Mapping[str, Comparison]) -> list[ResultRow]
     return [*rows, *_answer_rows(timed, proofs), *_split_rows(timed), *_rate_rows(timed)]
 
 
-def _latency_row(one: Contestant, timed: Timed, proof: Comparison) -> ResultRow:
+def _latency_row(one: Entry, timed: Timed, proof: Comparison) -> ResultRow:
     times = timed.timings[one.name]
     details = {
         "name": one.name,
@@ -112,12 +130,12 @@ def _latency_row(one: Contestant, timed: Timed, proof: Comparison) -> ResultRow:
     return spread_row(SUITE, call_name(one.name, timed.batch), times.spread_ms, "ms", details=details, doubt=doubt)
 
 
-def _ratio_row(one: Contestant, timed: Timed, proofs: Mapping[str, Comparison]) -> list[ResultRow]:
+def _ratio_row(one: Entry, timed: Timed, proofs: Mapping[str, Comparison]) -> list[ResultRow]:
     best = timed.best(one.precision, False, proofs)
     return [] if best is None else [_compared(one, best, timed, ratio_name(one.name, timed.batch))]
 
 
-def _compared(one: Contestant, other: Contestant, timed: Timed, name: str, headline: str = "") -> ResultRow:
+def _compared(one: Entry, other: Entry, timed: Timed, name: str, headline: str = "") -> ResultRow:
     """How many times as fast one is as another, from the pairs of each round."""
     found = timing.ratios(timed.timings[other.name], timed.timings[one.name])
     details = {
@@ -130,10 +148,11 @@ def _compared(one: Contestant, other: Contestant, timed: Timed, name: str, headl
     return spread_row(SUITE, name, timing.spread(found), "x", details=details, headline=headline)
 
 
-def _share_row(one: Contestant, timed: Timed) -> list[ResultRow]:
-    if one.precision not in timed.kernels:
+def _share_row(one: Entry, timed: Timed) -> list[ResultRow]:
+    if one.precision not in timed.rates:
         return []
-    pairs = zip(timed.timings[one.name].latencies_ms, timed.kernels[one.precision][1], strict=True)
+    rates = timed.rates[one.precision][timed.kernel(one.precision)]
+    pairs = zip(timed.timings[one.name].latencies_ms, rates, strict=True)
     shares = [100 * timed.flops / (ms / 1e3) / rate for ms, rate in pairs]
     return [spread_row(SUITE, share_name(one.name, timed.batch), timing.spread(shares), "%")]
 
@@ -169,11 +188,11 @@ def _rate_rows(timed: Timed) -> list[ResultRow]:
         spread_row(
             SUITE,
             f"matrix rate in {precision}, batch {timed.batch}",
-            timing.spread([rate / GIGA for rate in rates]),
+            timing.spread([rate / GIGA for rate in rates[timed.kernel(precision)]]),
             "GFLOP/s",
-            details={"kernel": kernel, "batch": timed.batch},
+            details={"kernel": timed.kernel(precision), "batch": timed.batch},
         )
-        for precision, (kernel, rates) in timed.kernels.items()
+        for precision, rates in timed.rates.items()
     ]
 
 

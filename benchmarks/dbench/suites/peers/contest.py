@@ -27,12 +27,20 @@ from drun.settings import RuntimeOptions
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Entry:
+    """What is known of a contestant when it is closed."""
+
     name: str
     precision: str  # it is compared with the peers of this precision
     is_ours: bool
-    predict: Predict
     opened_in_s: float  # until it was ready for this batch: compilation, and for int8 calibration
+    candidate: Candidate | None = None  # where it is ours
+
+
+@dataclass(frozen=True)
+class Contestant:
+    entry: Entry
+    predict: Predict
     opened: Opened | None = None
 
     def proof(self, calls: Sequence[GoldenCall], batch: int) -> Comparison:
@@ -48,7 +56,7 @@ class Contestant:
             rest = () if labels is None else (labels.repeat(batch),)
             return self.predict(x.repeat(batch, axis=0), np.full(batch, t, np.float32), *rest)[:1]
 
-        return farthest(call, calls, TOLERANCES[self.precision].call)
+        return farthest(call, calls, TOLERANCES[self.entry.precision].call)
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,8 @@ def open_peers(peers: Sequence[Peer], given: Inputs, report: Report) -> tuple[li
         except Exception as error:  # other people's compilers raise anything
             missing.append(_left_out(peer.name, error))
             continue
-        opened.append(Contestant(peer.name, peer.precision, False, predict, time.perf_counter() - start_s))
+        entry = Entry(peer.name, peer.precision, False, time.perf_counter() - start_s)
+        opened.append(Contestant(entry, predict))
     report("opening peers", len(peers), len(peers))
     return opened, missing
 
@@ -99,7 +108,8 @@ def open_ours(
         nonlocal start_s
         opened.backend.predict(*given)
         name, now_s = f"drun, {opened.candidate.name}", time.perf_counter()
-        found.append(Contestant(name, opened.arithmetic, True, opened.backend.predict, now_s - start_s, opened))
+        entry = Entry(name, opened.arithmetic, True, now_s - start_s, opened.candidate)
+        found.append(Contestant(entry, opened.backend.predict, opened))
         start_s = now_s
 
     open_all(stack, bundle, chosen, options, len(given[0]), ready)

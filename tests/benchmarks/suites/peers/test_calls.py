@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from dbench.core.timing import Timing
 from dbench.suites.peers.calls import Timed, call_rows
-from dbench.suites.peers.contest import Contestant
+from dbench.suites.peers.contest import Entry
 from drun.run.parity import Comparison, compare
 
 TIMES = {
@@ -19,9 +20,15 @@ TIMES = {
 }  # fmt: skip
 
 
-def contestant(name: str) -> Contestant:
+def entry(name: str) -> Entry:
     precision = next((word for word in ("bf16", "int8") if word in name), "fp32")
-    return Contestant(name, precision, name.startswith("ours"), lambda *_: np.zeros(1, np.float32), 0.0)
+    return Entry(name, precision, name.startswith("ours"), 0.0)
+
+
+def timed(times: Mapping[str, tuple[float, ...]]) -> Timed:
+    rates = {"fp32": {"numpy": [2e12, 2e12, 2e12], "slow": [1e12]}, "bf16": {"PyTorch": [8e12, 8e12, 8e12]}}
+    timings = {name: Timing(found) for name, found in times.items()}
+    return Timed(8, [entry(name) for name in times], timings, rates, flops=4_000_000_000)
 
 
 def proof(name: str) -> Comparison:
@@ -31,10 +38,7 @@ def proof(name: str) -> Comparison:
 
 @pytest.fixture
 def rows() -> dict[str, Any]:
-    everyone = [contestant(name) for name in TIMES]
-    kernels = {"fp32": ("numpy", [2e12, 2e12, 2e12]), "bf16": ("PyTorch", [8e12, 8e12, 8e12])}
-    timed = Timed(8, everyone, {name: Timing(times) for name, times in TIMES.items()}, kernels, flops=4_000_000_000)
-    return {row.name: row for row in call_rows(timed, {name: proof(name) for name in TIMES})}
+    return {row.name: row for row in call_rows(timed(TIMES), {name: proof(name) for name in TIMES})}
 
 
 def test_each_is_compared_with_the_best_peer_of_its_precision(rows: dict[str, Any]) -> None:
@@ -66,3 +70,12 @@ def test_a_split_graph_is_compared_with_the_same_in_one_piece(rows: dict[str, An
     split = rows["ours-split bf16, times as fast as in one graph, batch 8"]
     assert (split.value, split.details["to"]) == (1.25, "ours bf16")
     assert sum("in one graph" in name for name in rows) == 1
+
+
+def test_later_rounds_are_joined_to_the_first(rows: dict[str, Any]) -> None:
+    """Whoever could not be opened again is left out."""
+    joined = timed(TIMES).joined(timed({"ours": (1.0, 1.0, 1.0), "theirs": (3.0, 3.0, 3.0)}))
+    assert [one.name for one in joined.everyone] == ["theirs", "ours"]
+    assert joined.timings["ours"].latencies_ms == (2.0, 4.0, 2.0, 1.0, 1.0, 1.0)
+    assert joined.rates["fp32"]["numpy"] == [2e12] * 6
+    assert joined.kernel("fp32") == "numpy"
