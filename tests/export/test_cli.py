@@ -101,6 +101,7 @@ def test_every_command_says_what_is_not_proven(onnx_bundle: Path, plugins: Path,
         assert "not proven where it was made" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_states")
 def test_an_int8_graph_that_drifts_is_written_if_asked_for_and_every_command_warns(
     dexport: Callable[..., Any],

@@ -10,7 +10,7 @@ from dbench.core import timing
 from dbench.core.inputs import Inputs
 from dbench.core.record import ResultRow, spread_row
 from dbench.core.timing import Timing
-from dbench.suites.peers.contest import Contestant, Entry, bound
+from dbench.suites.peers.contest import Contestant, Entrant, bound
 from dbench.suites.peers.names import call_name, parity_name, ratio_name, share_name, split_name
 from dbench.suites.peers.products import Product, bursts
 from dbench.suites.peers.settings import SUITE
@@ -29,7 +29,7 @@ class Timed:
     """One batch size: the calls of everyone, and the matrix rates of the same rounds."""
 
     batch: int
-    everyone: Sequence[Entry]
+    everyone: Sequence[Entrant]
     timings: Mapping[str, Timing]
     rates: Mapping[str, Mapping[str, Sequence[float]]]  # precision -> kernel -> its operations/s of each round
     flops: int  # of a call
@@ -53,7 +53,7 @@ class Timed:
         """The fastest kernel of a precision."""
         return max(self.rates[precision], key=lambda name: median(self.rates[precision][name]))
 
-    def best(self, precision: str, is_ours: bool, proofs: Mapping[str, Comparison]) -> Entry | None:
+    def best(self, precision: str, is_ours: bool, proofs: Mapping[str, Comparison]) -> Entrant | None:
         """The fastest of a precision; one of ours must compute what eager PyTorch computes."""
         able = [
             one
@@ -77,7 +77,7 @@ def time_calls(
     Args:
         products: sizes of matrices. flops: operations of a call on these inputs.
     """
-    calls: dict[str, Callable[[], object]] = {one.entry.name: bound(one, given) for one in everyone}
+    calls: dict[str, Callable[[], object]] = {one.entrant.name: bound(one, given) for one in everyone}
     kernels = {
         (f"{library}, {product}, {precision}", precision, product): burst
         for product in products
@@ -95,7 +95,7 @@ def time_calls(
     for name, precision, product in kernels:
         found = [product.flops * product.times / (ms / 1e3) for ms in timings[name].latencies_ms]
         rates.setdefault(precision, {})[name] = found
-    return Timed(len(given[0]), [one.entry for one in everyone], timings, rates, flops)
+    return Timed(len(given[0]), [one.entrant for one in everyone], timings, rates, flops)
 
 
 def _lead_in(calls: Mapping[str, Callable[[], object]]) -> int:
@@ -114,7 +114,7 @@ def call_rows(timed: Timed, proofs: Mapping[str, Comparison]) -> list[ResultRow]
     return [*rows, *_answer_rows(timed, proofs), *_split_rows(timed), *_rate_rows(timed)]
 
 
-def _latency_row(one: Entry, timed: Timed, proof: Comparison) -> ResultRow:
+def _latency_row(one: Entrant, timed: Timed, proof: Comparison) -> ResultRow:
     times = timed.timings[one.name]
     details = {
         "name": one.name,
@@ -130,12 +130,12 @@ def _latency_row(one: Entry, timed: Timed, proof: Comparison) -> ResultRow:
     return spread_row(SUITE, call_name(one.name, timed.batch), times.spread_ms, "ms", details=details, doubt=doubt)
 
 
-def _ratio_row(one: Entry, timed: Timed, proofs: Mapping[str, Comparison]) -> list[ResultRow]:
+def _ratio_row(one: Entrant, timed: Timed, proofs: Mapping[str, Comparison]) -> list[ResultRow]:
     best = timed.best(one.precision, False, proofs)
     return [] if best is None else [_compared(one, best, timed, ratio_name(one.name, timed.batch))]
 
 
-def _compared(one: Entry, other: Entry, timed: Timed, name: str, headline: str = "") -> ResultRow:
+def _compared(one: Entrant, other: Entrant, timed: Timed, name: str, headline: str = "") -> ResultRow:
     """How many times as fast one is as another, from the pairs of each round."""
     found = timing.ratios(timed.timings[other.name], timed.timings[one.name])
     details = {
@@ -148,7 +148,7 @@ def _compared(one: Entry, other: Entry, timed: Timed, name: str, headline: str =
     return spread_row(SUITE, name, timing.spread(found), "x", details=details, headline=headline)
 
 
-def _share_row(one: Entry, timed: Timed) -> list[ResultRow]:
+def _share_row(one: Entrant, timed: Timed) -> list[ResultRow]:
     if one.precision not in timed.rates:
         return []
     rates = timed.rates[one.precision][timed.kernel(one.precision)]

@@ -27,7 +27,7 @@ from drun.settings import RuntimeOptions
 
 
 @dataclass(frozen=True)
-class Entry:
+class Entrant:
     """What is known of a contestant when it is closed."""
 
     name: str
@@ -39,7 +39,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contestant:
-    entry: Entry
+    entrant: Entrant
     predict: Predict
     opened: Opened | None = None
 
@@ -56,7 +56,7 @@ class Contestant:
             rest = () if labels is None else (labels.repeat(batch),)
             return self.predict(x.repeat(batch, axis=0), np.full(batch, t, np.float32), *rest)[:1]
 
-        return farthest(call, calls, TOLERANCES[self.entry.precision].call)
+        return farthest(call, calls, TOLERANCES[self.entrant.precision].call)
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def open_peers(peers: Sequence[Peer], given: Inputs, report: Report) -> tuple[li
         except Exception as error:  # other people's compilers raise anything
             missing.append(_left_out(peer.name, error))
             continue
-        entry = Entry(peer.name, peer.precision, False, time.perf_counter() - start_s)
-        opened.append(Contestant(entry, predict))
+        entrant = Entrant(peer.name, peer.precision, False, time.perf_counter() - start_s)
+        opened.append(Contestant(entrant, predict))
     report("opening peers", len(peers), len(peers))
     return opened, missing
 
@@ -108,8 +108,8 @@ def open_ours(
         nonlocal start_s
         opened.backend.predict(*given)
         name, now_s = f"drun, {opened.candidate.name}", time.perf_counter()
-        entry = Entry(name, opened.arithmetic, True, now_s - start_s, opened.candidate)
-        found.append(Contestant(entry, opened.backend.predict, opened))
+        entrant = Entrant(name, opened.arithmetic, True, now_s - start_s, opened.candidate)
+        found.append(Contestant(entrant, opened.backend.predict, opened))
         start_s = now_s
 
     open_all(stack, bundle, chosen, options, len(given[0]), ready)

@@ -147,8 +147,8 @@ class Contest:
             everyone += of_peers if are_ours_first else of_peers + ours()
             timed = time_calls(everyone, given, products, flops, threads, repeats, self.report)
             for one in everyone:
-                if one.entry.name not in self.proofs:
-                    self.proofs[one.entry.name] = one.proof(golden, batch)
+                if one.entrant.name not in self.proofs:
+                    self.proofs[one.entrant.name] = one.proof(golden, batch)
         return timed
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dbench.core.timing import Timing
 from dbench.suites.peers.calls import Timed, call_rows
-from dbench.suites.peers.contest import Entry
+from dbench.suites.peers.contest import Entrant
 from drun.run.parity import Comparison, compare
 
 TIMES = {
@@ -20,15 +20,15 @@ TIMES = {
 }  # fmt: skip
 
 
-def entry(name: str) -> Entry:
+def entrant(name: str) -> Entrant:
     precision = next((word for word in ("bf16", "int8") if word in name), "fp32")
-    return Entry(name, precision, name.startswith("ours"), 0.0)
+    return Entrant(name, precision, name.startswith("ours"), 0.0)
 
 
 def timed(times: Mapping[str, tuple[float, ...]]) -> Timed:
     rates = {"fp32": {"numpy": [2e12, 2e12, 2e12], "slow": [1e12]}, "bf16": {"PyTorch": [8e12, 8e12, 8e12]}}
     timings = {name: Timing(found) for name, found in times.items()}
-    return Timed(8, [entry(name) for name in times], timings, rates, flops=4_000_000_000)
+    return Timed(8, [entrant(name) for name in times], timings, rates, flops=4_000_000_000)
 
 
 def proof(name: str) -> Comparison:

@@ -19,8 +19,8 @@ def test_a_peer_that_fails_is_named(sit_ingredients: Ingredients, capsys: pytest
 
     given = plain.inputs(sit_ingredients.card, 1)
     opened, missing = open_peers([Peer("torch.compile", "fp32", broken), *ort.peers(sit_ingredients)], given, silent)
-    assert [one.entry.name for one in opened] == ["plain ONNX Runtime"]
-    assert opened[0].entry.opened_in_s > 0
+    assert [one.entrant.name for one in opened] == ["plain ONNX Runtime"]
+    assert opened[0].entrant.opened_in_s > 0
     assert missing == [LeftOut("torch.compile", "no compiler found")]
     assert capsys.readouterr().err == "warning: torch.compile is not measured: no compiler found\n"
 
