@@ -53,7 +53,7 @@ def export(target: str, sources: Sequence[Path], options: ExportOptions) -> None
 
 
 def bundle_at(path: Path) -> Path | None:
-    """The bundle at `path` or, if nothing is there, of that name under bundles/; None if it is no bundle."""
+    """The bundle at `path` or, if nothing is there, of that name under bundles/; None if it is something else."""
     found = path if path.exists() else BUNDLES / path
     return found if (found / MANIFEST).is_file() else None
 

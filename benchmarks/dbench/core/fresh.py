@@ -15,6 +15,7 @@ from drun.console import Report
 from drun.errors import UserError
 from drun.run.images import image_path
 from drun.run.opening import Candidate
+from drun.run.output import raw_path
 from drun.settings import RuntimeOptions
 
 #: Start the command as its console script does.
@@ -59,21 +60,23 @@ class Job:
 
 
 def cold_start_s(job: Job) -> float:
-    """Seconds from the start of a `drun` process to its first image file.
+    """Seconds from the start of a `drun` process to its first image file, or latent where no decoder makes images.
 
     Raises:
         UserError: it ended without one.
     """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as errors:
-        first = image_path(Path(folder), 0)
+        first = [image_path(Path(folder), 0), raw_path(Path(folder), 0)]
         start_s = time.perf_counter()
         command = [sys.executable, *DRUN, *job.arguments(Path(folder))]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as process:
-            while process.poll() is None and not first.exists():
+            while process.poll() is None and not any(path.exists() for path in first):
                 time.sleep(POLL_S)
             elapsed_s = time.perf_counter() - start_s
         errors.seek(0)
         _check(process.returncode, errors.read())
+        if not any(path.exists() for path in first):
+            raise UserError("drun ended without an image")
     return elapsed_s
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,19 @@ def example(bundle: Bundle, batch: int) -> Inputs:
     return (x, t) if card.classes is None else (x, t, np.zeros(batch, np.int64))
 
 
+def check_batches(chosen: Sequence[Candidate], batches: Sequence[int]) -> None:
+    """Raises ConfigError if there is a batch that none of the candidates takes, before anything is measured."""
+    for batch in batches:
+        if not any(_takes(candidate, batch) for candidate in chosen):
+            check_batch(chosen[0], batch)
+
+
 def check_batch(candidate: Candidate, batch: int) -> None:
     """Raises ConfigError if the artifact of a candidate has no such batch."""
-    if candidate.artifact is None:
-        return
-    low, high = candidate.artifact.batch
-    if not low <= batch <= high:
+    if candidate.artifact is not None and not _takes(candidate, batch):
+        low, high = candidate.artifact.batch
         raise ConfigError(f"--batch got {batch}, {candidate.artifact.id} takes {low} to {high}")
+
+
+def _takes(candidate: Candidate, batch: int) -> bool:
+    return candidate.artifact is None or candidate.artifact.batch[0] <= batch <= candidate.artifact.batch[1]

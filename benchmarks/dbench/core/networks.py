@@ -25,14 +25,14 @@ class Origin:
 
     @property
     def is_random(self) -> bool:
-        """Whether nobody trained the weights: their speed is real, what int8 loses on them is not a trained one's."""
+        """Whether nobody trained the weights: their speed is real, but not what int8 loses on them."""
         return self.recipe is not None
 
     def load(self) -> Denoiser:
         """The eager network.
 
         Raises:
-            CheckpointError: it is no checkpoint that is known here. ConfigError: a missing or wrong setting.
+            CheckpointError: it is not a checkpoint that is known here. ConfigError: a missing or wrong setting.
         """
         return published.load(self.checkpoint, settings=self.settings)
 

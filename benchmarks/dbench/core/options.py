@@ -9,7 +9,7 @@ from typing import Any
 from drun.errors import ConfigError
 
 KEY = "option"
-#: The fewest repeats of which a 95 % interval of the median can be told: fewer can all lie on one side of the true
+#: The fewest repeats of which a 95 % interval of the median can be stated: fewer can all lie on one side of the true
 #: median in more than 5 of 100 measurements, 2 / 2^n.
 LEAST_PAIRS = 6
 

@@ -87,9 +87,15 @@ def spread_row(suite: str, name: str, values: Spread, unit: str, **fields: Any) 
 
 
 def shown_command(arguments: Sequence[str]) -> str:
-    """A command line for publication: absolute paths are cut to their last names."""
-    shown = [Path(argument).name if Path(argument).is_absolute() else argument for argument in arguments]
+    """A command line for publication: absolute paths, and those that leave this folder, are cut to their last names."""
+    shown = [_shown_word(argument) for argument in arguments]
     return " ".join([Path(shown[0]).name, *shown[1:]]) if shown else ""
+
+
+def _shown_word(argument: str) -> str:
+    option, equals, value = argument.rpartition("=")
+    is_elsewhere = Path(value).is_absolute() or ".." in Path(value).parts
+    return f"{option}{equals}{Path(value).name if is_elsewhere else value}"
 
 
 def this_command() -> str:

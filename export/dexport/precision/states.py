@@ -18,7 +18,11 @@ class States:
 
 
 def read_states(path: Path) -> States:
-    """The inputs of the largest single call at each time, and of the decoder. Raises DataError if it is no .npz."""
+    """The inputs of the largest call at each time, x (N, C, H, W), t (N,), y (N,), and z (N, C, H, W) of the decoder.
+
+    Raises:
+        DataError: it is not an .npz file. KeyError: it is not a golden file.
+    """
     arrays = {key: torch.from_numpy(array) for key, array in read_npz(path).items() if array.dtype.kind in "fi"}
     calls: dict[float, tuple[Tensor, ...]] = {}
     for i in range(sum(key.endswith(".t") for key in arrays)):

@@ -10,10 +10,8 @@ from typing import Any
 
 from dexport.quantisation.recipe import Plan, plan
 from dexport.quantisation.states import Inputs, calibration_inputs, fp32_times
-from drun.backends.openvino.ends import FP32_TIMES
 from drun.backends.openvino.graph import cause, library, without_telemetry
-from drun.backends.openvino.times import TIME
-from drun.bundle.artifact import Artifact
+from drun.bundle.artifact import FP32_TIMES, TIME, Artifact
 from drun.bundle.reading import Bundle
 from drun.console import Report, log_level
 from drun.errors import BackendUnavailable, ExportError, reason
@@ -42,6 +40,7 @@ def quantiser() -> Any:
 
 
 def producers() -> dict[str, str]:
+    """library -> version, for an artifact's `producers`."""
     return {"nncf": version_of("nncf")}
 
 
@@ -56,9 +55,9 @@ def in_int8(bundle: Bundle, artifact: Artifact, model: Any, report: Report) -> t
 
     Raises:
         BackendUnavailable: NNCF or OpenVINO cannot be loaded. ExportError: the graph cannot be quantised.
-        NotFiniteError: the network draws numbers that are not finite.
+        NotFiniteError: the network draws numbers that are not finite. BundleError: a file is damaged.
     """
-    quantiser()  # a missing library is told of before minutes of work
+    quantiser()  # a missing library is an error before minutes of work
     card, names = bundle.manifest.card, [tensor.name for tensor in artifact.io[:-1]]
     if TIME not in names:
         raise ExportError(f"int8 is made of a graph with x and t, {artifact.id} takes {', '.join(names)}: use another")

@@ -1,7 +1,7 @@
 """Which products of a graph are computed in int8, told by the graph alone.
 
 Both ends of a network decide how far its images are from those of the float32 graph: the first product of the state,
-and the last products before the output. They stay as they are, and so does everything that is no product with weights.
+and the last products before the output. They stay as they are, and so does everything but products with weights.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from drun.bundle.artifact import STATE
 from drun.errors import ExportError
 
 #: Operations that are products with weights, where an input of theirs is constant.
 PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
 #: Operations between weights and their product, which change no value.
 FORMS = ("Convert", "Reshape", "Transpose", "Unsqueeze", "Squeeze")
-#: The input of a denoiser that holds the states.
-STATE = "x"
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def plan(model: Any) -> Plan:
 
 
 def _weights(operation: Any) -> Any | None:
-    """The constant that an operation multiplies by; None if it is no product with weights."""
+    """The constant that an operation multiplies by; None if it multiplies by none."""
     if operation.get_type_name() not in PRODUCTS:
         return None
     for value in operation.input_values():

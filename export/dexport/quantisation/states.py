@@ -65,17 +65,18 @@ def _time(process: Process, depth: float) -> float:
 def calibration_inputs(card: Card, network: Opened, batch: int, report: Report) -> list[Inputs]:
     """Inputs of trajectories of the bundle's own sampler, which are guided if the network can be, in batches.
 
-    Their times are those of the sampler's calls, and every time is taken as often as any other. Their labels are all
-    classes in turn, and the label for no class: not the trajectories' own, which are too few for all classes.
+    Their times are those of the sampler's calls that int8 computes, each as often as any other. Their labels are all
+    classes in turn and, half of them, the label for no class: not the trajectories' own, which are too few for all
+    classes.
 
     Raises:
         NotFiniteError: the network draws numbers that are not finite.
     """
     sampling = Sampling(card, network, settings_of(card, SEED, CFG if card.can_guide else 1.0))
     table = sampling.table
-    count = math.ceil(NUM_STATES / len(table.rows))
-    states = _states(sampling, range(count), network.largest_batch(table), report)
-    x, t = _joined(states, table)
+    rows = _quantised_rows(card, table)
+    states = _states(sampling, range(math.ceil(NUM_STATES / len(rows))), network.largest_batch(table), report)
+    x, t = _joined(states, table, rows)
     return _in_batches((x, t) if card.classes is None else (x, t, _labels(card.classes, len(x))), batch)
 
 
@@ -101,21 +102,40 @@ def _collector(
     )
 
 
-def _joined(parts: Sequence[list[NDArray[np.float32]]], table: StepTable) -> tuple[NDArray[np.float32], ...]:
-    """x (N, C, H, W) and t (N,), row after row of the table."""
-    rows = [np.concatenate(states) for states in zip(*parts, strict=True)]
-    times = [np.full(len(x), row.t, np.float32) for x, row in zip(rows, table.rows, strict=True)]
-    return np.concatenate(rows), np.concatenate(times)
+def _quantised_rows(card: Card, table: StepTable) -> list[int]:
+    """The rows of a table that are computed in int8; all, if none is."""
+    ends = fp32_times(card)
+    times = [float(np.float32(row.t)) for row in table.rows]
+    found = [place for place, t in enumerate(times) if not any(low <= t <= high for low, high in ends)]
+    return found or [*range(len(times))]
+
+
+def _joined(
+    parts: Sequence[list[NDArray[np.float32]]], table: StepTable, rows: Sequence[int]
+) -> tuple[NDArray[np.float32], ...]:
+    """x (N, C, H, W) and t (N,), some rows of the table one after the other."""
+    found = [np.concatenate([states[place] for states in parts]) for place in rows]
+    times = [np.full(len(x), table.rows[place].t, np.float32) for x, place in zip(found, rows, strict=True)]
+    return np.concatenate(found), np.concatenate(times)
 
 
 def _labels(classes: Classes, count: int) -> NDArray[np.int64]:
-    """The classes and the label for no class in turn; where there are more of them than inputs, evenly spread."""
-    known = [*range(classes.count)]
-    if classes.null_label is not None and classes.null_label not in known:
-        known.append(classes.null_label)
-    if len(known) > count:
-        return np.linspace(0, len(known) - 1, count).round().astype(np.int64)
-    return np.resize(np.array(known, np.int64), count)
+    """The classes in turn; every second label is that for no class, as in a guided call, where there is one.
+
+    Where there are more classes than inputs, some of them, evenly spread; neighbours in time are not neighbours there.
+    """
+    if classes.null_label is not None:
+        labels = np.full(count, classes.null_label, np.int64)
+        labels[::2] = _in_turn(classes.count, -(-count // 2))
+        return labels
+    return _in_turn(classes.count, count)
+
+
+def _in_turn(num_classes: int, count: int) -> NDArray[np.int64]:
+    if num_classes <= count:
+        return np.resize(np.arange(num_classes), count)
+    spread = np.linspace(0, num_classes - 1, count).round().astype(np.int64)
+    return np.random.default_rng(SEED).permutation(spread)
 
 
 def _in_batches(arrays: tuple[NDArray[np.float32] | NDArray[np.int64], ...], size: int) -> list[Inputs]:

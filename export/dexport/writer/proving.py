@@ -18,7 +18,6 @@ from drun.run import parity
 from drun.run.golden import read_golden
 from drun.run.opening import Candidate, open_candidate
 from drun.run.parity import Comparison
-from drun.settings import RuntimeOptions
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def prove(draft: Bundle, pair: ArtifactPair, report: Report, allow_drift: bool =
     if reason := _cannot_prove(pair):
         return _unproven(pair, reason)
     try:
-        return _measured(draft, pair, report, RuntimeOptions(trust=True), allow_drift)
+        return _measured(draft, pair, report, allow_drift)
     except ParityError as error:
         advice = "; to keep it nevertheless, add --allow-drift" if pair.denoiser.precision == INT8 else ""
         raise ParityError(f"{error}; nothing was written{advice}") from error
@@ -57,7 +56,7 @@ def prove_again(draft: Bundle, pair: ArtifactPair, report: Report) -> Proven:
     if reason := _cannot_prove(pair):
         return _unproven(pair, reason)
     try:
-        return _measured(draft, pair, report, RuntimeOptions(), _has_drifted(pair))
+        return _measured(draft, pair, report, _has_drifted(pair))
     except (BackendUnavailable, NotTrusted) as error:
         return _unproven(pair, str(error))
     except ParityError as error:
@@ -79,16 +78,19 @@ def _cannot_prove(pair: ArtifactPair) -> str | None:
     runtime = backends.load(name)
     if not (probe := runtime.probe()).available:
         return f"{probe.detail}; install it with: {probe.install}"
-    if pair.denoiser.precision not in runtime.arithmetics(pair.denoiser):
-        return f"backend '{name}' does not compute in {pair.denoiser.precision} here"
-    return None
+    try:
+        is_able = pair.denoiser.precision in runtime.arithmetics(pair.denoiser)
+    except BackendUnavailable as error:  # it is installed, but does not load
+        return str(error)
+    return None if is_able else f"backend '{name}' does not compute in {pair.denoiser.precision} here"
 
 
-def _measured(draft: Bundle, pair: ArtifactPair, report: Report, options: RuntimeOptions, allow_drift: bool) -> Proven:
+def _measured(draft: Bundle, pair: ArtifactPair, report: Report, allow_drift: bool) -> Proven:
+    """The bundle may be a stranger's, so that nothing is trusted here; what was just exported is (`drun.trust`)."""
     artifact = pair.denoiser
     prover = targets.prover(artifact.format, artifact.precision)
     candidate = Candidate(prover, artifact, artifact.precision)
-    with open_candidate(draft, candidate, options) as opened:
+    with open_candidate(draft, candidate) as opened:
         results, where = parity.check(draft, opened, report), opened.describe()
         if not allow_drift:
             _refuse_drift(pair.id, results)

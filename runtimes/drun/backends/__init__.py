@@ -97,7 +97,7 @@ class Backend(ABC):
 
     @staticmethod  # noqa: B027, some runtimes have none
     def import_library() -> None:
-        """Import the runtime's library, as opening an artifact does, so that its own memory can be told."""
+        """Import the runtime's library, as opening an artifact does, so that its own memory is counted apart."""
 
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
@@ -185,7 +185,7 @@ def _runtime(name: str) -> type[Backend]:
 Signature = Mapping[str, tuple[str, tuple[int | str | None, ...]]]
 
 
-def check_io(artifact: Artifact, path: Path, found: Signature) -> None:
+def check_signature(artifact: Artifact, path: Path, found: Signature) -> None:
     """Compare the inputs and outputs that a runtime opened with those that the manifest lists.
 
     Raises:

@@ -7,12 +7,13 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.backends import Backend, Probe, check_io
+from drun.backends import Backend, Probe, check_signature
 from drun.bundle.artifact import Artifact
 from drun.bundle.onnx_files import check_external
 from drun.bundle.reading import Bundle
@@ -53,7 +54,7 @@ class Runtime(Backend):
 
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
-        """The precision of the graph; for an fp32 graph on CUDA also tf32. There is no bf16 on processors."""
+        """The precision of the graph; for an fp32 graph on CUDA also tf32. It has no bf16 for processors."""
         if device == "cpu" or not has_cuda():
             return () if artifact.precision == "bf16" else (artifact.precision,)
         return ("fp32", "tf32") if artifact.precision == "fp32" else (artifact.precision,)
@@ -78,8 +79,8 @@ class Runtime(Backend):
         return super().computes()
 
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
-        bound = self._bound(inputs)
         try:
+            bound = self._bound(inputs)
             self.session.run_with_iobinding(bound.binding)
         except Exception as error:
             raise BackendUnavailable(f"ONNX Runtime failed on a batch of {len(inputs[0])}: {reason(error)}") from error
@@ -135,15 +136,20 @@ def open_session(bundle: Bundle, artifact: Artifact, options: RuntimeOptions, is
     with bundle.using(*artifact.files) as paths:
         check_external(paths)
         try:
-            with _freed_memory_returned():
-                session = onnxruntime.InferenceSession(str(paths[0]), settings, providers=providers)
+            session = session_of(paths[0], settings, providers)
         except Exception as error:  # onnxruntime raises classes of its own for every cause
             version = onnxruntime.__version__
             raise BackendUnavailable(f"ONNX Runtime {version} cannot open '{paths[0]}': {reason(error)}") from error
     check_on_cuda(session, is_asked=options.device == "cuda" or is_tf32)
     values = (*session.get_inputs(), *session.get_outputs())
-    check_io(artifact, paths[0], {value.name: (_dtype(value.type), tuple(value.shape)) for value in values})
+    check_signature(artifact, paths[0], {value.name: (_dtype(value.type), tuple(value.shape)) for value in values})
     return session
+
+
+def session_of(path: Path, settings: Any, providers: Sequence[Any]) -> Any:
+    """An `onnxruntime.InferenceSession` of a file. onnxruntime raises classes of its own for every cause."""
+    with _freed_memory_returned():
+        return library().InferenceSession(str(path), settings, providers=providers)
 
 
 def library() -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun import cache
-from drun.backends import Backend, Probe, Signature, check_io
+from drun.backends import Backend, Probe, Signature, check_signature
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.console import log_level
@@ -167,7 +167,7 @@ def _load(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:
         )
     program = _deserialized(path, bundle.content(entry))
     with door(f"'{path}' is not the manifest's network", BundleError, "export again"):
-        check_io(artifact, path, _signature(program, artifact))
+        check_signature(artifact, path, _signature(program, artifact))
     return program
 
 

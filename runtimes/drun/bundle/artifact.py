@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import PurePosixPath
 from typing import Any, TypedDict
 
@@ -93,8 +94,12 @@ class Parity(_Measured, total=False):
 
 #: The variant of an artifact in two graphs.
 SPLIT = "split"
-#: The input of a split artifact's denoiser that comes from its conditioning graph.
-CONDITION = "c"
+#: The inputs of a denoiser that hold the states and the times, and that of a split artifact's denoiser that comes from
+#: its conditioning graph.
+STATE, TIME, CONDITION = "x", "t", "c"
+#: The key of an int8 artifact's `target` that holds the intervals of time, both ends of each included, at which the
+#: float32 graph is computed that it was made of.
+FP32_TIMES = "fp32_times"
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,8 @@ class Conditioning:
     root: str = ""  # as `Artifact.root`
 
 
+#: name, dtype and shape of an input or output
+Port = tuple[str, str, tuple[str | int, ...]]
 #: name -> (dtype, shape behind the batch)
 Io = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -198,14 +205,16 @@ class Artifact:
         return "-".join(part for part in (self.format, self.precision, self.variant) if part)
 
     def check_io(self, expected: Io) -> None:
-        """Raises BundleError unless these are the inputs and the output."""
-        got = {tensor.name: (tensor.dtype, tensor.shape) for tensor in self.io}
-        wanted = {name: (dtype, ("N", *sides)) for name, (dtype, sides) in expected.items()}
-        for name in wanted.keys() | got.keys():
-            if got.get(name) != wanted.get(name):
-                raise BundleError(
-                    f"the {self.format} artifact has '{name}' as {got.get(name)}, the model {wanted.get(name)}"
-                )
+        """Raises BundleError unless these are the inputs and the output, in this order: runtimes bind by it."""
+        got: list[Port] = [(tensor.name, tensor.dtype, tensor.shape) for tensor in self.io]
+        wanted: list[Port] = [(name, dtype, ("N", *sides)) for name, (dtype, sides) in expected.items()]
+        for mine, model in zip_longest(got, wanted):
+            if mine != model:
+                raise BundleError(f"the {self.format} artifact has {_port(mine)}, the model {_port(model)}")
+
+
+def _port(port: Port | None) -> str:
+    return "no more inputs or outputs" if port is None else f"'{port[0]:.40}' as {port[1]:.40} {port[2]}"
 
 
 def _check_batch(low: int, high: int) -> None:

@@ -124,8 +124,9 @@ class Manifest:
         )
 
     def _denoiser_io(self) -> Io:
-        images: Io = {"x": ("float32", self.data.shape), "out": ("float32", self.card.output_shape)}
-        return images | {"t": ("float32", ())} | ({"y": ("int64", ())} if self.classes else {})
+        inputs: Io = {"x": ("float32", self.data.shape), "t": ("float32", ())}
+        labels: Io = {"y": ("int64", ())} if self.classes else {}
+        return inputs | labels | {"out": ("float32", self.card.output_shape)}
 
     @property
     def all_artifacts(self) -> tuple[Artifact, ...]:

@@ -35,6 +35,22 @@ def test_cold_start_is_seconds(job: fresh.Job) -> None:
     assert 0.05 < fresh.cold_start_s(job) < 60
 
 
+def test_a_latent_counts_where_no_decoder_makes_images(job: fresh.Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process itself ends later."""
+    program = (
+        "import os, sys, time; os.chdir(sys.argv[sys.argv.index('--out') + 1]); "
+        "os.mkdir('raw'); open('raw/000000.npz', 'w').close(); time.sleep(5)"
+    )
+    monkeypatch.setattr(fresh, "DRUN", ("-c", program))
+    assert fresh.cold_start_s(job) < 5
+
+
+def test_a_process_without_an_image_is_an_error(job: fresh.Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fresh, "DRUN", ("-c", "pass"))
+    with pytest.raises(UserError, match=r"^drun ended without an image$"):
+        fresh.cold_start_s(job)
+
+
 def test_cold_starts_take_turns(job: fresh.Job) -> None:
     null = replace(job, candidate=Candidate("null", None, "fp32"))
     said: list[tuple[int, int]] = []

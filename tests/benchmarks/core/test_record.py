@@ -177,6 +177,9 @@ def test_a_command_is_shown_without_absolute_paths() -> None:
     arguments = ["/opt/venv/bin/dbench", "latency", "/home/someone/bundles/digits", "--out", "out/results", "-n", "3"]
     assert record.shown_command(arguments) == "dbench latency digits --out out/results -n 3"
     assert record.shown_command([]) == ""
+    assert record.shown_command(["dbench", "--out=/home/someone/out", "../someone/out", "--set", "a=b"]) == (
+        "dbench --out=out out --set a=b"
+    )
 
 
 def test_a_summary_takes_the_place_of_the_rows(result: Result, tmp_path: Path) -> None:

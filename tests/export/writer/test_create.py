@@ -22,13 +22,15 @@ from dexport.proof import QUICK_PROOF, full_proof
 from dexport.writer import create
 from dexport.writer.add import add_artifact
 from dexport.writer.create import Trained, create_bundle
+from dexport.writer.pairs import pairs_of
+from dexport.writer.proving import prove
 from dexport.writer.staging import Order
 from drun import backends
 from drun.backends import Probe
 from drun.bundle import manifest as manifests
 from drun.bundle import reading as bundles
 from drun.console import silent
-from drun.errors import CheckpointError, ConfigError, ExportError, ParityError
+from drun.errors import BackendUnavailable, CheckpointError, ConfigError, ExportError, NotTrusted, ParityError
 
 
 @pytest.fixture
@@ -273,6 +275,29 @@ def test_what_cannot_be_proven_again_here_is_unproven(
     written = export(trained, bundle, "eager", proof=full_proof(4))
     assert written.unproven == {"mirror-fp32": "gone; install it with: pip"}
     assert proofs(bundle) == [(FULL_CHECKS, False), None, (FULL_CHECKS, False)]
+
+
+def test_a_library_that_does_not_load_proves_nothing(
+    trained: Trained, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is installed, so that a look at it says nothing."""
+
+    def lost(*_: object) -> tuple[str, ...]:
+        raise BackendUnavailable("mirror does not load: it lacks a library")
+
+    monkeypatch.setattr(backends.load("mirror"), "arithmetics", lost)
+    written = export(trained, bundle, "eager", proof=full_proof(4))
+    assert written.unproven == {"mirror-fp32": "mirror does not load: it lacks a library"}
+
+
+def test_a_proof_trusts_nobody(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundle may hold a stranger's program."""
+    written = export(trained, tmp_path / "b", "pt2", STATIC, QUICK_PROOF)
+    (pair,) = pairs_of(written.bundle.manifest)
+    assert prove(written.bundle, pair, silent).results
+    monkeypatch.setenv("DEXPORT_STATE", str(tmp_path / "elsewhere"))
+    with pytest.raises(NotTrusted):
+        prove(written.bundle, pair, silent)
 
 
 class Louder(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from manifest_files import change, edit, refused
@@ -40,6 +41,17 @@ def test_an_artifact_may_be_a_folder(bundle: Bundle) -> None:
 def test_an_artifact_without_files_is_refused(make_bundle: MakeBundle) -> None:
     path = edit(make_bundle(), change("artifacts.0.files", []))
     refused(path, r"the onnx artifact has no files, expected one at least; export again")
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2, 3), (0, 2, 1, 3), (3, 0, 1, 2), (0, 1, 2), (0, 0, 1, 2, 3)])
+def test_inputs_in_another_order_are_refused(make_bundle: MakeBundle, order: tuple[int, ...]) -> None:
+    """Runtimes bind arrays by their place: times would be taken for labels."""
+
+    def reorder(manifest: dict[str, Any]) -> None:
+        artifact = manifest["artifacts"][0]
+        artifact["io"] = [artifact["io"][place] for place in order]
+
+    refused(edit(make_bundle(conditional=True), reorder), r"the onnx artifact has .*, the model '.*; export again$")
 
 
 # ---- two graphs -----------------------------------------------------------------------------------------

@@ -86,8 +86,7 @@ def _of_batch(
     """The rows of all candidates at one batch size, and the candidates that are left out, with the reason."""
     references = states.references(original, report)
     every: dict[str, Candidate] = {DEFAULT: _default, **chosen}
-    sessions, failed = _open_all(every, original, settings.threads, report)
-    proofs = {name: worst(session, references) for name, session in sessions.items()}
+    sessions, proofs, failed = _open_all(every, original, references, settings.threads, report)
     timings = _timed(sessions, references[0].inputs, settings.repeats, report)
     rows = []
     for name, session in sessions.items():
@@ -98,20 +97,26 @@ def _of_batch(
 
 
 def _open_all(
-    every: Mapping[str, Candidate], original: Original, threads: int, report: Report
-) -> tuple[dict[str, OpenGraph], dict[str, str]]:
-    """The sessions, and the candidates without one, with the reason. Raises UserError if the default has none."""
-    sessions, failed = {}, {}
+    every: Mapping[str, Candidate], original: Original, references: Sequence[EagerCall], threads: int, report: Report
+) -> tuple[dict[str, OpenGraph], dict[str, Comparison], dict[str, str]]:
+    """The sessions and their proofs, and the candidates without one, with the reason.
+
+    Raises UserError if the default has none.
+    """
+    sessions, proofs, failed = {}, {}, {}
     for done, (name, candidate) in enumerate(every.items()):
         report("making and opening graphs", done, len(every))
         try:
-            sessions[name] = opened(_made(candidate, original), original.part, threads)
+            session = opened(_made(candidate, original), original.part, threads)
+            with door("ONNX Runtime cannot compute it", ExportError, "see its file"):
+                proofs[name] = worst(session, references)
+            sessions[name] = session
         except UserError as error:
             if name == DEFAULT:
                 raise
             failed[name] = str(error)
             warn(f"{name} is not timed: {error}")
-    return sessions, failed
+    return sessions, proofs, failed
 
 
 def _default(original: Original) -> Attempt:

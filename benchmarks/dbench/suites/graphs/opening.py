@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dbench.core.inputs import Inputs
 from dbench.suites.graphs.candidates import Attempt
 from dexport.targets import Part
-from drun.backends.ort import Bound, library
+from drun.backends.ort import Bound, library, session_of
 from drun.errors import BackendUnavailable, reason
 
 
@@ -48,7 +48,7 @@ def opened(attempt: Attempt, part: Part, threads: int) -> OpenGraph:
     attempt.adjust(options)
     start_s = time.perf_counter()
     try:
-        session = onnxruntime.InferenceSession(str(attempt.path), options, providers=["CPUExecutionProvider"])
+        session = session_of(attempt.path, options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises classes of its own for every cause
         raise BackendUnavailable(f"ONNX Runtime cannot open it: {reason(error)}") from error
     opening_s = time.perf_counter() - start_s

@@ -16,7 +16,7 @@ import torch
 from dbench.core import fresh, machine, subject, timing
 from dbench.core.flops import forward_flops
 from dbench.core.fresh import Job
-from dbench.core.inputs import Inputs, example
+from dbench.core.inputs import Inputs, check_batches, example
 from dbench.core.record import Result, ResultRow, spread_row, this_command
 from dbench.core.selection import select
 from dbench.suites.peers import libraries
@@ -53,6 +53,7 @@ def measure(settings: PeersSettings, report: Report) -> Result:
         with _threads(settings.threads):
             of = prepare(settings, Path(scratch), report)
             chosen = select(of.bundle, settings.backends, settings.precisions, settings.artifacts)
+            check_batches(chosen, settings.batches)
             network, own = of.denoiser.network.requires_grad_(False), of.denoiser
             ingredients = Ingredients(network, own.card, settings.threads, Path(scratch), settings.states)
             found, left_out = all_peers(names, settings.precisions, ingredients)

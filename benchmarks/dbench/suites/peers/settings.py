@@ -53,5 +53,5 @@ class PeersSettings:
 
     @property
     def starts(self) -> int:
-        """Cold starts of each backend, of which no interval is told."""
+        """Cold starts of each backend, of which no interval is stated."""
         return max(3, self.repeats // 4)

@@ -8,15 +8,26 @@ from dbench.core import record
 from dbench.core.record import Result, ResultRow, number
 from dbench.html import page
 from dbench.suites.peers.names import call_name, parity_name, ratio_name, share_name, split_name
+from dexport.quantisation.states import DATA_END, NOISE_END, NOISE_END_OF_NOISE
 
 COLUMNS = (
     "who", "ms a call (95 %)", "times as fast as the best peer (95 %)", "GFLOP/s", "% of the matrix rate", "dB",
     "relative L2", "ready after s",
 )  # fmt: skip
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
-#: Of all that is said of parity.
+#: Of all that is said of parity and of ratios.
 PARITY = "dB and relative L2 are from eager PyTorch in fp32, of the worst golden call."
+RATIO = "A ratio is the median of the ratios within each round, not that of two medians."
+READY = (
+    "Ready: compiled for this batch; NNCF's default int8 is calibrated at the first batch, ours was in its export, and "
+    "a small graph of ours may come compiled from the user's cache."
+)
 SPLIT = "A call of a split graph is timed without its conditioning graph, which a run computes once for all its steps."
+INT8 = (
+    "An int8 call is timed between the ends of time, which a run computes in fp32: "
+    f"{100 * (NOISE_END_OF_NOISE + DATA_END):.0f} % of the steps where a network predicts noise, "
+    f"{100 * NOISE_END:.0f} % otherwise."
+)
 RANDOM = "The weights are random weights: speed does not depend on them, the loss of bf16 and int8 does."
 
 
@@ -37,9 +48,11 @@ def section(result: Result) -> str:
 
 
 def _what(result: Result) -> str:
-    """What is compared: PARITY, and whether somebody trained the weights."""
+    """What is compared and how, and whether somebody trained the weights."""
+    own = [row.details for row in result.rows if row.details.get("is_ours")]
+    has_int8 = any(details["precision"] == "int8" for details in own)
     is_random = result.subject["weights"] == "random"
-    return " ".join([PARITY, SPLIT, *([RANDOM] if is_random else [])])
+    return " ".join([PARITY, RATIO, SPLIT, *([INT8] if has_int8 else []), READY, *([RANDOM] if is_random else [])])
 
 
 # ---- one result -----------------------------------------------------------------------------------------
@@ -141,12 +154,20 @@ def digest(results: Sequence[tuple[str, Result]]) -> str:
     Args:
         results: with names.
     """
-    head = ("network, images a call", "precision", "`drun` ms", "beside, ms", "times as fast (95 %)", "dB", "processor")
+    head = (
+        "network, images a call",
+        "precision",
+        "`drun` ms",
+        "beside, ms",
+        "times as fast (95 %)",
+        "dB (beside)",
+        "processor",
+    )
     lines = [line for name, result in results for line in _digest_lines(name, result)]
     text = (
         "`dbench peers`: a call of our fastest target beside the fastest that a user would write with PyTorch, ONNX "
         "Runtime, OpenVINO or diffusers themselves, on the same weights and in turns; a split graph without its "
-        "conditioning, which a run computes once; dB from eager PyTorch in fp32:"
+        f"conditioning, which a run computes once; dB from eager PyTorch in fp32. {RATIO} {INT8}"
     )
     return f"{text}\n\n{record.table(head, lines, texts=(0, 1, 6))}"
 
@@ -165,7 +186,7 @@ def _digest_lines(name: str, result: Result) -> list[list[str]]:
                     f"{_ms(result, of, batch)} ({of.removeprefix('drun, ')})",
                     f"{_ms(result, to, batch)} ({to})",
                     record.shown(row, result.machine) + _interval(row),
-                    number(result.row(parity_name(of)).details["psnr_db"]),
+                    f"{_db(result, of)} ({_db(result, to)})",
                     record.where(result),
                 ]
             )
@@ -173,4 +194,8 @@ def _digest_lines(name: str, result: Result) -> list[list[str]]:
 
 
 def _ms(result: Result, name: str, batch: int) -> str:
-    return number(result.row(call_name(name, batch)).value)
+    return record.shown(result.row(call_name(name, batch)), result.machine)
+
+
+def _db(result: Result, name: str) -> str:
+    return number(result.row(parity_name(name)).details["psnr_db"])

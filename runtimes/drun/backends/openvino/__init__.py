@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -126,8 +127,16 @@ class BoundRequests:
             request.set_tensor(name, openvino.Tensor(part, shared_memory=True))
 
     def run(self) -> NDArray[np.float32]:
-        for request in self.requests:
-            request.start_async()
-        for request in self.requests:
-            request.wait()
+        started: list[Any] = []
+        try:
+            for request in self.requests:
+                request.start_async()
+                started.append(request)
+            for request in self.requests:
+                request.wait()
+        except BaseException:
+            for request in started:  # none may go on to write into our array
+                with suppress(RuntimeError):
+                    request.wait()
+            raise
         return self.out

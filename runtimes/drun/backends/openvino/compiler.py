@@ -70,7 +70,7 @@ class Compiler:
     def _num_parts(self, size: int) -> int:
         """Threads that compute parts of their own need not wait for each other after each operation.
 
-        Unless told otherwise a batch has two halves, whatever the threads, because a graph of another batch may round
+        Without a hint a batch has two halves, whatever the threads, because a graph of another batch may round
         otherwise, and images should not depend on the number of threads.
         """
         most = {None: HALVES, "latency": 1, "throughput": self._num_threads()}[self.options.hint]

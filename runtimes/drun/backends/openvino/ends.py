@@ -13,15 +13,11 @@ from numpy.typing import NDArray
 
 from drun.backends.openvino.compiler import Compiler
 from drun.backends.openvino.graph import SUFFIXES
-from drun.backends.openvino.times import TIME
-from drun.bundle.artifact import Artifact
+from drun.bundle.artifact import FP32_TIMES, TIME, Artifact
 from drun.bundle.reading import Bundle
 from drun.errors import BundleError, door
 from drun.settings import RuntimeOptions
 from drun.typed import typed
-
-#: The key of an artifact's `target` that holds the intervals of time, both ends of each included.
-FP32_TIMES = "fp32_times"
 
 #: (lowest, highest) time
 Interval = tuple[float, float]
@@ -47,7 +43,7 @@ def ends_of(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Ends
     """The ends that an artifact's `target` states; None if it states none.
 
     Raises:
-        BundleError: they are no intervals of time, or the bundle lacks the float32 graph. And as `Compiler`.
+        BundleError: they are not intervals of time, or the bundle lacks the float32 graph. And as `Compiler`.
     """
     if FP32_TIMES not in artifact.target:
         return None
@@ -69,9 +65,11 @@ def _is_source(one: Artifact, artifact: Artifact) -> bool:
 def _intervals(artifact: Artifact) -> tuple[Interval, ...]:
     with door(f"the artifact {artifact.id} is wrong", BundleError, "export again"):
         found: tuple[Interval, ...] = typed(tuple[Interval, ...], _listed(artifact.target[FP32_TIMES]), FP32_TIMES)
+        if not found:
+            raise ValueError(f"{FP32_TIMES} got none, expected one interval at least")
         for low, high in found:
-            if low > high:
-                raise ValueError(f"{FP32_TIMES} got {low:g} to {high:g}, expected the smaller time first")
+            if low > high or high < 0:
+                raise ValueError(f"{FP32_TIMES} got {low:g} to {high:g}, expected times, the smaller first")
     return found
 
 

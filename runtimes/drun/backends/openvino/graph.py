@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from drun.backends import check_io
+from drun.backends import check_signature
 from drun.backends.openvino.times import keep_times
 from drun.bundle.artifact import Artifact, Tensor
 from drun.bundle.onnx_files import check_external
@@ -49,8 +49,8 @@ def without_telemetry(library: str) -> Iterator[None]:
     try:
         yield
     finally:
-        if is_new and sys.modules["openvino_telemetry"] is None:
-            del sys.modules["openvino_telemetry"]
+        if is_new and sys.modules.get("openvino_telemetry", library) is None:
+            sys.modules.pop("openvino_telemetry", None)  # another thread may have done it
 
 
 @cache
@@ -80,7 +80,7 @@ def read(bundle: Bundle, artifact: Artifact, is_bf16: bool) -> tuple[Any, int]:
         try:
             # An ONNX graph names its other files; `check_external` made sure that the manifest lists them.
             model = model_of(artifact.format, paths[: len(SUFFIXES[artifact.format])])
-            check_io(artifact, paths[0], dict(map(_signature, [*model.inputs, *model.outputs])))
+            check_signature(artifact, paths[0], dict(map(_signature, [*model.inputs, *model.outputs])))
             if is_bf16:
                 keep_times(model, core())
         except UNREADABLE as error:
@@ -130,18 +130,18 @@ def _why_unreadable(artifact: Artifact, path: Path, error: BaseException) -> str
     own = library().get_version().partition("-")[0]
     newer = _written_by(path) or artifact.producers.get("openvino") if path.suffix == ".xml" else None
     if newer and _numbers(newer) > _numbers(own):
-        return f"'{path}' is of OpenVINO {newer}, this is {own}: pip install --upgrade openvino"
+        return f"'{path}' is of OpenVINO {newer:.40}, this is {own}: pip install --upgrade openvino"
     return f"OpenVINO {own} cannot open '{path}': {cause(error)}"
 
 
 def _written_by(path: Path) -> str | None:
     """The version of OpenVINO that an IR names, at its end."""
-    match = re.search(rb'name="OpenVINO Runtime" value="(\d+(?:\.\d+)*)', path.read_bytes())
+    match = re.search(rb'name="OpenVINO Runtime" value="(\d{1,9}(?:\.\d{1,9}){0,9})', path.read_bytes())
     return match[1].decode() if match else None
 
 
 def _numbers(version: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", version)]
+    return [int(number) for number in re.findall(r"\d{1,9}", version)]
 
 
 def cause(error: BaseException) -> str:

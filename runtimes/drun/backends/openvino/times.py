@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from drun.bundle.artifact import TIME
+
 #: The attribute that OpenVINO's own compression gives to operations that need their precision.
 PRECISE = '<rt_info><attribute name="precise" version="0"/></rt_info>'
-#: The input of a denoiser that holds the times.
-TIME = "t"
 
 
 def keep_times(model: Any, core: Any) -> None:

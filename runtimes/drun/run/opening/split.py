@@ -55,7 +55,7 @@ class Split(Backend):
 
     @staticmethod
     def probe() -> Probe:
-        return Probe(True, "it is no runtime of its own")
+        return Probe(True, "it stands on another runtime")
 
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         x, *conditions = inputs

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from statistics import median
+from typing import Any
 
 import pytest
 
+from dbench.core.inputs import check_batches
 from dbench.core.record import Result, ResultRow
+from dbench.core.selection import select
 from dbench.suites import peers
 from dbench.suites.peers import Settings
 from drun.console import silent
@@ -75,6 +78,12 @@ def test_the_result_says_what_it_is_of(result: Result) -> None:
     assert result.settings["batches"] == (1, 2)
     assert not {"model", "bundle"} & {*result.settings}
     assert result.machine.num_threads == 1
+
+
+def test_a_batch_that_nothing_takes_is_refused_before_anything_is_timed(sit: Any) -> None:
+    chosen = select(sit.bundle, ("ort",))
+    with pytest.raises(ConfigError, match=r"--batch got 65, onnx-fp32(-split)? takes 1 to 64"):
+        check_batches(chosen, (1, 65))
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,20 @@ def test_nobody_gets_int8_who_did_not_ask_for_it(quantised: Bundle) -> None:
 
 @pytest.mark.parametrize(
     "stated",
-    [3, [3], [[1]], [[1, 2, 3]], [["1", 2]], [[True, 2]], [[float("nan"), 2]], [[0, 10**400]], [[2, 1]], "all"],
+    [
+        3,
+        [3],
+        [[1]],
+        [[1, 2, 3]],
+        [["1", 2]],
+        [[True, 2]],
+        [[float("nan"), 2]],
+        [[0, 10**400]],
+        [[2, 1]],
+        [[-5, -1]],
+        [],
+        "all",
+    ],
 )
 def test_times_that_are_none(quantised: Bundle, stated: Any) -> None:
     wrong = replace(quantised.manifest.artifacts[0], target={"fp32_times": stated})

@@ -31,7 +31,7 @@ Predict = Callable[..., NDArray[np.float32]]
 @dataclass(frozen=True)
 class Peer:
     name: str  # for people, such as `OpenVINO in bf16`
-    precision: str  # fp32 | bf16 | int8: whom it is compared with
+    precision: str  # fp32 | bf16 | int8: it is compared with what has the same
     open: Callable[[Inputs], Predict]  # ready for inputs of these shapes
 
 
