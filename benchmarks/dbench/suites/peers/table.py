@@ -149,7 +149,7 @@ def _rates(result: Result) -> list[str]:
 
 
 def digest(results: Sequence[tuple[str, Result]]) -> str:
-    """Markdown: a line for each model, batch and precision, our best beside the best peer of that precision.
+    """Markdown: a line for each model, batch and precision, our best beside the best peer of that precision; then images.
 
     Args:
         results: with names.
@@ -169,7 +169,9 @@ def digest(results: Sequence[tuple[str, Result]]) -> str:
         "Runtime, OpenVINO or diffusers themselves, on the same weights and in turns; a split graph without its "
         f"conditioning, which a run computes once; dB from eager PyTorch in fp32. {RATIO} {INT8}"
     )
-    return f"{text}\n\n{record.table(head, lines, texts=(0, 1, 6))}"
+    images = [f"- `{name}`, {line}" for name, result in results for line in _images(result)]
+    tail = "\n\nImages end to end, by a loop of plain OpenVINO calls and by `drun`:\n\n" + "\n".join(images)
+    return f"{text}\n\n{record.table(head, lines, texts=(0, 1, 6))}{tail if images else ''}"
 
 
 def _digest_lines(name: str, result: Result) -> list[list[str]]:
