@@ -149,7 +149,7 @@ def _rates(result: Result) -> list[str]:
 
 
 def digest(results: Sequence[tuple[str, Result]]) -> str:
-    """Markdown: a line for each model, batch and precision, our best beside the best peer of that precision; then images.
+    """Markdown: a line for each model, batch and precision, our best beside its best peer; then the images.
 
     Args:
         results: with names.
