@@ -88,10 +88,14 @@ def places(low: nn.Module) -> Places:
 
 
 def summary(low: nn.Module, met: Collection[str]) -> list[str]:
-    """The islands of a `lowered` network, with `*` for numbers, such as `blocks.*.norm1`.
+    """The islands of a `lowered` network, with `*` for the numbers of blocks, such as `blocks.*.norm1`.
 
     met: the names of the modules that the graph has; of a network that was split it lacks some.
     """
-    found = [name for name, module in low.named_modules() if isinstance(module, Island) and name in met]
-    names = [name.removeprefix("network.") for name in found]  # by which a stage of a split network holds it
-    return list(dict.fromkeys(re.sub(r"\b\d+\b", "*", name) for name in names))
+    modules = dict(low.named_modules())
+    found = [name for name, module in modules.items() if isinstance(module, Island) and name in met]
+    adding = [name for name, module in modules.items() if name and isinstance(module, RESIDUALS)]
+    found += [f"residuals of {name}" for name in adding if any(one.startswith(f"{name}.") for one in met)]
+    names = [name.replace("network.", "", 1) for name in found]  # by which a stage of a split network holds it
+    patterns = [re.sub(r"\b\d+\.", "*.", re.sub(r"(residuals of .*)\b\d+$", r"\1*", name)) for name in names]
+    return list(dict.fromkeys(patterns))

@@ -41,11 +41,15 @@ def loss_of(bundle: Bundle, opened: Opened, report: Report) -> Loss:
         expected = _drawn(Sampling(bundle.manifest.card, exact, settings), exact, "drawing in fp32", report)
     got = _drawn(Sampling(bundle.manifest.card, opened, settings), opened, "drawing in int8", report)
     psnr_db = parity.compare("final images", expected, got, math.inf).psnr_db
+    squares = np.square(got - expected).mean(axis=(1, 2, 3))
     if psnr_db != math.inf and not math.isfinite(psnr_db):
         raise ExportError(f"the images of {source.id} are one constant, expected pictures: train the network first")
     # JSON knows no infinity, which is the PSNR of equal images.
-    own = None if psnr_db == math.inf else psnr_db
-    return Loss(psnr_db=own, images=NUM_IMAGES, steps=settings.num_steps, sampler=settings.sampler)
+    if psnr_db == math.inf:
+        own = worst = None
+    else:
+        own, worst = psnr_db, psnr_db - 10 * math.log10(squares.max() / squares.mean())
+    return Loss(psnr_db=own, worst_db=worst, images=NUM_IMAGES, steps=settings.num_steps, sampler=settings.sampler)
 
 
 def _drawn(sampling: Sampling, opened: Opened, what: str, report: Report) -> NDArray[np.float32]:

@@ -74,13 +74,17 @@ class _Measured(TypedDict):
     worst: dict[str, str | int | float | None]
 
 
-class Loss(TypedDict):
-    """How far the final images are from those of the float32 graph on the same noise."""
-
+class _Drift(TypedDict):
     psnr_db: float | None  # of all images together, peak: the range of the float32 images; None: they are equal
     images: int
     steps: int
     sampler: str
+
+
+class Loss(_Drift, total=False):
+    """How far the final images are from those of the float32 graph on the same noise, drawn without guidance."""
+
+    worst_db: float | None  # of the image that is farthest, with the peak of all
 
 
 class Parity(_Measured, total=False):

@@ -95,7 +95,9 @@ def loss_text(loss: Loss) -> str:
     """The loss of a quantised graph in words."""
     drawn = f"{loss['images']} images, {loss['steps']} steps of {loss['sampler']}"
     away = "equal to" if loss["psnr_db"] is None else f"{loss['psnr_db']:.1f} dB from"
-    return f"final images {away} those of fp32 ({drawn})"
+    worst = loss.get("worst_db")
+    farthest = "" if worst is None else f", the farthest at {worst:.1f} dB"
+    return f"final images {away} those of fp32 ({drawn}{farthest})"
 
 
 def _pairs(values: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from drun.bundle.artifact import Artifact
+from drun.bundle.manifest import MANIFEST
 from drun.console import warn
 from drun.errors import ConfigError
 from drun.files import locked, sha256, write_json
@@ -43,6 +44,8 @@ def claim(session: Session, sampling: Sampling, output: Output, computes: bool =
 
 def _claim(session: Session, sampling: Sampling, output: Output, computes: bool) -> None:
     folder, path = output.folder, output.folder / "run.json"
+    if (folder / MANIFEST).is_file():
+        raise ConfigError(f"'{folder}' is a bundle, which images would damage: choose another --out")
     previous: dict[str, Any] = {}
     identity = json.loads(json.dumps(_identity(session, sampling.settings)))  # in the form in which it is read back
     if path.exists():

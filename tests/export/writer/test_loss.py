@@ -27,6 +27,8 @@ def test_it_is_the_psnr_of_all_final_images(int8_bundle: Path) -> None:
     exact, lossy = drawn
     expected = 10 * np.log10((exact.max() - exact.min()) ** 2 / np.mean((exact - lossy) ** 2))
     assert loss["psnr_db"] == pytest.approx(expected, abs=1e-3)
+    farthest = np.mean((exact - lossy) ** 2, axis=(1, 2, 3)).max()
+    assert loss["worst_db"] == pytest.approx(10 * np.log10((exact.max() - exact.min()) ** 2 / farthest), abs=1e-3)
     assert (loss["images"], loss["steps"], loss["sampler"]) == (NUM_IMAGES, 8, bundle.manifest.sampler.name)
 
 

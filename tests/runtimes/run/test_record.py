@@ -65,6 +65,14 @@ def test_other_settings_are_refused(
     assert results(tmp_path / "whole") == whole
 
 
+def test_a_bundle_is_no_folder_for_images(bundle: Bundle) -> None:
+    """The next export would refuse it."""
+    before = sorted(path.name for path in bundle.path.iterdir())
+    with pytest.raises(ConfigError, match=r"is a bundle, which images would damage: choose another --out"):
+        draw(bundle, bundle.path, ANCESTRAL)
+    assert [name for name in sorted(path.name for path in bundle.path.iterdir()) if not name.startswith(".")] == before
+
+
 def test_another_checkpoint_is_refused(bundle: Bundle, tmp_path: Path, whole: dict[str, bytes]) -> None:
     model = replace(bundle.manifest.model, checkpoint=bundle.manifest.model.checkpoint | {"sha256": "1" * 64})
     other = replace(bundle, manifest=replace(bundle.manifest, model=model))

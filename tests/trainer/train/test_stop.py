@@ -70,6 +70,7 @@ def losses(folder: Path) -> list[tuple[int, float]]:
     return [(line["step"], line["loss"]) for line in lines]
 
 
+@pytest.mark.slow
 def test_a_killed_run_loses_nothing_that_was_finished(tiny_assignments: list[str], tmp_path: Path) -> None:
     """What goes on from its newest checkpoint ends as a run that nobody disturbed."""
     often = ["train.steps=120", "train.save_every=10", "train.log_every=2"]

@@ -58,7 +58,7 @@ def walk_rows(
     except ConfigError as error:
         warn(f"no guided image is drawn end to end: {error}")
         return []
-    drawn = Drawn(bundle, {one: ours[one] for one in ours if one in theirs}, theirs, settings, loop, options)
+    drawn = ImagePairs(bundle, {one: ours[one] for one in ours if one in theirs}, theirs, settings, loop, options)
     # What is opened first lies better in memory, and what is drawn first finds other caches.
     later = repeats // 2
     images, first = drawn.seating(repeats - later, report)
@@ -72,7 +72,7 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ImagePairs:
     """The same image by ours and by the plain loop, in each precision that both have."""
 
     bundle: Bundle
