@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from copied import CopiedPackages, files_to_add
 from PIL import Image
 
@@ -67,6 +68,7 @@ preview_steps = 2
 """
 
 
+@pytest.mark.slow
 def test_a_model_file_and_a_recipe_are_all(tmp_path: Path) -> None:
     packages = CopiedPackages(tmp_path)
     packages.add("trainer/dtrain/models/plain.py", MODEL)

@@ -38,9 +38,7 @@ def network_of(process: str) -> nn.Module:
     return network
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(one, marks=[] if one == "repa" else pytest.mark.slow) for one in FILES]
-)
+@pytest.fixture(scope="module", params=[pytest.param(one, marks=pytest.mark.slow) for one in FILES])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A bare state dict under its published name, and its bundle."""
     process, folder = request.param, tmp_path_factory.mktemp(request.param)

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbench.core.options import argument, option
+
+pytestmark = pytest.mark.slow
 {heading}
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from copied import CopiedPackages, files_to_add
 
 OBJECTIVE = '''
@@ -47,6 +48,7 @@ power = 1
 """
 
 
+@pytest.mark.slow
 def test_an_objective_file_is_all(tmp_path: Path) -> None:
     packages = CopiedPackages(tmp_path)
     run = ["dtrain", "run", "digits-unet"] + [word for text in SMALL for word in ("--set", text)]
