@@ -84,6 +84,9 @@ def recipe_of(name: str) -> Recipe:
     return config.from_dict(sections | {"model": model})
 
 
+#: How many times the tolerance a trajectory in bf16 may be off: the first steps cut x0 at -1 and 1, and of a network that
+#: nobody trained one pixel of 256 may be cut at the other end.
+FLIPPED = 2.0
 #: Of each family; a model of none fails alone, in its own tests.
 FIRST = {family_of(name) or name: name for name in reversed(NAMES)}
 MODELS = [pytest.param((name, False), id=name) for name in FIRST.values()]
@@ -155,7 +158,9 @@ def test_every_candidate_passes_the_golden_file(exported: tuple[Path, Bundle], o
         for result in parity.check(exported[1], one, silent):
             bounds = DRIFT if one.arithmetic == INT8 else one.candidate.tolerance()
             assert result.count > 0
-            allowed = bounds.trajectory if "trajectory" in result.name else bounds.call
+            allowed = bounds.call
+            if "trajectory" in result.name:
+                allowed = bounds.trajectory * (FLIPPED if one.arithmetic == "bf16" else 1)
             assert result.relative_l2 <= allowed, (one.candidate.name, result)
 
 
