@@ -84,8 +84,8 @@ def recipe_of(name: str) -> Recipe:
     return config.from_dict(sections | {"model": model})
 
 
-#: How many times the tolerance a trajectory in bf16 may be off: the first steps cut x0 at -1 and 1, and of a network that
-#: nobody trained one pixel of 256 may be cut at the other end.
+#: How many times the tolerance a trajectory in bf16 may be off: the first steps cut x0 at -1 and 1, and of a network
+#: that nobody trained one pixel of 256 may be cut at the other end.
 FLIPPED = 2.0
 #: Of each family; a model of none fails alone, in its own tests.
 FIRST = {family_of(name) or name: name for name in reversed(NAMES)}
