@@ -13,6 +13,8 @@ from copied import CopiedPackages, files_to_add
 from drun import backends
 from drun.run.opening import choose
 
+pytestmark = pytest.mark.slow
+
 SUITE = '''
 """How heavy is a bundle?"""
 
@@ -21,7 +23,6 @@ from pathlib import Path
 
 from dbench.core.options import argument, option
 
-pytestmark = pytest.mark.slow
 {heading}
 
 @dataclass(frozen=True)
