@@ -33,6 +33,7 @@ from drun.diffusion.loop import sample
 from drun.diffusion.noise import PhiloxNoise
 from drun.errors import ConfigError
 from drun.run import parity
+from drun.run.golden import read_golden
 from drun.run.opening import Candidate, Opened, candidates, open_candidate
 from drun.run.sampling import Sampling
 from drun.settings import RuntimeOptions, SamplingSettings
@@ -84,9 +85,6 @@ def recipe_of(name: str) -> Recipe:
     return config.from_dict(sections | {"model": model})
 
 
-#: How many times the tolerance a trajectory in bf16 may be off: the first steps cut x0 at -1 and 1, and of a network
-#: that nobody trained one pixel of 256 may be cut at the other end.
-FLIPPED = 2.0
 #: Of each family; a model of none fails alone, in its own tests.
 FIRST = {family_of(name) or name: name for name in reversed(NAMES)}
 MODELS = [pytest.param((name, False), id=name) for name in FIRST.values()]
@@ -153,15 +151,31 @@ def test_every_artifact_has_passed_its_own_proof(request: pytest.FixtureRequest,
         assert artifact.parity["passed"] or artifact.precision == INT8
 
 
+def norms_of(bundle: Bundle) -> dict[str, float]:
+    """The comparison's name -> the norm of what eager PyTorch drew."""
+    return {
+        f"{one.settings.num_steps}-step {one.settings.sampler} trajectory, batch {len(one.indices)}": float(
+            np.linalg.norm(one.out)
+        )
+        for one in read_golden(bundle).trajectories
+    }
+
+
 def test_every_candidate_passes_the_golden_file(exported: tuple[Path, Bundle], opened: list[Opened]) -> None:
+    """In bf16 a trajectory does so without its farthest element.
+
+    At t = 999 x0 = (x - sigma noise)/alpha magnifies an error 157 times, and is cut at -1 and 1. Of a U-Net that nobody
+    trained one pixel, whose x0 is -1.8 in float32 and 0.1 in bf16, had 96 % of the squared error.
+    """
+    norms = norms_of(exported[1])
     for one in opened:
         for result in parity.check(exported[1], one, silent):
             bounds = DRIFT if one.arithmetic == INT8 else one.candidate.tolerance()
             assert result.count > 0
-            allowed = bounds.call
-            if "trajectory" in result.name:
-                allowed = bounds.trajectory * (FLIPPED if one.arithmetic == "bf16" else 1)
-            assert result.relative_l2 <= allowed, (one.candidate.name, result)
+            allowed, error = bounds.trajectory if result.name in norms else bounds.call, result.relative_l2
+            if one.arithmetic == "bf16" and result.name in norms:
+                error = max(0.0, error**2 - (result.max_abs / norms[result.name]) ** 2) ** 0.5
+            assert error <= allowed, (one.candidate.name, result)
 
 
 @pytest.mark.parametrize("sampler", samplers.names())

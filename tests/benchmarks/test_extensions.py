@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dbench.core.options import argument, option
-
 {heading}
 
 @dataclass(frozen=True)

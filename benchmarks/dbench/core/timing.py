@@ -39,6 +39,10 @@ class Timing:
     def spread_ms(self) -> Spread:
         return spread(self.latencies_ms)
 
+    def then(self, later: Timing) -> Timing:
+        """These calls, then later ones."""
+        return Timing(self.latencies_ms + later.latencies_ms)
+
 
 def spread(values: Sequence[float]) -> Spread:
     """Percentiles with linear interpolation; there must be at least one value."""

@@ -92,10 +92,11 @@ def summary(low: nn.Module, met: Collection[str]) -> list[str]:
 
     met: the names of the modules that the graph has; of a network that was split it lacks some.
     """
-    modules = dict(low.named_modules())
-    found = [name for name, module in modules.items() if isinstance(module, Island) and name in met]
-    adding = [name for name, module in modules.items() if name and isinstance(module, RESIDUALS)]
-    found += [f"residuals of {name}" for name in adding if any(one.startswith(f"{name}.") for one in met)]
-    names = [name.replace("network.", "", 1) for name in found]  # by which a stage of a split network holds it
-    patterns = [re.sub(r"\b\d+\.", "*.", re.sub(r"(residuals of .*)\b\d+$", r"\1*", name)) for name in names]
+    # A stage of a split network holds it under the name `network`.
+    modules = {name: module for name, module in low.named_modules() if name not in ("", "network")}
+    islands = [name for name, module in modules.items() if isinstance(module, Island) and name in met]
+    adding = [name for name, module in modules.items() if isinstance(module, RESIDUALS)]
+    adding = [name for name in adding if any(one.startswith(f"{name}.") for one in met)]
+    patterns = [re.sub(r"\b\d+\.", "*.", name.removeprefix("network.")) for name in islands]
+    patterns += ["residuals of " + re.sub(r"\b\d+\b", "*", name.removeprefix("network.")) for name in adding]
     return list(dict.fromkeys(patterns))

@@ -39,10 +39,10 @@ def test_a_latent_counts_where_no_decoder_makes_images(job: fresh.Job, monkeypat
     """The process itself ends later."""
     program = (
         "import os, sys, time; os.chdir(sys.argv[sys.argv.index('--out') + 1]); "
-        "os.mkdir('raw'); open('raw/000000.npz', 'w').close(); time.sleep(5)"
+        "os.mkdir('raw'); open('raw/000000.npz', 'w').close(); time.sleep(3)"
     )
     monkeypatch.setattr(fresh, "DRUN", ("-c", program))
-    assert fresh.cold_start_s(job) < 5
+    assert fresh.cold_start_s(job) < 3
 
 
 def test_a_process_without_an_image_is_an_error(job: fresh.Job, monkeypatch: pytest.MonkeyPatch) -> None:

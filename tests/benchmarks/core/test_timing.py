@@ -89,3 +89,7 @@ def test_the_interval_of_a_median_holds_it_and_narrows_with_the_number_of_values
 
 def test_ratios_are_of_the_pairs_of_a_round() -> None:
     assert timing.ratios(Timing((2.0, 9.0)), Timing((1.0, 3.0))) == [2.0, 3.0]
+
+
+def test_later_calls_follow_the_first() -> None:
+    assert timing.Timing((1.0, 2.0)).then(timing.Timing((3.0,))).latencies_ms == (1.0, 2.0, 3.0)

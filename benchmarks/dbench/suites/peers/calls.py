@@ -36,11 +36,7 @@ class Timed:
 
     def joined(self, later: Timed) -> Timed:
         """These rounds, then later ones of the same contestants."""
-        timings = {
-            name: Timing(found.latencies_ms + later.timings[name].latencies_ms)
-            for name, found in self.timings.items()
-            if name in later.timings
-        }
+        timings = {name: one.then(later.timings[name]) for name, one in self.timings.items() if name in later.timings}
         rates = {
             precision: {kernel: [*of_rounds, *later.rates[precision][kernel]] for kernel, of_rounds in found.items()}
             for precision, found in self.rates.items()

@@ -170,7 +170,7 @@ def digest(results: Sequence[tuple[str, Result]]) -> str:
         f"conditioning, which a run computes once; dB from eager PyTorch in fp32. {RATIO} {INT8}"
     )
     images = [f"- `{name}`, {line}" for name, result in results for line in _images(result)]
-    tail = "\n\nImages end to end, by a loop of plain OpenVINO calls and by `drun`:\n\n" + "\n".join(images)
+    tail = "\n\nImages end to end, by `drun` and by a loop of plain OpenVINO calls:\n\n" + "\n".join(images)
     return f"{text}\n\n{record.table(head, lines, texts=(0, 1, 6))}{tail if images else ''}"
 
 

@@ -58,13 +58,12 @@ def walk_rows(
     except ConfigError as error:
         warn(f"no guided image is drawn end to end: {error}")
         return []
-    drawn = ImagePairs(bundle, {one: ours[one] for one in ours if one in theirs}, theirs, settings, loop, options)
+    pairs = ImagePairs(bundle, {one: ours[one] for one in ours if one in theirs}, theirs, settings, loop, options)
     # What is opened first lies better in memory, and what is drawn first finds other caches.
     later = repeats // 2
-    images, first = drawn.seating(repeats - later, report)
-    _, second = drawn.seating(later, report, is_reversed=True)
-    timings = {key: Timing(times.latencies_ms + second[key].latencies_ms) for key, times in first.items()}
-    return _rows(timings, images, steps)
+    images, first = pairs.seating(repeats - later, report)
+    _, second = pairs.seating(later, report, is_reversed=True)
+    return _rows({key: times.then(second[key]) for key, times in first.items()}, images, steps)
 
 
 #: (precision, name)

@@ -48,12 +48,15 @@ def dit_ingredients(dit: Subject, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="session")
-def result(sit: Subject) -> Result:
+def of_sit(sit: Subject) -> Settings:
+    """Of the bundle that is there."""
+    return replace(SIT, bundle=sit.bundle.path, targets=())
+
+
+@pytest.fixture(scope="session")
+def result(of_sit: Settings) -> Result:
     """Everything in float32, measured once."""
-    settings = replace(
-        SIT, bundle=sit.bundle.path, targets=(), peers=("diffusers", "openvino", "ort"),
-        batches=(1, 2), steps=3, repeats=2,
-    )  # fmt: skip
+    settings = replace(of_sit, peers=("diffusers", "openvino", "ort"), batches=(1, 2), steps=3, repeats=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(timing, "PAUSE_S", 0.0)
         return measure(settings, silent)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import median
-from typing import Any
 
 import pytest
 
-from dbench.core.inputs import check_batches
 from dbench.core.record import Result, ResultRow
-from dbench.core.selection import select
 from dbench.suites import peers
 from dbench.suites.peers import Settings
 from drun.console import silent
@@ -80,10 +78,13 @@ def test_the_result_says_what_it_is_of(result: Result) -> None:
     assert result.machine.num_threads == 1
 
 
-def test_a_batch_that_nothing_takes_is_refused_before_anything_is_timed(sit: Any) -> None:
-    chosen = select(sit.bundle, ("ort",))
+def test_a_batch_that_nothing_takes_is_refused_before_anything_is_timed(of_sit: Settings) -> None:
+    """The first batch could be timed."""
+    said: list[str] = []
+    settings = replace(of_sit, peers=("ort",), batches=(1, 65), steps=0)
     with pytest.raises(ConfigError, match=r"--batch got 65, onnx-fp32(-split)? takes 1 to 64"):
-        check_batches(chosen, (1, 65))
+        peers.measure(settings, lambda what, *_: said.append(what))
+    assert not any("timing" in what for what in said)
 
 
 @pytest.mark.parametrize(

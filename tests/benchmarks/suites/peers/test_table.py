@@ -44,6 +44,6 @@ def test_the_readme_has_a_line_for_each_batch_and_precision(result: Result) -> N
     lines = table.digest([("tiny", result)]).splitlines()
     assert lines[0].startswith("`dbench peers`: ")
     assert [line.split(" | ")[:2] for line in lines[4:6]] == [["| `tiny`, 1", "fp32"], ["| `tiny`, 2", "fp32"]]
-    assert lines[6:9] == ["", "Images end to end, by a loop of plain OpenVINO calls and by `drun`:", ""]
+    assert lines[6:9] == ["", "Images end to end, by `drun` and by a loop of plain OpenVINO calls:", ""]
     assert lines[9].startswith("- `tiny`, drun in fp32 to a plain loop, an image of 3 guided steps: ")
     assert lines[4].endswith(f"| {result.machine.processor}, 1 core |")
