@@ -55,6 +55,25 @@ class Ir(Reader):
         images_of(folder / "b", "openvino", artifact="openvino-fp32")
 
 
+class Packages(Ir):
+    """A Core ML package of other bytes, which the manifest says are right."""
+
+    def make(self, folder: Path) -> None:
+        helpers().write_bundle(folder / "b", conditional=True)
+        from coreml_bundles import add_package  # a helper of the tests, which are found from here on
+
+        add_package(folder / "b", (1,))
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        name = draw.choice(["Manifest.json", "model.mlmodel", "model.mlmodel", "model.mlmodel", "weight.bin"])
+        (path,) = (folder / "b").rglob(name)
+        path.write_bytes(damage(path.read_bytes(), draw))
+        listed_anew(folder / "b")
+
+    def read(self, folder: Path) -> Any:
+        images_of(folder / "b", "mil")
+
+
 class Graphs(Ir):
     """An ONNX graph of other bytes, opened by OpenVINO and made into IR."""
 

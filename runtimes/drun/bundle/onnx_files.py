@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from drun.errors import BundleError, door
+from drun.protobuf import Buffer, fields
 
 #: message -> field number -> message: the way to every tensor of a ModelProto, as onnx.proto numbers it
 MESSAGES = {
@@ -19,11 +20,6 @@ MESSAGES = {
     "sparse": {1: "tensor", 2: "tensor"},
     "tensor": {13: "entry"},
 }
-#: wire type -> bytes of a fixed value
-FIXED_BYTES = {1: 8, 5: 4}
-VARINT, DELIMITED = 0, 2
-
-Buffer = bytes | mmap.mmap
 
 
 def check_external(paths: Sequence[Path]) -> None:
@@ -49,47 +45,18 @@ def external_files(path: Path) -> set[PurePosixPath]:
         ValueError: it is not a protobuf message. OSError: it cannot be read.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return {PurePosixPath(location) for location in _locations(content, 0, len(content), "model")}
+        try:
+            return {PurePosixPath(location) for location in _locations(content, 0, len(content), "model")}
+        except ValueError as error:
+            raise ValueError(f"it is not an ONNX graph: {error}") from error
 
 
 def _locations(content: Buffer, start: int, stop: int, message: str) -> Iterator[str]:
     if message == "entry":
-        pair = {number: content[low:high] for number, low, high in _fields(content, start, stop)}
+        pair = {number: content[low:high] for number, _, low, high in fields(content, start, stop)}
         if pair.get(1) == b"location":
             yield pair.get(2, b"").decode()
         return
-    for number, low, high in _fields(content, start, stop):
+    for number, _, low, high in fields(content, start, stop):
         if inner := MESSAGES[message].get(number):
             yield from _locations(content, low, high, inner)
-
-
-def _fields(content: Buffer, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-    """Number, start and stop of the fields of a message."""
-    while start < stop:
-        tag, start = _varint(content, start, stop)
-        number, wire = tag >> 3, tag & 7
-        if wire == VARINT:
-            end = _varint(content, start, stop)[1]
-        elif wire == DELIMITED:
-            size, start = _varint(content, start, stop)
-            end = start + size
-        elif wire in FIXED_BYTES:
-            end = start + FIXED_BYTES[wire]
-        else:
-            raise ValueError(f"it is not an ONNX graph: wire type {wire} at byte {start}")
-        if end > stop:
-            raise ValueError(f"it is not an ONNX graph: a field at byte {start} is cut short")
-        yield number, start, end
-        start = end
-
-
-def _varint(content: Buffer, start: int, stop: int) -> tuple[int, int]:
-    """A number in groups of seven bits, lowest first, and the position of the next byte."""
-    if start < stop and content[start] < 0x80:  # nearly all of them, and a graph has ten thousand
-        return content[start], start + 1
-    value = 0
-    for place, at in enumerate(range(start, min(start + 10, stop))):
-        value |= (content[at] & 0x7F) << 7 * place
-        if content[at] < 0x80:
-            return value, at + 1
-    raise ValueError(f"it is not an ONNX graph: a number at byte {start} does not end")

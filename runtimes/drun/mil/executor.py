@@ -1,0 +1,282 @@
+"""Computes a function of a program, operation by operation.
+
+Each result is held until its last reader, and checked against its declared type.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drun.errors import BundleError, door
+from drun.mil import schema
+from drun.mil.constants import constant
+from drun.mil.numerics import Numerics, half
+from drun.mil.ops import CONTEXT, Operator, converted, find
+from drun.mil.package import Package
+from drun.mil.types import HELD, TensorType, tensor_type
+
+Array = NDArray[Any]
+#: Constants are kept as float32 if all of them have at most these many bytes; otherwise each is read when it is needed,
+#: but for small ones.
+KEPT_BYTES, SMALL_BYTES = 512 << 20, 1 << 20
+
+
+class Watcher(Protocol):
+    def __call__(self, operation: str, name: str, type: TensorType, value: Array) -> None:
+        """Called with each result.
+
+        Args:
+            operation: its type, such as conv. name: of the result. value: as it was computed, before it is rounded.
+        """
+
+
+def nobody(operation: str, name: str, type: TensorType, value: Array) -> None:
+    """Looks at nothing."""
+
+
+class Constant:
+    """A constant, which is made when it is first needed."""
+
+    def __init__(self, type: TensorType, make: Callable[[], Array]) -> None:
+        self.type, self.make = type, make
+        self.is_kept = True
+        self.value: Array | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        return self.type.size * HELD[self.type.dtype].itemsize
+
+    def get(self) -> Array:
+        if self.value is not None:
+            return self.value
+        value = self.make()
+        if self.is_kept:
+            self.value = value
+        return value
+
+
+#: What an argument is: a constant, or the name of a result or an input.
+Source = Constant | str
+
+
+@dataclass
+class Instruction:
+    """An operation of the program, ready to be computed."""
+
+    name: str  # of its first result
+    operator: Operator
+    arguments: dict[str, Source | list[Source]]
+    outputs: tuple[tuple[str, TensorType], ...]
+    context: dict[str, Any]
+    last_read: tuple[str, ...] = ()  # values that nobody needs any more
+
+    @property
+    def what(self) -> str:
+        return f"'{self.name}' ({self.operator.name})"
+
+
+class Executor:
+    """A function of a package.
+
+    Args:
+        package: an ML Program.
+        function: its name; None: the package's default.
+        mode: one of `drun.mil.numerics.MODES`.
+
+    Raises:
+        BundleError: there is no such function, or it holds an operation or a parameter that is not known.
+    """
+
+    def __init__(self, package: Package, function: str | None = None, mode: str = "declared") -> None:
+        self.package, self.mode = package, mode
+        self.function = package.default_function if function is None else function
+        self.constants: dict[str, Constant] = {}
+        self.instructions: list[Instruction] = []
+        with door(f"cannot compute '{package.folder}'", BundleError, "export it again, or update dexport"):
+            stated, self.opset, block = self._block()
+            self.inputs = {one.name: tensor_type(one.type) for one in stated.inputs}
+            self.types = dict(self.inputs)
+            for operation in block.operations:
+                self._add(operation)
+            self.outputs = {name: self._type(name) for name in block.outputs}
+        self._plan_memory()
+
+    def _block(self) -> tuple[schema.Function, int, schema.Block]:
+        functions = self.package.program.functions
+        if self.function not in functions:
+            raise ValueError(f"it has no function '{self.function}', it has {', '.join(sorted(functions))}")
+        function = functions[self.function]
+        number = re.fullmatch(r"CoreML(\d{1,3})", function.opset)
+        if number is None or function.opset not in function.blocks:
+            raise ValueError(f"its function '{self.function}' has the opset '{function.opset:.40}'")
+        return function, int(number[1]), function.blocks[function.opset]
+
+    def _type(self, name: str) -> TensorType:
+        found = self.types.get(name) or (self.constants[name].type if name in self.constants else None)
+        if found is None:
+            raise ValueError(f"'{name}' is read before it is computed")
+        return found
+
+    # ---- the plan ---------------------------------------------------------------------------------------
+
+    def _add(self, operation: schema.Operation) -> None:
+        outputs = tuple((one.name, tensor_type(one.type)) for one in operation.outputs)
+        if not outputs:
+            raise ValueError(f"an operation '{operation.type}' has no results")
+        for name, _ in outputs:
+            if name in self.types or name in self.constants:
+                raise ValueError(f"'{name}' is computed twice")
+        if operation.type == "const":
+            self._add_constant(operation, *outputs[0])
+            return
+        instruction = self._step(operation, outputs)
+        if operation.type.startswith("constexpr_"):
+            self._add_compressed(instruction)
+        else:
+            self.instructions.append(instruction)
+            self.types.update(outputs)
+
+    def _add_constant(self, operation: schema.Operation, name: str, type: TensorType) -> None:
+        value = operation.attributes.get("val")
+        if value is None or tensor_type(value.type) != type:
+            raise ValueError(f"the constant '{name}' has no value of its type {type}")
+        self.constants[name] = self._constant(value)
+
+    def _constant(self, value: schema.Value) -> Constant:
+        type = tensor_type(value.type)
+        made = Constant(type, lambda: constant(value, self.package)[1])
+        if value.blob is None:
+            made.get()  # so that damage is found when the package is opened
+        else:
+            self.package.blobs(value.blob.file_name).read(value.blob.offset, type)
+        return made
+
+    def _add_compressed(self, instruction: Instruction) -> None:
+        """A constant in fewer bits is one more constant; where there are two results both are made of one value."""
+        for place, (name, type) in enumerate(instruction.outputs):
+            self.constants[name] = Constant(type, lambda place=place: self._compute(instruction, {})[place])  # type: ignore[misc]
+
+    def _step(self, operation: schema.Operation, outputs: tuple[tuple[str, TensorType], ...]) -> Instruction:
+        operator = find(operation.type, self.opset)
+        what = f"'{outputs[0][0]}' ({operation.type})"
+        if operation.blocks:
+            raise ValueError(f"{what} has blocks, which are not known")
+        arguments = {name: self._argument(found) for name, found in operation.inputs.items()}
+        stated = {name: value for name, value in operation.attributes.items() if name != "name"}
+        if operation.type.startswith("constexpr_"):  # of iOS 16 and 17
+            arguments |= {name: self._constant(value) for name, value in stated.items()}
+            stated = {}
+        known = {name: one for name, one in operator.parameters.items() if name not in CONTEXT}
+        if unknown := [*(arguments.keys() - known.keys()), *stated]:
+            raise ValueError(f"{what} has the parameter '{unknown[0]}', which is not known")
+        if missing := [n for n, one in known.items() if one.default is one.empty and n not in arguments]:
+            raise ValueError(f"{what} lacks the parameter '{missing[0]}'")
+        types = tuple(type for _, type in outputs)
+        numerics = Numerics(self.mode == "strict16" and types[0].dtype == "fp16")
+        context = {"numerics": numerics, "outputs": types}
+        wanted = {name: context[name] for name in operator.parameters if name in CONTEXT}
+        for name, one in known.items():
+            if str(one.annotation) == "Arrays" and name in arguments and not isinstance(arguments[name], list):
+                arguments[name] = [arguments[name]]  # type: ignore[list-item]
+        return Instruction(outputs[0][0], operator, arguments, outputs, wanted)
+
+    def _argument(self, argument: schema.Argument) -> Source | list[Source]:
+        found = [self._source(one) for one in argument.bindings]
+        if not found:
+            raise ValueError("an argument has no value")
+        return found[0] if len(found) == 1 else found
+
+    def _source(self, binding: schema.Binding) -> Source:
+        if binding.value is not None:
+            return self._constant(binding.value)
+        if binding.name is None:
+            raise ValueError("an argument has neither a name nor a value")
+        self._type(binding.name)
+        return self.constants.get(binding.name, binding.name)
+
+    def _plan_memory(self) -> None:
+        found = [one for one in _constants_of(self.instructions) if one.type.dtype != "string"]
+        if sum(one.num_bytes for one in found) > KEPT_BYTES:
+            for one in found:
+                one.is_kept = one.num_bytes <= SMALL_BYTES
+        needed = {*self.outputs}
+        for instruction in reversed(self.instructions):
+            read = {*_names_of(instruction), *(name for name, _ in instruction.outputs)}
+            instruction.last_read = tuple(sorted(read - needed))
+            needed |= read
+
+    # ---- the run ----------------------------------------------------------------------------------------
+
+    def run(self, inputs: Mapping[str, Array], watcher: Watcher = nobody) -> dict[str, Array]:
+        """Compute the function.
+
+        Args:
+            inputs: name -> array, of the shape and type that `inputs` says; floats are float32.
+
+        Returns:
+            name -> array, floats as float32.
+
+        Raises:
+            BundleError: an operation cannot compute its inputs, or has another result than it declares.
+        """
+        values = {name: _fitting(inputs[name], type, f"the input '{name}'") for name, type in self.inputs.items()}
+        for instruction in self.instructions:
+            with door(f"cannot compute {instruction.what} of '{self.package.folder}'", BundleError, "export it again"):
+                results = self._compute(instruction, values, watcher)
+            values.update(zip((name for name, _ in instruction.outputs), results, strict=True))
+            for name in instruction.last_read:
+                del values[name]
+        return {name: values[name] if name in values else self.constants[name].get() for name in self.outputs}
+
+    def _compute(self, instruction: Instruction, values: Mapping[str, Array], watcher: Watcher = nobody) -> list[Array]:
+        arguments = {
+            name: converted(_value(source, values), instruction.operator.parameters[name])
+            for name, source in instruction.arguments.items()
+        }
+        with np.errstate(all="ignore"):
+            found = instruction.operator.compute(**arguments, **instruction.context)
+        results = found if isinstance(found, tuple) else (found,)
+        if len(results) != len(instruction.outputs):
+            raise ValueError(f"it has {len(results)} results, {len(instruction.outputs)} are declared")
+        return [
+            self._result(instruction, name, type, result, watcher)
+            for (name, type), result in zip(instruction.outputs, results, strict=True)
+        ]
+
+    def _result(self, instruction: Instruction, name: str, type: TensorType, value: Array, watcher: Watcher) -> Array:
+        value = _fitting(np.asarray(value), type, f"the result '{name}'")
+        watcher(instruction.operator.name, name, type, value)
+        return half(value) if type.dtype == "fp16" and self.mode != "ideal" else value
+
+
+def _value(source: Source | list[Source], values: Mapping[str, Array]) -> Any:
+    if isinstance(source, list):
+        return [_value(one, values) for one in source]
+    return source.get() if isinstance(source, Constant) else values[source]
+
+
+def _sources(instruction: Instruction) -> Sequence[Source]:
+    return [one for found in instruction.arguments.values() for one in (found if isinstance(found, list) else [found])]
+
+
+def _names_of(instruction: Instruction) -> list[str]:
+    return [one for one in _sources(instruction) if isinstance(one, str)]
+
+
+def _constants_of(instructions: Sequence[Instruction]) -> list[Constant]:
+    return [one for instruction in instructions for one in _sources(instruction) if isinstance(one, Constant)]
+
+
+def _fitting(value: Array, type: TensorType, what: str) -> Array:
+    """The array in the type that holds the declared one. Raises ValueError if it has another shape or kind."""
+    held = HELD[type.dtype]
+    kinds = {"f": "f", "i": "iu", "u": "iu", "b": "b", "U": "U"}[held.kind]
+    if value.shape != type.shape or value.dtype.kind not in kinds:
+        raise ValueError(f"{what} is {value.dtype} {value.shape}, declared as {type}")
+    return value.astype(held, copy=False)

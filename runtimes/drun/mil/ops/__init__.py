@@ -1,0 +1,142 @@
+"""The operations of ML Programs, one family a file.
+
+An operation is a function with the name and the parameters of its definition in coremltools; its defaults are the
+definition's, which a program does not repeat. Floats come and go as float32. What a function wants to know beyond its
+parameters it takes as keywords: `numerics`, the numbers to compute in, and `outputs`, the types that are declared.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drun.mil.types import MAX_ELEMENTS
+
+Array = NDArray[Any]
+Arrays = Sequence[Array]
+Ints = tuple[int, ...]
+Bools = tuple[bool, ...]
+
+#: What an operation takes beside its parameters.
+CONTEXT = ("numerics", "outputs")
+#: The opset of iOS 15, the first with ML Programs; each later one inherits its operations.
+FIRST_OPSET = 5
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operation as it is defined from an opset on."""
+
+    name: str
+    since: int
+    compute: Callable[..., Any]
+
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        return _parameters(self.compute)
+
+
+_OPERATORS: dict[str, list[Operator]] = {}
+
+
+def operation(name: str | None = None, since: int = FIRST_OPSET) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as an operation. name: where it is not the function's own."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        own = name or function.__name__
+        _OPERATORS.setdefault(own, []).append(Operator(own, since, function))
+        return function
+
+    return register
+
+
+@cache
+def _load() -> None:
+    for module in pkgutil.iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")
+
+
+def find(name: str, opset: int) -> Operator:
+    """An operation as an opset defines it. Raises ValueError if there is none."""
+    _load()
+    able = [one for one in _OPERATORS.get(name, ()) if one.since <= opset]
+    if not able:
+        raise ValueError(f"the operation '{name}' is not known in opset CoreML{opset}")
+    return max(able, key=lambda one: one.since)
+
+
+def names() -> list[str]:
+    """All operations, sorted."""
+    _load()
+    return sorted(_OPERATORS)
+
+
+@cache
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
+
+
+# ---- parameters -----------------------------------------------------------------------------------------
+
+
+def converted(value: Any, parameter: inspect.Parameter) -> Any:
+    """A parameter's value as its annotation says. value: an array, or a list of arrays."""
+    kind = str(parameter.annotation).removesuffix(" | None")
+    if (kind == "Arrays") != isinstance(value, list):
+        raise ValueError(f"'{parameter.name}' got {'several values' if isinstance(value, list) else 'one value'}")
+    return _CONVERTERS[kind](value, parameter.name)
+
+
+def _scalar(value: Array, name: str, kinds: str) -> Any:
+    if value.size != 1 or value.dtype.kind not in kinds:
+        raise ValueError(f"'{name}' got {value.dtype} {value.shape}, expected one value")
+    return value.reshape(()).item()
+
+
+def _vector(value: Array, name: str, kinds: str) -> Any:
+    if value.ndim > 1 or value.dtype.kind not in kinds:
+        raise ValueError(f"'{name}' got {value.dtype} {value.shape}, expected a list of numbers")
+    return tuple(value.reshape(-1).tolist())
+
+
+_CONVERTERS: Mapping[str, Callable[[Any, str], Any]] = {
+    "Array": lambda value, name: value,
+    "Arrays": lambda value, name: value,
+    "int": lambda value, name: _scalar(value, name, "iu"),
+    "float": lambda value, name: float(_scalar(value, name, "fiu")),
+    "bool": lambda value, name: _scalar(value, name, "b"),
+    "str": lambda value, name: _scalar(value, name, "U"),
+    "Ints": lambda value, name: _vector(value, name, "iu"),
+    "Bools": lambda value, name: _vector(value, name, "b"),
+}
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """An axis from the front. Raises ValueError if there is none."""
+    if not -rank <= axis < rank:
+        raise ValueError(f"axis got {axis}, expected one of {rank}")
+    return axis % rank
+
+
+def axes_of(axes: Ints | None, rank: int) -> Ints:
+    """Axes from the front; None: all."""
+    return tuple(range(rank)) if axes is None else tuple(axis_of(axis, rank) for axis in axes)
+
+
+def check_size(*sides: float) -> None:
+    """Raises ValueError for an array of more elements than any tensor has, before it is made."""
+    if math.prod(sides) > MAX_ELEMENTS:
+        raise ValueError(f"it would make an array of more than {MAX_ELEMENTS:,} elements")
+
+
+def float32(x: Array) -> Array:
+    return np.asarray(x, np.float32)

@@ -1,0 +1,234 @@
+"""Convolutions and pools, over one to three axes of space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from drun.mil.ops import Array, Ints, check_size, operation
+
+#: The forms of padding: none, that of `pad`, and as much as keeps the size, the odd one at the end or at the start.
+PAD_TYPES = ("valid", "custom", "same", "same_lower")
+#: (before, after) of each axis of space
+Padding = Sequence[tuple[int, int]]
+
+
+@operation()
+def conv(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> Array:
+    """x (N, C_in, *D), weight (C_out, C_in / groups, *K)."""
+    num = x.ndim - 2
+    strides, dilations = strides or (1,) * num, dilations or (1,) * num
+    kernel = weight.shape[2:]
+    extents = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+    padded = _padded(x, _padding(x.shape[2:], extents, strides, pad_type, pad))
+    sides = [(size - extent) // step + 1 for size, extent, step in zip(padded.shape[2:], extents, strides, strict=True)]
+    if min(sides) < 1 or padded.shape[1] != groups * weight.shape[1] or weight.shape[0] % groups:
+        raise ValueError(f"conv got {x.shape}, weights {weight.shape} and {groups} groups")
+    grouped = padded.reshape(len(x), groups, -1, *padded.shape[2:])
+    matrices = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], *kernel)
+    out = np.zeros((len(x), groups, matrices.shape[1], math.prod(sides)), np.float32)
+    for tap in product(*map(range, kernel)):
+        places = _places(tap, sides, strides, dilations)
+        _add_product(out, _at(matrices, tap), _at(grouped, places).reshape(*grouped.shape[:3], -1))
+    return _with_bias(out.reshape(len(x), weight.shape[0], *sides), bias)
+
+
+def _places(tap: Sequence[int], sides: Sequence[int], strides: Ints, dilations: Ints) -> Iterator[slice]:
+    """Where one weight of a kernel looks, for all places of the output."""
+    for index, side, stride, dilation in zip(tap, sides, strides, dilations, strict=True):
+        start = index * dilation
+        yield slice(start, start + (side - 1) * stride + 1, stride)
+
+
+def _at(array: Any, places: Iterable[int | slice]) -> Array:
+    """A view of the array: places on its last axes."""
+    return array[(..., *places)]
+
+
+def _add_product(out: Array, matrix: Array, x: Array) -> None:
+    """Add matrix (G, O, I) times x (N, G, I, L) to out (N, G, O, L)."""
+    if matrix.shape[2] == 1:  # each channel by itself
+        out += matrix * x
+    else:
+        out += matrix @ x
+
+
+def _with_bias(out: Array, bias: Array | None) -> Array:
+    if bias is not None:
+        out += bias.reshape(-1, *[1] * (out.ndim - 2))
+    return out
+
+
+@operation()
+def conv_transpose(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    pad: Ints | None = None,
+    output_shape: Ints | None = None,
+    pad_type: str = "valid",
+    strides: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> Array:
+    """x (N, C_in, *D), weight (C_in, C_out / groups, *K); output_shape: of the whole result."""
+    num = x.ndim - 2
+    strides, dilations = strides or (1,) * num, dilations or (1,) * num
+    kernel, sides = weight.shape[2:], x.shape[2:]
+    if x.shape[1] != weight.shape[0] or weight.shape[0] % groups:
+        raise ValueError(f"conv_transpose got {x.shape}, weights {weight.shape} and {groups} groups")
+    full = [
+        (side - 1) * stride + (size - 1) * dilation + 1
+        for side, stride, size, dilation in zip(sides, strides, kernel, dilations, strict=True)
+    ]
+    before, wanted = _cut(full, sides, strides, pad_type, pad, output_shape)
+    # What an output shape asks for beyond the last weight of the last place is zero.
+    room = [max(side, start + end) for side, start, end in zip(full, before, wanted, strict=True)]
+    check_size(len(x), groups, weight.shape[1], *room)
+    matrices = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], *kernel)
+    flat = x.reshape(len(x), groups, weight.shape[0] // groups, -1)
+    out = np.zeros((len(x), groups, weight.shape[1], *room), np.float32)
+    for tap in product(*map(range, kernel)):
+        part = np.swapaxes(_at(matrices, tap), 1, 2) @ flat
+        view = _at(out, _places(tap, sides, strides, dilations))
+        view += part.reshape(*part.shape[:3], *sides)
+    out = out.reshape(len(x), -1, *room)
+    return _with_bias(_at(out, (slice(a, a + n) for a, n in zip(before, wanted, strict=True))), bias)
+
+
+def _cut(
+    full: Sequence[int], sides: Ints, strides: Ints, pad_type: str, pad: Ints | None, output_shape: Ints | None
+) -> tuple[list[int], list[int]]:
+    """Of the whole result, where the part begins that is given, and its sides."""
+    if pad_type == "custom":
+        pairs = _pairs(pad, len(full))
+    elif pad_type == "valid":
+        pairs = [(0, 0)] * len(full)
+    elif pad_type == "same":
+        extra = [max(0, side - old * stride) for side, old, stride in zip(full, sides, strides, strict=True)]
+        pairs = [(one // 2, one - one // 2) for one in extra]
+    else:
+        raise ValueError(f"pad_type got '{pad_type}', expected valid, custom or same")
+    found = [side - a - b for side, (a, b) in zip(full, pairs, strict=True)]
+    if pad_type == "same":
+        found = [old * stride for old, stride in zip(sides, strides, strict=True)]
+    return [a for a, _ in pairs], [*output_shape[2:]] if output_shape else found
+
+
+# ---- padding --------------------------------------------------------------------------------------------
+
+
+def _pairs(pad: Ints | None, num: int) -> list[tuple[int, int]]:
+    given = pad or (0,) * 2 * num
+    if len(given) != 2 * num:
+        raise ValueError(f"pad got {given}, expected two numbers for each of {num} axes")
+    return [(given[2 * axis], given[2 * axis + 1]) for axis in range(num)]
+
+
+def _padding(
+    sides: Sequence[int], extents: Sequence[int], strides: Ints, pad_type: str, pad: Ints | None
+) -> list[tuple[int, int]]:
+    if pad_type not in PAD_TYPES:
+        raise ValueError(f"pad_type got '{pad_type}', expected one of {', '.join(PAD_TYPES)}")
+    if pad_type == "custom":
+        return _pairs(pad, len(sides))
+    if pad_type == "valid":
+        return [(0, 0)] * len(sides)
+    found = []
+    for side, extent, stride in zip(sides, extents, strides, strict=True):
+        extra = max(0, (-(-side // stride) - 1) * stride + extent - side)
+        less = extra // 2
+        found.append((less, extra - less) if pad_type == "same" else (extra - less, less))
+    return found
+
+
+def _padded(x: Array, padding: Padding, value: float = 0.0) -> Array:
+    if not any(map(any, padding)):
+        return x
+    check_size(*x.shape[:2], *(side + sum(pair) for side, pair in zip(x.shape[2:], padding, strict=True)))
+    return np.pad(x, [(0, 0), (0, 0), *padding], constant_values=value)
+
+
+# ---- pools ----------------------------------------------------------------------------------------------
+
+
+@operation()
+def max_pool(
+    x: Array,
+    kernel_sizes: Ints,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    ceil_mode: bool = False,
+) -> Array:
+    padding = _pool_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    return _windows(_padded(x, padding, -np.inf), kernel_sizes, strides).max(axis=_window_axes(x))
+
+
+@operation()
+def avg_pool(
+    x: Array,
+    kernel_sizes: Ints,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    exclude_padding_from_average: bool = False,
+    ceil_mode: bool = False,
+) -> Array:
+    padding = _pool_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    sums = _windows(_padded(x, padding), kernel_sizes, strides).sum(axis=_window_axes(x), dtype=np.float32)
+    if not exclude_padding_from_average:
+        return sums / np.float32(math.prod(kernel_sizes))
+    counts = _windows(_padded(np.ones_like(x[:1, :1]), padding), kernel_sizes, strides).sum(axis=_window_axes(x))
+    return sums / counts
+
+
+@operation()
+def l2_pool(
+    x: Array,
+    kernel_sizes: Ints,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    ceil_mode: bool = False,
+) -> Array:
+    padding = _pool_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    squares = np.square(_windows(_padded(x, padding), kernel_sizes, strides))
+    return np.sqrt(squares.sum(axis=_window_axes(x), dtype=np.float32))
+
+
+def _window_axes(x: Array) -> tuple[int, ...]:
+    return tuple(range(x.ndim, 2 * x.ndim - 2))
+
+
+def _windows(x: Array, kernel: Ints, strides: Ints | None) -> Array:
+    """The windows of a pool, their sides last."""
+    steps = strides or (1,) * len(kernel)
+    views: Any = sliding_window_view(x, kernel, axis=tuple(range(2, x.ndim)))  # type: ignore[call-overload]
+    return views[(slice(None), slice(None), *(slice(None, None, step) for step in steps))]
+
+
+def _pool_padding(
+    x: Array, kernel: Ints, strides: Ints | None, pad_type: str, pad: Ints | None, ceil_mode: bool
+) -> list[tuple[int, int]]:
+    steps = strides or (1,) * len(kernel)
+    padding = _padding(x.shape[2:], kernel, steps, pad_type, pad)
+    if not ceil_mode:
+        return padding
+    if any(map(any, padding)):
+        raise ValueError("ceil_mode together with padding: what Core ML makes of it is not documented")
+    return [(0, -(side - size) % step) for side, size, step in zip(x.shape[2:], kernel, steps, strict=True)]

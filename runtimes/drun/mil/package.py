@@ -1,0 +1,88 @@
+"""An .mlpackage: a folder with a manifest, the model and its weights."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from drun.errors import BundleError, door
+from drun.foreign import parse_json, regular
+from drun.mil import schema
+from drun.mil.blobs import Blobs
+from drun.protobuf import decode
+
+#: The newest specification that is known: of iOS 26 and macOS 26. The oldest with ML Programs is iOS 15's.
+OLDEST, NEWEST = 6, 10
+#: The largest model file, bytes. Weights lie beside it.
+MAX_MODEL_BYTES = 1 << 28
+MANIFEST = "Manifest.json"
+#: How a program names the folder of its model.
+MODEL_PATH = "@model_path/"
+
+
+class Package:
+    """The model of a package, and its weights.
+
+    Args:
+        folder: the .mlpackage.
+
+    Raises:
+        BundleError: it is damaged, holds something else than an ML Program, or is newer than what is known.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with door(f"cannot read '{folder}'", BundleError, "export it again"):
+            self.path = self._model_path()
+            if self.path.stat().st_size > MAX_MODEL_BYTES:
+                raise ValueError(f"its model has over {MAX_MODEL_BYTES:,} bytes")
+            self.model = decode(schema.Model, self.path.read_bytes())
+            self.program, self.description = _checked(self.model)
+
+    def _model_path(self) -> Path:
+        manifest = parse_json(regular(self.folder / MANIFEST).read_bytes())
+        items = manifest["itemInfoEntries"]
+        return self._inside(self.folder / "Data", items[manifest["rootModelIdentifier"]]["path"])
+
+    def _inside(self, base: Path, name: str) -> Path:
+        """A file of the package by its name relative to a folder of it. Raises ValueError if it lies elsewhere."""
+        parts = PurePosixPath(name)
+        path = base / parts
+        if parts.is_absolute() or ".." in parts.parts or not path.resolve().is_relative_to(self.folder.resolve()):
+            raise ValueError(f"it names '{name}', which lies outside of the package")
+        return regular(path)
+
+    @cached_property
+    def _blobs(self) -> dict[str, Blobs]:
+        return {}
+
+    def blobs(self, name: str) -> Blobs:
+        """The weights in a file that the program names. Raises ValueError or OSError if there is no such file."""
+        if name not in self._blobs:
+            if not name.startswith(MODEL_PATH):
+                raise ValueError(f"it names the file '{name}', expected one that begins with {MODEL_PATH}")
+            self._blobs[name] = Blobs(self._inside(self.path.parent, name.removeprefix(MODEL_PATH)))
+        return self._blobs[name]
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that were read."""
+        return [self.folder / MANIFEST, self.path, *(one.path for one in self._blobs.values())]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the exporter wrote of the model."""
+        return self.description.metadata.user_defined if self.description.metadata else {}
+
+    @property
+    def default_function(self) -> str:
+        return self.description.default_function or "main"
+
+
+def _checked(model: schema.Model) -> tuple[schema.Program, schema.Description]:
+    version = model.specification_version
+    if version > NEWEST:
+        raise ValueError(f"it is of specification {version}, and {NEWEST} is the newest that is known: update dexport")
+    if version < OLDEST or model.program is None or model.description is None:
+        raise ValueError(f"it holds no ML Program, specification {version}")
+    return model.program, model.description
