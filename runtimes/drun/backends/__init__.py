@@ -149,6 +149,10 @@ class Backend(ABC):
         """The arithmetic in words, such as `in bf16`, and what is computed instead where it is another; fp32: none."""
         return "" if self.arithmetic == "fp32" else f"in {self.arithmetic}"
 
+    def remark(self) -> str | None:
+        """What people should know of the numbers that it computed so far; most runtimes see none of them."""
+        return None
+
     def close(self) -> None:  # noqa: B027, most runtimes have nothing to free
         """Free the runtime's memory."""
 

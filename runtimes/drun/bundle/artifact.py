@@ -206,7 +206,7 @@ class Artifact:
     @property
     def id(self) -> str:
         """The identity, such as onnx-fp32 or coreml-fp16-ane."""
-        return "-".join(part for part in (self.format, self.precision, self.variant) if part)
+        return identity(self.format, self.precision, self.variant)
 
     def check_io(self, expected: Io) -> None:
         """Raises BundleError unless these are the inputs and the output, in this order: runtimes bind by it."""
@@ -215,6 +215,11 @@ class Artifact:
         for mine, model in zip_longest(got, wanted):
             if mine != model:
                 raise BundleError(f"the {self.format} artifact has {_port(mine)}, the model {_port(model)}")
+
+
+def identity(format: str, precision: str, variant: str = "") -> str:
+    """The identity of an artifact."""
+    return "-".join(part for part in (format, precision, variant) if part)
 
 
 def _port(port: Port | None) -> str:

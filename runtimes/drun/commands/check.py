@@ -42,8 +42,10 @@ def _check_one(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) ->
     warn_of_unproven(bundle, candidate.artifact, "these are its first checks")
     with open_candidate(bundle, candidate, options) as opened, progress() as report:
         results = parity.check(bundle, opened, report)
-        where = opened.describe()
+        where, remark = opened.describe(), opened.backend.remark()
     say(parity_table(results))
+    if remark:
+        say(remark)
     answer({"bundle": bundle.path, "targets": [_document(candidate, results)], "skipped": {}})
     failed = [result for result in results if not result.passed]
     if failed:

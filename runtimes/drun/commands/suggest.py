@@ -16,17 +16,21 @@ NUM_STEPS = 250
 GUIDANCE = {True: "--cfg 1.8 --interval 0,0.7", False: "--cfg 1.5"}
 
 
-def sample_command(card: Card, bundle: Path, backend: str = "ort", precision: str = "fp32") -> str:
+def sample_command(
+    card: Card, bundle: Path, backend: str = "ort", precision: str = "fp32", artifact: str | None = None
+) -> str:
     """The command that draws images from the bundle of a network, with the guidance of its paper.
 
-    precision: of the graph to draw with. Without the option `drun` takes the widest one.
+    Args:
+        precision: of the graph to draw with. Without the option `drun` takes the widest one.
+        artifact: its identity, where the precision does not tell it.
     """
     process = card.process
     steps = process.most_steps(NUM_STEPS)
     is_repa = isinstance(process, FlowProcess) and process.time_convention == "repa"
     guided = f" {GUIDANCE[is_repa]}" if card.can_guide else ""
-    narrow = "" if precision == "fp32" else f" --precision {precision}"
-    return f"drun --backend {backend}{narrow} --steps {steps}{guided} --bundle {shlex.quote(str(bundle))}"
+    choice = f" --artifact {artifact}" if artifact else "" if precision == "fp32" else f" --precision {precision}"
+    return f"drun --backend {backend}{choice} --steps {steps}{guided} --bundle {shlex.quote(str(bundle))}"
 
 
 def warn_of_unproven(bundle: Bundle, artifact: Artifact | None, then: str = "drun check proves it here") -> None:

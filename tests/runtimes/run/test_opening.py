@@ -105,10 +105,10 @@ def test_an_arithmetic_that_another_backend_computes(bundle: Bundle, monkeypatch
 def test_an_artifact_that_is_not_there(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match=r"--artifact got 'trt-fp16', '.*' holds onnx-fp32: choose one"):
         choose(bundle, artifact="trt-fp16")
-    other = with_artifacts(bundle, replace(bundle.manifest.artifacts[0], format="coreml"))
-    with pytest.raises(BundleError, match=r"has no onnx artifact, it holds coreml-fp32: choose another backend, or ex"):
+    other = with_artifacts(bundle, replace(bundle.manifest.artifacts[0], format="trt"))
+    with pytest.raises(BundleError, match=r"has no onnx artifact, it holds trt-fp32: choose another backend, or ex"):
         choose(other, "ort")
-    with pytest.raises(BackendUnavailable, match=r"no backend opens what '.*' holds, which is coreml-fp32"):
+    with pytest.raises(BackendUnavailable, match=r"no backend opens what '.*' holds, which is trt-fp32"):
         choose(other)
     with pytest.raises(BackendUnavailable, match=r"no backend opens what '.*' holds, which is nothing"):
         choose(with_artifacts(bundle))

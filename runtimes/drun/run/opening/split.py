@@ -90,6 +90,9 @@ class Split(Backend):
     def computes(self) -> str:
         return self.denoiser.computes()
 
+    def remark(self) -> str | None:
+        return self.denoiser.remark()
+
     def close(self) -> None:
         self.denoiser.close()
         self.table.close()
