@@ -14,7 +14,7 @@ import typer
 
 from dexport import targets
 from dexport.options import DEFAULTS, ExportOptions
-from drun.bundle.artifact import INT8
+from drun.bundle.artifact import INT8, SPLIT
 from drun.bundle.reading import BUNDLES
 from drun.console.app import ConsoleGroup, new_app, run_app
 from drun.errors import ConfigError
@@ -46,16 +46,6 @@ Sources = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Bundle (default: bundles/<stem>[-online]/).")]
-Batch = Annotated[
-    str | None,
-    typer.Option(
-        help="Images in a call: 8 for a static graph, 1..64 for a dynamic one (default: 1..64, or as its source)."
-    ),
-]
-Split = Annotated[
-    bool,
-    typer.Option("--split", help="Two graphs: all that depends on time and label is computed once, outside the loop."),
-]
 Weights = Annotated[str, typer.Option(help="Weights to export: ema or online.")]
 Settings = Annotated[
     list[str],
@@ -81,16 +71,42 @@ Force = Annotated[
 ]
 
 
+def _batch_help(target: str) -> str:
+    if not targets.systems(target):
+        return "Images in a call: 8 for a static graph, 1..64 for a dynamic one (default: 1..64, or as its source)."
+    usual = {system: targets.usual_batch(target, system) for system in targets.systems(target)}
+    stated = ", ".join(f"for iOS {system} {'..'.join(map(str, sorted({*sizes})))}" for system, sizes in usual.items())
+    return f"Images in a call: 8 for calls of one size, 8..16 for two sizes (default: {stated})."
+
+
 def _command_of(target: str) -> Callable[..., None]:
     precisions = "|".join(targets.precisions(target))
     is_lossless = INT8 not in targets.precisions(target)
+    units, systems = targets.units(target), targets.systems(target)
 
     def export(
         sources: Sources,
         out: Out = DEFAULTS.out,
         precision: str | None = typer.Option(DEFAULTS.precision, metavar=precisions, help="Precision of the graph."),
-        batch: Batch = DEFAULTS.batch,
-        split: Split = DEFAULTS.split,
+        batch: str | None = typer.Option(DEFAULTS.batch, help=_batch_help(target)),
+        split: bool = typer.Option(
+            DEFAULTS.split,
+            "--split",
+            help="Two graphs: all that depends on time and label is computed once, outside the loop.",
+            hidden=not any(SPLIT in targets.variants(target, one) for one in targets.precisions(target)),
+        ),
+        unit: str | None = typer.Option(
+            DEFAULTS.unit,
+            metavar="|".join(units) or None,
+            help="Unit of the device that the graph is written for (default: the first).",
+            hidden=not units,
+        ),
+        ios: int | None = typer.Option(
+            DEFAULTS.ios,
+            metavar="|".join(map(str, systems)) or None,
+            help="Oldest iOS that reads it; the Mac's number is 3 less (default: the first).",
+            hidden=not systems,
+        ),
         weights: Weights = DEFAULTS.weights,
         settings: Settings = [],
         trajectory_steps: TrajectorySteps = DEFAULTS.trajectory_steps,
@@ -108,7 +124,19 @@ def _command_of(target: str) -> Callable[..., None]:
 
         assignments = tuple(settings)
         options = ExportOptions(
-            out, precision, batch, split, weights, assignments, trajectory_steps, vae, quick, force, allow_drift
+            out,
+            precision,
+            batch,
+            split,
+            unit,
+            ios,
+            weights,
+            assignments,
+            trajectory_steps,
+            vae,
+            quick,
+            force,
+            allow_drift,
         )
         commands.export(target, sources, options)
 

@@ -47,7 +47,7 @@ def export(target: str, sources: Sequence[Path], options: ExportOptions) -> None
     written = _of_bundle(target, bundle, options) if bundle else _of_checkpoint(target, source, options)
     bundle_path, made = written[-1].bundle.path, written[-1].artifact
     card, prover = written[-1].bundle.manifest.card, targets.prover(target, made.precision)
-    command = sample_command(card, bundle_path, prover, made.precision)
+    command = sample_command(card, bundle_path, prover, made.precision, made.id if made.variant else None)
     say(f"{bundle_path}\nsample from it: {command}")
     answer({"bundle": bundle_path, "exports": [_document(one) for one in written], "sample": command})
 
@@ -73,10 +73,13 @@ def _of_bundle(target: str, bundle: Path, options: ExportOptions) -> list[Writte
 
 def _order(target: str, options: ExportOptions) -> Order:
     precision = targets.chosen_precision(target, options.precision)
-    variant = targets.chosen_variant(target, precision, options.split)
+    variant = targets.chosen_variant(target, precision, options.split, options.unit)
+    system = targets.chosen_system(target, options.ios)
     if options.allow_drift and precision != INT8:
         raise ConfigError(f"--allow-drift is for int8 alone, this graph is in {precision}: leave it out")
-    return Order(target, precision, parse_batch(options.batch), variant, options.allow_drift)
+    batch = parse_batch(options.batch)
+    targets.check_batch(target, system, batch)
+    return Order(target, precision, batch, variant, system, options.allow_drift)
 
 
 def _derive(order: Order, bundle: Path) -> Written:
@@ -160,6 +163,8 @@ def parse_batch(text: str | None) -> tuple[int, int] | None:
 def _say_written(written: Written) -> None:
     if written.results:
         say(parity_table([*written.results]))
+    if written.remark:
+        say(written.remark)
     for line in changes(written):
         say(line)
     if (parity := written.artifact.parity) and "loss" in parity:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from drun.bundle.artifact import FileEntry, Tensor
@@ -31,6 +33,22 @@ def manifest(denoiser: Denoiser, checkpoint: CheckpointEntry) -> Manifest:
         variance=card.variance,
         trained_on=denoiser.trained_on,
     )
+
+
+def metadata(denoiser: Denoiser, checkpoint: CheckpointEntry) -> dict[str, str]:
+    """What a file of the network may say of the model, for whoever has it without its bundle."""
+    whole = manifest(denoiser, checkpoint)
+    essentials = {
+        "model": whole.model.name,
+        "checkpoint_sha256": checkpoint["sha256"],
+        "weights": checkpoint["weights"],
+        "process": whole.process,
+        "prediction": whole.prediction,
+        "variance": whole.variance,
+        "classes": whole.classes and asdict(whole.classes),
+        "data": asdict(whole.data),
+    }
+    return {"com.dexport.created_by": created_by(), "com.dexport.model": json.dumps(essentials)}
 
 
 def created_by() -> str:

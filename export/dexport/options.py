@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 #: The options that hold for the export of a bundle, too.
-OF_GRAPHS = ("precision", "batch", "split", "allow_drift")
+OF_GRAPHS = ("precision", "batch", "split", "unit", "ios", "allow_drift")
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class ExportOptions:
     precision: str | None = None
     batch: str | None = None
     split: bool = False
+    unit: str | None = None
+    ios: int | None = None
     weights: str = "ema"
     settings: Sequence[str] = ()
     trajectory_steps: int | None = None

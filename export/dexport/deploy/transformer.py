@@ -40,3 +40,19 @@ class StaticAttention(nn.Module):
         mixed = self.attend(self.q_norm(q), self.k_norm(k), v)
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return out
+
+
+class FusedAttend(nn.Module):
+    """Attention as one operator, which Core ML's GPU computes without the matrix of weights; see `Attend`."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+def fuse_attention(network: nn.Module) -> nn.Module:
+    """The network itself, with `FusedAttend` wherever it had `Attend`."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Attend):
+                setattr(module, name, FusedAttend())
+    return network

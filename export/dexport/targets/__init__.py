@@ -3,6 +3,9 @@
 The first line of a file's docstring is the command's help. The file holds
 
 - `PROVERS`: the precisions of the graphs that it makes, the default first -> the backend that proves them;
+- `UNITS`, where it writes graphs for units of a device, the default first; those in `SPLIT_UNITS` are two graphs;
+- `SYSTEMS`, where they are for an oldest system: its number -> the usual batch, which has one size where the system
+  takes no other, the default first; and `DECODER_BATCH`;
 - `SPLITS`, where it also makes two graphs, by one call for (t[, y]) -> c and one for (x, c) -> out: the precisions;
 - `export(part, folder) -> Artifact`, if it makes them of a network in PyTorch; or `SOURCE` and
   `derive(source, folder) -> Artifact`, if it makes them of the bundle's artifact of the format `SOURCE`.
@@ -15,7 +18,8 @@ module level: a derived target runs where there is none.
 from __future__ import annotations
 
 import pkgutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +34,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+#: Smallest and largest batch of a graph that takes any.
+DEFAULT_BATCH = (1, 64)
+
+
 @dataclass(frozen=True)
 class Part:
     """A network of a bundle, ready for export."""
@@ -41,6 +49,9 @@ class Part:
     io: tuple[Tensor, ...]  # its inputs in the order of `forward`, then its output; batches are "N" in the shapes
     batch: tuple[int, int]  # smallest and largest N; equal for a static graph
     tolerance: Tolerance  # in the arithmetic of the precision
+    unit: str = ""  # of a device that the graph is written for, one of the target's UNITS; of other graphs ""
+    system: int = 0  # the oldest system that reads it, one of the target's SYSTEMS
+    metadata: Mapping[str, str] = field(default_factory=dict)  # what the file may say of the model
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -95,13 +106,61 @@ def prover(name: str, precision: str) -> str:
     return str(load(name).PROVERS[precision])
 
 
+def units(name: str) -> list[str]:
+    """The units of a device that a target writes graphs for, the default first."""
+    return [*getattr(load(name), "UNITS", ())]
+
+
+def systems(name: str) -> list[int]:
+    """The oldest systems that a target's artifacts may be for, the default first."""
+    return [*getattr(load(name), "SYSTEMS", ())]
+
+
 def variants(name: str, precision: str) -> list[str]:
-    """The variants that a target makes in a precision; "" is one graph."""
-    return ["", SPLIT] if precision in getattr(load(name), "SPLITS", ()) else [""]
+    """The variants that a target makes in a precision: its units, or "", one graph, and split."""
+    own = units(name) or [""]
+    return [*own, SPLIT] if precision in getattr(load(name), "SPLITS", ()) else own
 
 
-def chosen_variant(name: str, precision: str, is_split: bool) -> str:
+def chosen_system(name: str, system: int | None) -> int:
+    """The oldest system that is to read the artifact; 0 where a target has no such choice.
+
+    Raises:
+        ConfigError: the target makes nothing for it.
+    """
+    known = systems(name)
+    if system is None:
+        return known[0] if known else 0
+    if system not in known:
+        expected = f"expected one of {', '.join(map(str, known))}" if known else f"dexport {name} has no such choice"
+        raise ConfigError(f"--ios got {system}, {expected}")
+    return system
+
+
+def usual_batch(name: str, system: int) -> tuple[int, int]:
+    """Smallest and largest batch of a denoiser, where nothing else is asked for."""
+    usual: tuple[int, int] = getattr(load(name), "SYSTEMS", {}).get(system, DEFAULT_BATCH)
+    return usual
+
+
+def check_batch(name: str, system: int, batch: tuple[int, int] | None) -> None:
+    """Raises ConfigError if artifacts for a system do not take these sizes."""
+    low, high = usual_batch(name, system)
+    if batch is not None and low == high and batch[0] != batch[1]:
+        raise ConfigError(
+            f"--batch got {batch[0]}..{batch[1]}, for iOS {system} all calls have one size: type --batch {batch[1]}, "
+            f"or take --ios {systems(name)[0]}"
+        )
+
+
+def chosen_variant(name: str, precision: str, is_split: bool, unit: str | None = None) -> str:
     """The variant of the artifact to make. Raises ConfigError if the target does not make it."""
+    known = units(name)
+    if unit is not None and unit not in known:
+        expected = f"expected one of {', '.join(known)}" if known else f"dexport {name} has no units: leave it out"
+        raise ConfigError(f"--unit got '{unit}', {expected}")
+    if known and not is_split:
+        return unit or known[0]
     if is_split and SPLIT not in variants(name, precision):
         able = [f"dexport {other}" for other in names() if SPLIT in variants(other, precision)]
         advice = " or ".join(["leave it out", *(f"type {command}" for command in able)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ def export(part: Part, folder: Path) -> Artifact:
     Raises:
         ExportError: the graph has an operator that some runtime reads wrongly, or casts where it should not.
     """
+    from dexport.precision import lowered
+
+    part = replace(part, deployable=lowered(part.deployable, part.precision))
     path = folder / f"{part.stem}.onnx"
     program = traced(part, _opset(part), optimize=False)
     weights = [*program.model.graph.initializers.values()]

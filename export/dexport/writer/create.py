@@ -15,7 +15,7 @@ from dexport.deploy import deployable, deployable_decoder
 from dexport.deploy.split import split
 from dexport.fixtures import write_golden
 from dexport.latents import ImageDecoder
-from dexport.precision import LIMITED, check_range, lowered
+from dexport.precision import LIMITED, check_range
 from dexport.precision.states import read_states
 from dexport.proof import Proof, proof_of
 from dexport.targets import Part
@@ -34,7 +34,6 @@ from drun.run.opening.split import BLOCK
 from dtrain.models import Network
 from dtrain.published import Denoiser
 
-DEFAULT_BATCH = (1, 64)
 #: How many latents the decoder's artifact takes at a time.
 DECODER_BATCH = (1, 8)
 CONDITIONING_BATCH = (BLOCK, BLOCK)
@@ -118,26 +117,35 @@ def _draft(trained: Trained, order: Order, held: Bundle | None, folder: Path, pr
 
 
 def _export(trained: Trained, order: Order, folder: Path, remaining: Sequence[ArtifactPair]) -> ArtifactPair:
-    export = targets.load(order.target).export
+    target = targets.load(order.target)
+    export = target.export
     network = deployable(trained.denoiser.network)
     states = read_states(folder / GOLDEN) if order.precision == LIMITED else None
     if states:
         check_range(network, states.calls)
-    stem, io = f"denoiser.{order.precision}", describe.io_of(trained.denoiser.card)
-    batch = order.batch or DEFAULT_BATCH
-    trained_network = trained.denoiser.network
-    part = Part(stem, trained_network, network, order.precision, io, batch, TOLERANCES[order.precision])
-    denoiser: Artifact = _split(part, export, folder) if order.variant == SPLIT else export(_lowered(part), folder)
+    io = describe.io_of(trained.denoiser.card)
+    system = order.system or targets.chosen_system(order.target, None)
+    variant = order.variant or next(iter(targets.units(order.target)), "")
+    part = Part(
+        "-".join(filter(None, (f"denoiser.{order.precision}", variant))),
+        trained.denoiser.network,
+        network,
+        order.precision,
+        io,
+        order.batch or targets.usual_batch(order.target, system),
+        TOLERANCES[order.precision],
+        "" if variant == SPLIT else variant,
+        system,
+        describe.metadata(trained.denoiser, trained.source),
+    )
+    is_split = variant in (SPLIT, *getattr(target, "SPLIT_UNITS", ()))
+    denoiser: Artifact = _split(part, export, folder) if is_split else export(part, folder)
     if trained.decoder is None or shares_decoder(denoiser, remaining):
         return ArtifactPair(denoiser)
-    decoder = _decoder_part(trained.decoder, order.precision, part.inputs[0])
+    decoder = _decoder_part(trained.decoder, part, getattr(target, "DECODER_BATCH", DECODER_BATCH))
     if states:
         check_range(decoder.deployable, states.latents)
-    return ArtifactPair(denoiser, export(_lowered(decoder), folder))
-
-
-def _lowered(part: Part) -> Part:
-    return replace(part, deployable=lowered(part.deployable, part.precision))
+    return ArtifactPair(denoiser, export(decoder, folder))
 
 
 def _split(part: Part, export: Callable[[Part, Path], Artifact], folder: Path) -> Artifact:
@@ -148,25 +156,34 @@ def _split(part: Part, export: Callable[[Part, Path], Artifact], folder: Path) -
     between = Tensor(CONDITION, "float32", ("N", width), "what the blocks need of time and label")
     conditioning = replace(
         part,
-        stem=f"conditioning.{part.precision}-{SPLIT}",
+        stem=part.stem.replace("denoiser", "conditioning", 1),
         network=first,
         deployable=first,
         precision="fp32",
         io=(*conditions, between),
         batch=CONDITIONING_BATCH,
         tolerance=TOLERANCES["fp32"],
+        unit="",
     )
-    denoiser = replace(part, stem=f"{part.stem}-{SPLIT}", network=second, deployable=second, io=(x, between, out))
-    return joined(export(conditioning, folder), export(_lowered(denoiser), folder))
+    denoiser = replace(part, network=second, deployable=second, io=(x, between, out))
+    return joined(export(conditioning, folder), export(denoiser, folder))
 
 
-def _decoder_part(decoder: ImageDecoder, precision: str, x: Tensor) -> Part:
+def _decoder_part(decoder: ImageDecoder, denoiser: Part, batch: tuple[int, int]) -> Part:
     io = (
-        Tensor("z", "float32", x.shape, "latents as the sampler leaves them"),
+        Tensor("z", "float32", denoiser.inputs[0].shape, "latents as the sampler leaves them"),
         Tensor("image", "float32", ("N", *decoder.shape), "RGB in about -1 to 1"),
     )
-    stem, network = f"decoder.{precision}", deployable_decoder(decoder.network)
-    return Part(stem, decoder.network, network, precision, io, DECODER_BATCH, DECODER_TOLERANCES[precision])
+    return replace(
+        denoiser,
+        stem=f"decoder.{denoiser.precision}",
+        network=decoder.network,
+        deployable=deployable_decoder(decoder.network),
+        io=io,
+        batch=batch,
+        tolerance=DECODER_TOLERANCES[denoiser.precision],
+        unit="",
+    )
 
 
 # ---- what becomes of the bundle that is there -----------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from drun.bundle.artifact import CONDITION, SPLIT, Artifact, Conditioning
+from drun.bundle.artifact import CONDITION, SPLIT, Artifact, Conditioning, identity
 from drun.bundle.manifest import DecoderEntry, Manifest
 
 
@@ -13,7 +13,7 @@ from drun.bundle.manifest import DecoderEntry, Manifest
 class ArtifactPair:
     """The artifacts of one identity: the denoiser's and, for some latent models, the decoder's.
 
-    A denoiser that is split shares the decoder of the one that is not.
+    The variants of a denoiser share a decoder.
     """
 
     denoiser: Artifact
@@ -35,13 +35,13 @@ def pairs_of(manifest: Manifest) -> list[ArtifactPair]:
 
 def decoder_id(denoiser: Artifact) -> str:
     """The identity of the decoder beside a denoiser."""
-    return replace(denoiser, variant="", conditioning=None).id if denoiser.variant == SPLIT else denoiser.id
+    return identity(denoiser.format, denoiser.precision)
 
 
 def shares_decoder(denoiser: Artifact, pairs: Sequence[ArtifactPair]) -> bool:
-    """Whether a split denoiser needs no decoder of its own, as one of these pairs has it."""
+    """Whether a variant of a denoiser needs no decoder of its own, as one of these pairs has it."""
     shared = decoder_id(denoiser)
-    return denoiser.variant == SPLIT and any(pair.decoder and pair.decoder.id == shared for pair in pairs)
+    return denoiser.variant != "" and any(pair.decoder and pair.decoder.id == shared for pair in pairs)
 
 
 def joined(conditioning: Artifact, denoiser: Artifact) -> Artifact:
@@ -55,7 +55,7 @@ def joined(conditioning: Artifact, denoiser: Artifact) -> Artifact:
         denoiser,
         io=(x, *conditions, out),
         files=(*denoiser.files, *conditioning.files),
-        variant=SPLIT,
+        variant=denoiser.variant or SPLIT,
         conditioning=Conditioning(paths, int(c.shape[1]), conditioning.batch, conditioning.root),
     )
 

@@ -27,6 +27,7 @@ class Proven:
     pair: ArtifactPair
     results: Sequence[Comparison] = ()  # the decoder's is the last
     unproven: str | None = None  # the reason why there are no comparisons
+    remark: str | None = None  # of the backend, on the numbers that it computed
 
 
 def prove(draft: Bundle, pair: ArtifactPair, report: Report, allow_drift: bool = False) -> Proven:
@@ -92,6 +93,7 @@ def _measured(draft: Bundle, pair: ArtifactPair, report: Report, allow_drift: bo
     candidate = Candidate(prover, artifact, artifact.precision)
     with open_candidate(draft, candidate) as opened:
         results, where = parity.check(draft, opened, report), opened.describe()
+        remark = opened.backend.remark()
         if not allow_drift:
             _refuse_drift(pair.id, results)
         losses = {"loss": loss_of(draft, opened, report)} if artifact.precision == INT8 else {}
@@ -100,7 +102,7 @@ def _measured(draft: Bundle, pair: ArtifactPair, report: Report, allow_drift: bo
     measured = parity.summary(own, where, proof.is_quick, proof.num_steps)
     denoiser = replace(artifact, parity=Parity(**measured, **losses))  # type: ignore[typeddict-item]
     decoder = pair.decoder and replace(pair.decoder, parity=parity.summary(results[-1:], where, proof.is_quick))
-    return Proven(ArtifactPair(denoiser, decoder), results)
+    return Proven(ArtifactPair(denoiser, decoder), results, remark=remark)
 
 
 def _refuse_drift(name: str, results: list[Comparison]) -> None:

@@ -30,7 +30,8 @@ class Order:
     target: str  # a name of `dexport.targets`
     precision: str = "fp32"  # of its graph, one of the target's
     batch: tuple[int, int] | None = None  # smallest and largest of the denoiser; None: any up to 64, or as its source
-    variant: str = ""  # split: two graphs, of which the first computes all that does not depend on x
+    variant: str = ""  # a unit, "" for the first; or split: two graphs, the first of all that does not depend on x
+    system: int = 0  # the oldest system that is to read it; 0: the target's default, or none
     allow_drift: bool = False  # write an int8 graph even if it fails its proof
 
 
@@ -65,6 +66,7 @@ class Written:
     has_new_golden: bool  # whether there is a new golden file, so that all artifacts were proven again
     is_quick: bool  # whether the golden file is a quick proof
     replaced: str | None = None  # the bundle that was there before, in words, if it was of something else
+    remark: str | None = None  # what the backend that proved it says of the numbers that it computed
 
     @property
     def artifact(self) -> Artifact:
@@ -83,17 +85,19 @@ def complete(draft: Draft, report: Report) -> Written:
         _copy(draft.held, draft.folder, [one for pair in pairs for one in pair.artifacts], draft.made)
     proven = [_proven(draft, pair, pairs, report) for pair in pairs]
     bundle = draft.bundle([one.pair for one in proven])
+    own = next(one for one in proven if one.pair.id == draft.made.id)
     (draft.folder / MANIFEST).write_text(bundle.manifest.to_json(), encoding="utf-8")
     _check(draft.folder, draft.made)
     return Written(
         bundle,
         draft.made.id,
-        next(one.results for one in proven if one.pair.id == draft.made.id),
+        own.results,
         {one.pair.id: one.unproven for one in proven if one.unproven},
         [artifact.id for artifact in draft.held.manifest.artifacts] if draft.held else (),
         [pair.id for pair in dropped],
         draft.has_new_golden,
         proof_of(read_golden(bundle)).is_quick,
+        remark=own.remark,
     )
 
 

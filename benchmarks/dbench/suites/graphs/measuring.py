@@ -20,8 +20,7 @@ from dbench.suites.graphs.settings import GraphsSettings
 from dbench.suites.graphs.source import EagerCall, Original, named
 from dexport import describe
 from dexport.deploy import deployable
-from dexport.targets import Part
-from dexport.writer.create import DEFAULT_BATCH
+from dexport.targets import DEFAULT_BATCH, Part
 from drun.bundle.artifact import TOLERANCES
 from drun.console import Report, warn
 from drun.errors import ConfigError, ExportError, UserError, door
