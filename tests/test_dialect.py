@@ -19,7 +19,7 @@ from drun import errors
 
 KINDS = {name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, errors.UserError)}
 #: Begins a message by its own name, which has a capital.
-PROPER = ("ONNX Runtime ", "OpenVINO ", "PyTorch ", "TensorRT ", "CoreML ", "CKNNA ", "REPA ", "DiT ", "SiT ")
+PROPER = ("ONNX Runtime ", "OpenVINO ", "PyTorch ", "TensorRT ", "Core ML ", "CKNNA ", "REPA ", "DiT ", "SiT ")
 #: Stands where a value is put in.
 VALUE = "{}"
 

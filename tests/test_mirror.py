@@ -117,6 +117,7 @@ ACROSS = {
     "trainer/objectives/test_learned_variance.py": "ddpm.py: the hybrid loss",
     "trainer/objectives/test_new_objective.py": "a new objective, on copied packages",
     "trainer/test_cuda.py": "what only a GPU shows",
+    "trainer/test_mps.py": "what a Mac's GPU lacks",
     "trainer/test_recipes.py": "the recipes, which are no modules",
 }
 

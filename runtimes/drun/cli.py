@@ -40,7 +40,14 @@ Precision = Annotated[
 ArtifactId = Annotated[
     str | None, typer.Option(help="Artifact to open, such as onnx-fp32 (default: the first that fits).")
 ]
-Device = Annotated[str | None, typer.Option(help="Device: cpu, cuda or mps (default: the backend's first one here).")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        "--unit",
+        help="Device: cpu, cuda or mps; of Core ML cpu, gpu, ane or all (default: the backend's first one here).",
+    ),
+]
 Hint = Annotated[
     str | None,
     typer.Option(

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from drun.bundle.reading import Bundle, open_bundle
-from drun.run.opening import choose, open_candidate
+from drun.run.opening import choose, open_proven
 from drun.run.session import Session
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
@@ -40,7 +40,7 @@ class LoadedBundle(Bundle):
             artifact can execute code.
         """
         options = RuntimeOptions(threads, device, hint, trust, compile)
-        return Session(self, open_candidate(self, choose(self, backend, precision, artifact, device), options))
+        return Session(self, open_proven(self, choose(self, backend, precision, artifact, device), options))
 
 
 def load(path: str | Path | None = None) -> LoadedBundle:

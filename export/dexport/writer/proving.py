@@ -78,7 +78,7 @@ def _cannot_prove(pair: ArtifactPair) -> str | None:
     name = targets.prover(pair.denoiser.format, pair.denoiser.precision)
     runtime = backends.load(name)
     if not (probe := runtime.probe()).available:
-        return f"{probe.detail}; install it with: {probe.install}"
+        return probe.why_not
     try:
         is_able = pair.denoiser.precision in runtime.arithmetics(pair.denoiser)
     except BackendUnavailable as error:  # it is installed, but does not load

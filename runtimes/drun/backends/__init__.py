@@ -43,6 +43,11 @@ class Probe:
     detail: str
     install: str = ""
 
+    @property
+    def why_not(self) -> str:
+        """Why it cannot run here, and what to do."""
+        return f"{self.detail}; install it with: {self.install}" if self.install else self.detail
+
 
 class Backend(ABC):
     """One opened artifact. A thread holds the `lock` while it walks a table, so threads may share a backend.
@@ -107,6 +112,20 @@ class Backend(ABC):
             device: one of `devices`; None: the first that is here.
         """
         return (artifact.precision,)
+
+    @classmethod
+    def setting(cls, artifact: Artifact, options: RuntimeOptions) -> Mapping[str, str] | None:
+        """What its numbers depend on beside the files, such as the device, its driver and the system.
+
+        None: on nothing of which the proof at the export does not speak. Otherwise the golden file runs before the
+        first image: see `drun.run.opening.proven`.
+        """
+        return None
+
+    @classmethod
+    def safer(cls, artifact: Artifact, options: RuntimeOptions) -> list[RuntimeOptions]:
+        """What else to try, in this order, where the golden file fails with these options."""
+        return []
 
     @abstractmethod
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:

@@ -92,17 +92,9 @@ def _executors(package: Package, mode: str, listed: list[Path]) -> dict[int, Exe
     Raises:
         BundleError: a file is not listed, or two functions take as many.
     """
-    found: dict[int, Executor] = {}
-    for name in package.program.functions:
-        executor = Executor(package, name, mode)
-        size = next((type.shape[0] for type in executor.inputs.values() if type.shape), 0)
-        if size in found or size < 1:
-            raise BundleError(f"'{package.folder}' has no function of its own for each batch: export it again")
-        found[size] = executor
+    found = {size: Executor(package, name, mode) for size, name in package.functions_by_batch().items()}
     if unlisted := [path for path in package.files if path not in listed]:
         raise BundleError(f"'{unlisted[0]}' is not listed in the bundle's manifest: export it again")
-    if not found:
-        raise BundleError(f"'{package.folder}' has no functions: export it again")
     return found
 
 

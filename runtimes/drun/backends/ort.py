@@ -127,7 +127,7 @@ def open_session(bundle: Bundle, artifact: Artifact, options: RuntimeOptions, is
         another network than the manifest says.
     """
     if not (found := Runtime.probe()).available:
-        raise BackendUnavailable(f"{found.detail}; install it with: {found.install}")
+        raise BackendUnavailable(found.why_not)
     onnxruntime = library()
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads

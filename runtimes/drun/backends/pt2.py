@@ -148,7 +148,12 @@ class Runtime(Backend):
             yield
 
     def close(self) -> None:
+        """Its memory goes back to the device, which other programs share, too."""
+        import torch
+
         del self.network
+        if self.device != "cpu":
+            getattr(torch, self.device).empty_cache()
 
 
 def _load(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:

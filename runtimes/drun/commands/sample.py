@@ -17,7 +17,7 @@ from drun.run.folder import run
 from drun.run.labels import in_turn
 from drun.run.naming import run_name
 from drun.run.noise_file import noise_digest
-from drun.run.opening import Candidate, choose, open_candidate
+from drun.run.opening import Candidate, choose, open_proven
 from drun.run.output import Output
 from drun.run.sampling import resolve_sampler
 from drun.run.session import Session
@@ -82,7 +82,7 @@ def sample(bundle_path: Path | None, typed: RunOptions) -> None:
     candidate = choose(bundle, typed.backend, typed.precision, typed.artifact, typed.runtime.device)
     output = typed.output(typed.out or OUT / bundle.name / _run_name(bundle, candidate, settings, typed.sampler))
     warn_of_unproven(bundle, candidate.artifact)
-    with Session(bundle, open_candidate(bundle, candidate, typed.runtime)) as session:
+    with Session(bundle, open_proven(bundle, candidate, typed.runtime)) as session:
         sampling = session.sampling(settings, typed.noise, typed.num_images)
         where = session.opened.describe()
         drawn = f"{typed.num_images} images, {settings.sampler}, {settings.num_steps} steps, seed {settings.seed}"

@@ -9,6 +9,7 @@ from drun.errors import BundleError, door
 from drun.foreign import parse_json, regular
 from drun.mil import schema
 from drun.mil.blobs import Blobs
+from drun.mil.types import tensor_type
 from drun.protobuf import decode
 
 #: The newest specification that is known: of iOS 26 and macOS 26. The oldest with ML Programs is iOS 15's.
@@ -68,6 +69,30 @@ class Package:
     def files(self) -> list[Path]:
         """The files that were read."""
         return [self.folder / MANIFEST, self.path, *(one.path for one in self._blobs.values())]
+
+    def functions_by_batch(self) -> dict[int, str]:
+        """images a call -> the function for them.
+
+        Raises:
+            BundleError: there is none, or two take as many.
+        """
+        found: dict[int, str] = {}
+        for name, function in self.program.functions.items():
+            with door(f"cannot read '{self.folder}'", BundleError, "export it again"):
+                shapes = [tensor_type(one.type).shape for one in function.inputs]
+            size = next((shape[0] for shape in shapes if shape), 0)
+            if size in found or size < 1:
+                raise BundleError(f"'{self.folder}' has no function of its own for each batch: export it again")
+            found[size] = name
+        if not found:
+            raise BundleError(f"'{self.folder}' has no functions: export it again")
+        return found
+
+    @property
+    def operations(self) -> set[str]:
+        """The types of the operations."""
+        blocks = [block for function in self.program.functions.values() for block in function.blocks.values()]
+        return {operation.type for block in blocks for operation in block.operations}
 
     @property
     def metadata(self) -> dict[str, str]:

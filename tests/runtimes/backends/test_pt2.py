@@ -139,3 +139,15 @@ def test_compiled_it_computes_the_same(
     assert list((Path(os.environ["DEXPORT_CACHE"]) / pt2.COMPILED).rglob("*.so"))  # of this user alone
     entry = next(entry for entry in cache.entries() if entry.what == "what torch.compile makes")
     assert entry.num_bytes > 10_000
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_its_memory_goes_back_to_the_device(pristine: Made, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs share it. The device here is the processor, under another name."""
+    freed = []
+    monkeypatch.setattr(getattr(torch, device), "empty_cache", lambda: freed.append(device))
+    opened = on("pt2", pristine.bundle, device="cpu", trust=True)
+    monkeypatch.setattr(opened.backend, "device", device)
+    opened.close()
+    opened.close()
+    assert freed == [device]

@@ -137,7 +137,7 @@ def test_a_device_or_hint_that_is_not_there(bundle: Bundle) -> None:
         on("ort", bundle, hint="throughput")
     with pytest.raises(ConfigError, match=r"^--compile does nothing for ONNX Runtime: use --backend pt2$"):
         on("ort", bundle, compile=True)
-    with pytest.raises(ConfigError, match=r"^--device got 'tpu', expected one of cpu, cuda, mps$"):
+    with pytest.raises(ConfigError, match=r"^--device got 'tpu', expected one of cpu, cuda, mps, gpu, ane, all$"):
         choose(bundle, device="tpu")
 
 

@@ -67,7 +67,7 @@ class Objective(Denoising):
         weights = [_weight(prediction, float(each), min_snr_gamma) for each in snr]
 
         def table(*columns: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Tensor:
-            return torch.from_numpy(np.stack(columns, axis=1)).to(device, torch.float32)
+            return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32)).to(device)
 
         self.noising = table(process.alpha(t), process.sigma(t))  # (T, 2)
         self.target = table(*components(prediction, process, t))  # (T, 2): the coefficients of x0 and of noise

@@ -3,5 +3,15 @@
 from drun.run.opening.candidates import Candidate, candidates, unavailable
 from drun.run.opening.choosing import choose, decoder_candidate
 from drun.run.opening.opened import Opened, open_candidate
+from drun.run.opening.proven import open_proven
 
-__all__ = ["Candidate", "Opened", "candidates", "choose", "decoder_candidate", "open_candidate", "unavailable"]
+__all__ = [
+    "Candidate",
+    "Opened",
+    "candidates",
+    "choose",
+    "decoder_candidate",
+    "open_candidate",
+    "open_proven",
+    "unavailable",
+]

@@ -102,10 +102,7 @@ def why_none(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:
         runtime = backends.load(name)
         probe = runtime.probe()
         if not probe.available and any(artifact.format in runtime.formats for artifact in artifacts):
-            return (
-                f"no backend here can open '{bundle.path}': '{name}' is not available, {probe.detail}; "
-                f"install it with: {probe.install}"
-            )
+            return f"no backend here can open '{bundle.path}': '{name}' is not available, {probe.why_not}"
     ids = ", ".join(artifact.id for artifact in artifacts) or "nothing"
     return f"no backend opens what '{bundle.path}' holds, which is {ids}: use a newer drun, or export another target"
 
@@ -122,18 +119,14 @@ def unavailable(bundle: Bundle) -> dict[str, str]:
     probes = {
         name: backends.load(name).probe() for name in backends.names() if formats & {*backends.load(name).formats}
     }
-    return {
-        name: f"{probe.detail}; install it with: {probe.install}"
-        for name, probe in probes.items()
-        if not probe.available
-    }
+    return {name: probe.why_not for name, probe in probes.items() if not probe.available}
 
 
 def check_available(name: str) -> None:
     """Raises BackendUnavailable, with the install line, if a backend cannot run here; ConfigError if there is none."""
     probe = backends.load(name).probe()
     if not probe.available:
-        raise BackendUnavailable(f"backend '{name}' is not available: {probe.detail}; install it with: {probe.install}")
+        raise BackendUnavailable(f"backend '{name}' is not available: {probe.why_not}")
 
 
 def check_format(bundle: Bundle, backend: str) -> None:
