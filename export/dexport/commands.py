@@ -78,7 +78,7 @@ def _order(target: str, options: ExportOptions) -> Order:
     if options.allow_drift and precision != INT8:
         raise ConfigError(f"--allow-drift is for int8 alone, this graph is in {precision}: leave it out")
     batch = parse_batch(options.batch)
-    targets.check_batch(target, system, batch)
+    targets.check(target, precision, system, batch)
     return Order(target, precision, batch, variant, system, options.allow_drift)
 
 

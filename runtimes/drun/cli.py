@@ -35,7 +35,10 @@ BackendId = Annotated[
     str | None, typer.Option(help="Runtime to compute with, see 'drun backends' (default: the first that can).")
 ]
 Precision = Annotated[
-    str | None, typer.Option(help="Arithmetic: fp32, tf32, fp16, bf16 or int8 (default: the artifact's).")
+    str | None,
+    typer.Option(
+        help="Arithmetic: fp32, tf32, fp16, bf16 or int8, or weights in fewer bits (default: the artifact's)."
+    ),
 ]
 ArtifactId = Annotated[
     str | None, typer.Option(help="Artifact to open, such as onnx-fp32 (default: the first that fits).")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dexport.apple.compression import compressor
 from drun.console import log_level
 from drun.errors import BackendUnavailable, ExportError, door, reason
 from drun.mil.numerics import FP16_MAX
@@ -79,20 +80,20 @@ def convert(program: Any, names: Sequence[str], output: str, precision: str, sys
 
     Args:
         names: of the inputs, in the order of the program. output: the name of its output.
-        precision: fp32 | fp16. In fp16 sines and cosines, and all that precedes them, stay float32: a time of 999 times
-            a frequency has more digits than fp16.
+        precision: fp32 | fp16, or one of `dexport.apple.compression`, of fp16 with weights in fewer bits. In fp16 sines
+            and cosines, and all that precedes them, stay float32: a time of 999 times a frequency has more digits.
         system: the number of the oldest iOS that reads it.
 
     Raises:
         ExportError: coremltools cannot convert it.
     """
-    ct, is_half = library(), precision == "fp16"
+    ct, is_half = library(), precision != "fp32"
     with quiet(), door("coremltools does not convert the network", ExportError, "rewrite it"):
         model = ct.convert(
             program,
             minimum_deployment_target=getattr(ct.target, f"iOS{system}"),
             compute_precision=ct.precision.FLOAT16 if is_half else ct.precision.FLOAT32,
-            pass_pipeline=_passes(ct, is_half),
+            pass_pipeline=_passes(ct, precision),
             outputs=[ct.TensorType(name=output, dtype=np.float32)],
             skip_model_load=True,
         )
@@ -103,8 +104,8 @@ def convert(program: Any, names: Sequence[str], output: str, precision: str, sys
         ct.utils.save_spec(spec, str(path), weights_dir=model.weights_dir)
 
 
-def _passes(ct: Any, is_half: bool) -> Any:
-    """The converter's passes, with our own to fp16."""
+def _passes(ct: Any, precision: str) -> Any:
+    """The converter's passes, with our own to fp16 and to fewer bits."""
     from coremltools.converters.mil.mil.passes.pass_registry import register_pass
 
     class HalfPrecision(ct.transform.FP16ComputePrecision):  # type: ignore[misc]
@@ -125,9 +126,12 @@ def _passes(ct: Any, is_half: bool) -> Any:
             return False
 
     register_pass("dexport", override=True, name="half")(HalfPrecision)
-    own = {"common::add_fp16_cast": "dexport::half"} if is_half else {}
-    usual = [name for name in ct.PassPipeline().passes if name not in IDLE_PASSES]
-    return ct.PassPipeline([own.get(name, name) for name in usual], "dexport")
+    own = {} if precision == "fp32" else {"common::add_fp16_cast": "dexport::half"}
+    names = [own.get(name, name) for name in ct.PassPipeline().passes if name not in IDLE_PASSES]
+    if compressing := compressor(ct, precision):
+        register_pass("dexport", override=True, name="compress")(compressing)
+        names.append("dexport::compress")
+    return ct.PassPipeline(names, "dexport")
 
 
 class _Waves:

@@ -4,8 +4,8 @@ The first line of a file's docstring is the command's help. The file holds
 
 - `PROVERS`: the precisions of the graphs that it makes, the default first -> the backend that proves them;
 - `UNITS`, where it writes graphs for units of a device, the default first; those in `SPLIT_UNITS` are two graphs;
-- `SYSTEMS`, where they are for an oldest system: its number -> the usual batch, which has one size where the system
-  takes no other, the default first; and `DECODER_BATCH`;
+- `SYSTEMS`, where they are for an oldest system: its number -> the usual batch, the default first; `DECODER_BATCH`; and
+  `check(precision, system, batch)`, which raises ConfigError for what it does not make for a system;
 - `SPLITS`, where it also makes two graphs, by one call for (t[, y]) -> c and one for (x, c) -> out: the precisions;
 - `export(part, folder) -> Artifact`, if it makes them of a network in PyTorch; or `SOURCE` and
   `derive(source, folder) -> Artifact`, if it makes them of the bundle's artifact of the format `SOURCE`.
@@ -143,14 +143,10 @@ def usual_batch(name: str, system: int) -> tuple[int, int]:
     return usual
 
 
-def check_batch(name: str, system: int, batch: tuple[int, int] | None) -> None:
-    """Raises ConfigError if artifacts for a system do not take these sizes."""
-    low, high = usual_batch(name, system)
-    if batch is not None and low == high and batch[0] != batch[1]:
-        raise ConfigError(
-            f"--batch got {batch[0]}..{batch[1]}, for iOS {system} all calls have one size: type --batch {batch[1]}, "
-            f"or take --ios {systems(name)[0]}"
-        )
+def check(name: str, precision: str, system: int, batch: tuple[int, int] | None) -> None:
+    """Raises ConfigError if a target makes no such artifact for a system."""
+    if own := getattr(load(name), "check", None):
+        own(precision, system, batch)
 
 
 def chosen_variant(name: str, precision: str, is_split: bool, unit: str | None = None) -> str:

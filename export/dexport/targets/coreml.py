@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from dexport.targets import Part
 from drun.bundle.artifact import Artifact, FileEntry
 from drun.console import say, warn
+from drun.errors import ConfigError
 from drun.files import sha256
 from drun.mil.executor import Executor
 from drun.mil.package import Package
@@ -18,12 +19,26 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: precision of the graph -> the backend that proves it
-PROVERS = {"fp16": "mil", "fp32": "mil"}
+PROVERS = dict.fromkeys(("fp16", "fp32", "palette8", "palette6", "palette4", "weights8", "weights4"), "mil")
 UNITS, SPLIT_UNITS = ("gpu", "ane"), ("ane",)
 #: Number of iOS -> smallest and largest size of a call, for an image and for a guided one: shapes in a package are
 #: fixed, and before iOS 18 it has one function. The Mac's numbers are 3 less, and read the same.
 SYSTEMS = {18: (1, 2), 17: (1, 1)}
 DECODER_BATCH = (1, 1)
+#: The first iOS that reads several functions, and palettes and scales of groups.
+FUNCTIONS_SINCE = 18
+
+
+def check(precision: str, system: int, batch: tuple[int, int] | None) -> None:
+    """Raises ConfigError for what an older system does not read."""
+    if system >= FUNCTIONS_SINCE:
+        return
+    newer = f"or take --ios {FUNCTIONS_SINCE}"
+    if batch is not None and batch[0] != batch[1]:
+        got = f"{batch[0]}..{batch[1]}"
+        raise ConfigError(f"--batch got {got}, for iOS {system} calls have one size: type --batch {batch[1]}, {newer}")
+    if precision not in ("fp16", "fp32"):
+        raise ConfigError(f"--precision got {precision}, for iOS {system} weights stay whole: type fp16, {newer}")
 
 
 def export(part: Part, folder: Path) -> Artifact:

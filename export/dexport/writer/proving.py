@@ -109,9 +109,8 @@ def _refuse_drift(name: str, results: list[Comparison]) -> None:
     """Raises ParityError if a comparison has failed."""
     if failed := [result for result in results if not result.passed]:
         worst = parity.worst(failed)
-        raise ParityError(
-            f"{name}: {worst.name}: relative L2 {worst.relative_l2:.2g} from eager PyTorch, allowed {worst.tolerance:g}"
-        )
+        error = f"{worst.psnr_db:.1f} dB" if worst.least_db else f"relative L2 {worst.relative_l2:.2g}"
+        raise ParityError(f"{name}: {worst.name}: {error} from eager PyTorch, allowed {worst.allowed}")
 
 
 def _unproven(pair: ArtifactPair, reason: str) -> Proven:

@@ -19,8 +19,6 @@ from drun.mil.types import TensorType
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 from drun.version import VERSION
 
-#: precision of a graph -> the mode that proves it
-MODES = {"fp32": "ideal", "fp16": "declared"}
 #: type in a program -> dtype of an input or output
 DTYPES = {"fp32": "float32", "int32": "int64"}
 
@@ -35,7 +33,7 @@ class Runtime(Backend):
 
     @classmethod
     def arithmetics(cls, artifact: Artifact, device: str | None = None) -> tuple[str, ...]:
-        return (artifact.precision,) if artifact.precision in MODES else ()
+        return (artifact.precision,)
 
     def __init__(
         self, bundle: Bundle, artifact: Artifact | None, arithmetic: str, options: RuntimeOptions = DEFAULT_OPTIONS
@@ -46,7 +44,7 @@ class Runtime(Backend):
         self.health = Health()
         with bundle.using(*artifact.files) as paths:
             package = Package(bundle.path / artifact.root)
-            self.executors = _executors(package, MODES[artifact.precision], paths)
+            self.executors = _executors(package, "ideal" if artifact.precision == "fp32" else "declared", paths)
         sizes = sorted(self.executors)
         if (sizes[0], sizes[-1]) != artifact.batch:
             raise BundleError(

@@ -34,10 +34,11 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The largest relative L2 errors that pass."""
+    """The largest relative L2 errors that pass, and the least PSNR of a call."""
 
     call: float
     trajectory: float
+    least_db: float = 0.0  # peak: the reference's range
 
     def __post_init__(self) -> None:
         if not (0 < self.call < math.inf and 0 < self.trajectory < math.inf):
@@ -50,6 +51,8 @@ class Tolerance:
                 f"tolerance got {self.call:g} a call and {self.trajectory:g} a trajectory, expected at most "
                 f"{ceiling.call:g} and {ceiling.trajectory:g}"
             )
+        if not self.least_db >= ceiling.least_db:
+            raise BundleError(f"tolerance got {self.least_db:g} dB, expected {ceiling.least_db:g} or more")
 
 
 #: arithmetic -> its tolerance. A bundle cannot state a larger one.
@@ -59,11 +62,13 @@ TOLERANCES = {
     "fp16": Tolerance(1e-2, 5e-2),
     "bf16": Tolerance(6e-2, 6e-2),
     "int8": Tolerance(6e-2, 6e-2),
+    # Weights in fewer bits: the gate is Apple's own for Core ML packages, in PSNR.
+    **dict.fromkeys(("palette8", "palette6", "palette4", "weights8", "weights4"), Tolerance(0.3, 0.3, 35.0)),
 }
 #: ONNX Runtime is 1.3e-6 away at Stable Diffusion's size and 256 pixels (random weights); an 8-bit level is 4e-3.
 DECODER_TOLERANCES = TOLERANCES | {"fp32": Tolerance(5e-5, 5e-5)}
-#: The precisions of a graph. tf32 is not one of them: it is a way to compute an fp32 graph.
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+#: The precisions of a graph, those that lose least first. tf32 is none: it is a way to compute an fp32 graph.
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "palette8", "weights8", "palette6", "weights4", "palette4")
 #: The quantised precision: its loss depends on the network, so that it is measured and stated.
 INT8 = "int8"
 

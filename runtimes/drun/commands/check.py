@@ -105,7 +105,7 @@ def _document(candidate: Candidate, results: list[parity.Comparison], error: str
         "arithmetic": candidate.arithmetic,
         "passed": bool(results) and all(result.passed for result in results),
         "checks": [asdict(result) | {"passed": result.passed} for result in results],
-        "worst": asdict(parity.worst(results)) if results else None,
+        "worst": asdict(parity.worst(results)) | {"allowed": parity.worst(results).allowed} if results else None,
         "error": error,
     }
 
@@ -116,7 +116,7 @@ def _line(target: dict[str, Any]) -> str:
         return f"FAILED: {target['error']}"
     num_passed = sum(check["passed"] for check in target["checks"])
     return (
-        f"{num_passed:>3}/{num_checks:<2}  {worst['relative_l2']:11.2e}  {worst['tolerance']:7.0e}  "
+        f"{num_passed:>3}/{num_checks:<2}  {worst['relative_l2']:11.2e}  {worst['allowed']:>7}  "
         f"{worst['psnr_db']:7.1f}  {worst['name']}{'' if target['passed'] else '  FAILED'}"
     )
 
@@ -131,7 +131,7 @@ def parity_table(results: list[parity.Comparison]) -> str:
     width = max(len(result.name) for result in results)
     head = f"{'check':{width}}  relative L2  allowed    max abs    p99 abs   mean abs  PSNR dB"
     rows = [
-        f"{r.name:{width}}  {r.relative_l2:11.2e}  {r.tolerance:7.0e}  {r.max_abs:9.2e}  {r.p99_abs:9.2e}  "
+        f"{r.name:{width}}  {r.relative_l2:11.2e}  {r.allowed:>7}  {r.max_abs:9.2e}  {r.p99_abs:9.2e}  "
         f"{r.mean_abs:9.2e}  {r.psnr_db:7.1f}{'' if r.passed else '  FAILED'}"
         for r in results
     ]

@@ -36,21 +36,36 @@ class Comparison:
     relative_l2: float  # also the smallest tolerance that would pass
     psnr_db: float  # peak: the reference's range
     tolerance: float
+    least_db: float = 0.0
+
+    @property
+    def excess(self) -> float:
+        """How many times its error is the largest that passes; NaN if a number is."""
+        below = 10 ** ((self.least_db - self.psnr_db) / 20) if self.least_db else 0.0
+        return float(np.maximum(self.relative_l2 / self.tolerance, below))
 
     @property
     def passed(self) -> bool:
-        return self.count > 0 and self.relative_l2 <= self.tolerance
+        return self.count > 0 and self.excess <= 1
+
+    @property
+    def allowed(self) -> str:
+        """The bound in words."""
+        return f"{self.least_db:g} dB" if self.least_db else f"{self.tolerance:.0e}"
 
 
-def compare(name: str, reference: NDArray[Any], got: NDArray[Any], tolerance: float) -> Comparison:
+def compare(
+    name: str, reference: NDArray[Any], got: NDArray[Any], tolerance: float, least_db: float = 0.0
+) -> Comparison:
     """Compare two arrays of one shape in float64; a different shape compares nothing.
 
     Args:
         tolerance: largest relative L2 error, ||got - reference|| / ||reference||, that passes.
+        least_db: least PSNR that passes.
     """
     if reference.shape != got.shape or reference.size == 0:
         nan = float("nan")
-        return Comparison(name, 0, nan, nan, nan, nan, nan, tolerance)
+        return Comparison(name, 0, nan, nan, nan, nan, nan, tolerance, least_db)
     with np.errstate(invalid="ignore", divide="ignore"):
         reference, error = reference.astype(np.float64), np.abs(got.astype(np.float64) - reference)
         norm, rms = float(np.linalg.norm(reference)), float(np.sqrt(np.mean(error**2)))
@@ -63,6 +78,7 @@ def compare(name: str, reference: NDArray[Any], got: NDArray[Any], tolerance: fl
             relative_l2=float(np.float64(np.linalg.norm(error)) / norm),
             psnr_db=float(20 * np.log10(np.float64(np.ptp(reference)) / rms)),
             tolerance=tolerance,
+            least_db=least_db,
         )
 
 
@@ -87,13 +103,13 @@ def check(bundle: Bundle, opened: Opened, report: Report) -> list[Comparison]:
 
 def _check_decoder(z: Floats, image: Floats, bundle: Bundle, opened: Opened) -> Comparison:
     with DecoderSession(bundle, opened) as decode:
-        tolerance = decode.candidate.tolerance(is_decoder=True).call
-        return compare(f"decoder, batch {len(z)}", image, decode(z), tolerance)
+        tolerance = decode.candidate.tolerance(is_decoder=True)
+        return compare(f"decoder, batch {len(z)}", image, decode(z), tolerance.call, tolerance.least_db)
 
 
 def _check_call(call: GoldenCall, opened: Opened, tolerance: Tolerance) -> Comparison:
     name = f"call, batch {len(call.x)}, t = {call.t:g}"
-    return compare(name, call.out, opened.call(call.x, call.t, call.labels), tolerance.call)
+    return compare(name, call.out, opened.call(call.x, call.t, call.labels), tolerance.call, tolerance.least_db)
 
 
 def _check_trajectory(trajectory: GoldenTrajectory, card: Card, opened: Opened, tolerance: Tolerance) -> Comparison:
@@ -108,8 +124,7 @@ def _check_trajectory(trajectory: GoldenTrajectory, card: Card, opened: Opened, 
 
 def worst(results: list[Comparison]) -> Comparison:
     """The comparison furthest beyond its own tolerance; NaN is further than any number."""
-    excess = [result.relative_l2 / result.tolerance for result in results]
-    return results[int(np.argmax(np.nan_to_num(excess, nan=math.inf)))]
+    return results[int(np.argmax(np.nan_to_num([result.excess for result in results], nan=math.inf)))]
 
 
 def summary(results: list[Comparison], backend: str, quick: bool = False, steps: int = 0) -> Parity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from dexport.proof import QUICK_PROOF
 from dexport.writer.create import create_bundle
 from dexport.writer.staging import Order
 from drun.bundle import reading as bundles
+from drun.bundle.artifact import TOLERANCES, Tolerance
 from drun.console import silent
-from drun.errors import ConfigError
+from drun.errors import ConfigError, ParityError
 from drun.mil.executor import Executor
 from drun.mil.package import Package
 
@@ -78,6 +80,23 @@ def test_the_neural_engines_package(name: str, sit_checkpoint: Path, tiny_checkp
     assert {one.side for one in rules.padded(executor)} <= {1, 2, 4, 8, 16, 24, 36}  # maps, and columns of c
 
 
+def test_weights_in_fewer_bits_pass_a_gate(
+    sit_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, order = load_trained(sit_checkpoint, num_heads="2"), Order("coreml", "palette6", (1, 1), "gpu", 18)
+    found = create_bundle(trained, order, tmp_path / "b", QUICK_PROOF, silent)
+    assert found.artifact.id == "coreml-palette6-gpu"
+    calls = [one for one in found.results if one.name.startswith("call")]
+    assert {one.allowed for one in calls} == {"35 dB"}
+    assert min(one.psnr_db for one in calls) > 45
+    monkeypatch.setitem(TOLERANCES, "palette6", Tolerance(0.3, 0.3, 90.0))
+    with pytest.raises(
+        ParityError, match=r"coreml-palette6-gpu: call, .*: [56]\d\.\d dB from eager PyTorch, allowed 90 dB"
+    ):
+        create_bundle(trained, order, tmp_path / "c", QUICK_PROOF, silent)
+    assert not (tmp_path / "c").exists()
+
+
 def test_it_stands_beside_others(sit_checkpoint: Path, tmp_path: Path) -> None:
     trained = load_trained(sit_checkpoint, num_heads="2")
     export(trained, tmp_path / "b", "onnx", (2, 2), QUICK_PROOF)
@@ -93,6 +112,11 @@ def test_it_stands_beside_others(sit_checkpoint: Path, tmp_path: Path) -> None:
         (["coreml", "a.pt", "--ios", "15"], r"--ios got 15, expected one of 18, 17"),
         (["onnx", "a.pt", "--ios", "18"], r"--ios got 18, dexport onnx has no such choice"),
         (["coreml", "a.pt", "--precision", "bf16"], r"--precision got 'bf16', dexport coreml makes fp16, fp32"),
+        (
+            ["coreml", "a.pt", "--ios", "17", "--batch", "1..2"],
+            r"for iOS 17 calls have one size: type --batch 2, or take",
+        ),
+        (["coreml", "a.pt", "--ios", "17", "--precision", "palette6"], r"for iOS 17 weights stay whole: type fp16, or"),
         (["coreml", "a.pt", "--split"], r"--split: dexport coreml makes one graph only"),
     ],
 )
@@ -100,8 +124,6 @@ def test_wrong_words(words: list[str], message: str, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.app, words)
     assert isinstance(result.exception, ConfigError)
-    import re
-
     assert re.search(message, str(result.exception))
 
 
