@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-LIBRARIES = ("dexport", "numpy", "onnxruntime", "openvino", "torch", "scikit-learn")
+LIBRARIES = ("dexport", "numpy", "onnxruntime", "openvino", "torch", "coremltools", "scikit-learn")
 #: Threads and other work, as a share of the processors, that slow each other down noticeably: a runtime waits for its
 #: slowest thread many times a call.
 OVERLOAD = 1.1

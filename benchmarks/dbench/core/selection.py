@@ -24,7 +24,7 @@ def select(
     """Every candidate that fits, the preferred backend first.
 
     Args:
-        names: names of backends; empty: all that can open the bundle here.
+        names: names of backends; empty: all that can open the bundle here, but for references.
         precisions: arithmetics; empty: all.
         artifacts: ids such as onnx-fp32; empty: all.
         device: see `drun.run.opening.candidates`.
@@ -39,9 +39,9 @@ def select(
 
 
 def _of_backends(bundle: Bundle, names: Sequence[str], device: str | None) -> list[Candidate]:
-    """The candidates of these backends. A backend without formats is measured only if it is named."""
+    """The candidates of these backends. A backend without formats, or a reference, is measured only if it is named."""
     if not names:
-        return candidates(bundle, device=device)
+        return [one for one in candidates(bundle, device=device) if not backends.load(one.backend).is_reference]
     found = []
     for name in dict.fromkeys(names):
         found += candidates(bundle, [name], device) if backends.load(name).formats else [choose(bundle, name)]

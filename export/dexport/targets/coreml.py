@@ -56,12 +56,14 @@ def export(part: Part, folder: Path) -> Artifact:
     network = _written_for(part)
     path = folder / f"{part.stem}.mlpackage"
     names = [tensor.name for tensor in part.inputs]
-    with uncollected(), tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
         packages = {}
         for size in dict.fromkeys(part.batch):
-            program = exported(network, example_inputs(part.inputs, (size, size)))
             packages[f"batch_{size}"] = own = Path(scratch, f"{size}.mlpackage")
-            convert(program, names, part.output.name, part.precision, part.system, own)
+            with uncollected():
+                program = exported(network, example_inputs(part.inputs, (size, size)))
+                convert(program, names, part.output.name, part.precision, part.system, own)
+                del program
         join(packages, part.metadata, path)
     if part.unit == "ane":
         _say_rules(path)

@@ -16,7 +16,7 @@ from dexport.deploy.split import split
 from dexport.fixtures import write_golden
 from dexport.latents import ImageDecoder
 from dexport.precision import LIMITED, check_range
-from dexport.precision.states import read_states
+from dexport.precision.states import States, read_states
 from dexport.proof import Proof, proof_of
 from dexport.targets import Part
 from dexport.writer.pairs import ArtifactPair, joined, pairs_of, shares_decoder
@@ -111,16 +111,28 @@ def _draft(trained: Trained, order: Order, held: Bundle | None, folder: Path, pr
     elif held is not None:
         keep_golden(held, folder)
     report("tracing the graph", 0, 1)
-    made = _export(trained, order, folder, plan.remaining)
+    states = read_states(folder / GOLDEN) if order.precision == LIMITED else None
+    made = export_pair(trained, order, folder, plan.remaining, states)
     report("tracing the graph", 1, 1)
     return Draft(folder, manifest, held, plan.remaining, made, plan.image_shape, plan.proof is not None)
 
 
-def _export(trained: Trained, order: Order, folder: Path, remaining: Sequence[ArtifactPair]) -> ArtifactPair:
+def export_pair(
+    trained: Trained,
+    order: Order,
+    folder: Path,
+    remaining: Sequence[ArtifactPair] = (),
+    states: States | None = None,
+) -> ArtifactPair:
+    """Write the artifacts of an order into a folder, without a bundle around them and without a proof.
+
+    Args:
+        remaining: the pairs of the bundle that it will belong to, of which one may hold the decoder.
+        states: inputs at which the network must stay within the range of its precision; None: it is not looked at.
+    """
     target = targets.load(order.target)
     export = target.export
     network = deployable(trained.denoiser.network)
-    states = read_states(folder / GOLDEN) if order.precision == LIMITED else None
     if states:
         check_range(network, states.calls)
     io = describe.io_of(trained.denoiser.card)

@@ -73,6 +73,8 @@ class Backend(ABC):
     hints: ClassVar[tuple[str, ...]] = ("latency",)
     #: whether it follows `--compile`
     can_compile: ClassVar[bool] = False
+    #: whether it computes to be compared with, not to be fast: benchmarks leave it out unless it is named
+    is_reference: ClassVar[bool] = False
     #: other words that people use for it -> the extra of this package that installs what they mean
     nicknames: ClassVar[Mapping[str, str]] = {}
 

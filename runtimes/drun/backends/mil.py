@@ -26,6 +26,7 @@ DTYPES = {"fp32": "float32", "int32": "int64"}
 class Runtime(Backend):
     summary = "reference executor for Core ML packages"
     formats = ("coreml",)
+    is_reference = True
 
     @staticmethod
     def probe() -> Probe:

@@ -15,6 +15,7 @@ from dexport.proof import QUICK_PROOF
 from dexport.writer.add import add_artifact
 from dexport.writer.create import Trained, create_bundle
 from dexport.writer.staging import Order
+from drun import backends
 from drun.bundle import reading as bundles
 from drun.bundle.manifest import MANIFEST
 from drun.bundle.reading import Bundle
@@ -48,11 +49,20 @@ def prepare(settings: PeersSettings, folder: Path, report: Report) -> Subject:
     if is_there and origin.settings:
         raise ConfigError(f"--set got '{settings.assignments[0]}', '{path}' was exported already: leave it out")
     denoiser = denoiser_of(bundles.read(path), origin.checkpoint) if is_there else origin.load()
-    names = settings.targets or (() if is_there else tuple(targets.names()))
+    names = settings.targets or (() if is_there else _competing())
     _check(names)
     orders = _orders(names if is_there else _with_sources(names), settings.precisions, origin.is_random)
     _export_all(Trained(denoiser, origin.checkpoint), orders, path, report)
     return Subject(denoiser, bundles.open_bundle(path), origin.is_random)
+
+
+def _competing() -> tuple[str, ...]:
+    """The targets of which a backend that is here computes something to be fast."""
+    return tuple(
+        name
+        for name in targets.names()
+        if any(not backends.load(targets.prover(name, one)).is_reference for one in targets.precisions(name))
+    )
 
 
 def _name(model: str, origin: Origin) -> str:

@@ -1,0 +1,136 @@
+"""Makes, weighs, proves and times the packages of a network."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dbench.core import inputs, machine, networks, subject, timing
+from dbench.core.networks import Origin
+from dbench.core.record import Result, ResultRow, spread_row, this_command
+from dbench.suites.coreml.making import Making, made
+from dbench.suites.coreml.rows import CALL, MEMORY, SECONDS, SIZE, SLOWER, TRAJECTORY, row_name
+from dbench.suites.coreml.settings import SUITE, CoremlSettings
+from dexport import targets
+from dexport.proof import full_proof
+from dexport.writer.create import Trained, create_bundle
+from dexport.writer.staging import Order, Written
+from drun.bundle.reading import Bundle
+from drun.console import Report, silent, warn
+from drun.errors import ConfigError, ParityError
+from drun.run.opening import Candidate, open_candidate
+from drun.settings import RuntimeOptions
+from dtrain.published import Denoiser
+
+TARGET = "coreml"
+
+
+def measure(settings: CoremlSettings, report: Report) -> Result:
+    """Each package: what its export takes, what it weighs, how far it is from eager PyTorch, and how long a call takes.
+
+    Raises:
+        ConfigError: an unknown recipe, setting, unit or precision. CheckpointError: the file is not a checkpoint.
+    """
+    chosen = [*product(_chosen("--unit", settings.units, targets.units(TARGET)), _precisions(settings))]
+    start = machine.usage()
+    settings = replace(settings, threads=settings.threads or machine.num_cores())
+    rows: list[ResultRow] = []
+    refused: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="dbench-coreml-", ignore_cleanup_errors=True) as scratch:
+        origin = networks.find(settings.model, settings.assignments, Path(scratch))
+        denoiser = origin.load()
+        for number, (unit, precision) in enumerate(chosen):
+            name = f"{precision}-{unit}"
+            report("packages", number, len(chosen), name)
+            folder = Path(scratch, name)
+            folder.mkdir()
+            rows += _weighed(name, _made(origin, unit, precision, settings, folder))
+            if settings.steps:
+                try:
+                    written = _written(Trained(denoiser, origin.checkpoint), unit, precision, settings, folder / "b")
+                    rows += _proven(name, written) + _timed(name, written, denoiser, settings)
+                except ParityError as error:
+                    refused[name] = str(error)
+                    warn(str(error))
+        report("packages", len(chosen), len(chosen))
+    resolved = {key: value for key, value in asdict(settings).items() if key != "model"} | {
+        "packages": [f"{precision}-{unit}" for unit, precision in chosen],
+        "refused": refused,
+        "is_random": origin.is_random,
+    }
+    here = machine.fingerprint(settings.threads, since=start)
+    return Result(tuple(rows), _subject(origin, denoiser), resolved, here, this_command())
+
+
+def _precisions(settings: CoremlSettings) -> list[str]:
+    return _chosen("--precision", settings.precisions, targets.precisions(TARGET))
+
+
+def _chosen(option: str, wanted: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The wanted ones, or all. Raises ConfigError for an unknown one."""
+    for one in wanted:
+        if one not in known:
+            raise ConfigError(f"{option} got '{one}', expected one of {', '.join(known)}")
+    return [one for one in known if not wanted or one in wanted]
+
+
+def _subject(origin: Origin, denoiser: Denoiser) -> dict[str, Any]:
+    recipe = origin.recipe
+    known = {"name": origin.checkpoint.stem, "checkpoint_sha256": denoiser.sha256}
+    own = known if recipe is None else subject.of_recipe(recipe.to_dict())
+    return own | {"model": denoiser.config, "parameters": denoiser.num_parameters, "state": denoiser.card.data.shape}
+
+
+# ---- one package ----------------------------------------------------------------------------------------
+
+
+def _made(origin: Origin, unit: str, precision: str, settings: CoremlSettings, folder: Path) -> Making:
+    assignments = () if origin.is_random else settings.assignments
+    return made(origin.checkpoint, unit, precision, assignments, folder)
+
+
+def _weighed(name: str, making: Making) -> list[ResultRow]:
+    peak_gb = None if making.peak_bytes is None else making.peak_bytes / 1e9
+    return [
+        ResultRow(SUITE, row_name(name, SIZE), making.package_bytes / 1e6, "MB"),
+        ResultRow(SUITE, row_name(name, SECONDS), making.seconds, "s"),
+        ResultRow(SUITE, row_name(name, MEMORY), peak_gb, "GB"),
+    ]
+
+
+def _written(trained: Trained, unit: str, precision: str, settings: CoremlSettings, path: Path) -> Written:
+    """A bundle of this package alone, proven on a trajectory of the wanted length."""
+    steps = trained.denoiser.card.process.most_steps(settings.steps)
+    return create_bundle(trained, Order(TARGET, precision, variant=unit), path, full_proof(steps), silent)
+
+
+def _proven(name: str, written: Written) -> list[ResultRow]:
+    """The worst call, and the final images of the long trajectory."""
+    calls = [one for one in written.results if one.name.startswith("call")]
+    worst, final = min(calls, key=lambda one: one.psnr_db), written.results[-1]
+    return [
+        ResultRow(SUITE, row_name(name, what), one.psnr_db, "dB", details=asdict(one))
+        for what, one in ((CALL, worst), (TRAJECTORY, final))
+    ]
+
+
+def _timed(name: str, written: Written, denoiser: Denoiser, settings: CoremlSettings) -> list[ResultRow]:
+    """A call of one image by the executor and by eager PyTorch, in turns on the same threads."""
+    bundle: Bundle = written.bundle
+    given = inputs.example(bundle, 1)
+    tensors = [torch.from_numpy(array) for array in given]
+    candidate = Candidate("mil", written.artifact, written.artifact.precision)
+    torch.set_num_threads(settings.threads)
+    with torch.inference_mode(), open_candidate(bundle, candidate, RuntimeOptions(settings.threads)) as opened:
+        calls = {"mil": partial(opened.backend.predict, *given), "eager": partial(denoiser.network, *tensors)}
+        times = timing.interleave(calls, settings.repeats, warmup=1, lead_in=1, pause_s=timing.PAUSE_S)
+    ratio = timing.pairwise_ratio(times["mil"], times["eager"])
+    details = {one: found.spread_ms.median for one, found in times.items()}
+    return [spread_row(SUITE, row_name(name, SLOWER), ratio, "x", details=details)]

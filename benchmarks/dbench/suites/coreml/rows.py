@@ -1,0 +1,10 @@
+"""What the rows of `dbench coreml` are called."""
+
+from __future__ import annotations
+
+SIZE, SECONDS, MEMORY = "size", "export", "memory"
+CALL, TRAJECTORY, SLOWER = "call", "trajectory", "executor"
+
+
+def row_name(package: str, what: str) -> str:
+    return f"{package}, {what}"
