@@ -32,7 +32,7 @@ from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
 #: If several backends can open a bundle, `drun` takes the first of this list that can run; backends not named come
 #: last.
-PREFERENCE = ("ort", "openvino", "pt2")
+PREFERENCE = ("ort", "openvino", "pt2", "coreml", "mil")
 
 
 @dataclass(frozen=True)
@@ -173,6 +173,10 @@ class Backend(ABC):
     def remark(self) -> str | None:
         """What people should know of the numbers that it computed so far; most runtimes see none of them."""
         return None
+
+    def findings(self) -> dict[str, Any]:
+        """The same as values, for JSON."""
+        return {}
 
     def close(self) -> None:  # noqa: B027, most runtimes have nothing to free
         """Free the runtime's memory."""

@@ -74,6 +74,9 @@ class Runtime(Backend):
     def remark(self) -> str | None:
         return self.health.describe()
 
+    def findings(self) -> dict[str, Any]:
+        return self.health.document()
+
     def close(self) -> None:
         del self.executors
 

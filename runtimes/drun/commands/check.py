@@ -42,11 +42,11 @@ def _check_one(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) ->
     warn_of_unproven(bundle, candidate.artifact, "these are its first checks")
     with open_candidate(bundle, candidate, options) as opened, progress() as report:
         results = parity.check(bundle, opened, report)
-        where, remark = opened.describe(), opened.backend.remark()
+        where, remark, findings = opened.describe(), opened.backend.remark(), opened.backend.findings()
     say(parity_table(results))
     if remark:
         say(remark)
-    answer({"bundle": bundle.path, "targets": [_document(candidate, results)], "skipped": {}})
+    answer({"bundle": bundle.path, "targets": [_document(candidate, results) | {"numbers": findings}], "skipped": {}})
     failed = [result for result in results if not result.passed]
     if failed:
         raise ParityError(

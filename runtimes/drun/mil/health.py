@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,16 @@ class Health:
         self._counts[operation] = few + small, of + size
         self.subnormal[operation] = (few + small) / (of + size)
 
+    def document(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {
+            "largest": asdict(self.largest),
+            "largest_slice": asdict(self.largest_slice),
+            "not_finite": self.not_finite and asdict(self.not_finite) | {"value": str(self.not_finite.value)},
+            "limits": {"fp16": FP16_MAX, "slice": SLICE_MAX},
+            "subnormal_shares": dict(self.subnormal),
+        }
+
     def describe(self) -> str | None:
         """One sentence; None if it has seen nothing."""
         if self.not_finite is not None:
@@ -63,6 +73,8 @@ class Health:
         if not top.name:
             return None
         said = f"the largest number is {top.value:.4g} of {FP16_MAX:g}, in {top.operation} '{top.name}'"
+        if self.largest_slice.name:
+            said += f", that of a slice {self.largest_slice.value:.4g} of {SLICE_MAX:g}"
         worst = max(self.subnormal, key=lambda one: self.subnormal[one], default=None)
         if worst is not None and self.subnormal[worst]:
             said += f"; {100 * self.subnormal[worst]:.2g} % of what {worst} gives is subnormal in fp16"

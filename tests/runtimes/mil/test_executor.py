@@ -122,6 +122,26 @@ def test_its_health(tmp_path: Path) -> None:
     assert health.not_finite is None
     assert health.subnormal["mul"] == pytest.approx(1 / 3)
     assert "the largest number is 6.003e+05 of 65504, in mul" in health.describe()
+    assert health.document()["subnormal_shares"]["mul"] == health.subnormal["mul"]
+
+
+def test_slices_have_a_limit_of_their_own(tmp_path: Path) -> None:
+    x = np.array([1.0, 5000.0, 9000.0, 2.0], np.float32)
+    case = Case("slices", lambda mb, a: mb.slice_by_index(x=a, begin=[1], end=[2]), [x])
+    health = Health()
+    Executor(write([case], tmp_path)).run({"c0_0": x}, health)
+    assert health.largest_slice.value == 5000
+    assert "that of a slice 5000 of 4094" in health.describe()
+
+
+def test_the_first_number_that_is_not_finite(tmp_path: Path) -> None:
+    x = np.array([-1.0, 4.0], np.float32)
+    case = Case("roots", lambda mb, a: mb.add(x=mb.sqrt(x=a), y=np.float32(1)), [x])
+    health = Health()
+    Executor(write([case], tmp_path)).run({"c0_0": x}, health)
+    assert health.describe().startswith("sqrt '")
+    assert health.describe().endswith("gave nan")
+    assert health.document()["not_finite"]["value"] == "nan"
 
 
 # ---- programs that are wrong ----------------------------------------------------------------------------

@@ -93,6 +93,9 @@ class Split(Backend):
     def remark(self) -> str | None:
         return self.denoiser.remark()
 
+    def findings(self) -> dict[str, Any]:
+        return self.denoiser.findings()
+
     def close(self) -> None:
         self.denoiser.close()
         self.table.close()
