@@ -76,7 +76,15 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def convert(program: Any, names: Sequence[str], output: str, precision: str, system: int, path: Path) -> None:
+def convert(
+    program: Any,
+    names: Sequence[str],
+    output: str,
+    precision: str,
+    system: int,
+    path: Path,
+    is_laid_out: bool = False,
+) -> None:
     """Write a `torch.export.ExportedProgram` as a package, whose function is "main".
 
     Args:
@@ -84,6 +92,7 @@ def convert(program: Any, names: Sequence[str], output: str, precision: str, sys
         precision: fp32 | fp16, or one of `dexport.apple.compression`, of fp16 with weights in fewer bits. In fp16 sines
             and cosines, and all that precedes them, stay float32: a time of 999 times a frequency has more digits.
         system: the number of the oldest iOS that reads it.
+        is_laid_out: leave transpositions where they stand, for the network was written for a layout.
 
     Raises:
         ExportError: coremltools cannot convert it.
@@ -94,7 +103,7 @@ def convert(program: Any, names: Sequence[str], output: str, precision: str, sys
             program,
             minimum_deployment_target=getattr(ct.target, f"iOS{system}"),
             compute_precision=ct.precision.FLOAT16 if is_half else ct.precision.FLOAT32,
-            pass_pipeline=_passes(ct, precision),
+            pass_pipeline=_passes(ct, precision, is_laid_out),
             outputs=[ct.TensorType(name=output, dtype=np.float32)],
             skip_model_load=True,
         )
@@ -105,7 +114,7 @@ def convert(program: Any, names: Sequence[str], output: str, precision: str, sys
         ct.utils.save_spec(spec, str(path), weights_dir=model.weights_dir)
 
 
-def _passes(ct: Any, precision: str) -> Any:
+def _passes(ct: Any, precision: str, is_laid_out: bool) -> Any:
     """The converter's passes, with our own to fp16 and to fewer bits."""
     from coremltools.converters.mil.mil.passes.pass_registry import register_pass
 
@@ -128,7 +137,8 @@ def _passes(ct: Any, precision: str) -> Any:
 
     register_pass("dexport", override=True, name="half")(HalfPrecision)
     own = {} if precision == "fp32" else {"common::add_fp16_cast": "dexport::half"}
-    names = [own.get(name, name) for name in ct.PassPipeline().passes if name not in IDLE_PASSES]
+    left_out = IDLE_PASSES | ({"common::reduce_transposes"} if is_laid_out else set())
+    names = [own.get(name, name) for name in ct.PassPipeline().passes if name not in left_out]
     if compressing := compressor(ct, precision):
         register_pass("dexport", override=True, name="compress")(compressing)
         names.append("dexport::compress")

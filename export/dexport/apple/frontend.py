@@ -33,6 +33,8 @@ KEYWORDS: Mapping[str, frozenset[str]] = {
 REFUSED: Mapping[str, str] = {
     "floor_divide": "the converter loses its dtype",
     "cumsum": "the converter reads its options wrongly",
+    "tril": "the converter makes NaN of what is infinite",
+    "triu": "the converter makes NaN of what is infinite",
 }
 
 
@@ -59,6 +61,8 @@ def _check(node: Any) -> None:
     unknown = sorted({*node.kwargs} - PLACES - KEYWORDS.get(name, frozenset()))
     if unknown:
         raise ExportError(f"the converter to Core ML is not known to read '{unknown[0]}' of {name}: rewrite it without")
+    if name == "einsum" and "..." in node.args[0]:
+        raise ExportError("the network has einsum with an ellipsis, which the converter reads wrongly: name the axes")
     if name in REFUSED:
         raise ExportError(f"the network has the operator {name}: {REFUSED[name]}, so rewrite it")
 

@@ -62,7 +62,7 @@ def export(part: Part, folder: Path) -> Artifact:
             packages[f"batch_{size}"] = own = Path(scratch, f"{size}.mlpackage")
             with uncollected():
                 program = exported(network, example_inputs(part.inputs, (size, size)))
-                convert(program, names, part.output.name, part.precision, part.system, own)
+                convert(program, names, part.output.name, part.precision, part.system, own, part.unit == "ane")
                 del program
         join(packages, part.metadata, path)
     if part.unit == "ane":

@@ -109,6 +109,8 @@ def test_the_converter_alone_is_wrong(tmp_path: Path) -> None:
             r"attention with dropout, a causal mask or",
         ),
         (lambda x: torch.cumsum(x, 1), r"has the operator cumsum"),
+        (lambda x: x.triu(), r"has the operator triu: the converter makes NaN"),
+        (lambda x: torch.einsum("...i,...j->...ij", x, x), r"einsum with an ellipsis"),
         (lambda x: torch.div(x, 3.0, rounding_mode="floor"), r"not known to read 'rounding_mode' of div"),
     ],
 )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from dbench.core.record import Result
     from drun.console import Report
 
-__all__ = ["Settings", "measure", "section", "summary"]
+__all__ = ["Settings", "digest", "measure", "section", "summary"]
 
 Settings = CoremlSettings
 
@@ -27,6 +27,13 @@ def section(result: Result) -> str:
     from dbench.suites.coreml.table import packages
 
     return packages(result)
+
+
+def digest(results: list[tuple[str, Result]]) -> str:
+    """Markdown of published results for the README; see `table.digest`."""
+    from dbench.suites.coreml.table import digest
+
+    return digest(results)
 
 
 def summary(result: Result) -> str:

@@ -46,6 +46,7 @@ def measure(settings: CoremlSettings, report: Report) -> Result:
     with tempfile.TemporaryDirectory(prefix="dbench-coreml-", ignore_cleanup_errors=True) as scratch:
         origin = networks.find(settings.model, settings.assignments, Path(scratch))
         denoiser = origin.load()
+        trained = Trained(denoiser, origin.checkpoint)
         for number, (unit, precision) in enumerate(chosen):
             name = f"{precision}-{unit}"
             report("packages", number, len(chosen), name)
@@ -54,7 +55,7 @@ def measure(settings: CoremlSettings, report: Report) -> Result:
             rows += _weighed(name, _made(origin, unit, precision, settings, folder))
             if settings.steps:
                 try:
-                    written = _written(Trained(denoiser, origin.checkpoint), unit, precision, settings, folder / "b")
+                    written = _written(trained, unit, precision, settings, Path(scratch, "bundle"))
                     rows += _proven(name, written) + _timed(name, written, denoiser, settings)
                 except ParityError as error:
                     refused[name] = str(error)
@@ -106,7 +107,7 @@ def _weighed(name: str, making: Making) -> list[ResultRow]:
 
 
 def _written(trained: Trained, unit: str, precision: str, settings: CoremlSettings, path: Path) -> Written:
-    """A bundle of this package alone, proven on a trajectory of the wanted length."""
+    """A package of the bundle, proven on a trajectory of the wanted length."""
     steps = trained.denoiser.card.process.most_steps(settings.steps)
     return create_bundle(trained, Order(TARGET, precision, variant=unit), path, full_proof(steps), silent)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dbench.core import record
 from dbench.core.record import Result, number
 from dbench.html import page
@@ -29,14 +31,25 @@ def markdown(result: Result) -> str:
     return "\n\n".join(filter(None, [record.table(_head(result), _lines(result)), caption(result), facts]))
 
 
+def digest(results: Sequence[tuple[str, Result]]) -> str:
+    """Markdown: a line for each package of each network. results: with names."""
+    lines = [
+        [f"`{name}`", *line, *[record.UNKNOWN] * (len(HEAD) - len(_columns(result)))]
+        for name, result in results
+        for line in _lines(result)
+    ]
+    longest = max(results, key=lambda one: int(one[1].settings["steps"]))[1]
+    return f"`dbench coreml`: {caption(longest)}\n\n{record.table(['network', 'package', *HEAD.values()], lines)}"
+
+
 def caption(result: Result) -> str:
     """What the columns say."""
     steps = int(result.settings["steps"])
     proven = (
         " dB from eager PyTorch by the reference executor (peak: the range), fp32 packages in float32, others with "
         "each result rounded as it is declared: the worst single call, and the final images of "
-        f"{steps} steps on the same noise. Executor: how many times as long as eager PyTorch a call of one image takes, "
-        "in turns."
+        f"{steps} steps on the same noise. Executor: how many times as long as eager PyTorch a call of one image "
+        "takes, in turns."
         if steps
         else ""
     )

@@ -35,6 +35,7 @@ def test_the_command(dbench: Callable[..., Any]) -> None:
     assert "the final images of 2 steps" in coreml.summary(result)
     assert "| `fp16-gpu` | " in coreml.summary(result)
     assert "Core ML packages" in coreml.section(result)
+    assert "| `unet` | `fp16-gpu` | " in coreml.digest([("unet", result)])
 
 
 def test_packages_alone(dbench: Callable[..., Any]) -> None:
