@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -26,7 +26,6 @@ from drun.bundle.reading import Bundle
 from drun.console import Report, silent, warn
 from drun.errors import ConfigError, ParityError
 from drun.run.opening import Candidate, open_candidate
-from drun.settings import RuntimeOptions
 from dtrain.published import Denoiser
 
 TARGET = "coreml"
@@ -40,7 +39,6 @@ def measure(settings: CoremlSettings, report: Report) -> Result:
     """
     chosen = [*product(_chosen("--unit", settings.units, targets.units(TARGET)), _precisions(settings))]
     start = machine.usage()
-    settings = replace(settings, threads=settings.threads or machine.num_cores())
     rows: list[ResultRow] = []
     refused: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="dbench-coreml-", ignore_cleanup_errors=True) as scratch:
@@ -66,7 +64,7 @@ def measure(settings: CoremlSettings, report: Report) -> Result:
         "refused": refused,
         "is_random": origin.is_random,
     }
-    here = machine.fingerprint(settings.threads, since=start)
+    here = machine.fingerprint(machine.num_cores(), since=start)
     return Result(tuple(rows), _subject(origin, denoiser), resolved, here, this_command())
 
 
@@ -123,13 +121,16 @@ def _proven(name: str, written: Written) -> list[ResultRow]:
 
 
 def _timed(name: str, written: Written, denoiser: Denoiser, settings: CoremlSettings) -> list[ResultRow]:
-    """A call of one image by the executor and by eager PyTorch, in turns on the same threads."""
+    """A call of one image by the executor and by eager PyTorch, in turns, with a thread for each core.
+
+    numpy takes all cores, and cannot be told otherwise.
+    """
     bundle: Bundle = written.bundle
     given = inputs.example(bundle, 1)
     tensors = [torch.from_numpy(array) for array in given]
     candidate = Candidate("mil", written.artifact, written.artifact.precision)
-    torch.set_num_threads(settings.threads)
-    with torch.inference_mode(), open_candidate(bundle, candidate, RuntimeOptions(settings.threads)) as opened:
+    torch.set_num_threads(machine.num_cores())
+    with torch.inference_mode(), open_candidate(bundle, candidate) as opened:
         calls = {"mil": partial(opened.backend.predict, *given), "eager": partial(denoiser.network, *tensors)}
         times = timing.interleave(calls, settings.repeats, warmup=1, lead_in=1, pause_s=timing.PAUSE_S)
     ratio = timing.pairwise_ratio(times["mil"], times["eager"])

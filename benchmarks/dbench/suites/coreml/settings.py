@@ -20,7 +20,6 @@ class CoremlSettings:
         250, "Steps of the trajectory on the same noise; 0: packages are made and weighed alone.", least=0
     )
     repeats: int = option(5, "Timed calls of the executor and of eager PyTorch.", least=2)
-    threads: int = option(0, "Processor threads; 0: one for each core.", least=0)
     assignments: tuple[str, ...] = option(
         (), "Change a setting, such as image_size=64; of a recipe data.image_size=64; repeatable.",
         flag="--set", metavar="KEY=VALUE",

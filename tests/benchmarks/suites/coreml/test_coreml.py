@@ -12,7 +12,7 @@ import pytest
 from dbench.core import record
 from dbench.suites import coreml
 
-TINY = ("--set", "model.dim=8", "--set", "model.dim_mults=[1,2]", "--repeats", 2, "--threads", 1)
+TINY = ("--set", "model.dim=8", "--set", "model.dim_mults=[1,2]", "--repeats", 2)
 
 
 def test_the_command(dbench: Callable[..., Any]) -> None:
