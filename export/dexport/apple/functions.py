@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,6 +36,15 @@ def join(packages: Mapping[str, Path], metadata: Mapping[str, str], path: Path) 
         spec = _with_functions(specs)
     spec.description.metadata.userDefined.update(metadata)
     (path / MODEL).write_bytes(spec.SerializeToString())
+    _open_to_others(path)
+
+
+def _open_to_others(package: Path) -> None:
+    """Let others read it as far as this process lets them read its files; coremltools copies private ones."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for place in (package, *package.rglob("*")):
+        place.chmod((0o777 if place.is_dir() else 0o666) & ~mask)
 
 
 def _read(package: Path) -> Any:

@@ -157,6 +157,8 @@ def chosen_variant(name: str, precision: str, is_split: bool, unit: str | None =
         raise ConfigError(f"--unit got '{unit}', {expected}")
     if known and not is_split:
         return unit or known[0]
+    if is_split and (two := getattr(load(name), "SPLIT_UNITS", ())):
+        raise ConfigError(f"--split: dexport {name} makes two graphs for some units: type --unit {' or '.join(two)}")
     if is_split and SPLIT not in variants(name, precision):
         able = [f"dexport {other}" for other in names() if SPLIT in variants(other, precision)]
         advice = " or ".join(["leave it out", *(f"type {command}" for command in able)])

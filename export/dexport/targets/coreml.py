@@ -93,7 +93,7 @@ def _say_rules(path: Path) -> None:
     if not found:
         say("no operation breaks one of Apple's rules for the Neural Engine")
     if axes := padded(executor):
-        say(f"it fills last axes up to 32 elements: {'; '.join(map(str, axes))}")
+        say(f"the Neural Engine fills last axes up to 32 elements: {'; '.join(map(str, axes))}")
 
 
 def _written_for(part: Part) -> nn.Module:

@@ -27,6 +27,7 @@ from drun.bundle.hashes import is_written_to
 from drun.bundle.manifest import CheckpointEntry
 from drun.bundle.reading import Bundle
 from drun.console import Report, say
+from drun.console.interrupts import heeded
 from drun.errors import CheckpointError, ConfigError
 from drun.files import atomic_folder
 from drun.run.golden import Golden, read_golden
@@ -112,7 +113,8 @@ def _draft(trained: Trained, order: Order, held: Bundle | None, folder: Path, pr
         keep_golden(held, folder)
     report("tracing the graph", 0, 1)
     states = read_states(folder / GOLDEN) if order.precision == LIMITED else None
-    made = export_pair(trained, order, folder, plan.remaining, states)
+    with heeded():  # exporters catch whatever is raised within them
+        made = export_pair(trained, order, folder, plan.remaining, states)
     report("tracing the graph", 1, 1)
     return Draft(folder, manifest, held, plan.remaining, made, plan.image_shape, plan.proof is not None)
 

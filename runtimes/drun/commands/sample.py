@@ -86,7 +86,8 @@ def sample(bundle_path: Path | None, typed: RunOptions) -> None:
         sampling = session.sampling(settings, typed.noise, typed.num_images)
         where = session.opened.describe()
         drawn = f"{typed.num_images} images, {settings.sampler}, {settings.num_steps} steps, seed {settings.seed}"
-        say(f"{bundle.name} on {where}: {drawn}")
+        artifact = f", {candidate.artifact.id}," if candidate.artifact else ""
+        say(f"{bundle.name}{artifact} on {where}: {drawn}")
         if not has_pixels(bundle):
             say("this bundle has no decoder, so only latents are written: export it again with dexport ... --vae")
         start = time.monotonic()

@@ -42,16 +42,18 @@ class Package:
 
     def _model_path(self) -> Path:
         manifest = parse_json(regular(self.folder / MANIFEST).read_bytes())
-        items = manifest["itemInfoEntries"]
-        return self._inside(self.folder / "Data", items[manifest["rootModelIdentifier"]]["path"])
+        paths = {
+            key: self._inside(self.folder / "Data", item["path"]) for key, item in manifest["itemInfoEntries"].items()
+        }
+        return regular(paths[manifest["rootModelIdentifier"]])
 
     def _inside(self, base: Path, name: str) -> Path:
-        """A file of the package by its name relative to a folder of it. Raises ValueError if it lies elsewhere."""
+        """A place in the package by its name relative to a folder of it. Raises ValueError if it lies elsewhere."""
         parts = PurePosixPath(name)
         path = base / parts
         if parts.is_absolute() or ".." in parts.parts or not path.resolve().is_relative_to(self.folder.resolve()):
             raise ValueError(f"it names '{name}', which lies outside of the package")
-        return regular(path)
+        return path
 
     @cached_property
     def _blobs(self) -> dict[str, Blobs]:
@@ -62,7 +64,7 @@ class Package:
         if name not in self._blobs:
             if not name.startswith(MODEL_PATH):
                 raise ValueError(f"it names the file '{name}', expected one that begins with {MODEL_PATH}")
-            self._blobs[name] = Blobs(self._inside(self.path.parent, name.removeprefix(MODEL_PATH)))
+            self._blobs[name] = Blobs(regular(self._inside(self.path.parent, name.removeprefix(MODEL_PATH))))
         return self._blobs[name]
 
     @property

@@ -82,6 +82,15 @@ def test_coremltools_reads_it(joined: Package) -> None:
     assert [one.name for one in model.get_spec().description.functions] == ["a", "b", "c"]
 
 
+def test_others_may_read_it(joined: Package) -> None:
+    """As far as the umask of this process lets them."""
+    plain = joined.folder.with_name("plain")
+    plain.touch()
+    assert {path.stat().st_mode & 0o777 for path in joined.folder.rglob("*") if path.is_file()} == {
+        plain.stat().st_mode & 0o777
+    }
+
+
 def test_one_package_stays_as_it_is(tmp_path: Path) -> None:
     join({"only": written(1, 1, tmp_path / "a.mlpackage")}, {"of": "a test"}, tmp_path / "b.mlpackage")
     found = Package(tmp_path / "b.mlpackage")

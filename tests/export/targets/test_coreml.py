@@ -62,7 +62,7 @@ def test_fp32_is_within_its_tolerance(sit_checkpoint: Path, tmp_path: Path) -> N
     assert max(result.relative_l2 for result in found.results if result.name.startswith("call")) < 2e-6
 
 
-@pytest.mark.parametrize("name", ["SiT", "TwoResUNet"])
+@pytest.mark.parametrize("name", ["SiT", pytest.param("TwoResUNet", marks=pytest.mark.slow)])
 def test_the_neural_engines_package(name: str, sit_checkpoint: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     """Two graphs, of which the conditioning is in float32; the other breaks none of Apple's rules."""
     trained = load_trained(sit_checkpoint, num_heads="2") if name == "SiT" else load_trained(tiny_checkpoint)
@@ -117,7 +117,7 @@ def test_it_stands_beside_others(sit_checkpoint: Path, tmp_path: Path) -> None:
             r"for iOS 17 calls have one size: type --batch 2, or take",
         ),
         (["coreml", "a.pt", "--ios", "17", "--precision", "palette6"], r"for iOS 17 weights stay whole: type fp16, or"),
-        (["coreml", "a.pt", "--split"], r"--split: dexport coreml makes one graph only"),
+        (["coreml", "a.pt", "--split"], r"makes two graphs for some units: type --unit ane"),
     ],
 )
 def test_wrong_words(words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

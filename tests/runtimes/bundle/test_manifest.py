@@ -63,6 +63,7 @@ OPTIONAL = {
     "artifacts", "classes", "guidance", "artifacts.0.parity", "classes.names", "data.range", "sampler.options",
     "schema_version", "sha256", "data.latent", "variance", "decoder", "trained_on", "artifacts.0.variant",
     "artifacts.0.root", "artifacts.0.derived_from", "artifacts.0.conditioning",
+    "artifacts.0.tolerance.least_db",
 }  # fmt: skip
 
 

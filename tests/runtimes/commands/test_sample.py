@@ -34,7 +34,7 @@ def test_the_command_of_the_readme(make_bundle: MakeBundle, drun: Drun, tmp_path
     assert load(folder / "samples.npz")["arr_0"].shape == (16, 8, 8, 3)
     assert (folder / "grid.png").is_file()
     lines = result.out.splitlines()
-    assert lines[0] == "digits on ONNX Runtime on CPU: 16 images, ddim, 5 steps, seed 0"
+    assert lines[0] == "digits, onnx-fp32, on ONNX Runtime on CPU: 16 images, ddim, 5 steps, seed 0"
     assert "16 images computed in" in lines[1]
     assert lines[2] == "out/digits/ort-ddim-5-seed0/grid.png, samples.npz"
     assert "Traceback" not in result.err

@@ -64,6 +64,16 @@ def test_a_manifest_that_points_outside_is_refused(folder: Path, outside: str) -
     refused(folder, rf"it names '{outside}', which lies outside of the package; export it again$")
 
 
+def test_another_entry_that_points_outside_is_refused(folder: Path) -> None:
+    import json
+
+    stated = json.loads((folder / "Manifest.json").read_text())
+    weights = next(key for key in stated["itemInfoEntries"] if key != stated["rootModelIdentifier"])
+    stated["itemInfoEntries"][weights]["path"] = "/etc"
+    (folder / "Manifest.json").write_text(json.dumps(stated))
+    refused(folder, r"it names '/etc', which lies outside of the package; export it again$")
+
+
 @pytest.mark.parametrize("changes", [{"itemInfoEntries": {}}, {"rootModelIdentifier": 3}, {"itemInfoEntries": []}])
 def test_a_manifest_without_a_model_is_refused(folder: Path, changes: dict[str, Any]) -> None:
     manifest(folder, **changes)

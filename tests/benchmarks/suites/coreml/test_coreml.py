@@ -15,6 +15,7 @@ from dbench.suites import coreml
 TINY = ("--set", "model.dim=8", "--set", "model.dim_mults=[1,2]", "--repeats", 2)
 
 
+@pytest.mark.slow
 def test_the_command(dbench: Callable[..., Any]) -> None:
     done = dbench(
         "coreml", "digits-unet", *TINY, "--unit", "gpu", "--precision", "fp16", "--steps", 2, "--out", "results"
