@@ -24,7 +24,7 @@ from dexport.writer.create import Trained, create_bundle
 from dexport.writer.staging import Order
 from drun import backends
 from drun.bundle import reading as bundles
-from drun.bundle.artifact import INT8, Tolerance
+from drun.bundle.artifact import INT8, TOLERANCES, Tolerance
 from drun.bundle.reading import Bundle
 from drun.console import silent
 from drun.diffusion import process as processes
@@ -68,7 +68,8 @@ DRIFT = Tolerance(0.2, 0.5)
 
 def kinds(target: str, is_whole: bool) -> list[tuple[str, str]]:
     """The precisions and variants of what a target makes; if not `is_whole`, its default alone."""
-    made = [(one, variant) for one in targets.precisions(target) for variant in targets.variants(target, one)]
+    whole = [one for one in targets.precisions(target) if not TOLERANCES[one].least_db]  # random weights lose too much
+    made = [(one, variant) for one in whole for variant in targets.variants(target, one)]
     return made if is_whole else made[:1]
 
 
