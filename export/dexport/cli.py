@@ -124,20 +124,9 @@ def _command_of(target: str) -> Callable[..., None]:
 
         assignments = tuple(settings)
         options = ExportOptions(
-            out,
-            precision,
-            batch,
-            split,
-            unit,
-            ios,
-            weights,
-            assignments,
-            trajectory_steps,
-            vae,
-            quick,
-            force,
+            out, precision, batch, split, unit, ios, weights, assignments, trajectory_steps, vae, quick, force,
             allow_drift,
-        )
+        )  # fmt: skip
         commands.export(target, sources, options)
 
     return export

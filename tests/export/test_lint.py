@@ -75,15 +75,9 @@ class Stray(nn.Module):
         return out
 
 
-@pytest.fixture(autouse=True)
-def is_lowered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The networks here are lowered already, and changed after that."""
-    monkeypatch.setattr("dexport.precision.lowered", lambda network, precision: network)
-
-
 def exported(low: nn.Module, folder: Path) -> Artifact:
     io = (Tensor("x", "float32", ("N", 6), ""), Tensor("out", "float32", ("N", 6), ""))
-    return onnx_target.export(Part("net.bf16", low, low, "bf16", io, (2, 2), TOLERANCES["bf16"]), folder)
+    return onnx_target.written(Part("net.bf16", low, low, "bf16", io, (2, 2), TOLERANCES["bf16"]), folder)
 
 
 def test_casts_of_islands_and_layers_are_expected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

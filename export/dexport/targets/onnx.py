@@ -33,7 +33,11 @@ def export(part: Part, folder: Path) -> Artifact:
     """
     from dexport.precision import lowered
 
-    part = replace(part, deployable=lowered(part.deployable, part.precision))
+    return written(replace(part, deployable=lowered(part.deployable, part.precision)), folder)
+
+
+def written(part: Part, folder: Path) -> Artifact:
+    """As `export`, of a network that computes in the precision already."""
     path = folder / f"{part.stem}.onnx"
     program = traced(part, _opset(part), optimize=False)
     weights = [*program.model.graph.initializers.values()]

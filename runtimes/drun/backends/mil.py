@@ -12,6 +12,7 @@ from drun.backends import Backend, Probe, check_signature
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.errors import BundleError
+from drun.mil.calls import arguments
 from drun.mil.executor import Executor
 from drun.mil.health import Health
 from drun.mil.package import Package
@@ -45,15 +46,10 @@ class Runtime(Backend):
         self.health = Health()
         with bundle.using(*artifact.files) as paths:
             package = Package(bundle.path / artifact.root)
-            self.executors = _executors(package, "ideal" if artifact.precision == "fp32" else "declared", paths)
-        sizes = sorted(self.executors)
-        if (sizes[0], sizes[-1]) != artifact.batch:
-            raise BundleError(
-                f"'{package.folder}' takes {sizes[0]} to {sizes[-1]} images a call, its manifest says "
-                f"{artifact.batch[0]} to {artifact.batch[1]}: export it again"
-            )
+            self.executors = _executors(package, artifact, paths)
+        is_alone = len(self.executors) == 1
         for size, executor in self.executors.items():
-            check_signature(artifact, package.folder, _signature(executor, size, is_alone=len(sizes) == 1))
+            check_signature(artifact, package.folder, _signature(executor, size, is_alone))
 
     def describe(self) -> str:
         return "reference executor on CPU"
@@ -65,11 +61,7 @@ class Runtime(Backend):
         count = len(inputs[0])
         size = min(one for one in self.executors if one >= count)
         executor = self.executors[size]
-        given = {
-            name: _filled(array, size).astype(np.int32 if array.dtype == np.int64 else np.float32, copy=False)
-            for name, array in zip(self.names, inputs, strict=False)
-        }
-        return executor.run(given, self.health)[self.names[-1]][:count]
+        return executor.run(arguments(self.names, inputs, size), self.health)[self.names[-1]][:count]
 
     def remark(self) -> str | None:
         return self.health.describe()
@@ -81,20 +73,11 @@ class Runtime(Backend):
         del self.executors
 
 
-def _filled(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """The array, filled up with zeros."""
-    if len(array) == size:
-        return array
-    return np.concatenate([array, np.zeros((size - len(array), *array.shape[1:]), array.dtype)])
-
-
-def _executors(package: Package, mode: str, listed: list[Path]) -> dict[int, Executor]:
-    """images a call -> the function for them.
-
-    Raises:
-        BundleError: a file is not listed, or two functions take as many.
-    """
-    found = {size: Executor(package, name, mode) for size, name in package.functions_by_batch().items()}
+def _executors(package: Package, artifact: Artifact, listed: list[Path]) -> dict[int, Executor]:
+    """images a call -> the function for them. Raises BundleError if the package reads a file that is not listed."""
+    mode = "ideal" if artifact.precision == "fp32" else "declared"
+    functions = package.functions_by_batch(artifact.batch)
+    found = {size: Executor(package, name, mode) for size, name in functions.items()}
     if unlisted := [path for path in package.files if path not in listed]:
         raise BundleError(f"'{unlisted[0]}' is not listed in the bundle's manifest: export it again")
     return found

@@ -107,7 +107,7 @@ class Executor:
             self.outputs = {name: self._type(name) for name in block.outputs}
         self._plan_memory()
 
-    def _block(self) -> tuple[schema.Function, int, schema.Block]:
+    def _block(self) -> tuple[schema.Function, int, schema.ProgramBlock]:
         functions = self.package.program.functions
         if self.function not in functions:
             raise ValueError(f"it has no function '{self.function}', it has {', '.join(sorted(functions))}")

@@ -37,7 +37,7 @@ class Package:
             self.path = self._model_path()
             if self.path.stat().st_size > MAX_MODEL_BYTES:
                 raise ValueError(f"its model has over {MAX_MODEL_BYTES:,} bytes")
-            self.model = decode(schema.Model, self.path.read_bytes())
+            self.model = decode(schema.ModelMessage, self.path.read_bytes())
             self.program, self.description = _checked(self.model)
 
     def _model_path(self) -> Path:
@@ -72,11 +72,14 @@ class Package:
         """The files that were read."""
         return [self.folder / MANIFEST, self.path, *(one.path for one in self._blobs.values())]
 
-    def functions_by_batch(self) -> dict[int, str]:
+    def functions_by_batch(self, stated: tuple[int, int]) -> dict[int, str]:
         """images a call -> the function for them.
 
+        Args:
+            stated: the smallest and the largest number that the manifest of its bundle says.
+
         Raises:
-            BundleError: there is none, or two take as many.
+            BundleError: they are others, there is no function, or two take as many.
         """
         found: dict[int, str] = {}
         for name, function in self.program.functions.items():
@@ -88,6 +91,11 @@ class Package:
             found[size] = name
         if not found:
             raise BundleError(f"'{self.folder}' has no functions: export it again")
+        if (low := min(found), high := max(found)) != stated:
+            raise BundleError(
+                f"'{self.folder}' takes {low} to {high} images a call, its manifest says {stated[0]} to {stated[1]}: "
+                "export it again"
+            )
         return found
 
     @property
@@ -106,7 +114,7 @@ class Package:
         return self.description.default_function or "main"
 
 
-def _checked(model: schema.Model) -> tuple[schema.Program, schema.Description]:
+def _checked(model: schema.ModelMessage) -> tuple[schema.Program, schema.Description]:
     version = model.specification_version
     if version > NEWEST:
         raise ValueError(f"it is of specification {version}, and {NEWEST} is the newest that is known: update dexport")

@@ -30,7 +30,7 @@ class Dimension(Message):
 
 
 @dataclass
-class TensorType(Message):
+class TensorTypeMessage(Message):
     data_type: int = integer(1)
     rank: int = integer(2)
     dimensions: list[Dimension] = messages(3, Dimension)
@@ -60,7 +60,7 @@ class StateType(Message):
 
 @dataclass
 class ValueType(Message):
-    tensor: TensorType | None = message(1, TensorType)
+    tensor: TensorTypeMessage | None = message(1, TensorTypeMessage)
     list: ListType | None = message(2, ListType)
     tuple: TupleType | None = message(3, TupleType)
     dictionary: DictionaryType | None = message(4, DictionaryType)
@@ -171,12 +171,12 @@ class Operation(Message):
     type: str = text(1)
     inputs: dict[str, Argument] = table(2, Argument)
     outputs: list[NamedValueType] = messages(3, NamedValueType)
-    blocks: list[Block] = messages(4, lambda: Block)
+    blocks: list[ProgramBlock] = messages(4, lambda: ProgramBlock)
     attributes: dict[str, Value] = table(5, Value)
 
 
 @dataclass
-class Block(Message):
+class ProgramBlock(Message):
     inputs: list[NamedValueType] = messages(1, NamedValueType)
     outputs: list[str] = texts(2)
     operations: list[Operation] = messages(3, Operation)
@@ -187,7 +187,7 @@ class Block(Message):
 class Function(Message):
     inputs: list[NamedValueType] = messages(1, NamedValueType)
     opset: str = text(2)
-    blocks: dict[str, Block] = table(3, Block)  # opset -> block
+    blocks: dict[str, ProgramBlock] = table(3, ProgramBlock)  # opset -> block
     attributes: dict[str, Value] = table(4, Value)
 
 
@@ -247,7 +247,7 @@ class Description(Message):
 
 
 @dataclass
-class Model(Message):
+class ModelMessage(Message):
     is_strict: ClassVar[bool] = False
     specification_version: int = integer(1)
     description: Description | None = message(2, Description)

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from coreml_packages import executor_of
 from torch import Tensor, nn
 
 from dexport.apple.compression import INTEGERS, KEPT, PALETTES
-from dexport.apple.conversion import convert
-from dexport.apple.frontend import exported
 from drun.mil.executor import Executor
-from drun.mil.package import Package
 from drun.run.parity import compare
 
 
@@ -41,9 +39,7 @@ def network() -> nn.Module:
 
 
 def converted(network: nn.Module, precision: str, folder: Path) -> Executor:
-    program = exported(network, [torch.zeros(1, 64, 64)])
-    convert(program, ["x"], "out", precision, 18, folder / "a.mlpackage")
-    return Executor(Package(folder / "a.mlpackage"))
+    return executor_of(network, [torch.zeros(1, 64, 64)], folder, precision)
 
 
 @pytest.mark.parametrize(

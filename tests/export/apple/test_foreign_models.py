@@ -8,12 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from coreml_packages import executor_of
 from torch import Tensor, nn
-
-from dexport.apple import conversion
-from dexport.apple.frontend import exported
-from drun.mil.executor import Executor
-from drun.mil.package import Package
 
 
 class Residual(nn.Module):
@@ -97,8 +93,6 @@ def test_it_is_computed_as_by_torch(
     torch.manual_seed(0)
     network, inputs = make()
     network.eval().requires_grad_(False)
-    names = ["x", "t"][: len(inputs)]
-    conversion.convert(exported(network, inputs), names, "out", precision, 18, tmp_path / "a.mlpackage")
-    executor = Executor(Package(tmp_path / "a.mlpackage"), mode=mode)
-    found = executor.run({name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)})["out"]
+    executor = executor_of(network, inputs, tmp_path, precision, mode=mode)
+    found = executor.run({name: tensor.numpy() for name, tensor in zip(executor.inputs, inputs, strict=True)})["out"]
     assert psnr_db(torch.from_numpy(found), network(*inputs)) > least

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from coreml_packages import Function, executor_of
+from torch import Tensor
 from torch.nn import functional as F
 
 from dexport.apple import conversion
@@ -17,16 +18,6 @@ from drun.errors import ExportError
 from drun.mil.executor import Executor
 from drun.mil.package import Package
 
-
-class Function(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
-
-
 X = torch.linspace(-3, 3, 24).reshape(1, 2, 3, 4)
 
 
@@ -34,8 +25,7 @@ def computed(
     function: Callable[[Tensor], Tensor], x: Tensor, folder: Path, system: int = 18
 ) -> tuple[Tensor, list[str]]:
     """A function, converted and computed by our executor, and its operations."""
-    conversion.convert(exported(Function(function), [x]), ["x"], "out", "fp32", system, folder / "a.mlpackage")
-    executor = Executor(Package(folder / "a.mlpackage"), mode="ideal")
+    executor = executor_of(Function(function), [x], folder, "fp32", system, "ideal")
     return torch.from_numpy(executor.run({"x": x.numpy()})["out"]), [one.operator.name for one in executor.instructions]
 
 

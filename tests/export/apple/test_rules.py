@@ -7,29 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from coreml_packages import Function, executor_of
+from torch import Tensor
 from torch.nn import functional as F
 
-from dexport.apple.conversion import convert
-from dexport.apple.frontend import exported
 from dexport.apple.rules import Finding, Padding, broken, padded, summary
 from drun.mil.executor import Executor
-from drun.mil.package import Package
-
-
-class Function(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
 
 def converted(function: Callable[[Tensor], Tensor], folder: Path, precision: str = "fp16") -> Executor:
     x = torch.zeros(1, 4, 8, 32)
-    convert(exported(Function(function), [x]), ["x"], "out", precision, 18, folder / "a.mlpackage")
-    return Executor(Package(folder / "a.mlpackage"))
+    return executor_of(Function(function), [x], folder, precision)
 
 
 KERNEL = torch.randn(4, 1, 1, 17)

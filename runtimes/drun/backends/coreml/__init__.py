@@ -16,8 +16,9 @@ from drun.backends.coreml.residency import residency
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
 from drun.diffusion.batched import Batched
-from drun.errors import BackendUnavailable, BundleError, DeviceUnavailable, reason
+from drun.errors import BackendUnavailable, DeviceUnavailable, reason
 from drun.extras import is_installed
+from drun.mil.calls import arguments
 from drun.mil.package import Package
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 from drun.version import version_of
@@ -116,7 +117,7 @@ class Runtime(Backend):
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         count = len(inputs[0])
         size = min(one for one in self.functions if one >= count)
-        given = {name: _filled(array, size) for name, array in zip(self.names, inputs, strict=False)}
+        given = arguments(self.names, inputs, size)
         try:
             out = self._model(size).predict(given)[self.names[-1]]
         except Exception as error:
@@ -132,12 +133,13 @@ class Runtime(Backend):
 
 def _unit(artifact: Artifact, options: RuntimeOptions) -> str:
     """That of the options, else that which the package was written for, else all."""
-    return options.device or artifact.target.get("unit") or "all"
+    stated = artifact.target.get("unit")
+    return options.device or (stated if isinstance(stated, str) and stated in UNITS else "all")
 
 
 def _check_system(artifact: Artifact) -> None:
-    needed = artifact.target.get("macos", 0)
-    if system.major() < needed:
+    needed = artifact.target.get("macos")
+    if isinstance(needed, int) and system.major() < needed:
         raise BackendUnavailable(
             f"{artifact.id} needs macOS {needed}, this is {system.version()}: export it for an older one, by --ios"
         )
@@ -151,9 +153,7 @@ def _check_unit(unit: str) -> None:
 
 def _functions(package: Package, artifact: Artifact, unit: str) -> dict[int, str | None]:
     """images a call -> the name of the function for them; None: the only one."""
-    found = package.functions_by_batch()
-    if (min(found), max(found)) != artifact.batch:
-        raise BundleError(f"'{package.folder}' takes other batches than its manifest says: export it again")
+    found = package.functions_by_batch(artifact.batch)
     if unit in ("gpu", "all") and package.operations & ATTENTION:
         if min(found) > MAX_GPU_BATCH:
             raise BackendUnavailable(
@@ -162,10 +162,3 @@ def _functions(package: Package, artifact: Artifact, unit: str) -> dict[int, str
             )
         found = {size: name for size, name in found.items() if size <= MAX_GPU_BATCH}
     return {size: name if len(package.program.functions) > 1 else None for size, name in found.items()}
-
-
-def _filled(array: NDArray[Any], size: int) -> NDArray[Any]:
-    """The array in a type that Core ML takes, filled up with zeros."""
-    out = np.zeros((size, *array.shape[1:]), np.int32 if array.dtype == np.int64 else np.float32)
-    out[: len(array)] = array
-    return out

@@ -158,8 +158,11 @@ def topk_typed(
 def _topk(x: Array, k: int, axis: int, ascending: bool) -> tuple[Array, Array]:
     """Of equal ones the first comes first."""
     along = axis_of(axis, x.ndim)
+    size = x.shape[along]
+    if not -1 <= k <= size:
+        raise ValueError(f"topk got {k}, expected at most the {size} elements of the axis")
     order = np.argsort(x if ascending else -x, along, kind="stable")
-    places = np.take(order, range(x.shape[along] if k == -1 else k), along)
+    places = np.take(order, np.arange(size if k == -1 else k), along)
     return np.take_along_axis(x, places, along), places.astype(np.int32)
 
 

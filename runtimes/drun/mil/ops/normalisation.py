@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from drun.mil.numerics import Numerics
-from drun.mil.ops import Array, Ints, axes_of, operation
+from drun.mil.ops import Array, Ints, axes_of, check_size, operation
 
 
 @operation()
@@ -79,6 +79,7 @@ def l2_norm(x: Array, epsilon: float = 1e-6, *, numerics: Numerics) -> Array:
 @operation()
 def local_response_norm(x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Array:
     """Krizhevsky et al. 2012, section 3.3, over neighbouring channels."""
+    check_size(x.size, size)
     low = size // 2
     squares = np.pad(np.square(x), [(0, 0), (low, size - 1 - low), *[(0, 0)] * (x.ndim - 2)])
     channels = x.shape[1]

@@ -18,6 +18,8 @@ from drun.backends.coreml import Runtime, system
 from drun.bundle.reading import Bundle
 from drun.console import silent
 from drun.errors import BackendUnavailable, ConfigError, DeviceUnavailable
+from drun.mil.executor import Executor
+from drun.mil.package import Package
 from drun.run import parity
 from drun.run.opening import candidates, choose, open_candidate
 from drun.settings import RuntimeOptions
@@ -71,8 +73,15 @@ def test_another_build_of_the_system_compiles_anew(bundle: Bundle, monkeypatch: 
 
 @pytest.mark.usefixtures("mac")
 def test_what_it_says_of_its_units(bundle: Bundle) -> None:
-    said = opened(bundle, "cpu").remark()
-    assert said.startswith("of 13 operations 69 % on the Neural Engine (69 % of the cost), 31 % on the CPU")
+    runtime = opened(bundle, "cpu")
+    said = runtime.remark()
+    operations = Executor(Package(bundle.path / bundle.manifest.artifacts[0].root)).instructions
+    of_cpu = sum(one.operator.name in macos.PLACES for one in operations) / len(operations)
+    shares = [
+        f"{100 * share:.0f} % on the {unit} ({100 * share:.0f} % of the cost)"
+        for unit, share in (("Neural Engine", 1 - of_cpu), ("CPU", of_cpu))
+    ]
+    assert said.startswith(f"of {len(operations)} operations {', '.join(shares)}")
     assert said.endswith("; elsewhere are cast, gather") or said.endswith("; elsewhere are gather, cast")
 
 
@@ -98,6 +107,13 @@ def test_a_unit_that_is_not_here(bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 def test_a_system_that_is_too_old(bundle: Bundle) -> None:
     with pytest.raises(BackendUnavailable, match=r"coreml-fp32-gpu needs macOS 26, this is 15\.5: export it for"):
         opened(targeted(bundle, macos=26))
+
+
+@pytest.mark.usefixtures("mac")
+def test_a_manifest_that_says_nothing_of_use(bundle: Bundle) -> None:
+    """It may be anybody's: what it says of unit and system may be of any type."""
+    for target in ({"unit": "tpu", "macos": "new"}, {"unit": ["gpu"], "macos": None}):
+        assert opened(targeted(bundle, **target)).unit == "all"
 
 
 @pytest.mark.usefixtures("mac")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mil_programs import Array, Case, check, run
 
-from drun.mil.ops.indexing import gather, gather_checked
+from drun.mil.ops.indexing import gather, gather_checked, topk
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((4, 5, 6)).astype(np.float32)
@@ -138,3 +138,10 @@ def test_an_index_outside_is_an_error() -> None:
             gather(X, np.array(outside))
     with pytest.raises(ValueError, match=r"an index from -1 to 0 is outside of 0\.\.3"):
         gather_checked(X, np.array([-1, 0]))
+
+
+@pytest.mark.parametrize("k", [5, 10**12, -2])
+def test_more_than_there_are_is_refused(k: int) -> None:
+    """Before a list of them is made."""
+    with pytest.raises(ValueError, match=rf"topk got {k}, expected at most the 4 elements"):
+        topk(np.zeros(4, np.float32), k)
