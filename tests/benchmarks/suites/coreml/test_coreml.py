@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ def test_the_command(dbench: Callable[..., Any]) -> None:
     assert "| `fp16-gpu` | " in coreml.summary(result)
     assert "Core ML packages" in coreml.section(result)
     assert "| `unet` | `fp16-gpu` | " in coreml.digest([("unet", result)])
+
+
+def test_figures_beside_other_work_are_marked() -> None:
+    """Seconds are; sizes and dB are not."""
+    published = Path(__file__).parents[4] / "benchmarks" / "results" / "cpu-2-cores" / "sit-xl-2"
+    result = record.read(next(published.glob("coreml-*.json")))
+    busy, quiet = (replace(result, machine=replace(result.machine, other_processors=one)) for one in (1.0, 0.0))
+    assert coreml.summary(busy).count(f" {record.MARK} |") == len(result.settings["packages"])
+    assert f" {record.MARK} |" not in coreml.summary(quiet)
 
 
 def test_packages_alone(dbench: Callable[..., Any]) -> None:
