@@ -131,7 +131,7 @@ def test_a_processor_without_bf16_says_what_it_computes(
     run = in_process("drun")("--bundle", bundle.path, "--precision", "bf16", "--steps", 2, "-n", 1, "--out", "out")
     assert run.code == 0, run.err
     because = f"{ROUNDED.format('bf16')}, because this processor has no bf16"
-    assert f"low on OpenVINO on CPU in bf16, {because}: 1 images" in run.out
+    assert f"low, onnx-bf16, on OpenVINO on CPU in bf16, {because}: 1 images" in run.out
     shown = in_process("drun")("info", bundle.path)
     assert ", opset=22 fp32=time_mlp,downs.*.*.block.0," in shown.out
 
