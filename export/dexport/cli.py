@@ -38,13 +38,6 @@ class Targets(ConsoleGroup):
 app = new_app("dexport", "Turn checkpoints into verified bundles.", Targets)
 
 
-Sources = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="CHECKPOINT_OR_BUNDLE",
-        help=".pt or .safetensors file, or the folder of a run, whose newest is taken; or a bundle to derive from.",
-    ),
-]
 Out = Annotated[Path | None, typer.Option("-o", "--out", help="Bundle (default: bundles/<stem>[-online]/).")]
 Weights = Annotated[str, typer.Option(help="Weights to export: ema or online.")]
 Settings = Annotated[
@@ -67,8 +60,18 @@ VaeChoice = Annotated[
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Prove less: single images at the states of 2 steps.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Replace a bundle of another checkpoint, of other weights or settings.")
+    bool,
+    typer.Option("--force", help="Replace a bundle that is damaged, or of something else, with all its artifacts."),
 ]
+
+
+def _sources(target: str) -> Any:
+    derived = targets.source_of(target) is not None
+    return typer.Argument(
+        metavar="CHECKPOINT_OR_BUNDLE" if derived else "CHECKPOINT",
+        help=".pt or .safetensors file, or the folder of a run, whose newest is taken"
+        + ("; or a bundle to derive from." if derived else "."),
+    )
 
 
 def _batch_help(target: str) -> str:
@@ -85,7 +88,7 @@ def _command_of(target: str) -> Callable[..., None]:
     units, systems = targets.units(target), targets.systems(target)
 
     def export(
-        sources: Sources,
+        sources: list[Path] = _sources(target),
         out: Out = DEFAULTS.out,
         precision: str | None = typer.Option(DEFAULTS.precision, metavar=precisions, help="Precision of the graph."),
         batch: str | None = typer.Option(DEFAULTS.batch, help=_batch_help(target)),

@@ -53,7 +53,7 @@ def test_bare_export_then_bare_run(dexport: Callable[..., Any], tiny_checkpoint:
     out = ["-o", f"bundles/{tiny_checkpoint.stem}"]
     again = ["onnx", str(tiny_checkpoint), "--trajectory-steps", "2", "--weights", "online", "--batch", "2", *out]
     refused = dexport(*again)
-    assert (refused.code, "ema weights: add --force to replace it" in refused.err) == (1, True)
+    assert (refused.code, "ema weights: add --force to replace all that it holds" in refused.err) == (1, True)
     done = dexport(*again, "--force")
     assert f"replaced a bundle of {tiny_checkpoint.name} (" in done.out
     assert "initial weights" not in done.err

@@ -58,7 +58,7 @@ def look(out: Path, source: CheckpointEntry, force: bool = False) -> Place:
         return NOTHING
     place = _found(out, source)
     if place.replaced and not force:
-        raise BundleError(f"'{out}' is {place.replaced}: add --force to replace it, or use another -o")
+        raise BundleError(f"'{out}' is {place.replaced}: add --force to replace all that it holds, or use another -o")
     return place
 
 

@@ -28,7 +28,7 @@ def test_a_bundle_is_its_checkpoint_its_weights_and_its_settings(bundle: Bundle)
     of = rf"a bundle of {source['file']} \({source['sha256'][:12]}…\), ema weights"
     for change in ({"sha256": "f" * 64}, {"weights": "online"}, {"settings": {"image_size": "32"}}):
         other: CheckpointEntry = source | change  # type: ignore[assignment, operator]
-        with pytest.raises(BundleError, match=rf"is {of}: add --force to replace it, or use another -o"):
+        with pytest.raises(BundleError, match=rf"is {of}: add --force to replace all that it holds, or use another -o"):
             look(out, other)
         place = look(out, other, force=True)
         assert place.held is None
@@ -46,7 +46,9 @@ def test_a_file_that_no_bundle_lists_is_never_lost(bundle: Bundle, force: bool) 
 def test_a_damaged_bundle_is_replaced_by_force_only(bundle: Bundle, file: str) -> None:
     path, source = bundle.path / file, bundle.manifest.model.checkpoint
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(BundleError, match=r"is a bundle that cannot be read .*: add --force to replace it"):
+    with pytest.raises(
+        BundleError, match=r"is a bundle that cannot be read .*: add --force to replace all that it holds"
+    ):
         look(bundle.path, source)
     assert look(bundle.path, source, force=True).held is None
 

@@ -67,8 +67,12 @@ def _no_arithmetic(
     if artifact is not None and any(one.backend == found[0].backend for one in able):
         return f"--precision got {precision}, {artifact} can be computed in {known}: leave out --artifact"
     names = " or ".join(dict.fromkeys(one.backend for one in able))
-    advice = f"use --backend {names}" if able else f"no backend here computes this bundle in {precision}"
+    advice = f"use --backend {names}" if able else _no_graph(precision)
     return f"--precision got {precision}, {backend or 'the backends here'} can compute in {known}: {advice}"
+
+
+def _no_graph(precision: str) -> str:
+    return f"no backend here computes this bundle in {precision}; dexport adds a graph with --precision {precision}"
 
 
 def decoder_candidate(bundle: Bundle, opened: Opened | None = None) -> Candidate | None:
