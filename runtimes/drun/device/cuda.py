@@ -52,6 +52,20 @@ def check_device() -> None:
         raise DeviceUnavailable(f"{why}: use --device cpu, or a machine with an NVIDIA GPU and its driver")
 
 
+def facts() -> dict[str, str]:
+    """What numbers depend on: the GPU and its driver. Raises DeviceUnavailable if there is none."""
+    check_device()
+    from cuda.core import Device as Gpu
+    from cuda.core import system
+
+    major, minor = Gpu(0).compute_capability
+    versions = [system.get_user_mode_driver_version()]
+    with suppress(RuntimeError):  # without NVML
+        versions.append(system.get_kernel_mode_driver_version())
+    driver = " ".join(".".join(map(str, version)) for version in versions)
+    return {"gpu": Gpu(0).name, "capability": f"{major}.{minor}", "driver": driver}
+
+
 class Cuda(Device):
     """The first GPU that CUDA_VISIBLE_DEVICES lets through.
 
@@ -80,11 +94,6 @@ class Cuda(Device):
     def handle(self) -> int:
         """The address of the stream, for runtimes."""
         return int(self.stream.handle)
-
-    def facts(self) -> dict[str, str]:
-        """What its numbers depend on: the GPU and its driver."""
-        major, minor = self.gpu.compute_capability
-        return {"gpu": self.gpu.name, "capability": f"{major}.{minor}", "driver": driver()}
 
     def allocate(self, num_bytes: int) -> Memory:
         return _Allocated(self._buffer(num_bytes))
@@ -178,13 +187,3 @@ def _view(address: int, num_bytes: int) -> Any:
     from cuda.core import Buffer
 
     return Buffer.from_handle(address, num_bytes)
-
-
-def driver() -> str:
-    """The versions of the driver and of its CUDA."""
-    from cuda.core import system
-
-    versions = [system.get_user_mode_driver_version()]
-    with suppress(RuntimeError):  # without NVML
-        versions.append(system.get_kernel_mode_driver_version())
-    return " ".join(".".join(map(str, version)) for version in versions)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drun.console import say
 from drun.device.device import Device, Engine, Memory
 from drun.device.layout import Walk, table_for_device
 from drun.device.noise import DeviceNoise
@@ -43,6 +44,15 @@ class DeviceWalk:
     def __init__(self, device: Device, engine: Engine, out_channels: int) -> None:
         self.device, self.engine, self.out_channels = device, engine, out_channels
         self.steps: Steps | None = None
+        self.said: set[str] = set()
+
+    def can(self, table: StepTable, x: State) -> bool:
+        """Whether the kernel can carry these states. If not, the loop on the host has to, and this is said once."""
+        why = why_on_host(table, x)
+        if why is not None and why not in self.said:
+            self.said.add(why)
+            say(f"{why}: each step goes through the processor")
+        return why is None
 
     def __call__(
         self,

@@ -48,7 +48,7 @@ def test_an_error_of_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     source = tmp_path / "step.cu"
     source.write_text("__device__ int f() { return missing; }")
     monkeypatch.setattr(ptx, "SOURCE", source)
-    with pytest.raises(BackendUnavailable, match=r"step\.cu does not compile: step\.cu\(1\): error: .*missing.* is undefined"):
+    with pytest.raises(BackendUnavailable, match=r"step\.cu does not compile: step\.cu\(1\): error: .*is undefined"):
         ptx.compiled()
 
 

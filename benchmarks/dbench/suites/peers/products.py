@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from drun.backends import ort
 from drun.backends.openvino.graph import capabilities, library
+from drun.backends.ort import session as ort
 from drun.extras import is_installed
 
 #: A burst of products has so many operations that its start does not count; one of tiny products has fewer.
