@@ -32,7 +32,7 @@ from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
 #: If several backends can open a bundle, `drun` takes the first of this list that can run; backends not named come
 #: last.
-PREFERENCE = ("ort", "openvino", "pt2", "coreml", "mil")
+PREFERENCE = ("ort", "trt", "openvino", "pt2", "coreml", "mil")
 
 
 @dataclass(frozen=True)
