@@ -48,7 +48,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         "--unit",
-        help="Device: cpu, cuda or mps; of Core ML cpu, gpu, ane or all (default: the backend's first one here).",
+        help="Device: cpu, cuda, webgpu or mps; of Core ML cpu, gpu, ane or all (default: the backend's first here).",
     ),
 ]
 Hint = Annotated[

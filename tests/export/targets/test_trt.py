@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from exporting import export, load_trained
 
-from dexport.proof import full_proof
+from dexport.proof import QUICK_PROOF
 from dexport.targets import trt as target
 from dexport.writer.add import add_artifact
 from dexport.writer.create import Trained, create_bundle
@@ -64,7 +64,7 @@ def test_half_precision_is_made_of_a_graph_in_it(tiny_checkpoint: Path, tmp_path
     export(trained, out)
     with pytest.raises(BundleError, match=r"has no onnx artifact in fp16, of which trt is made: .* --precision fp16"):
         with_plan(out, "fp16")
-    create_bundle(trained, Order("onnx", "fp16", (1, 8)), out, full_proof(3), silent)
+    create_bundle(trained, Order("onnx", "fp16", (1, 8)), out, QUICK_PROOF, silent)
     plan = with_plan(out, "fp16").manifest.artifacts[-1]
     assert plan.id == "trt-fp16"
     assert plan.derived_from == bundles.read(out).manifest.artifacts[1].files[0].sha256

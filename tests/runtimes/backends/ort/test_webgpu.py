@@ -36,8 +36,9 @@ def drun(*words: object) -> subprocess.CompletedProcess[str]:
 def test_the_golden_file_holds_on_webgpu(bundle: Bundle) -> None:
     done = drun("check", bundle.path, "--backend", "ort", "--device", "webgpu", "--json")
     assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
-    assert document["passed"]
+    (target,) = json.loads(done.stdout)["targets"]
+    assert target["passed"]
+    assert {check["tolerance"] for check in target["checks"] if check["name"].startswith("call")} == {2e-4}
 
 
 def test_without_the_plugin(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

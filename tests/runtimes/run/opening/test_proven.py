@@ -31,6 +31,7 @@ def test_a_unit_that_is_right_is_proven_once(bundle: Bundle, capsys: pytest.Capt
     assert "verdict on coreml coreml-fp32-gpu of b" in [entry.what for entry in cache.entries()]
 
 
+@pytest.mark.slow
 def test_a_unit_that_is_wrong_is_left_for_the_next_safer_one(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
