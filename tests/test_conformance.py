@@ -57,6 +57,8 @@ TARGETS = sorted(
     (name for name in targets.names() if backends.load(prover_of(name)).probe().available),
     key=lambda name: targets.source_of(name) is not None,
 )
+#: One worker exports the bundles for all tests.
+pytestmark = pytest.mark.xdist_group("conformance")
 #: Files that were made here may execute code.
 OPTIONS = RuntimeOptions(trust=True)
 STEPS = 4

@@ -83,6 +83,8 @@ ELSEWHERE = {
     "dbench/suites/peers/measuring.py": "by benchmarks/suites/peers/test_peers.py",
     "dbench/suites/peers/names.py": "by benchmarks/suites/peers/test_calls.py and test_peers.py",
     "dbench/suites/peers/settings.py": "by benchmarks/suites/peers/test_peers.py",
+    "dbench/suites/pick/measuring.py": "by benchmarks/suites/pick/test_pick.py",
+    "dbench/suites/pick/settings.py": "by benchmarks/suites/pick/test_pick.py",
     "dbench/suites/quality/judgement.py": "by benchmarks/suites/quality/test_quality.py",
     "dbench/suites/quality/measuring.py": "by benchmarks/suites/quality/test_quality.py",
     "dbench/suites/quality/settings.py": "by benchmarks/suites/quality/test_quality.py",

@@ -32,7 +32,8 @@ class Commands(ConsoleGroup):
 app = new_app("drun", "Sample images from a bundle on any backend, without PyTorch.", Commands)
 
 BackendId = Annotated[
-    str | None, typer.Option(help="Runtime to compute with, see 'drun backends' (default: the first that can).")
+    str | None,
+    typer.Option(help="Runtime, see 'drun backends', or auto: the one of dbench pick (default: the first that can)."),
 ]
 Precision = Annotated[
     str | None,

@@ -105,8 +105,16 @@ class Cuda(Device):
             if OUT_OF_MEMORY not in str(error):
                 raise BackendUnavailable(f"the GPU cannot allocate {num_bytes:,} bytes: {reason(error)}") from error
             raise OutOfMemory(
-                f"the GPU has no {num_bytes:,} bytes left: lower --batch, or free the GPU of other programs"
+                f"the GPU has {self.free_bytes():,} bytes left, and {num_bytes:,} are needed: lower --batch, or "
+                "free it of other programs"
             ) from error
+
+    def free_bytes(self) -> int:
+        """The memory that nobody has taken."""
+        from cuda.bindings import driver
+
+        _, free, _ = driver.cuMemGetInfo()
+        return int(free)
 
     def upload(self, array: NDArray[Any], address: int) -> None:
         source = np.ascontiguousarray(array)

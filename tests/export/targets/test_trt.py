@@ -57,6 +57,7 @@ def test_a_plan_for_some_batches(own: Path, batch: tuple[int, int], profiles: li
     assert (plan.batch, plan.target["batches"]) == (batch, profiles)
 
 
+@pytest.mark.slow
 def test_half_precision_is_made_of_a_graph_in_it(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """Of a float32 graph none is made, for TensorRT chooses no precisions."""
     trained: Trained = load_trained(tiny_checkpoint)

@@ -109,5 +109,5 @@ def test_copies_beside_the_work() -> None:
 
 @needs_gpu
 def test_the_gpu_has_less_memory_than_this() -> None:
-    with pytest.raises(OutOfMemory, match="the GPU has no 1,125,899,906,842,624 bytes left: lower --batch"):
+    with pytest.raises(OutOfMemory, match="bytes left, and 1,125,899,906,842,624 are needed: lower --batch"):
         cuda.Cuda().allocate(1 << 50)

@@ -20,7 +20,16 @@ from drun.diffusion.guidance import with_guidance
 from drun.diffusion.loop import Observer
 from drun.diffusion.samplers import step_table
 from drun.errors import BackendUnavailable, BundleError, ConfigError
-from drun.run.opening import Candidate, Opened, candidates, choose, decoder_candidate, open_candidate
+from drun.run.opening import (
+    Candidate,
+    Opened,
+    candidates,
+    choose,
+    choose_with_device,
+    decoder_candidate,
+    open_candidate,
+)
+from drun.run.opening.picks import Pick, remember
 from drun.settings import RuntimeOptions
 
 
@@ -224,3 +233,46 @@ def test_a_walk_of_a_backend_gets_what_its_artifact_takes(
 
 def test_without_a_decoder_nothing_decodes(bundle: Bundle) -> None:
     assert decoder_candidate(bundle) is None
+
+
+# --- the fastest
+
+
+@pytest.fixture
+def picked(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pick:
+    monkeypatch.setenv("DEXPORT_STATE", str(tmp_path / "state"))
+    pick = Pick("openvino", "onnx-fp32", "fp32", "cpu", 1.0)
+    remember(bundle, pick)
+    return pick
+
+
+def auto(bundle: Bundle, precision: str | None = None, artifact: str | None = None, device: str | None = None) -> str:
+    candidate, options = choose_with_device(bundle, "auto", precision, artifact, RuntimeOptions(device=device))
+    return f"{candidate.name} on {options.device}"
+
+
+@pytest.mark.usefixtures("picked")
+def test_auto_is_the_pick_if_it_is_what_is_asked_for(bundle: Bundle) -> None:
+    for asked in ({}, {"precision": "fp32"}, {"artifact": "onnx-fp32"}, {"device": "cpu"}):
+        assert auto(bundle, **asked) == "openvino onnx-fp32 on cpu"
+    candidate, options = choose_with_device(bundle, "ort", None, None, RuntimeOptions())
+    assert (candidate.backend, options.device) == ("ort", None)
+
+
+@pytest.mark.usefixtures("picked")
+def test_a_pick_of_another_device_is_not_taken(bundle: Bundle) -> None:
+    assert auto(bundle, device="webgpu") == "ort onnx-fp32 on webgpu"
+
+
+def test_without_a_pick_auto_is_the_first_that_can(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DEXPORT_STATE", str(tmp_path / "state"))
+    assert auto(bundle) == "ort onnx-fp32 on None"
+    assert "nothing is picked for this network here" in capsys.readouterr().out
+
+
+def test_a_pick_that_is_gone_is_said(bundle: Bundle, picked: Pick, capsys: pytest.CaptureFixture[str]) -> None:
+    remember(bundle, replace(picked, artifact="openvino-int8"))
+    assert auto(bundle) == "ort onnx-fp32 on None"
+    assert "openvino openvino-int8 on cpu was the fastest, but is not here any more" in capsys.readouterr().err

@@ -71,7 +71,7 @@ class Runtime(Backend):
         self.device = cuda.Cuda()
         engine = self._opened(bundle, artifact)
         check_signature(artifact, bundle.locate(artifact.files[0]), signature(engine))
-        plan = PlanEngine(engine, artifact.io, self.device.handle)
+        plan = PlanEngine(engine, artifact.io, self.device.handle, self.device.free_bytes)
         output_shape = tuple(int(side) for side in artifact.io[-1].shape[1:])
         self.calls = DeviceCalls(self.device, plan, output_shape)
         self.carry = DeviceWalk(self.device, plan, output_shape[0])
@@ -84,9 +84,10 @@ class Runtime(Backend):
             try:
                 return opened(path)
             except BackendUnavailable as error:
+                builder = " ".join(map(" ".join, artifact.producers.items()))
                 raise BundleError(
-                    f"{library.version()} refuses '{path}', which {artifact.producers} built: {error}; derive it again "
-                    "on this machine, by dexport trt"
+                    f"{library.version()} refuses '{path}', which {builder} built: {error}; derive it again here, by "
+                    "dexport trt"
                 ) from error
 
     def describe(self) -> str:

@@ -50,12 +50,13 @@ class PlanEngine:
         engine: a `tensorrt.ICudaEngine`.
         io: of the artifact.
         stream: the handle of the device's stream.
+        free_bytes: the memory that is left on the device.
     """
 
     is_capturable = True
 
-    def __init__(self, engine: Any, io: Sequence[Tensor], stream: int) -> None:
-        self.engine, self.io, self.stream = engine, io, stream
+    def __init__(self, engine: Any, io: Sequence[Tensor], stream: int, free_bytes: Callable[[], int]) -> None:
+        self.engine, self.io, self.stream, self.free_bytes = engine, io, stream, free_bytes
         self.profiles = profiles_of(engine, io[0].name)
 
     def bound(self, batch: int, addresses: tuple[int, ...]) -> Callable[[], None]:
@@ -63,11 +64,7 @@ class PlanEngine:
         number = profile_of(batch, self.profiles)
         context = self.engine.create_execution_context()
         if context is None:
-            num_bytes = self.engine.get_device_memory_size_for_profile_v2(number)
-            raise OutOfMemory(
-                f"the GPU has no {num_bytes:,} bytes left for calls of {batch} images: lower --batch, or free the GPU "
-                f"of other programs ({errors()})"
-            )
+            raise self._no_memory(number, batch)
         self._bind(context, number, batch, addresses)
 
         def call() -> None:
@@ -75,6 +72,15 @@ class PlanEngine:
                 raise BackendUnavailable(f"TensorRT failed on a batch of {batch}: {errors()}")
 
         return call
+
+    def _no_memory(self, number: int, batch: int) -> OutOfMemory:
+        """With the batches that would fit."""
+        free, need = self.free_bytes(), self.engine.get_device_memory_size_for_profile_v2
+        fitting = [str(one) for place, one in enumerate(self.profiles) if need(place) <= free]
+        advice = f"--batch {' or '.join(fitting)} fits" if fitting else "free the GPU of other programs"
+        return OutOfMemory(
+            f"calls of {batch} images need {need(number):,} bytes, and the GPU has {free:,} left: {advice} ({errors()})"
+        )
 
     def _bind(self, context: Any, profile: int, batch: int, addresses: tuple[int, ...]) -> None:
         done = context.set_optimization_profile_async(profile, self.stream)

@@ -49,8 +49,8 @@ class Plan:
 
     num_optimization_profiles, num_io_tensors = 2, 3
 
-    def __init__(self, refuses: str = "") -> None:
-        self.refuses, self.contexts = refuses, []
+    def __init__(self, refuses: str = "", free: int = 0) -> None:
+        self.refuses, self.free, self.contexts = refuses, free, []
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
         return [(size, 3, 8, 8) for size in ((2, 2, 2), (4, 8, 8))[profile_index]]
@@ -77,7 +77,7 @@ class Plan:
 
 
 def engine_of(bundle: Bundle, plan: Plan) -> PlanEngine:
-    return PlanEngine(plan, bundle.manifest.artifacts[0].io, stream=7)
+    return PlanEngine(plan, bundle.manifest.artifacts[0].io, stream=7, free_bytes=lambda: plan.free)
 
 
 def test_a_call_is_bound_to_its_profile_its_shapes_and_its_addresses(bundle: Bundle) -> None:
@@ -109,9 +109,12 @@ def test_a_batch_outside_every_profile(bundle: Bundle) -> None:
         engine_of(bundle, Plan()).bound(3, ADDRESSES)
 
 
-def test_too_little_memory_says_how_much_was_asked_for(bundle: Bundle) -> None:
-    with pytest.raises(OutOfMemory, match="the GPU has no 4,000 bytes left for calls of 8 images: lower --batch"):
-        engine_of(bundle, Plan("context")).bound(8, ADDRESSES)
+def test_too_little_memory_says_how_much_and_what_fits(bundle: Bundle) -> None:
+    message = "calls of 8 images need 4,000 bytes, and the GPU has 3,000 left: --batch 2 fits"
+    with pytest.raises(OutOfMemory, match=message):
+        engine_of(bundle, Plan("context", free=3000)).bound(8, ADDRESSES)
+    with pytest.raises(OutOfMemory, match="and the GPU has 500 left: free the GPU of other programs"):
+        engine_of(bundle, Plan("context", free=500)).bound(2, ADDRESSES)
 
 
 @pytest.mark.parametrize("refuses", ["profile", "shape", "address"])
