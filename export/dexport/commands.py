@@ -97,7 +97,9 @@ def _of_checkpoint(target: str, source: Path, options: ExportOptions) -> list[Wr
     order, needed = _order(target, options), targets.source_of(target)
     if needed is None:
         return [_create(order, source, options)]
-    first = _create(replace(order, target=needed, precision=targets.chosen_precision(needed, None)), source, options)
+    first = _create(
+        replace(order, target=needed, precision=targets.source_precision(target, order.precision)), source, options
+    )
     return [first, _derive(order, first.bundle.path)]
 
 

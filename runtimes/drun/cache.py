@@ -88,6 +88,11 @@ def _usable(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def forget(key: str) -> None:
+    """Remove one entry, unless a process is using it."""
+    _remove(root() / key)
+
+
 def folder_of(key: str, what: str) -> Path:
     """The folder of an entry that a library fills by itself, for this user alone.
 

@@ -32,7 +32,8 @@ class Commands(ConsoleGroup):
 app = new_app("drun", "Sample images from a bundle on any backend, without PyTorch.", Commands)
 
 BackendId = Annotated[
-    str | None, typer.Option(help="Runtime to compute with, see 'drun backends' (default: the first that can).")
+    str | None,
+    typer.Option(help="Runtime, see 'drun backends', or auto: the one of dbench pick (default: the first that can)."),
 ]
 Precision = Annotated[
     str | None,
@@ -48,7 +49,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         "--unit",
-        help="Device: cpu, cuda or mps; of Core ML cpu, gpu, ane or all (default: the backend's first one here).",
+        help="Device: cpu, cuda, webgpu or mps; of Core ML cpu, gpu, ane or all (default: the backend's first here).",
     ),
 ]
 Hint = Annotated[

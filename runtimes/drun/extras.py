@@ -7,7 +7,13 @@ from importlib.util import find_spec
 
 PACKAGE = "dexport"
 #: Libraries that are imported by another name than they are installed by.
-PROJECTS = {"sklearn": "scikit-learn", "onnx_ir": "onnx-ir"}
+PROJECTS = {
+    "cuda": "cuda-core",
+    "onnx_ir": "onnx-ir",
+    "onnxruntime_ep_webgpu": "onnxruntime-ep-webgpu",
+    "sklearn": "scikit-learn",
+    "tensorrt_rtx": "tensorrt-rtx",
+}
 #: `torch>=2.11; extra == 'train'`
 REQUIREMENT = re.compile(r"""([\w.-]+).*;\s*extra\s*==\s*['"]([\w-]+)['"]""")
 

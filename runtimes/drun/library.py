@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from drun.bundle.reading import Bundle, open_bundle
-from drun.run.opening import choose, open_proven
+from drun.run.opening import choose_with_device, open_proven
 from drun.run.session import Session
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
@@ -29,7 +29,8 @@ class LoadedBundle(Bundle):
         """Open the bundle on a backend.
 
         Args:
-            backend: its id, see `drun backends`; None: the first that can open the bundle here.
+            backend: its id, see `drun backends`; None: the first that can open the bundle here; `auto`: the one that
+                `dbench pick` found to be the fastest here.
             precision: the arithmetic, such as bf16; None: the artifact's.
             artifact: its id, such as onnx-fp32; None: the first that fits.
             device, threads, hint, trust, compile: see `drun.settings.RuntimeOptions`.
@@ -40,7 +41,7 @@ class LoadedBundle(Bundle):
             artifact can execute code.
         """
         options = RuntimeOptions(threads, device, hint, trust, compile)
-        return Session(self, open_proven(self, choose(self, backend, precision, artifact, device), options))
+        return Session(self, open_proven(self, *choose_with_device(self, backend, precision, artifact, options)))
 
 
 def load(path: str | Path | None = None) -> LoadedBundle:

@@ -11,6 +11,8 @@ from drun.errors import ConfigError
 STATE_DTYPES = ("float32", "float64")
 #: How [-1, 1] becomes 0..255; see `drun.run.images.CONVERSIONS`.
 ROUNDINGS = ("round", "floor", "adm")
+#: In place of a backend: the one that `dbench pick` found to be the fastest here.
+AUTO = "auto"
 HINTS = ("latency", "throughput")
 #: Steps of a sampler, and images computed at a time, unless the user says otherwise.
 DEFAULT_STEPS, DEFAULT_BATCH = 250, 8

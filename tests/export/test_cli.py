@@ -62,6 +62,7 @@ def test_bare_export_then_bare_run(dexport: Callable[..., Any], tiny_checkpoint:
     assert "parity with eager PyTorch holds on 1 of 1 targets" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_derived_target_of_a_checkpoint_makes_its_source_first(
     tiny_checkpoint: Path, plugins: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,8 @@ The first line of a file's docstring is the command's help. The file holds
   `check(precision, system, batch)`, which raises ConfigError for what it does not make for a system;
 - `SPLITS`, where it also makes two graphs, by one call for (t[, y]) -> c and one for (x, c) -> out: the precisions;
 - `export(part, folder) -> Artifact`, if it makes them of a network in PyTorch; or `SOURCE` and
-  `derive(source, folder) -> Artifact`, if it makes them of the bundle's artifact of the format `SOURCE`.
+  `derive(source, folder) -> Artifact`, if it makes them of the bundle's artifact of the format `SOURCE`, in fp32 unless
+  `SOURCE_PRECISIONS` says of which precision it makes which.
 
 Both write files into `folder`, name them relative to it, and leave parity empty; they are called once for the denoiser
 and once for the decoder, where there is one. The artifact's format is the target's name. No file imports torch at
@@ -94,6 +95,12 @@ def summary(name: str) -> str:
 def source_of(name: str) -> str | None:
     """The format that a target makes its artifacts of; None if it needs the network."""
     return getattr(load(name), "SOURCE", None)
+
+
+def source_precision(name: str, precision: str) -> str:
+    """The precision of the artifact that a derived one is made of: weights that were rounded stay rounded."""
+    own: dict[str, str] = getattr(load(name), "SOURCE_PRECISIONS", {})
+    return own.get(precision, "fp32")
 
 
 def precisions(name: str) -> list[str]:

@@ -46,14 +46,16 @@ def add_artifact(path: Path, order: Order, report: Report) -> Written:
 
 
 def _source(held: Bundle, order: Order) -> ArtifactPair:
-    """The artifact that the ordered one is made of, always a float32 one: weights that were rounded stay rounded."""
+    """The artifact that the ordered one is made of."""
     wanted, is_split = targets.source_of(order.target), order.variant == SPLIT
+    precision = targets.source_precision(order.target, order.precision)
     for pair in pairs_of(held.manifest):
         own = pair.denoiser
-        if (own.format, own.precision, own.conditioning is not None) == (wanted, "fp32", is_split):
+        if (own.format, own.precision, own.conditioning is not None) == (wanted, precision, is_split):
             return pair
     command = command_from_checkpoint(held, str(wanted)) + (" --split" if is_split else "")
-    what = f"{'split ' if is_split else ''}{wanted} artifact in fp32, of which {order.target} is made"
+    command += "" if precision == "fp32" else f" --precision {precision}"
+    what = f"{'split ' if is_split else ''}{wanted} artifact in {precision}, of which {order.target} is made"
     raise BundleError(f"bundle '{held.path}' has no {what}: type {command}")
 
 

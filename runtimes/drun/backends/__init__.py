@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from drun.bundle.artifact import MAX_BATCH, Artifact, Tensor
+from drun.bundle.artifact import MAX_BATCH, Artifact, Tensor, Tolerance
 from drun.bundle.reading import Bundle
 from drun.diffusion.arrays import Labels, State
 from drun.diffusion.batched import Batched
@@ -32,7 +32,7 @@ from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
 #: If several backends can open a bundle, `drun` takes the first of this list that can run; backends not named come
 #: last.
-PREFERENCE = ("ort", "openvino", "pt2", "coreml", "mil")
+PREFERENCE = ("ort", "trt", "openvino", "pt2", "coreml", "mil")
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,10 @@ class Backend(ABC):
         The caller holds the lock.
         """
         return walk(self.batched, table, x, labels, guidance, noise, observer)
+
+    def tolerance(self, usual: Tolerance) -> Tolerance:
+        """The largest difference from eager PyTorch that passes: wider than usual where the device has a reason."""
+        return usual
 
     def describe(self) -> str:
         """The runtime and its device in words, for run.json and reports."""

@@ -17,11 +17,11 @@ from drun.run.folder import run
 from drun.run.labels import in_turn
 from drun.run.naming import run_name
 from drun.run.noise_file import noise_digest
-from drun.run.opening import Candidate, choose, open_proven
+from drun.run.opening import Candidate, choose, choose_with_device, open_proven
 from drun.run.output import Output
 from drun.run.sampling import resolve_sampler
 from drun.run.session import Session
-from drun.settings import RuntimeOptions, SamplingSettings
+from drun.settings import AUTO, RuntimeOptions, SamplingSettings
 
 #: The folder of all runs; it has a folder for each bundle.
 OUT = Path("out")
@@ -74,17 +74,17 @@ class RunOptions:
 
 
 def sample(bundle_path: Path | None, typed: RunOptions) -> None:
-    if typed.backend is not None:
+    if typed.backend not in (None, AUTO):
         backends.load(typed.backend)  # an unknown backend is refused before a bundle is looked for
     bundle = open_bundle(bundle_path)
     card = bundle.manifest.card
     settings = typed.settings(card)
-    candidate = choose(bundle, typed.backend, typed.precision, typed.artifact, typed.runtime.device)
+    candidate, options = choose_with_device(bundle, typed.backend, typed.precision, typed.artifact, typed.runtime)
     output = typed.output(typed.out or OUT / bundle.name / _run_name(bundle, candidate, settings, typed.sampler))
     warn_of_unproven(bundle, candidate.artifact)
-    with Session(bundle, open_proven(bundle, candidate, typed.runtime)) as session:
+    with Session(bundle, open_proven(bundle, candidate, options)) as session:
         sampling = session.sampling(settings, typed.noise, typed.num_images)
-        where = session.opened.describe()
+        candidate, where = session.opened.candidate, session.opened.describe()
         drawn = f"{typed.num_images} images, {settings.sampler}, {settings.num_steps} steps, seed {settings.seed}"
         artifact = f", {candidate.artifact.id}," if candidate.artifact else ""
         say(f"{bundle.name}{artifact} on {where}: {drawn}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from drun.diffusion.ahead import ahead
 from drun.diffusion.arrays import (
     Array,
     Coefficient,
@@ -102,18 +103,25 @@ def walk(
             observer.show(row, on_host(state))
         observer.progress(row + 1)
 
-    with np.errstate(over="ignore", invalid="ignore"):  # `check_finite` raises an error that explains it
-        return on_host(sample(guided, put(x), table, lambda: put(noise()), on_row))
+    with (
+        np.errstate(over="ignore", invalid="ignore"),  # `check_finite` raises an error that explains it
+        ahead(noise, table.num_noises, x.size) as draws,
+    ):
+        return on_host(sample(guided, put(x), table, lambda: put(draws()), on_row))
 
 
 def check_finite(x: NDArray[Any] | Tensor, table: StepTable, row: int) -> None:
     """Raises NotFiniteError, which names the rows since the last test, if x after `row` is not finite."""
     if math.isfinite(total(x)):
         return
-    first = row - row % FINITE_EVERY
-    raise NotFiniteError(
-        f"the images are not finite between steps {first + 1} and {row + 1} of {len(table.rows)} "
-        f"(t = {table.rows[first].t:g} to {table.rows[row].t:g}): try --precision fp32, clip_x0=true or another grid"
+    raise not_finite(table, row - row % FINITE_EVERY, row)
+
+
+def not_finite(table: StepTable, first: int, last: int) -> NotFiniteError:
+    """The error of a state that became NaN or infinite in the rows `first` to `last`."""
+    return NotFiniteError(
+        f"the images are not finite between steps {first + 1} and {last + 1} of {len(table.rows)} "
+        f"(t = {table.rows[first].t:g} to {table.rows[last].t:g}): try --precision fp32, clip_x0=true or another grid"
     )
 
 

@@ -41,6 +41,8 @@ class PhiloxNoise:
         indices: sample numbers of this batch.
         shape: (C, H, W) of one image.
 
+    A device that makes the noise itself needs `seed`, `indices` and `num_drawn`, the number of its next draw.
+
     Raises:
         ConfigError: a seed outside its range.
     """
@@ -48,6 +50,8 @@ class PhiloxNoise:
     def __init__(self, seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> None:
         if not 0 <= seed < 2**64:
             raise ConfigError(f"seed got {seed}, expected a whole number from 0 to 2^64 - 1")
+        self.seed, self.indices = seed, tuple(indices)
+        self.num_drawn = 0
         self.shape = (len(indices), *shape)
         self.generators = [np.random.Philox(key=np.array([seed, i], np.uint64)) for i in indices]
         self.size = math.prod(shape)
@@ -61,6 +65,7 @@ class PhiloxNoise:
         if draw is None:
             self.drawn = iter(self._draw_ahead())
             draw = next(self.drawn)
+        self.num_drawn += 1
         return draw
 
     def _draw_ahead(self) -> Noise:

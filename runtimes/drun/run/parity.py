@@ -89,7 +89,7 @@ def check(bundle: Bundle, opened: Opened, report: Report) -> list[Comparison]:
         BundleError: the golden file is damaged or compares nothing of a network. DataError: it is not an .npz file.
         BackendUnavailable: nothing opens the decoder.
     """
-    golden, tolerance = read_golden(bundle), opened.candidate.tolerance()
+    golden, tolerance = read_golden(bundle), opened.tolerance()
     checks = [partial(_check_call, call, opened, tolerance) for call in golden.calls]
     checks += [partial(_check_trajectory, run, bundle.manifest.card, opened, tolerance) for run in golden.trajectories]
     if golden.decoded:
@@ -103,7 +103,7 @@ def check(bundle: Bundle, opened: Opened, report: Report) -> list[Comparison]:
 
 def _check_decoder(z: Floats, image: Floats, bundle: Bundle, opened: Opened) -> Comparison:
     with DecoderSession(bundle, opened) as decode:
-        tolerance = decode.candidate.tolerance(is_decoder=True)
+        tolerance = decode.opened.tolerance(is_decoder=True)
         return compare(f"decoder, batch {len(z)}", image, decode(z), tolerance.call, tolerance.least_db)
 
 

@@ -15,7 +15,6 @@ from drun.diffusion.noise import NoiseSource, PhiloxNoise
 from drun.diffusion.table import StepTable
 from drun.errors import ConfigError
 from drun.run import labels
-from drun.run.ahead import ahead
 from drun.run.noise_file import FileNoise
 from drun.settings import SamplingSettings
 
@@ -83,8 +82,7 @@ class Sampling:
         seen = Observer(observer.progress, observer.rows, lambda row, x: observer.show(row, x[:count]))
         noise = self._noise(filled)
         x: State = noise().astype(self.settings.state_dtype)
-        with ahead(noise, self.table.num_noises, x.size) as draws:
-            return self.network.walk(self.table, x, self.labels(filled), self._guidance(), draws, seen)[:count]
+        return self.network.walk(self.table, x, self.labels(filled), self._guidance(), noise, seen)[:count]
 
     def _guidance(self) -> Guidance:
         own, chosen = self.card.guidance, self.settings.cfg_channels

@@ -335,6 +335,7 @@ def decoder_ids(path: Path) -> list[str]:
     return [artifact.id for artifact in decoder.artifacts] if decoder else []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugins")
 def test_each_target_has_a_decoder_of_its_own(latent: Trained, tmp_path: Path) -> None:
     out = tmp_path / "b"

@@ -16,6 +16,7 @@ from drun.run.session import Session
 pytestmark = pytest.mark.usefixtures("few_states")
 
 
+@pytest.mark.slow
 def test_it_is_the_psnr_of_all_final_images(int8_bundle: Path) -> None:
     bundle = bundles.read(int8_bundle)
     drawn = []
@@ -32,6 +33,7 @@ def test_it_is_the_psnr_of_all_final_images(int8_bundle: Path) -> None:
     assert (loss["images"], loss["steps"], loss["sampler"]) == (NUM_IMAGES, 8, bundle.manifest.sampler.name)
 
 
+@pytest.mark.slow
 def test_an_equal_graph_loses_nothing(int8_bundle: Path) -> None:
     """JSON knows no infinity."""
     bundle = bundles.read(int8_bundle)

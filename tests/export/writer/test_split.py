@@ -153,6 +153,7 @@ def command(in_process: Callable[[str], Callable[..., Any]]) -> Callable[..., An
     return lambda package, *words: in_process(package)(*map(str, words))
 
 
+@pytest.mark.slow
 def test_the_commands(command: Callable[..., Any], tiny_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "b"
     done = command("dexport", "openvino", tiny_checkpoint, "--split", "--quick", "--batch", "2", "-o", out)

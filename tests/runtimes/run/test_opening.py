@@ -20,7 +20,16 @@ from drun.diffusion.guidance import with_guidance
 from drun.diffusion.loop import Observer
 from drun.diffusion.samplers import step_table
 from drun.errors import BackendUnavailable, BundleError, ConfigError
-from drun.run.opening import Candidate, Opened, candidates, choose, decoder_candidate, open_candidate
+from drun.run.opening import (
+    Candidate,
+    Opened,
+    candidates,
+    choose,
+    choose_with_device,
+    decoder_candidate,
+    open_candidate,
+)
+from drun.run.opening.picks import Pick, remember
 from drun.settings import RuntimeOptions
 
 
@@ -107,10 +116,10 @@ def test_an_arithmetic_that_another_backend_computes(bundle: Bundle, monkeypatch
 def test_an_artifact_that_is_not_there(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match=r"--artifact got 'trt-fp16', '.*' holds onnx-fp32: choose one"):
         choose(bundle, artifact="trt-fp16")
-    other = with_artifacts(bundle, replace(bundle.manifest.artifacts[0], format="trt"))
-    with pytest.raises(BundleError, match=r"has no onnx artifact, it holds trt-fp32: choose another backend, or ex"):
+    other = with_artifacts(bundle, replace(bundle.manifest.artifacts[0], format="tpu"))
+    with pytest.raises(BundleError, match=r"has no onnx artifact, it holds tpu-fp32: choose another backend, or ex"):
         choose(other, "ort")
-    with pytest.raises(BackendUnavailable, match=r"no backend opens what '.*' holds, which is trt-fp32"):
+    with pytest.raises(BackendUnavailable, match=r"no backend opens what '.*' holds, which is tpu-fp32"):
         choose(other)
     with pytest.raises(BackendUnavailable, match=r"no backend opens what '.*' holds, which is nothing"):
         choose(with_artifacts(bundle))
@@ -131,7 +140,7 @@ def test_a_backend_that_is_not_here(bundle: Bundle, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_device_or_hint_that_is_not_there(bundle: Bundle) -> None:
-    with pytest.raises(ConfigError, match=r"^--device got 'mps', ONNX Runtime has cpu, cuda$"):
+    with pytest.raises(ConfigError, match=r"^--device got 'mps', ONNX Runtime has cpu, cuda, webgpu$"):
         on("ort", bundle, device="mps")
     with pytest.raises(ConfigError, match=r"^--hint got 'speed', expected latency or throughput$"):
         RuntimeOptions(hint="speed")
@@ -139,7 +148,7 @@ def test_a_device_or_hint_that_is_not_there(bundle: Bundle) -> None:
         on("ort", bundle, hint="throughput")
     with pytest.raises(ConfigError, match=r"^--compile does nothing for ONNX Runtime: use --backend pt2$"):
         on("ort", bundle, compile=True)
-    with pytest.raises(ConfigError, match=r"^--device got 'tpu', expected one of cpu, cuda, mps, gpu, ane, all$"):
+    with pytest.raises(ConfigError, match=r"^--device got 'tpu', expected one of cpu, cuda, webgpu, mps, "):
         choose(bundle, device="tpu")
 
 
@@ -224,3 +233,46 @@ def test_a_walk_of_a_backend_gets_what_its_artifact_takes(
 
 def test_without_a_decoder_nothing_decodes(bundle: Bundle) -> None:
     assert decoder_candidate(bundle) is None
+
+
+# --- the fastest
+
+
+@pytest.fixture
+def picked(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pick:
+    monkeypatch.setenv("DEXPORT_STATE", str(tmp_path / "state"))
+    pick = Pick("openvino", "onnx-fp32", "fp32", "cpu", 1.0)
+    remember(bundle, pick)
+    return pick
+
+
+def auto(bundle: Bundle, precision: str | None = None, artifact: str | None = None, device: str | None = None) -> str:
+    candidate, options = choose_with_device(bundle, "auto", precision, artifact, RuntimeOptions(device=device))
+    return f"{candidate.name} on {options.device}"
+
+
+@pytest.mark.usefixtures("picked")
+def test_auto_is_the_pick_if_it_is_what_is_asked_for(bundle: Bundle) -> None:
+    for asked in ({}, {"precision": "fp32"}, {"artifact": "onnx-fp32"}, {"device": "cpu"}):
+        assert auto(bundle, **asked) == "openvino onnx-fp32 on cpu"
+    candidate, options = choose_with_device(bundle, "ort", None, None, RuntimeOptions())
+    assert (candidate.backend, options.device) == ("ort", None)
+
+
+@pytest.mark.usefixtures("picked")
+def test_a_pick_of_another_device_is_not_taken(bundle: Bundle) -> None:
+    assert auto(bundle, device="webgpu") == "ort onnx-fp32 on webgpu"
+
+
+def test_without_a_pick_auto_is_the_first_that_can(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DEXPORT_STATE", str(tmp_path / "state"))
+    assert auto(bundle) == "ort onnx-fp32 on None"
+    assert "nothing is picked for this network here" in capsys.readouterr().out
+
+
+def test_a_pick_that_is_gone_is_said(bundle: Bundle, picked: Pick, capsys: pytest.CaptureFixture[str]) -> None:
+    remember(bundle, replace(picked, artifact="openvino-int8"))
+    assert auto(bundle) == "ort onnx-fp32 on None"
+    assert "openvino openvino-int8 on cpu was the fastest, but is not here any more" in capsys.readouterr().err

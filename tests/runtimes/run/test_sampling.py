@@ -18,12 +18,12 @@ from drun.bundle import reading as bundles
 from drun.bundle.card import Card, Sampler, StateSpace
 from drun.bundle.reading import Bundle
 from drun.diffusion import samplers
+from drun.diffusion.ahead import AHEAD_SIZE
 from drun.diffusion.guidance import Guidance
 from drun.diffusion.loop import Observer, walk
 from drun.diffusion.noise import PhiloxNoise
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.errors import ConfigError, NotFiniteError
-from drun.run.ahead import AHEAD_SIZE
 from drun.run.noise_file import noise_digest
 from drun.run.sampling import resolve_sampler
 from drun.run.session import Session

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from dbench.core.inputs import Inputs
 from dbench.suites.graphs.candidates import Attempt
 from dexport.targets import Part
-from drun.backends.ort import Bound, library, session_of
+from drun.backends.ort.cpu import Bound
+from drun.backends.ort.session import library, session_of
 from drun.errors import BackendUnavailable, reason
 
 

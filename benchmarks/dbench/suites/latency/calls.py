@@ -104,7 +104,7 @@ def worst_call(opened: Opened, golden: Golden) -> Comparison:
 
     A backend without an artifact has nothing to compare with the bundle, so it has not passed.
     """
-    allowed = opened.candidate.tolerance().call
+    allowed = opened.tolerance().call
     return farthest(opened.call, golden.calls, allowed)
 
 

@@ -22,7 +22,7 @@ class LatencySettings:
     artifacts: tuple[str, ...] = option(
         (), "Artifact to time, such as onnx-fp32; repeatable (default: all).", flag="--artifact"
     )
-    device: str | None = option(None, "Device: cpu, cuda or mps (default: each backend's first that is here).")
+    device: str | None = option(None, "Device: cpu, cuda, webgpu or mps (default: each backend's first that is here).")
     hint: str | None = option(
         DEFAULT_OPTIONS.hint, "latency or throughput; targets without this hint are left out (default: halves)."
     )

@@ -50,7 +50,7 @@ class Contestant:
             calls: of one image. batch: the size that it was opened for.
         """
         if self.opened is not None:
-            return farthest(self.opened.call, calls, self.opened.candidate.tolerance().call)
+            return farthest(self.opened.call, calls, self.opened.tolerance().call)
 
         def call(x: NDArray[np.float32], t: float, labels: NDArray[np.int64] | None) -> NDArray[np.float32]:
             rest = () if labels is None else (labels.repeat(batch),)

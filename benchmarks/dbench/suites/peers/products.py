@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from drun.backends import ort
-from drun.backends.openvino.graph import capabilities, library
+from drun.backends.openvino.graph import capabilities, core, library
+from drun.backends.ort import session as ort
 from drun.extras import is_installed
 
 #: A burst of products has so many operations that its start does not count; one of tiny products has fewer.
@@ -129,6 +129,6 @@ def _openvino(a: Any, b: Any, threads: int, hint: str) -> Callable[[], object]:
     left = opset13.parameter(list(a.shape), np.float32)
     model = openvino.Model([opset13.matmul(left, opset13.constant(b), False, False)], [left], "product")
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint}
-    request = openvino.compile_model(model, "CPU", config).create_infer_request()
+    request = core().compile_model(model, "CPU", config).create_infer_request()
     request.set_input_tensor(openvino.Tensor(a, shared_memory=True))
     return lambda: request.infer()[0]

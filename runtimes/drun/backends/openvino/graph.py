@@ -55,7 +55,11 @@ def without_telemetry(library: str) -> Iterator[None]:
 
 @cache
 def core() -> Any:
-    """The process's one `openvino.Core`: it holds the device."""
+    """The process's one `openvino.Core`: it holds the device.
+
+    A second one sets the stack on which signals are handled, too. If two of these end in the order in which they began,
+    the process is left with a freed one, and the next interrupt ends it with a segmentation fault (OpenVINO 2026.4).
+    """
     return library().Core()
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 from drun import backends
 from drun.bundle.reading import Bundle
-from drun.errors import BackendUnavailable, BundleError, ConfigError
+from drun.console import say, warn
+from drun.errors import BackendUnavailable, BundleError, ConfigError, UserError
 from drun.run.opening.candidates import Candidate, candidates, each_candidate, of_backend, why_none
 from drun.run.opening.opened import Opened
+from drun.run.opening.picks import pick_of
+from drun.settings import AUTO, RuntimeOptions
 
 
 def choose(
@@ -48,6 +53,44 @@ def choose(
         raise ConfigError(_no_arithmetic(bundle, backend, precision, found, artifact))
     # A graph of this precision is preferred to one that a hint computes in it.
     return min(fitting, key=lambda one: one.artifact is not None and one.artifact.precision != precision)
+
+
+def choose_with_device(
+    bundle: Bundle,
+    backend: str | None,
+    precision: str | None,
+    artifact: str | None,
+    options: RuntimeOptions,
+) -> tuple[Candidate, RuntimeOptions]:
+    """As `choose`; with the backend AUTO, what `dbench pick` found to be the fastest, if it fits what is asked for.
+
+    Raises as `choose`, and UserError if the picks cannot be read.
+    """
+    if backend != AUTO:
+        return choose(bundle, backend, precision, artifact, options.device), options
+    if picked := _picked(bundle, precision, artifact, options.device):
+        candidate, device = picked
+        return candidate, replace(options, device=device)
+    return choose(bundle, None, precision, artifact, options.device), options
+
+
+def _picked(
+    bundle: Bundle, precision: str | None, artifact: str | None, device: str | None
+) -> tuple[Candidate, str] | None:
+    """The pick and its device. None if there is none, it is not what is asked for, or it cannot run any more."""
+    pick = pick_of(bundle)
+    if pick is None:
+        say("nothing is picked for this network here, so the first backend is taken: dbench pick finds the fastest")
+        return None
+    asked = ((precision, pick.arithmetic), (artifact, pick.artifact), (device, pick.device))
+    if any(wanted not in (None, own) for wanted, own in asked):
+        return None
+    with suppress(UserError):
+        for one in candidates(bundle, (pick.backend,), pick.device):
+            if one.artifact and (one.artifact.id, one.arithmetic) == (pick.artifact, pick.arithmetic):
+                return one, pick.device
+    warn(f"{pick.backend} {pick.artifact} on {pick.device} was the fastest, but is not here any more: pick again")
+    return None
 
 
 def _of_artifact(bundle: Bundle, found: list[Candidate], backend: str | None, artifact: str) -> list[Candidate]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from drun import backends
 from drun.backends import Backend
-from drun.bundle.artifact import Artifact
+from drun.bundle.artifact import Artifact, Tolerance
 from drun.bundle.reading import Bundle
 from drun.diffusion.arrays import Labels, State
 from drun.diffusion.guidance import Guidance
@@ -44,6 +44,10 @@ class Opened:
     def name(self) -> str:
         """The backend's id."""
         return self.candidate.backend
+
+    def tolerance(self, is_decoder: bool = False) -> Tolerance:
+        """The largest difference from eager PyTorch that passes, on this device."""
+        return self.backend.tolerance(self.candidate.tolerance(is_decoder))
 
     @contextmanager
     def alone(self) -> Iterator[None]:

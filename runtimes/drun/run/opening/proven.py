@@ -11,7 +11,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,11 +21,20 @@ from drun.console import say, warn
 from drun.errors import ParityError, UserError
 from drun.files import write_json
 from drun.foreign import read_json
-from drun.run.opening.candidates import Candidate
+from drun.run.opening.candidates import Candidate, candidates
 from drun.run.opening.opened import Opened, open_candidate
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 
 NAME = "verdict.json"
+#: arithmetic -> the safer ones, in the order in which they are tried: half precision fails first, and silently
+#: (TensorRT #4837, #4723)
+SAFER = {
+    "tf32": ("fp32",),
+    "bf16": ("fp32",),
+    "fp16": ("bf16", "fp32"),
+    "int8": ("bf16", "fp32"),
+    **dict.fromkeys(("palette8", "weights8", "palette6", "palette4", "weights4"), ("fp16", "fp32")),
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ def open_proven(bundle: Bundle, candidate: Candidate, options: RuntimeOptions = 
     """Open a candidate for drawing images.
 
     Where the export's proof does not say what this device computes, the golden file runs first; if it fails, the next
-    safer options of the backend are taken, and this is said.
+    safer device of the backend, and then the next safer arithmetic, is taken, and this is said.
 
     Raises:
         ParityError: it passes with none of them. And as `open_candidate`.
@@ -53,18 +62,30 @@ def open_proven(bundle: Bundle, candidate: Candidate, options: RuntimeOptions = 
     if artifact is None or runtime.setting(artifact, options) is None:
         return open_candidate(bundle, candidate, options)
     failed: list[str] = []
-    for chosen in (options, *runtime.safer(artifact, options)):
-        verdict = verdict_of(bundle, candidate, chosen)
+    for other, chosen in _attempts(bundle, candidate, options):
+        name = f"{other.name} on {chosen.device or 'its usual device'}"
+        verdict = verdict_of(bundle, other, chosen)
         if verdict.passed:
             if failed:
-                warn(f"{candidate.name} runs on {chosen.device} instead")
-            return open_candidate(bundle, candidate, chosen)
-        failed.append(chosen.device or "its usual device")
-        warn(f"{candidate.name} does not compute the golden file on {failed[-1]}: {verdict.reason}")
-    raise ParityError(
-        f"{candidate.name} is wrong on {' and '.join(failed)}: use another backend, or prove it anew after "
-        "drun cache --clear"
-    )
+                warn(f"{name} runs instead")
+            return open_candidate(bundle, other, chosen)
+        failed.append(name)
+        warn(f"{name} does not compute the golden file: {verdict.reason}")
+    raise ParityError(f"{' and '.join(failed)} failed: use another backend, or prove it anew after drun cache --clear")
+
+
+def _attempts(
+    bundle: Bundle, candidate: Candidate, options: RuntimeOptions
+) -> Iterator[tuple[Candidate, RuntimeOptions]]:
+    """What is asked for, then what is safer."""
+    yield candidate, options
+    assert candidate.artifact is not None
+    for chosen in backends.load(candidate.backend).safer(candidate.artifact, options):
+        yield candidate, chosen
+    others = candidates(bundle, (candidate.backend,), options.device)
+    for arithmetic in SAFER.get(candidate.arithmetic, ()):
+        if other := next((one for one in others if one.arithmetic == arithmetic), None):
+            yield other, options
 
 
 def verdict_of(bundle: Bundle, candidate: Candidate, options: RuntimeOptions) -> Verdict:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drun.backends import Backend, Probe
-from drun.bundle.artifact import Artifact
+from drun.bundle.artifact import Artifact, Tolerance
 from drun.bundle.reading import Bundle
 from drun.diffusion.arrays import Labels
 from drun.diffusion.guidance import Guidance
@@ -83,6 +83,9 @@ class Split(Backend):
         """Compute the rows of c anew, as a new process would."""
         with self.lock:
             self.table.rows.clear()
+
+    def tolerance(self, usual: Tolerance) -> Tolerance:
+        return self.denoiser.tolerance(usual)
 
     def describe(self) -> str:
         return self.denoiser.describe()

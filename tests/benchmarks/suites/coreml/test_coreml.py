@@ -49,6 +49,7 @@ def test_figures_beside_other_work_are_marked() -> None:
     assert f" {record.MARK} |" not in coreml.summary(quiet)
 
 
+@pytest.mark.slow
 def test_packages_alone(dbench: Callable[..., Any]) -> None:
     done = dbench(
         "coreml", "digits-unet", *TINY, "--unit", "gpu", "--precision", "fp32", "--steps", 0, "--out", "results"

@@ -16,6 +16,7 @@ TINY = ("--set", "model.dim=8", "--set", "model.dim_mults=[1,2]", "--repeats", 6
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.slow
 def test_the_command(dbench: Callable[..., Any]) -> None:
     chosen = ("--candidate", "fixed-batch", "--candidate", "modulated-norm")
     done = dbench("graphs", "digits-unet", *TINY, *chosen, "--batch", "1,3", "--out", "results")

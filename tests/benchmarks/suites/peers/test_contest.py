@@ -13,6 +13,7 @@ from dbench.suites.peers.libraries import Ingredients, Peer, ort
 from drun.console import silent
 
 
+@pytest.mark.slow
 def test_a_peer_that_fails_is_named(sit_ingredients: Ingredients, capsys: pytest.CaptureFixture[str]) -> None:
     def broken(_: Any) -> Any:
         raise RuntimeError("no compiler\nfound.")

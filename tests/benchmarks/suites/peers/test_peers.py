@@ -22,6 +22,7 @@ def calls(result: Result, batch: int) -> dict[str, ResultRow]:
     return {row.details["name"]: row for row in rows if row.details["batch"] == batch}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2])
 def test_everyone_is_timed_and_compared_with_the_best_peer(result: Result, batch: int) -> None:
     found = calls(result, batch)

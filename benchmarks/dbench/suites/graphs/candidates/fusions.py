@@ -96,7 +96,7 @@ def optimised_before(original: Original) -> Attempt:
 
 
 def _optimise(source: Path, path: Path) -> None:
-    from drun.backends.ort import library
+    from drun.backends.ort.session import library
 
     onnxruntime = library()
     options = onnxruntime.SessionOptions()
@@ -107,6 +107,6 @@ def _optimise(source: Path, path: Path) -> None:
 
 
 def _as_it_is(options: Any) -> None:
-    from drun.backends.ort import library
+    from drun.backends.ort.session import library
 
     options.graph_optimization_level = library().GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -54,7 +54,7 @@ def no_blocked_channels(original: Original) -> Attempt:
     """Convolutions as matrix products instead of kernels on blocks of channels, NCHWc."""
 
     def adjust(options: Any) -> None:
-        from drun.backends.ort import library
+        from drun.backends.ort.session import library
 
         options.graph_optimization_level = library().GraphOptimizationLevel.ORT_ENABLE_EXTENDED
 

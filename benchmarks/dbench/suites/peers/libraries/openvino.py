@@ -10,7 +10,7 @@ from dbench.suites.peers import plain
 from dbench.suites.peers.libraries import Ingredients, Peer, Predict
 from dbench.suites.peers.plain import INPUTS
 from dexport.quantisation.quantise import quantiser, silenced
-from drun.backends.openvino.graph import library
+from drun.backends.openvino.graph import capabilities, core, library
 from dtrain.models.transformer import MODELS as TRANSFORMERS
 
 BF16, F32 = {"INFERENCE_PRECISION_HINT": "bf16"}, {"INFERENCE_PRECISION_HINT": "f32"}
@@ -21,7 +21,7 @@ def peers(ingredients: Ingredients) -> list[Peer]:
     graph = ingredients.onnx
     read = cache(lambda: library().convert_model(graph))
     found = [Peer("plain OpenVINO, fp32", "fp32", lambda given: _compile(read(), ingredients, given, F32))]
-    if "BF16" in library().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" in capabilities():
         found.append(Peer("plain OpenVINO, bf16", "bf16", lambda given: _compile(read(), ingredients, given, BF16)))
     quantised = cache(lambda: quantise(read(), ingredients))
     name = "plain OpenVINO, NNCF's int8"
@@ -33,7 +33,7 @@ def _compile(model: Any, ingredients: Ingredients, given: Inputs, hints: dict[st
     fixed = model.clone()
     fixed.reshape({name: list(array.shape) for name, array in zip(INPUTS, given, strict=False)})
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": ingredients.threads, **hints}
-    compiled = library().compile_model(fixed, "CPU", config)
+    compiled = core().compile_model(fixed, "CPU", config)
 
     def predict(*arrays: Any) -> Any:
         return compiled(arrays)[0]

@@ -9,7 +9,7 @@ from typing import Any
 from dbench.core.inputs import Inputs
 from dbench.suites.peers.libraries import Ingredients, Peer, Predict
 from dbench.suites.peers.plain import BATCH, INPUTS
-from drun.backends.ort import library
+from drun.backends.ort.session import library
 
 
 def peers(ingredients: Ingredients) -> list[Peer]:

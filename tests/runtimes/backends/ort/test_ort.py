@@ -19,9 +19,8 @@ from drun.backends import null, ort
 from drun.bundle import reading as bundles
 from drun.bundle.artifact import FileEntry
 from drun.bundle.reading import Bundle
-from drun.errors import BackendUnavailable, BundleError, DeviceUnavailable
+from drun.errors import BackendUnavailable, BundleError
 from drun.files import sha256
-from drun.settings import RuntimeOptions
 
 
 def test_ort_computes_what_null_computes(make_bundle: Callable[..., Path]) -> None:
@@ -131,42 +130,12 @@ def test_a_call_that_the_runtime_refuses(make_bundle: Callable[..., Path]) -> No
         backend.predict(np.zeros((2, 3, 8, 8), np.float32), np.zeros(2, np.float32))
 
 
-def test_tf32_is_an_arithmetic_of_cuda_alone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where onnxruntime says that it has the provider; nobody has run it here."""
-    artifact = bundle.manifest.artifacts[0]
-    assert ort.Runtime.arithmetics(artifact) == ("fp32",)
-    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
-    assert [ort.Runtime.arithmetics(artifact, device) for device in (None, "cuda", "cpu")] == [
-        ("fp32", "tf32"), ("fp32", "tf32"), ("fp32",),
-    ]  # fmt: skip
-    assert ort.Runtime.arithmetics(replace(artifact, precision="fp16")) == ("fp16",)
-
-
-def test_bf16_is_an_arithmetic_of_cuda_alone(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    artifact = replace(bundle.manifest.artifacts[0], precision="bf16")
-    assert ort.Runtime.arithmetics(artifact) == ()
-    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
-    assert [ort.Runtime.arithmetics(artifact, device) for device in (None, "cuda", "cpu")] == [("bf16",), ("bf16",), ()]
-
-
-def test_a_device_that_this_onnxruntime_lacks(bundle: Bundle) -> None:
-    with pytest.raises(BackendUnavailable, match=r"--device got cuda, this onnxruntime has none: pip"):
-        on("ort", bundle, device="cuda")
-
-
-def test_a_session_that_went_on_without_cuda_is_refused(bundle: Bundle) -> None:
-    """ONNX Runtime takes the processor without a word where its CUDA provider does not load."""
-    session = ort.open_session(bundle, bundle.manifest.artifacts[0], RuntimeOptions())
-    ort.check_on_cuda(session, is_asked=False)
-    with pytest.raises(DeviceUnavailable, match=r"ONNX Runtime cannot use CUDA here: check the driver"):
-        ort.check_on_cuda(session, is_asked=True)
-
-
 BLOCKS = """
 import ctypes, sys
 from pathlib import Path
 import numpy as np
 from drun.backends import ort
+from drun.backends.ort import session
 from drun.bundle import reading
 
 class Mallinfo2(ctypes.Structure):
@@ -180,7 +149,7 @@ def newly_mapped():
 
 libc = ctypes.CDLL(None)
 libc.mallinfo2.restype = Mallinfo2
-with ort._freed_memory_returned():
+with session._freed_memory_returned():
     print(newly_mapped())
 bundle = reading.read(Path(sys.argv[1]))
 ort.Runtime(bundle, bundle.manifest.artifacts[0], "fp32").close()

@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
+from drun.diffusion.ahead import AHEAD_SIZE, ahead
 from drun.diffusion.noise import Noise, PhiloxNoise
-from drun.run.ahead import AHEAD_SIZE, ahead
 
 SHAPE = (2, 128, 130)
 LARGE = 2 * 2 * 128 * 130

@@ -1,0 +1,102 @@
+"""A processor in the place of a GPU: the device walk runs on it with the kernel that GPUs get, compiled by g++."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import drun.device
+from drun.device.device import Device
+from drun.device.layout import PER_THREAD
+
+SHIM = Path(__file__).parent / "device" / "processor.cpp"
+SOURCES = Path(drun.device.__file__).parent
+THREADS = 128
+HAS_COMPILER = shutil.which("g++") is not None
+
+
+@cache
+def kernel() -> ctypes.CDLL:
+    """The compiled kernel, which multiplies and adds with two roundings, as GPUs do with --fmad=false."""
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "step.so"
+        words = [
+            "g++",
+            "-O3",
+            "-march=native",
+            "-ffp-contract=off",
+            "-Wall",
+            "-Werror",
+            "-shared",
+            "-fPIC",
+            "-Wl,-Bsymbolic",
+        ]
+        subprocess.run([*words, f"-I{SOURCES}", str(SHIM), "-o", str(library)], check=True)
+        loaded = ctypes.CDLL(str(library))
+    loaded.run_update.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    loaded.run_advance.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
+    return loaded
+
+
+class HostMemory:
+    def __init__(self, num_bytes: int) -> None:
+        self.content = np.full(num_bytes, 0xFF, np.uint8)  # NaN: nobody may read what nobody wrote
+
+    @property
+    def address(self) -> int:
+        return self.content.ctypes.data
+
+
+class Processor(Device):
+    """Copies beside the work happen as late as they may: in `wait`."""
+
+    def __init__(self) -> None:
+        self.late: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self.num_waits = self.num_captured = self.num_updates = 0
+
+    def allocate(self, num_bytes: int) -> HostMemory:
+        return HostMemory(num_bytes)
+
+    def upload(self, array: NDArray[Any], address: int) -> None:
+        at(address, array.shape, array.dtype)[...] = array
+
+    def download(self, address: int, array: NDArray[Any]) -> None:
+        array[...] = at(address, array.shape, array.dtype)
+
+    def begin_upload(self, array: NDArray[Any], address: int) -> None:
+        self.late.append((at(address, array.shape, array.dtype), array.copy()))
+
+    def begin_download(self, address: int, array: NDArray[Any]) -> None:
+        self.late.append((array, at(address, array.shape, array.dtype).copy()))
+
+    def update(self, walk: int, place: int, samples: int, numbers: int) -> None:
+        self.num_updates += 1
+        kernel().run_update(walk, place, -(-(numbers // PER_THREAD + 2) // THREADS), samples)
+
+    def advance(self, walk: int, place: int) -> None:
+        kernel().run_advance(walk, place)
+
+    def captured(self, work: Callable[[], None]) -> Callable[[], None]:
+        self.num_captured += 1
+        return work
+
+    def wait(self) -> None:
+        self.num_waits += 1
+        for destination, source in self.late:
+            destination[...] = source
+        self.late.clear()
+
+
+def at(address: int, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """What lies at an address."""
+    count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    return np.ctypeslib.as_array((ctypes.c_uint8 * count).from_address(address)).view(dtype).reshape(shape)
