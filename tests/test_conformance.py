@@ -57,8 +57,6 @@ TARGETS = sorted(
     (name for name in targets.names() if backends.load(prover_of(name)).probe().available),
     key=lambda name: targets.source_of(name) is not None,
 )
-#: One worker exports the bundles for all tests.
-pytestmark = pytest.mark.xdist_group("conformance")
 #: Files that were made here may execute code.
 OPTIONS = RuntimeOptions(trust=True)
 STEPS = 4
@@ -88,9 +86,10 @@ def recipe_of(name: str) -> Recipe:
     return config.from_dict(sections | {"model": model})
 
 
-#: The last of each family, which has no attention where another has; a model of none fails alone, in its own tests.
-FIRST = {family_of(name) or name: name for name in NAMES}
-MODELS = [pytest.param((name, False), id=name) for name in FIRST.values()]
+#: Of each family; a model of none fails alone, in its own tests.
+FIRST = {family_of(name) or name: name for name in reversed(NAMES)}
+SLOW = {"unet": pytest.mark.slow}  # its exports take three times as long as a transformer's
+MODELS = [pytest.param((name, False), id=name, marks=SLOW.get(family, ())) for family, name in FIRST.items()]
 MODELS += [pytest.param((name, True), id=f"{name} in every precision", marks=pytest.mark.matrix) for name in NAMES]
 
 

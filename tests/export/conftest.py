@@ -33,14 +33,6 @@ PLUGINS = Path(__file__).parent / "plugins"
 BuildSmall = Callable[..., nn.Module]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of this folder on one worker: its bundles take long to export, and each worker makes its own."""
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("export"))
-
-
 @pytest.fixture(scope="session")
 def build_small() -> BuildSmall:
     return small

@@ -12,8 +12,9 @@ from dbench.suites.peers.contest import LeftOut, all_peers, open_peers
 from dbench.suites.peers.libraries import Ingredients, Peer, ort
 from drun.console import silent
 
+pytestmark = pytest.mark.slow  # everyone's graphs are made first
 
-@pytest.mark.slow
+
 def test_a_peer_that_fails_is_named(sit_ingredients: Ingredients, capsys: pytest.CaptureFixture[str]) -> None:
     def broken(_: Any) -> Any:
         raise RuntimeError("no compiler\nfound.")

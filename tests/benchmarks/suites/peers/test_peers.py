@@ -13,6 +13,9 @@ from dbench.suites.peers import Settings
 from drun.console import silent
 from drun.errors import ConfigError
 
+pytestmark = pytest.mark.slow  # everyone's graphs are made first
+
+
 THEIRS = ["diffusers, fp32", "plain OpenVINO, fp32", "plain ONNX Runtime"]
 OURS = {"drun, ort onnx-fp32", "drun, ort onnx-fp32-split", "drun, openvino openvino-fp32"}
 
@@ -22,7 +25,6 @@ def calls(result: Result, batch: int) -> dict[str, ResultRow]:
     return {row.details["name"]: row for row in rows if row.details["batch"] == batch}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2])
 def test_everyone_is_timed_and_compared_with_the_best_peer(result: Result, batch: int) -> None:
     found = calls(result, batch)
