@@ -16,6 +16,8 @@ from drun.errors import UserError
 from drun.run.opening import Candidate, choose
 from drun.settings import RuntimeOptions
 
+pytestmark = pytest.mark.slow  # processes are started, and weighed
+
 
 @pytest.fixture
 def job(model: Any) -> fresh.Job:

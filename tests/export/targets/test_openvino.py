@@ -51,7 +51,7 @@ def transformer(latent: Trained, tmp_path_factory: pytest.TempPathFactory) -> Bu
     return with_ir(out)
 
 
-@pytest.fixture(scope="module", params=["unet", "transformer"])
+@pytest.fixture(scope="module", params=["unet", pytest.param("transformer", marks=pytest.mark.slow)])
 def made(request: pytest.FixtureRequest) -> Bundle:
     """Each with ONNX and IR."""
     bundle: Bundle = request.getfixturevalue(request.param)

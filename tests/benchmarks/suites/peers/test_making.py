@@ -15,6 +15,8 @@ from drun.console import silent
 from drun.errors import ConfigError
 from drun.run.golden import read_golden
 
+pytestmark = pytest.mark.slow  # everyone's graphs are made first
+
 SIZE = "model.size={hidden_size=32,depth=2,num_heads=2}"
 
 

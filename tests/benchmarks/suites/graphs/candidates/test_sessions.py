@@ -14,6 +14,8 @@ from dbench.suites.graphs.candidates import sessions
 from dbench.suites.graphs.opening import opened
 from dbench.suites.graphs.source import Original
 
+pytestmark = pytest.mark.slow  # a graph is made first
+
 ENTRIES: dict[Any, tuple[str, str]] = {
     sessions.no_spinning: ("session.intra_op.allow_spinning", "0"),
     sessions.spinning_stopped: ("session.force_spinning_stop", "1"),
