@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,7 @@ from drun.backends.ort.on_device import OnDevice
 from drun.backends.ort.session import check_provider, library, open_session, settings_of
 from drun.bundle.artifact import Artifact, Tolerance
 from drun.bundle.reading import Bundle
+from drun.errors import DeviceUnavailable
 from drun.extras import is_installed
 from drun.settings import RuntimeOptions
 from drun.version import version_of
@@ -25,6 +28,8 @@ PROVIDER, PLUGIN = "WebGpuExecutionProvider", "onnxruntime_ep_webgpu"
 INSTALL = "pip install 'dexport[webgpu]'"
 #: Its shaders add in another order, and approximate tanh, exp and their like to what graphics need: 7.7e-5 was seen.
 FP32_CALL = 2e-4
+#: In ONNX Runtime's message on a GPU without float16.
+NO_FP16 = "requires f16 but the device does not support it"
 #: Where Linux keeps the manifests of Vulkan's drivers, which an update of a driver writes anew.
 VULKAN_FOLDERS = (Path("/usr/share/vulkan/icd.d"), Path("/etc/vulkan/icd.d"))
 
@@ -68,6 +73,19 @@ def arithmetics(artifact: Artifact) -> tuple[str, ...]:
     return (artifact.precision,) if artifact.precision in ("fp32", "fp16") else ()
 
 
+@contextmanager
+def _fp16_here() -> Iterator[None]:
+    """Raises DeviceUnavailable if the GPU has no float16, which is found as late as in a call."""
+    try:
+        yield
+    except Exception as error:  # onnxruntime raises classes of its own for every cause
+        if NO_FP16 not in str(error):
+            raise
+        raise DeviceUnavailable(
+            "--device got webgpu: this GPU has no fp16, which the graph needs: use --precision fp32"
+        ) from error
+
+
 class OnWebGpu(OnDevice):
     """Arrays go to memory of the GPU that stays bound. One thread at a time."""
 
@@ -77,7 +95,8 @@ class OnWebGpu(OnDevice):
         settings = settings_of(options.threads)
         self.node_count = NodeCount(settings)
         settings.add_provider_for_devices(_devices()[:1], {})
-        self.session = open_session(bundle, artifact, settings, None)
+        with _fp16_here():
+            self.session = open_session(bundle, artifact, settings, None)
         check_provider(self.session, PROVIDER, "check the driver by vulkaninfo")
         self.names = [tensor.name for tensor in artifact.io]
         self.output_shape = tuple(int(side) for side in artifact.io[-1].shape[1:])
@@ -88,7 +107,8 @@ class OnWebGpu(OnDevice):
             self._bind(inputs)
         for array, value in zip(inputs, self.values, strict=False):
             value.update_inplace(array)
-        self.session.run_with_iobinding(self.binding)
+        with _fp16_here():
+            self.session.run_with_iobinding(self.binding)
         self.node_count.note(self.session)
         out: NDArray[np.float32] = self.values[-1].numpy()
         return out

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
+from manifest_files import edit
 from openings import on
 
 from drun.backends import ort
@@ -18,6 +20,7 @@ from drun.bundle.artifact import Tolerance
 from drun.bundle.reading import Bundle
 from drun.errors import DeviceUnavailable
 from drun.extras import is_installed
+from drun.files import sha256
 
 #: SwiftShader, as Debian's Chromium brings it.
 DRIVER = Path("/usr/lib/chromium/vk_swiftshader_icd.json")
@@ -39,6 +42,25 @@ def test_the_golden_file_holds_on_webgpu(bundle: Bundle) -> None:
     (target,) = json.loads(done.stdout)["targets"]
     assert target["passed"]
     assert {check["tolerance"] for check in target["checks"] if check["name"].startswith("call")} == {2e-4}
+
+
+@needs_vulkan
+def test_a_gpu_without_fp16(bundle: Bundle) -> None:
+    """SwiftShader is one."""
+    path = bundle.path / bundle.manifest.artifacts[0].files[0].path
+    graph = onnx.load(path)
+    cast = [
+        onnx.helper.make_node("Cast", ["x"], ["half"], to=onnx.TensorProto.FLOAT16),
+        onnx.helper.make_node("Mul", ["half", "half"], ["square"]),
+        onnx.helper.make_node("Cast", ["square"], ["wide"], to=onnx.TensorProto.FLOAT),
+    ]
+    graph.graph.node[-1].output[0] = "before"
+    graph.graph.node.extend([*cast, onnx.helper.make_node("Add", ["before", "wide"], ["out"])])
+    onnx.save(graph, path)
+    edit(bundle.path, lambda manifest: manifest["artifacts"][0]["files"][0].update(sha256=sha256(path)))
+    done = drun("check", bundle.path, "--backend", "ort", "--device", "webgpu")
+    assert done.returncode == 1
+    assert "--device got webgpu: this GPU has no fp16, which the graph needs: use --precision fp32" in done.stderr
 
 
 def test_without_the_plugin(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
