@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from processor import at
+
+from dbench.suites.gpu.processor import at
 
 
 class Toy:

@@ -2,7 +2,7 @@
 //
 // Guidance, the clean image, clipping, the sampler's update, its noise, and the network's next input; the formulas are
 // those of drun/diffusion/{guidance,loop,table,noise}.py, in the same order of roundings. NVRTC compiles this file for
-// GPUs, without contraction of multiply and add; the tests compile it for the processor.
+// GPUs, without contraction of multiply and add; dbench compiles it for the processor.
 
 typedef unsigned long long u64;
 typedef long long i64;

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 from openings import on
-from processor import Processor
 
+from dbench.suites.gpu.processor import Processor
 from drun.backends import load
 from drun.backends.trt import Runtime, library
 from drun.bundle.artifact import FileEntry

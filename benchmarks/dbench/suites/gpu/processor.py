@@ -18,9 +18,14 @@ import drun.device
 from drun.device.device import Device
 from drun.device.layout import PER_THREAD
 
-SHIM = Path(__file__).parent / "device" / "processor.cpp"
+SHIM = Path(__file__).with_name("processor.cpp")
 SOURCES = Path(drun.device.__file__).parent
 THREADS = 128
+#: Two roundings for a product and a sum; its own symbols go before those of other libraries.
+COMPILER = [
+    *["g++", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fopenmp"],
+    *["-Wall", "-Werror", "-shared", "-fPIC", "-Wl,-Bsymbolic"],
+]
 HAS_COMPILER = shutil.which("g++") is not None
 
 
@@ -29,20 +34,9 @@ def kernel() -> ctypes.CDLL:
     """The compiled kernel, which multiplies and adds with two roundings, as GPUs do with --fmad=false."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "step.so"
-        words = [
-            "g++",
-            "-O3",
-            "-march=native",
-            "-ffp-contract=off",
-            "-Wall",
-            "-Werror",
-            "-shared",
-            "-fPIC",
-            "-Wl,-Bsymbolic",
-        ]
-        subprocess.run([*words, f"-I{SOURCES}", str(SHIM), "-o", str(library)], check=True)
+        subprocess.run([*COMPILER, f"-I{SOURCES}", str(SHIM), "-o", str(library)], check=True)
         loaded = ctypes.CDLL(str(library))
-    loaded.run_update.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    loaded.run_update.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
     loaded.run_advance.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
     return loaded
 
@@ -57,9 +51,13 @@ class HostMemory:
 
 
 class Processor(Device):
-    """Copies beside the work happen as late as they may: in `wait`."""
+    """Copies beside the work happen as late as they may: in `wait`.
 
-    def __init__(self) -> None:
+    threads: that compute the blocks of a kernel.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
         self.late: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self.num_waits = self.num_captured = self.num_updates = 0
 
@@ -80,7 +78,7 @@ class Processor(Device):
 
     def update(self, walk: int, place: int, samples: int, numbers: int) -> None:
         self.num_updates += 1
-        kernel().run_update(walk, place, -(-(numbers // PER_THREAD + 2) // THREADS), samples)
+        kernel().run_update(walk, place, -(-(numbers // PER_THREAD + 2) // THREADS), samples, self.threads)
 
     def advance(self, walk: int, place: int) -> None:
         kernel().run_advance(walk, place)
@@ -99,4 +97,6 @@ class Processor(Device):
 def at(address: int, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """What lies at an address."""
     count = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return np.ctypeslib.as_array((ctypes.c_uint8 * count).from_address(address)).view(dtype).reshape(shape)
+    content: NDArray[np.uint8] = np.ctypeslib.as_array((ctypes.c_uint8 * count).from_address(address))
+    array: NDArray[Any] = content.view(dtype).reshape(shape)
+    return array

@@ -1,4 +1,4 @@
-// A processor in the place of a GPU: the kernel of drun/device/step.cu, its threads one after the other.
+// A processor in the place of a GPU: the kernel of drun/device/step.cu, a thread for some of its blocks.
 
 #include <cmath>
 
@@ -18,13 +18,15 @@ static inline unsigned long long __umul64hi(unsigned long long a, unsigned long 
 
 #include "step.cu"
 
-static const unsigned threads = 128;
+static const unsigned block_size = 128;
 
-extern "C" void run_update(const Walk* walk, Position* place, unsigned blocks, unsigned samples) {
-    blockDim.x = threads;
-    for (blockIdx.y = 0; blockIdx.y < samples; ++blockIdx.y)
-        for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x)
-            for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) update(walk, place);
+extern "C" void run_update(const Walk* walk, Position* position, unsigned blocks, unsigned samples, int threads) {
+#pragma omp parallel for collapse(2) num_threads(threads)
+    for (unsigned sample = 0; sample < samples; ++sample)
+        for (unsigned block = 0; block < blocks; ++block) {
+            blockDim.x = block_size, blockIdx.x = block, blockIdx.y = sample;
+            for (threadIdx.x = 0; threadIdx.x < block_size; ++threadIdx.x) update(walk, position);
+        }
 }
 
 extern "C" void run_advance(const Walk* walk, Position* place) { advance(walk, place); }

@@ -1,0 +1,22 @@
+"""What does a GPU give: the step kernel, and as far as there is one, whole steps on it?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dbench.suites.gpu.settings import GpuSettings
+
+if TYPE_CHECKING:
+    from dbench.core.record import Result
+    from drun.console import Report
+
+__all__ = ["Settings", "measure"]
+
+Settings = GpuSettings
+
+
+def measure(settings: GpuSettings, report: Report) -> Result:
+    """Time the step kernel beside the loop on the host, on the processor and on a GPU where there is one."""
+    from dbench.suites.gpu import measuring
+
+    return measuring.measure(settings, report)
