@@ -14,7 +14,7 @@ from dbench.core.timing import Timing
 from dbench.suites.gpu.processor import HAS_COMPILER, Processor
 from dbench.suites.gpu.settings import SUITE, GpuSettings
 from drun.console import Report, warn
-from drun.device import cuda
+from drun.device import cuda, ptx
 from drun.device.device import Device
 from drun.device.walk import DeviceWalk
 from drun.diffusion import samplers
@@ -23,6 +23,7 @@ from drun.diffusion.loop import NOBODY, walk
 from drun.diffusion.noise import PhiloxNoise
 from drun.diffusion.process.discrete import DiscreteProcess
 from drun.diffusion.table import StepTable
+from drun.files import sha256
 
 #: Of a timed walk: so many that its beginning and its end do not count.
 STEPS = 100
@@ -58,9 +59,9 @@ def measure(settings: GpuSettings, report: Report) -> Result:
     )
     rows = [_row(name, found) for name, found in times.items()]
     rows += [_ratio(name, times[HOST], found) for name, found in times.items() if name != HOST]
-    return Result(
-        tuple(rows), {}, asdict(settings), machine.fingerprint(machine.num_cores(), since=start), this_command()
-    )
+    subject = {"name": "step-kernel", "kernel_sha256": sha256(ptx.SOURCE)}
+    here = machine.fingerprint(machine.num_cores(), since=start)
+    return Result(tuple(rows), subject, asdict(settings), here, this_command())
 
 
 def devices() -> dict[str, Device]:
