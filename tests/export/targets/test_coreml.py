@@ -80,6 +80,7 @@ def test_the_neural_engines_package(name: str, sit_checkpoint: Path, tiny_checkp
     assert {one.side for one in rules.padded(executor)} <= {1, 2, 4, 8, 16, 24, 36}  # maps, and columns of c
 
 
+@pytest.mark.slow
 def test_weights_in_fewer_bits_pass_a_gate(
     sit_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def test_networks_are_met_in_both_arithmetics(
         backend.close()
 
 
+@pytest.mark.slow
 def test_a_decoder_is_exported_like_a_denoiser(tiny_vae: Path, sit_checkpoint: Path, tmp_path: Path) -> None:
     denoiser = published.load(sit_checkpoint, "ema", {"num_heads": "2"})
     decoder = find_decoder(denoiser, str(tiny_vae))

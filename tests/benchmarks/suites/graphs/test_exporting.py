@@ -25,6 +25,7 @@ def test_the_weights_of_a_large_graph_lie_beside_it(
     onnx.checker.check_model(str(tmp_path / "large.onnx"))
 
 
+@pytest.mark.slow
 def test_the_opset_and_the_names_are_as_asked(transformer: Original) -> None:
     graph = onnx.load(transformer.export("raw-23", transformer.part.network, 23))
     assert graph.opset_import[0].version == 23

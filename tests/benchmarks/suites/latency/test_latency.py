@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_the_command(model: Any, dbench: Callable[..., Any]) -> None:
     arguments = ["--steps", 2, "--repeats", 1, "--threads", 1, "--backend", "ort", "--out", "results"]

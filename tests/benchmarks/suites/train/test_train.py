@@ -89,6 +89,7 @@ def test_the_bar_stands_beside_the_recipe_it_is_for(opened: dict[str, WarmCandid
     assert not any("bar" in row.details for row in rows)
 
 
+@pytest.mark.slow
 def test_the_command(dbench: Callable[..., Any]) -> None:
     settings = [word for each in TINY_UNET for word in ("--set", each)]
     done = dbench("train", "digits-unet", "--batch", 3, "--steps", 2, "--warmup", 2, "--device", "cpu", *settings)
