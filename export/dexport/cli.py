@@ -125,9 +125,8 @@ def _command_of(target: str) -> Callable[..., None]:
     ) -> None:
         from dexport import commands
 
-        assignments = tuple(settings)
         options = ExportOptions(
-            out, precision, batch, split, unit, ios, weights, assignments, trajectory_steps, vae, quick, force,
+            out, precision, batch, split, unit, ios, weights, tuple(settings), trajectory_steps, vae, quick, force,
             allow_drift,
         )  # fmt: skip
         commands.export(target, sources, options)

@@ -31,6 +31,15 @@ def is_trusted(sha256: str) -> bool:
         raise NotTrusted(str(error)) from error
 
 
+def check(path: Path, sha256: str, is_allowed: bool) -> None:
+    """Raises NotTrusted for a file of native code, unless the user allows it, or made it here."""
+    if not is_allowed and not is_trusted(sha256):
+        raise NotTrusted(
+            f"'{path}' can execute code when it is opened, and was not exported on this machine by you: "
+            "add --trust if you trust who made it, export it yourself, or use another artifact or backend"
+        )
+
+
 def remember(sha256: str, what: str) -> None:
     """Trust a file from now on.
 

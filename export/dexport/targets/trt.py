@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from drun import trust
 from drun.backends.trt import library
 from drun.backends.trt.building import PlanOptions, build, capabilities
 from drun.backends.trt.profiles import profiles_for
@@ -26,10 +27,11 @@ SOURCE_PRECISIONS = {precision: precision for precision in PROVERS}
 
 
 def derive(source: Source, folder: Path) -> Artifact:
-    """Write `<stem>.plan`.
+    """Write `<stem>.plan`, and trust it from now on: see `drun.trust`.
 
     Raises:
         BackendUnavailable: TensorRT is not installed, or needs a GPU to build. ExportError: it builds no plan.
+        UserError: the record of exports cannot be written.
     """
     gpus = _gpus()
     path, profiles = folder / f"{source.stem}.plan", profiles_for(source.batch)
@@ -37,12 +39,13 @@ def derive(source: Source, folder: Path) -> Artifact:
         build(source.path, PlanOptions(source.io[:-1], profiles, capabilities=gpus), path, source.report)
     except BackendUnavailable as error:
         raise ExportError(str(error)) from error
-    module = str(library.name())
+    entry, module = FileEntry(path.name, sha256(path)), str(library.name())
+    trust.remember(entry.sha256, f"{path.name} of {source.bundle.name}")
     return Artifact(
         format="trt",
         precision=source.precision,
         io=source.io,
-        files=(FileEntry(path.name, sha256(path)),),
+        files=(entry,),
         batch=source.batch,
         target={"batches": [str(profile) for profile in profiles], "gpus": list(gpus) or [cuda.facts()["gpu"]]},
         producers={module: version_of(library.MODULES[module])},

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from drun.bundle.artifact import MAX_BATCH, Artifact, Tensor, Tolerance
 from drun.bundle.reading import Bundle
+from drun.device.walk import DeviceWalk
 from drun.diffusion.arrays import Labels, State
 from drun.diffusion.batched import Batched
 from drun.diffusion.guidance import Guidance
@@ -77,6 +78,8 @@ class Backend(ABC):
     is_reference: ClassVar[bool] = False
     #: other words that people use for it -> the extra of this package that installs what they mean
     nicknames: ClassVar[Mapping[str, str]] = {}
+    #: whole steps on a device, of a runtime that supplies an engine for it
+    device_walk: DeviceWalk | None = None
 
     def __init__(
         self, bundle: Bundle, artifact: Artifact | None, arithmetic: str, options: RuntimeOptions = DEFAULT_OPTIONS
@@ -157,9 +160,11 @@ class Backend(ABC):
     ) -> State:
         """Carry one batch through a whole table, as `drun.diffusion.loop.walk` says.
 
-        This is the loop on the host, a call of `predict` a row. A backend that keeps arrays on a device overrides it.
-        The caller holds the lock.
+        Whole steps on the device, if there is a `device_walk` that can do it, else the loop on the host, a call of
+        `predict` a row. A backend that keeps arrays on a device in another way overrides it. The caller holds the lock.
         """
+        if self.device_walk is not None and self.device_walk.can(table, x):
+            return self.device_walk(table, x, labels, guidance, noise, observer)
         return walk(self.batched, table, x, labels, guidance, noise, observer)
 
     def tolerance(self, usual: Tolerance) -> Tolerance:

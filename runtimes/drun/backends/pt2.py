@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drun import cache
+from drun import cache, trust
 from drun.backends import Backend, Probe, Signature, check_signature
 from drun.bundle.artifact import Artifact
 from drun.bundle.reading import Bundle
@@ -28,10 +28,9 @@ from drun.diffusion.guidance import Guidance
 from drun.diffusion.loop import Observer, walk
 from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import StepTable
-from drun.errors import BackendUnavailable, BundleError, ConfigError, DeviceUnavailable, NotTrusted, door, reason
+from drun.errors import BackendUnavailable, BundleError, ConfigError, DeviceUnavailable, door, reason
 from drun.extras import is_installed
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
-from drun.trust import is_trusted
 from drun.version import version_of
 
 if TYPE_CHECKING:
@@ -165,11 +164,7 @@ def _load(bundle: Bundle, artifact: Artifact, options: RuntimeOptions) -> Any:
     """
     entry = artifact.files[0]
     path = bundle.locate(entry)
-    if not options.trust and not is_trusted(entry.sha256):
-        raise NotTrusted(
-            f"'{path}' can execute code when it is opened, and was not exported on this machine by you: "
-            "add --trust if you trust who made it, export it yourself, or use another backend"
-        )
+    trust.check(path, entry.sha256, options.trust)
     program = _deserialized(path, bundle.content(entry))
     with door(f"'{path}' is not the manifest's network", BundleError, "export again"):
         check_signature(artifact, path, _signature(program, artifact))

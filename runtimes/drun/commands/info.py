@@ -111,7 +111,7 @@ def backends() -> None:
     for name, runtime in found.items():
         probe = probes[name]
         say(f"{name:8} {'ready' if probe.available else 'missing':8} {runtime.summary}: {probe.detail}")
-        if not probe.available:
+        if probe.install and not probe.available:
             say(f"{'':8} {'':8} {probe.install}")
     answer({name: {"summary": found[name].summary, **plain(probe)} for name, probe in probes.items()})
 

@@ -34,6 +34,7 @@ class DeviceCalls:
         Raises:
             BackendUnavailable, OutOfMemory: the device's.
         """
+        self.device.make_current()
         if len(self.out) != len(inputs[0]):
             self._bind(inputs)
         for array, memory in zip(inputs, self.memory, strict=False):

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from drun.device import ptx
 from drun.device.device import Device, Memory
-from drun.device.layout import PER_THREAD
+from drun.device.layout import THREADS, num_blocks
 from drun.errors import BackendUnavailable, DeviceUnavailable, OutOfMemory, reason
 from drun.extras import is_installed
 
-THREADS = 128
+INSTALL = "pip install 'dexport[cuda]'"
 #: Results of cudaGetDeviceCount.
 NO_DEVICE, OLD_DRIVER = 100, 35
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
@@ -26,7 +26,7 @@ OUT_OF_MEMORY = "OUT_OF_MEMORY"
 def why_none() -> str | None:
     """Why there is no CUDA device here, in words; None if there is one. Nothing raises, and nothing is made."""
     if not is_installed("cuda.bindings") or not is_installed("cuda.core"):
-        return "cuda-core is not installed"
+        return f"cuda-core is not installed: {INSTALL}"
     try:
         from cuda.bindings import runtime
 
@@ -79,7 +79,7 @@ class Cuda(Device):
         from cuda.core import LegacyPinnedMemoryResource, ObjectCode
 
         self.gpu = Gpu(0)
-        self.gpu.set_current()
+        self.make_current()
         self.stream, self.beside = self.gpu.create_stream(), self.gpu.create_stream()
         code = ObjectCode.from_ptx(ptx.SHIPPED.read_bytes())
         self.kernels = {name: code.get_kernel(name) for name in ("update", "advance")}
@@ -94,6 +94,9 @@ class Cuda(Device):
     def handle(self) -> int:
         """The address of the stream, for runtimes."""
         return int(self.stream.handle)
+
+    def make_current(self) -> None:
+        self.gpu.set_current()
 
     def allocate(self, num_bytes: int) -> Memory:
         return _Allocated(self._buffer(num_bytes))
@@ -144,8 +147,7 @@ class Cuda(Device):
         return spare.pop() if spare else self.pinned.allocate(num_bytes)
 
     def update(self, walk: int, place: int, samples: int, numbers: int) -> None:
-        threads = numbers // PER_THREAD + 2  # a draw can begin and end within the four words of a thread
-        self._launch("update", (-(-threads // THREADS), samples), THREADS, walk, place)
+        self._launch("update", (num_blocks(numbers), samples), THREADS, walk, place)
 
     def advance(self, walk: int, place: int) -> None:
         self._launch("advance", 1, 1, walk, place)

@@ -37,6 +37,10 @@ class Device(ABC):
     """A device with one stream for the work of a walk, and a second one for copies beside it."""
 
     @abstractmethod
+    def make_current(self) -> None:
+        """Let this thread use the device. Sessions are shared by threads, and one decodes while another one draws."""
+
+    @abstractmethod
     def allocate(self, num_bytes: int) -> Memory:
         """Raises OutOfMemory, with the number of bytes that was asked for."""
 

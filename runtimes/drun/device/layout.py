@@ -12,8 +12,8 @@ from drun.diffusion.table import StepTable
 
 #: The columns of a row, as in the enum of the kernel; the weights of earlier estimates follow.
 COLUMNS = ("t", "p", "q", "a", "b", "c", "w", "log_std_slope", "log_std_offset")
-#: How many numbers of a sample a thread of the kernel computes: as many as Philox gives at once.
-PER_THREAD = 4
+#: Threads of a block, and the numbers of a sample that a thread computes: as many as Philox gives at once.
+THREADS, PER_THREAD = 128, 4
 
 
 class Walk(ctypes.Structure):
@@ -35,6 +35,11 @@ class Position(ctypes.Structure):
 
 #: before the first row
 BEGINNING = Position(-1, 0)
+
+
+def num_blocks(numbers: int) -> int:
+    """How many blocks compute the numbers of a sample. A draw can begin and end within the four words of a thread."""
+    return -(-(numbers // PER_THREAD + 2) // THREADS)
 
 
 @dataclass(frozen=True)

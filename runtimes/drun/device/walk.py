@@ -72,6 +72,7 @@ class DeviceWalk:
         Raises:
             NotFiniteError: a state that is not finite. OutOfMemory, BackendUnavailable: the device's.
         """
+        self.device.make_current()
         steps = self._steps(x, labels is not None)
         rows = table_for_device(table, labels is not None, noise.num_drawn if isinstance(noise, PhiloxNoise) else 1)
         draws = DeviceNoise(self.device, noise, rows.draws, x.nbytes)

@@ -15,6 +15,7 @@ from dexport.targets import trt as target
 from dexport.writer.add import add_artifact
 from dexport.writer.create import Trained, create_bundle
 from dexport.writer.staging import Order
+from drun import trust
 from drun.backends.trt import library
 from drun.backends.trt.profiles import profiles_for
 from drun.bundle import reading as bundles
@@ -47,6 +48,7 @@ def test_a_plan_says_what_it_was_built_for_and_that_nobody_has_proven_it(own: Pa
     assert {"SM80", "SM89", "SM120"} <= set(plan.target["gpus"])  # type: ignore[arg-type]
     assert plan.producers.keys() == {"tensorrt_rtx"}
     assert plan.derived_from == source.files[0].sha256
+    assert trust.is_trusted(plan.files[0].sha256)
     assert (own / plan.files[0].path).stat().st_size > 100_000
     assert bundles.read(own).manifest.artifacts == bundle.manifest.artifacts
 

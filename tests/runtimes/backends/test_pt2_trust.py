@@ -17,7 +17,6 @@ from programs import Gaussian, Made, MakeBundle, export, listed
 from torch.export.pt2_archive import PT2ArchiveReader, PT2ArchiveWriter
 
 from drun import trust
-from drun.backends import pt2
 from drun.bundle import reading as bundles
 from drun.bundle.artifact import FileEntry
 from drun.bundle.reading import Bundle
@@ -94,7 +93,7 @@ def test_commands_refuse_it_in_a_sentence(attacked: tuple[Made, Path], drun: Cal
     assert (drawn.code, drawn.out) == (1, "")
     assert drawn.err.removeprefix(unproven) == (
         f"error: '{made.path}' can execute code when it is opened, and was not exported on this machine by you: "
-        "add --trust if you trust who made it, export it yourself, or use another backend\n"
+        "add --trust if you trust who made it, export it yourself, or use another artifact or backend\n"
     )
     checked = drun("check", made.bundle.path, "--all")
     assert checked.code == 0
@@ -116,7 +115,8 @@ def test_a_file_that_was_swapped_after_it_was_trusted_is_not_opened(
 ) -> None:
     marker = tmp_path / "payload ran"
     content = hostile(made.path, marker)
-    monkeypatch.setattr(pt2, "is_trusted", lambda digest: made.path.write_bytes(content) and trust.is_trusted(digest))
+    check = trust.check
+    monkeypatch.setattr(trust, "check", lambda *given: made.path.write_bytes(content) and check(*given))
     with pytest.raises(BundleError, match=r"denoiser.fp32.pt2' is damaged: sha256 got"):
         on("pt2", made.bundle)
     assert not marker.exists()

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from drun.console.interrupts import heeded
+from drun.console.interrupts import heeded, postponed
 
 
 def strike(number: int = signal.SIGINT) -> None:
@@ -33,6 +33,20 @@ def test_one_that_is_not_caught_is_raised_at_once() -> None:
         strike()
         went_on = True
     assert not went_on
+
+
+def test_one_that_is_postponed_is_raised_at_the_end_only() -> None:
+    seen = []
+    with pytest.raises(KeyboardInterrupt), postponed() as is_interrupted:  # noqa: PT012
+        seen.append(is_interrupted())
+        strike()
+        seen.append(is_interrupted())
+    assert seen == [False, True]
+
+
+def test_nothing_is_raised_where_nothing_was_postponed() -> None:
+    with postponed() as is_interrupted:
+        assert not is_interrupted()
 
 
 def test_without_one_nothing_changes() -> None:

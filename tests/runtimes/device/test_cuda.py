@@ -50,7 +50,7 @@ def test_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch, result: int, sente
 
 def test_without_cuda_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "is_installed", lambda name: name != "cuda.core")
-    assert cuda.why_none() == "cuda-core is not installed"
+    assert cuda.why_none() == "cuda-core is not installed: pip install 'dexport[cuda]'"
 
 
 class ToyBeside(Toy):

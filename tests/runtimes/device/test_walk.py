@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,14 @@ def test_guidance_without_labels_is_one_call(device: Processor) -> None:
     got = final(DeviceWalk(device, toy, 2), ddpm(12, 2.0), noise_of(), labels=None)
     np.testing.assert_allclose(got, on_host(toy, ddpm(12, 2.0), noise_of(), None), rtol=1e-5, atol=1e-6)
     assert toy.batches == [3]
+
+
+def test_another_thread_may_walk(toy: Toy, device: Processor) -> None:
+    """A GPU is refused to a thread that has not made it current, and so is the processor in its place."""
+    carry, table = DeviceWalk(device, toy, 2), ddpm(12)
+    with ThreadPoolExecutor(1) as thread:
+        got = thread.submit(final, carry, table, noise_of()).result()
+    np.testing.assert_array_equal(final(carry, table, noise_of()), got)
 
 
 def test_the_states_given_stay_as_they_are(toy: Toy, device: Processor) -> None:

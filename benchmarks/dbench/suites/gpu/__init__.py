@@ -1,4 +1,4 @@
-"""What does a GPU give: the step kernel, and as far as there is one, whole steps on it?"""
+"""How long does the step kernel take beside the loop on the host, on the processor and on a GPU?"""
 
 from __future__ import annotations
 

@@ -18,9 +18,8 @@ static inline unsigned long long __umul64hi(unsigned long long a, unsigned long 
 
 #include "step.cu"
 
-static const unsigned block_size = 128;
-
-extern "C" void run_update(const Walk* walk, Position* position, unsigned blocks, unsigned samples, int threads) {
+extern "C" void run_update(const Walk* walk, Position* position, unsigned blocks, unsigned samples,
+                           unsigned block_size, int threads) {
 #pragma omp parallel for collapse(2) num_threads(threads)
     for (unsigned sample = 0; sample < samples; ++sample)
         for (unsigned block = 0; block < blocks; ++block) {

@@ -6,6 +6,7 @@ import ctypes
 import shutil
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,11 +17,10 @@ from numpy.typing import NDArray
 
 import drun.device
 from drun.device.device import Device
-from drun.device.layout import PER_THREAD
+from drun.device.layout import THREADS, num_blocks
 
 SHIM = Path(__file__).with_name("processor.cpp")
 SOURCES = Path(drun.device.__file__).parent
-THREADS = 128
 #: Two roundings for a product and a sum; its own symbols go before those of other libraries.
 COMPILER = [
     *["g++", "-O3", "-march=native", "-ffp-contract=off", "-fno-math-errno", "-fopenmp"],
@@ -36,7 +36,7 @@ def kernel() -> ctypes.CDLL:
         library = Path(folder) / "step.so"
         subprocess.run([*COMPILER, f"-I{SOURCES}", str(SHIM), "-o", str(library)], check=True)
         loaded = ctypes.CDLL(str(library))
-    loaded.run_update.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
+    loaded.run_update.argtypes = (*(ctypes.c_void_p,) * 2, *(ctypes.c_uint,) * 3, ctypes.c_int)
     loaded.run_advance.argtypes = (ctypes.c_void_p, ctypes.c_void_p)
     return loaded
 
@@ -51,36 +51,52 @@ class HostMemory:
 
 
 class Processor(Device):
-    """Copies beside the work happen as late as they may: in `wait`.
+    """Copies beside the work happen as late as they may: in `wait`. As on a GPU, a thread must make it current first.
 
     threads: that compute the blocks of a kernel.
     """
 
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
+        self.own = threading.local()
         self.late: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self.num_waits = self.num_captured = self.num_updates = 0
 
+    def make_current(self) -> None:
+        self.own.is_current = True
+
+    def check_thread(self) -> None:
+        """Raises RuntimeError in a thread that has not made it current."""
+        if not getattr(self.own, "is_current", False):
+            raise RuntimeError("this thread has not made the device current")
+
     def allocate(self, num_bytes: int) -> HostMemory:
+        self.check_thread()
         return HostMemory(num_bytes)
 
     def upload(self, array: NDArray[Any], address: int) -> None:
+        self.check_thread()
         at(address, array.shape, array.dtype)[...] = array
 
     def download(self, address: int, array: NDArray[Any]) -> None:
+        self.check_thread()
         array[...] = at(address, array.shape, array.dtype)
 
     def begin_upload(self, array: NDArray[Any], address: int) -> None:
+        self.check_thread()
         self.late.append((at(address, array.shape, array.dtype), array.copy()))
 
     def begin_download(self, address: int, array: NDArray[Any]) -> None:
+        self.check_thread()
         self.late.append((array, at(address, array.shape, array.dtype).copy()))
 
     def update(self, walk: int, place: int, samples: int, numbers: int) -> None:
+        self.check_thread()
         self.num_updates += 1
-        kernel().run_update(walk, place, -(-(numbers // PER_THREAD + 2) // THREADS), samples, self.threads)
+        kernel().run_update(walk, place, num_blocks(numbers), samples, THREADS, self.threads)
 
     def advance(self, walk: int, place: int) -> None:
+        self.check_thread()
         kernel().run_advance(walk, place)
 
     def captured(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -88,6 +104,7 @@ class Processor(Device):
         return work
 
     def wait(self) -> None:
+        self.check_thread()
         self.num_waits += 1
         for destination, source in self.late:
             destination[...] = source

@@ -16,11 +16,6 @@ from drun.backends.ort.on_device import OnDevice
 from drun.backends.ort.session import library
 from drun.bundle.artifact import Artifact, Tolerance
 from drun.bundle.reading import Bundle
-from drun.diffusion.arrays import Labels, State
-from drun.diffusion.guidance import Guidance
-from drun.diffusion.loop import Observer
-from drun.diffusion.noise import NoiseSource
-from drun.diffusion.table import StepTable
 from drun.errors import BackendUnavailable, DeviceUnavailable, UserError, reason
 from drun.extras import is_installed
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
@@ -79,6 +74,7 @@ class Runtime(Backend):
             raise BackendUnavailable(found.why_not)
         self.device = options.device or _usual_device()
         self.network: OnDevice = _checked(self.device).NETWORK(bundle, artifact, arithmetic, options)
+        self.device_walk = self.network.device_walk
 
     def describe(self) -> str:
         return f"ONNX Runtime on {self.network.name}"
@@ -97,21 +93,6 @@ class Runtime(Backend):
         except Exception as error:  # onnxruntime raises classes of its own for every cause
             raise BackendUnavailable(f"ONNX Runtime failed on a batch of {len(inputs[0])}: {reason(error)}") from error
 
-    def walk(
-        self,
-        table: StepTable,
-        x: State,
-        labels: Labels | None,
-        guidance: Guidance,
-        noise: NoiseSource,
-        observer: Observer,
-    ) -> State:
-        """As `Backend.walk`; on CUDA whole steps stay on the device."""
-        carry = self.network.device_walk
-        if carry is None or not carry.can(table, x):
-            return super().walk(table, x, labels, guidance, noise, observer)
-        return carry(table, x, labels, guidance, noise, observer)
-
     def tolerance(self, usual: Tolerance) -> Tolerance:
         return self.network.tolerance(usual)
 
@@ -119,7 +100,7 @@ class Runtime(Backend):
         return self.network.remark()
 
     def close(self) -> None:
-        del self.network
+        del self.network, self.device_walk
 
 
 def _usual_device() -> str:

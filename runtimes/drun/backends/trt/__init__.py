@@ -1,4 +1,7 @@
-"""TensorRT on NVIDIA GPUs: plans of a bundle, or ONNX graphs, of which it builds plans and keeps them in the cache."""
+"""TensorRT on NVIDIA GPUs: plans of a bundle, or ONNX graphs, of which it builds plans and keeps them in the cache.
+
+A plan holds code for a GPU, so one of a bundle is opened on trust only: see `drun.trust`.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drun import trust
 from drun.backends import Backend, Probe, check_signature
 from drun.backends.trt import library
 from drun.backends.trt.building import PlanOptions
-from drun.backends.trt.engine import PlanEngine, signature
+from drun.backends.trt.engine import PlanEngine
 from drun.backends.trt.plans import cached_engine, opened
 from drun.backends.trt.profiles import profiles_for
 from drun.bundle.artifact import Artifact
@@ -18,11 +22,6 @@ from drun.bundle.reading import Bundle
 from drun.device import cuda
 from drun.device.calls import DeviceCalls
 from drun.device.walk import DeviceWalk
-from drun.diffusion.arrays import Labels, State
-from drun.diffusion.guidance import Guidance
-from drun.diffusion.loop import Observer
-from drun.diffusion.noise import NoiseSource
-from drun.diffusion.table import StepTable
 from drun.errors import BackendUnavailable, BundleError
 from drun.settings import DEFAULT_OPTIONS, RuntimeOptions
 from drun.version import version_of
@@ -70,17 +69,19 @@ class Runtime(Backend):
         assert artifact is not None
         self.device = cuda.Cuda()
         engine = self._opened(bundle, artifact)
-        check_signature(artifact, bundle.locate(artifact.files[0]), signature(engine))
         plan = PlanEngine(engine, artifact.io, self.device.handle, self.device.free_bytes)
+        check_signature(artifact, bundle.locate(artifact.files[0]), plan.signature())
         output_shape = tuple(int(side) for side in artifact.io[-1].shape[1:])
         self.calls = DeviceCalls(self.device, plan, output_shape)
-        self.carry = DeviceWalk(self.device, plan, output_shape[0])
+        self.device_walk = DeviceWalk(self.device, plan, output_shape[0])
 
     def _opened(self, bundle: Bundle, artifact: Artifact) -> Any:
         if artifact.format == "onnx":
             built_for = PlanOptions(artifact.io[:-1], profiles_for(artifact.batch), self.arithmetic == "tf32")
             return cached_engine(bundle, artifact, built_for, self.setting(artifact, self.options))
-        with bundle.using(*artifact.files) as (path,):
+        entry = artifact.files[0]
+        trust.check(bundle.locate(entry), entry.sha256, self.options.trust)
+        with bundle.using(entry) as (path,):
             try:
                 return opened(path)
             except BackendUnavailable as error:
@@ -96,18 +97,5 @@ class Runtime(Backend):
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         return self.calls(*inputs)
 
-    def walk(
-        self,
-        table: StepTable,
-        x: State,
-        labels: Labels | None,
-        guidance: Guidance,
-        noise: NoiseSource,
-        observer: Observer,
-    ) -> State:
-        """As `Backend.walk`, with whole steps on the device."""
-        carry = self.carry if self.carry.can(table, x) else super().walk
-        return carry(table, x, labels, guidance, noise, observer)
-
     def close(self) -> None:
-        del self.calls, self.carry, self.device
+        del self.calls, self.device_walk, self.device

@@ -25,18 +25,6 @@ def deserialized(plan: Any) -> Any:
     return engine
 
 
-def signature(engine: Any) -> Signature:
-    """Names, dtypes and shapes of a plan's inputs and outputs; an open batch is None."""
-    trt = library()
-
-    def port(name: str) -> tuple[str, tuple[int | None, ...]]:
-        sides = tuple(None if side == -1 else int(side) for side in engine.get_tensor_shape(name))
-        dtype = engine.get_tensor_dtype(name)
-        return ("int64" if dtype == trt.int64 else trt.nptype(dtype).__name__), sides
-
-    return {name: port(name) for name in map(engine.get_tensor_name, range(engine.num_io_tensors))}
-
-
 def profiles_of(engine: Any, name: str) -> tuple[Profile, ...]:
     """The batches of a plan's profiles. name: of an input."""
     shapes = (engine.get_tensor_profile_shape(name, place) for place in range(engine.num_optimization_profiles))
@@ -72,6 +60,19 @@ class PlanEngine:
                 raise BackendUnavailable(f"TensorRT failed on a batch of {batch}: {errors()}")
 
         return call
+
+    def signature(self) -> Signature:
+        """Names, dtypes and shapes of the inputs and outputs. A batch is open unless there is only one."""
+        trt, engine = library(), self.engine
+        sizes = {size for profile in self.profiles for size in (profile.low, profile.high)}
+        batch = sizes.pop() if len(sizes) == 1 else None
+
+        def port(name: str) -> tuple[str, tuple[int | None, ...]]:
+            sides = tuple(batch if side == -1 else int(side) for side in engine.get_tensor_shape(name))
+            dtype = engine.get_tensor_dtype(name)
+            return ("int64" if dtype == trt.int64 else trt.nptype(dtype).__name__), sides
+
+        return {name: port(name) for name in map(engine.get_tensor_name, range(engine.num_io_tensors))}
 
     def _no_memory(self, number: int, batch: int) -> OutOfMemory:
         """With the batches that would fit."""

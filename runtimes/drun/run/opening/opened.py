@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 import numpy as np
@@ -16,7 +17,7 @@ from drun.bundle.artifact import Artifact, Tolerance
 from drun.bundle.reading import Bundle
 from drun.diffusion.arrays import Labels, State
 from drun.diffusion.guidance import Guidance
-from drun.diffusion.loop import Observer
+from drun.diffusion.loop import Observer, walk
 from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import StepTable
 from drun.errors import ConfigError
@@ -79,9 +80,9 @@ class Opened:
         low, high = self.artifact.batch if self.artifact else (1, len(x) * 2)
         is_doubled = labels is not None and any(row.w != 1 for row in table.rows)
         fits = low <= len(x) and len(x) * (2 if is_doubled else 1) <= high
-        walk: Callable[..., State] = type(self.backend).walk if fits else Backend.walk
+        carry: Callable[..., State] = self.backend.walk if fits else partial(walk, self.backend.batched)
         with self.alone(), self.backend.planned(table, labels, guidance):
-            return walk(self.backend, table, x, labels, guidance, noise, observer)
+            return carry(table, x, labels, guidance, noise, observer)
 
     def largest_batch(self, table: StepTable) -> int:
         """The most images that it carries through the table at once.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import onnxruntime
 import pytest
 from openings import on
 
@@ -11,6 +12,7 @@ from drun.backends import ort
 from drun.backends.ort.session import check_provider, open_session, settings_of
 from drun.bundle.reading import Bundle
 from drun.errors import DeviceUnavailable
+from drun.settings import RuntimeOptions
 
 
 @pytest.fixture
@@ -18,6 +20,17 @@ def has_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if onnxruntime-gpu were installed, and there were a GPU."""
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr("drun.device.cuda.why_none", lambda: None)
+
+
+@pytest.mark.usefixtures("has_provider")
+def test_numbers_depend_on_the_gpu_and_its_driver(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor is what the export's proof speaks of."""
+    monkeypatch.setattr("drun.device.cuda.facts", lambda: {"gpu": "one", "driver": "580"})
+    artifact = bundle.manifest.artifacts[0]
+    on_gpu = {"device": "cuda", "gpu": "one", "driver": "580", "onnxruntime": onnxruntime.__version__}
+    assert ort.Runtime.setting(artifact, RuntimeOptions(device="cuda")) == on_gpu
+    assert ort.Runtime.setting(artifact, RuntimeOptions()) == on_gpu
+    assert ort.Runtime.setting(artifact, RuntimeOptions(device="cpu")) is None
 
 
 @pytest.mark.usefixtures("has_provider")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,14 @@ def test_calls_with_arrays_of_the_host(labelled: Bundle) -> None:
         x, y = rng.standard_normal((size, 3, 8, 8)).astype(np.float32), rng.integers(0, 10, size)
         t = rng.integers(0, 100, size).astype(np.float32)
         np.testing.assert_array_equal(calls(x, t, y), backend.predict(x, t, y))
+
+
+def test_another_thread_may_call(labelled: Bundle) -> None:
+    calls = DeviceCalls(Processor(), engine_of(labelled), (3, 8, 8))
+    inputs = np.ones((1, 3, 8, 8), np.float32), np.full(1, 9, np.float32), np.ones(1, np.int64)
+    with ThreadPoolExecutor(1) as thread:
+        got = thread.submit(calls, *inputs).result().copy()
+    np.testing.assert_array_equal(calls(*inputs), got)
 
 
 def test_the_first_call_counts_the_nodes(labelled: Bundle) -> None:

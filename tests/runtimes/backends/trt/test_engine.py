@@ -1,12 +1,10 @@
-"""A plan as an engine. There is no GPU here: an object with TensorRT's methods stands in for a deserialised plan."""
+"""A plan as an engine, on a stand-in for a plan that a GPU has deserialised."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from trt_plans import Plan
 
-from drun.backends.trt import engine
 from drun.backends.trt.engine import PlanEngine
 from drun.backends.trt.profiles import Profile
 from drun.bundle.reading import Bundle
@@ -16,64 +14,6 @@ from drun.extras import is_installed
 pytestmark = pytest.mark.skipif(not is_installed("tensorrt_rtx"), reason="needs tensorrt_rtx")
 
 ADDRESSES = (100, 200, 300)
-
-
-class Context:
-    """Notes what is set, and refuses what it is told to."""
-
-    def __init__(self, refuses: str) -> None:
-        self.refuses, self.done = refuses, []
-
-    def answer(self, name: str, *args: Any) -> bool:
-        self.done.append((name, *args))
-        return name != self.refuses
-
-    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
-        return self.answer("profile", profile_index, stream_handle)
-
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        return self.answer("shape", name, shape)
-
-    def set_tensor_address(self, name: str, memory: int) -> bool:
-        return self.answer("address", name, memory)
-
-    def infer_shapes(self) -> list[str]:
-        return []
-
-    def execute_async_v3(self, stream_handle: int) -> bool:
-        return self.answer("execute", stream_handle)
-
-
-class Plan:
-    """The profiles 2 and 4..8 of the bundle's network."""
-
-    num_optimization_profiles, num_io_tensors = 2, 3
-
-    def __init__(self, refuses: str = "", free: int = 0) -> None:
-        self.refuses, self.free, self.contexts = refuses, free, []
-
-    def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
-        return [(size, 3, 8, 8) for size in ((2, 2, 2), (4, 8, 8))[profile_index]]
-
-    def create_execution_context(self) -> Context | None:
-        if self.refuses == "context":
-            return None
-        self.contexts.append(Context(self.refuses))
-        return self.contexts[-1]
-
-    def get_device_memory_size_for_profile_v2(self, profile_index: int) -> int:
-        return (1000, 4000)[profile_index]
-
-    def get_tensor_name(self, index: int) -> str:
-        return ("x", "t", "out")[index]
-
-    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return (-1,) if name == "t" else (-1, 3, 8, 8)
-
-    def get_tensor_dtype(self, name: str) -> Any:
-        import tensorrt_rtx
-
-        return tensorrt_rtx.float32
 
 
 def engine_of(bundle: Bundle, plan: Plan) -> PlanEngine:
@@ -96,11 +36,17 @@ def test_a_call_is_bound_to_its_profile_its_shapes_and_its_addresses(bundle: Bun
     ]
 
 
-def test_the_signature_is_that_of_the_plan() -> None:
-    assert engine.signature(Plan()) == {
-        "x": ("float32", (None, 3, 8, 8)),
-        "t": ("float32", (None,)),
-        "out": ("float32", (None, 3, 8, 8)),
+@pytest.mark.parametrize(
+    ("profiles", "batch"), [(((2, 2, 2), (4, 8, 8)), None), (((4, 4, 4),), 4), (((4, 4, 4), (8, 8, 8)), None)]
+)
+def test_the_signature_is_that_of_the_plan(
+    bundle: Bundle, profiles: tuple[tuple[int, ...], ...], batch: int | None
+) -> None:
+    """TensorRT calls the batch open even if there is only one."""
+    assert engine_of(bundle, Plan(profiles=profiles)).signature() == {
+        "x": ("float32", (batch, 3, 8, 8)),
+        "t": ("float32", (batch,)),
+        "out": ("float32", (batch, 3, 8, 8)),
     }
 
 

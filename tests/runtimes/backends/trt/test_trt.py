@@ -5,18 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from openings import on
+from trt_plans import Plan
 
 from dbench.suites.gpu.processor import Processor
+from drun import trust
 from drun.backends import load
 from drun.backends.trt import Runtime, library
 from drun.bundle.artifact import FileEntry
 from drun.bundle.reading import Bundle
 from drun.device import cuda
-from drun.errors import BackendUnavailable, BundleError, ConfigError
+from drun.errors import BackendUnavailable, BundleError, ConfigError, NotTrusted
 from drun.extras import is_installed
 from drun.files import sha256
 
@@ -98,17 +101,31 @@ def with_plan(bundle: Bundle, content: bytes) -> Bundle:
 
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.skipif(not is_installed("tensorrt_rtx"), reason="needs tensorrt_rtx")
+def test_a_plan_is_opened_on_trust_only(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It holds code for a GPU. Nothing reads it before."""
+    monkeypatch.setenv("DEXPORT_STATE", str(tmp_path / "state"))
+    read: list[Path] = []
+    monkeypatch.setattr("drun.backends.trt.opened", lambda path: read.append(path) or Plan())
+    planned = with_plan(bundle, bytes(5000))
+    with pytest.raises(NotTrusted, match=r"denoiser.fp32.plan' can execute code when it is opened, .* add --trust if"):
+        on("trt", planned)
+    assert read == []
+    trust.remember(planned.manifest.artifacts[0].files[0].sha256, "made here")
+    on("trt", planned).close()
+    assert len(read) == 1
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.skipif(not is_installed("tensorrt_rtx"), reason="needs tensorrt_rtx")
 def test_a_plan_of_another_gpu_or_version_is_refused_with_the_reason(bundle: Bundle) -> None:
     message = r"tensorrt_rtx .* refuses '.*denoiser.fp32.plan', which tensorrt_rtx 1.0 built: .*; derive it again"
     with pytest.raises(BundleError, match=message):
-        on("trt", with_plan(bundle, bytes(5000)))
+        on("trt", with_plan(bundle, bytes(5000)), trust=True)
 
 
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.skipif(not is_installed("tensorrt_rtx"), reason="needs tensorrt_rtx")
 def test_a_plan_of_another_shape_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    ports = {"x": ("float32", (None, 3, 9, 9)), "t": ("float32", (None,)), "out": ("float32", (None, 3, 9, 9))}
-    monkeypatch.setattr("drun.backends.trt.opened", lambda path: None)
-    monkeypatch.setattr("drun.backends.trt.signature", lambda engine: ports)
+    monkeypatch.setattr("drun.backends.trt.opened", lambda path: Plan(side=9))
     with pytest.raises(BundleError, match=r"is not the manifest's network: '(x|out)' got float32"):
-        on("trt", with_plan(bundle, bytes(5000)))
+        on("trt", with_plan(bundle, bytes(5000)), trust=True)
