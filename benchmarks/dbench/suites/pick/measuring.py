@@ -73,8 +73,9 @@ def measure(settings: PickSettings, report: Report) -> Result:
     finals = _final(bundle, finalists(heats), settings, report)
     winner = min(finals, key=lambda one: one.ms)
     _note(bundle, winner)
-    timed = {one.contender.name: one for one in (*heats, *finals)}
-    rows = [_row(one, one is winner) for one in timed.values()]
+    in_final = [one.contender for one in finals]
+    rows = [_row(one, "the fastest here" if one is winner else "") for one in finals]
+    rows += [_row(one, alone=True) for one in heats if one.contender not in in_final]
     shown = {key: value for key, value in asdict(settings).items() if key != "bundle"}
     here = machine.fingerprint(settings.threads or machine.num_cores(), since=start)
     return Result(tuple(rows), subject.of_bundle(bundle), shown, here, this_command())
@@ -157,7 +158,7 @@ def _note(bundle: Bundle, winner: Lap) -> None:
     say(f"{name} is the fastest here, {winner.ms:.3g} ms an image and step: drun --backend auto takes it ({path})")
 
 
-def _row(one: Lap, is_winner: bool) -> ResultRow:
-    headline = "the fastest here" if is_winner else ""
-    name = f"{one.contender.name}, an image and step"
+def _row(one: Lap, headline: str = "", *, alone: bool = False) -> ResultRow:
+    """A time taken alone is no better and no worse than one of the final: the machine may have been busier then."""
+    name = f"{one.contender.name}, an image and step{', timed alone' if alone else ''}"
     return spread_row(SUITE, name, one.times.spread_ms, "ms", headline=headline)

@@ -40,7 +40,8 @@ def test_the_winner_is_noted_and_taken(
     name = f"{pick.backend} {pick.artifact}"
     (best,) = [row for row in result.rows if row.headline]
     assert best.name.startswith(name)
-    assert best.value == min(row.value for row in result.rows if row.value is not None) == pytest.approx(pick.ms)
+    final = [row.value for row in result.rows if row.value is not None and not row.name.endswith("timed alone")]
+    assert best.value == min(final) == pytest.approx(pick.ms)
     assert {row.name.split(" ")[0] for row in result.rows} >= {"ort", "openvino"}
     assert "is the fastest here" in capsys.readouterr().out
     drun = in_process("drun")
