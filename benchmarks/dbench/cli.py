@@ -19,6 +19,7 @@ from drun.console.app import new_app, run_app
 app = new_app("dbench", "Measure speed, memory and quality, and report them.")
 
 Out = Annotated[Path, typer.Option(help="Folder for the results: .json, .md and plots.")]
+GPU_RESULTS = Path("results/gpu")
 OUT = Parameter("out", Parameter.KEYWORD_ONLY, default=Path("results"), annotation=Out)
 
 
@@ -70,6 +71,27 @@ def _value(of: Field[Any], given: Any) -> Any:
 
 for _name in suites.names():
     app.command(_name)(command_of(_name, suites.load(_name)))
+
+
+# ---- a GPU's campaign -----------------------------------------------------------------------------------
+
+
+@app.command()
+def gpu(
+    out: Annotated[
+        Path, typer.Argument(help="Folder for the results; bundles and logs lie in its folder work.")
+    ] = GPU_RESULTS,
+    only: Annotated[
+        list[str], typer.Option(metavar="PATTERN", help="Slices to run, such as throughput-*; repeatable.")
+    ] = [],
+    rehearse: Annotated[
+        bool, typer.Option("--rehearse", help="Run them on the processor with tiny networks: the figures say nothing.")
+    ] = False,
+) -> None:
+    """Measure all that only a GPU can tell, in slices of minutes; run again, it goes on where it ended."""
+    from dbench import commands
+
+    commands.gpu(out, tuple(only), rehearse)
 
 
 # ---- the page -------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,7 @@ from dbench import suites
 from dbench.core import record
 from dbench.core.record import MARK, Result
 from drun.console import answer, progress, say
-from drun.errors import ConfigError
+from drun.errors import ConfigError, UserError
 from drun.files import atomic
 from drun.run.images import write_png
 
@@ -59,6 +60,23 @@ def _write_pictures(module: ModuleType, settings: Any, result: Result, out: Path
     for path, picture in paths.items():
         write_png(path, picture)
     return list(paths)
+
+
+def gpu(out: Path, only: tuple[str, ...], rehearse: bool) -> None:
+    """Run the slices that have no result yet, and say what became of each."""
+    from dbench.campaign import plan, running, table
+    from dbench.campaign.slices import FAILED, TOO_LONG
+
+    slices = plan.chosen(plan.plan(plan.rehearsal() if rehearse else plan.on_gpu(), out), only)
+    with progress() as report:
+        outcomes = running.run(slices, out, report)
+    say(table.shown(outcomes))
+    answer({"out": out, "slices": {name: asdict(one) for name, one in outcomes.items()}})
+    if failed := [name for name, one in outcomes.items() if one.status in (FAILED, TOO_LONG)]:
+        raise UserError(
+            f"{len(failed)} of {len(outcomes)} slices failed, such as {failed[0]}: '{out / 'work' / 'logs'}' says why, "
+            "and the same command tries them again"
+        )
 
 
 def readme(document: Path, results: Path) -> None:

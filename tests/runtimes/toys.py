@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dbench.suites.gpu.processor import at
+from dbench.suites.kernel.processor import at
 
 
 class Toy:

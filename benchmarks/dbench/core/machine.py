@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-LIBRARIES = ("dexport", "numpy", "onnxruntime", "openvino", "torch", "coremltools", "scikit-learn")
+LIBRARIES = (
+    "dexport", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "tensorrt", "tensorrt-rtx", "cuda-core",
+    "coremltools", "scikit-learn",
+)  # fmt: skip
 #: Threads and other work, as a share of the processors, that slow each other down noticeably: a runtime waits for its
 #: slowest thread many times a call.
 OVERLOAD = 1.1
-CPUINFO, PROC_STAT = Path("/proc/cpuinfo"), Path("/proc/stat")
+CPUINFO, PROC_STAT, NVIDIA = Path("/proc/cpuinfo"), Path("/proc/stat"), Path("/proc/driver/nvidia/version")
 #: The project's folder if this file lies in a checkout of it, benchmarks/dbench/core/machine.py.
 CHECKOUT = Path(__file__).parents[3]
 
@@ -57,7 +60,11 @@ def fingerprint(num_threads: int | None = None, since: Usage | None = None) -> M
         num_threads=num_threads,
         memory_bytes=_memory_bytes(),
         os=f"{platform.system()} {platform.release()} {platform.machine()}",
-        versions={"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
+        versions={
+            "python": platform.python_version(),
+            **{name: _version(name) for name in LIBRARIES},
+            "nvidia driver": _driver(),
+        },
         commit=commit(CHECKOUT),
         num_processors=os.cpu_count() or 1,
         other_processors=None if since is None else _other_processors(since, usage()),
@@ -100,6 +107,12 @@ def _cpuinfo() -> str:
 def _processor(cpuinfo: str) -> str:
     found = re.search(r"^model name\s*: *(.+)$", cpuinfo, re.MULTILINE)
     return found[1] if found else platform.processor() or platform.machine()
+
+
+def _driver() -> str | None:
+    """The version of NVIDIA's driver, the first word of numbers after the name of its module."""
+    found = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", NVIDIA.read_text()) if NVIDIA.is_file() else None
+    return found[1] if found else None
 
 
 def _memory_bytes() -> int | None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dbench import suites
+from dbench.core.proofs import TargetProof, prove
 from dbench.core.record import Result
 from dbench.html import page
 from dbench.html.page import KeyNumber
 from dbench.report import head, proofs, sections
-from dbench.report.proofs import TargetProof
 from dbench.report.sources import Material, Sources, gather
 from drun.console import Report
 from drun.errors import UserError, door
@@ -31,7 +31,7 @@ def write_report(out: Path, sources: Sources, report: Report) -> list[KeyNumber]
     what = "the report's sources are not what dtrain, drun and dbench write"
     with door(what, advice="make them again", passing=UserError):
         material = gather(sources)
-        proven = proofs.prove(material.bundle, report)
+        proven = prove(material.bundle, report)
         figures = head.key_numbers(material.results, proven)
         parts = [head.head(material, figures), *_parts(material, proven)]
         markup = page.document(head.title(material), "\n".join(parts))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dbench.core import captions, record
+from dbench.core.proofs import TargetProof
 from dbench.core.record import Result, ResultRow, number
 from dbench.html import page
 from dbench.html.page import KeyNumber
-from dbench.report.proofs import TargetProof
 from dbench.report.sources import Material
 from drun.run.parity import worst
 

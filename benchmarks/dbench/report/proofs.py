@@ -1,58 +1,14 @@
-"""Repeats the bundle's proof for a page, on every candidate that can open it here."""
+"""Shows the proofs of a bundle's targets on a page."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from dbench.core.proofs import TargetProof
 from dbench.core.record import UNKNOWN, number
 from dbench.html import page
-from drun.bundle.reading import Bundle
-from drun.console import Report
-from drun.errors import BackendUnavailable, NotTrusted, UserError
 from drun.run import parity
-from drun.run.opening import Candidate, candidates, open_candidate, unavailable
 from drun.run.parity import Comparison
 
 COLUMNS = ("check", "relative L2", "allowed", "max abs", "p99 abs", "mean abs", "PSNR dB", "passed")
-
-
-@dataclass(frozen=True)
-class TargetProof:
-    """The result of one candidate: comparisons, or the reason why there are none."""
-
-    name: str
-    runs_on: str = ""
-    checks: tuple[Comparison, ...] = ()
-    skipped: str = ""  # the reason why it was not tried
-    error: str = ""  # an error, which counts as a failure
-
-
-def prove(bundle: Bundle, report: Report) -> list[TargetProof]:
-    """Run the golden file on every artifact x able backend x arithmetic; the error of one does not end the others.
-
-    Raises:
-        BackendUnavailable: nothing could be proven, with the reason of the first.
-    """
-    proofs = [_proof(bundle, candidate, report) for candidate in candidates(bundle)]
-    if not any(proof.checks for proof in proofs):
-        raise BackendUnavailable(f"nothing of '{bundle.name}' was proven: {proofs[0].error or proofs[0].skipped}")
-    return [*proofs, *(TargetProof(name, skipped=why) for name, why in unavailable(bundle).items())]
-
-
-def _proof(bundle: Bundle, candidate: Candidate, report: Report) -> TargetProof:
-    try:
-        with open_candidate(bundle, candidate) as opened:
-            return TargetProof(candidate.name, opened.describe(), tuple(parity.check(bundle, opened, report)))
-    except NotTrusted:
-        return TargetProof(
-            candidate.name, skipped="it can execute code, and this user's record of exports does not list it"
-        )
-    except UserError as error:
-        # The path is replaced, because a page names no folders.
-        return TargetProof(candidate.name, error=str(error).replace(str(bundle.path), bundle.name))
-
-
-# ---- on the page ----------------------------------------------------------------------------------------
 
 
 def section(proofs: list[TargetProof]) -> str:

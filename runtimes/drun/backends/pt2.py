@@ -123,8 +123,10 @@ class Runtime(Backend):
         """Move an array to the device; on the processor without a copy."""
         import torch
 
-        # CUDA stages memory that is not pinned before it returns, so the host may reuse the array.
-        return torch.from_numpy(array).to(self.device, non_blocking=self.device == "cuda")
+        if self.device != "cuda":
+            return torch.from_numpy(array).to(self.device)
+        # From any other memory the host would wait for all work so far. PyTorch keeps this copy until it was read.
+        return torch.from_numpy(array).pin_memory().to(self.device, non_blocking=True)
 
     @contextmanager
     def _computing(self) -> Iterator[None]:

@@ -45,7 +45,7 @@ def test_keys_and_kinds() -> None:
     assert here.num_threads == 3
     assert here.memory_bytes is None or here.memory_bytes > 1e8
     assert here.versions["numpy"] == np.__version__
-    assert here.versions.keys() == {"python", *machine.LIBRARIES}
+    assert here.versions.keys() == {"python", *machine.LIBRARIES, "nvidia driver"}
 
 
 def test_the_checkout_is_the_projects() -> None:
@@ -63,6 +63,16 @@ def test_names_no_user_host_or_folder() -> None:
 def test_a_missing_library_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "LIBRARIES", ("numpy", "no-such-library-here"))
     assert machine.fingerprint().versions["no-such-library-here"] is None
+
+
+def test_the_driver_of_nvidia(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    version = tmp_path / "version"
+    monkeypatch.setattr(machine, "NVIDIA", version)
+    assert machine.fingerprint().versions["nvidia driver"] is None
+    version.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.03  Release Build  (x) \n")
+    assert machine.fingerprint().versions["nvidia driver"] == "580.159.03"
+    version.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n")
+    assert machine.fingerprint().versions["nvidia driver"] == "535.104.05"
 
 
 def test_threads_of_one_core_count_once() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from dbench.core.proofs import TargetProof, prove
 from dbench.report import head, proofs
-from dbench.report.proofs import TargetProof
 from drun.backends import Probe, ort
 from drun.bundle import reading
 from drun.console import silent
@@ -33,7 +33,7 @@ class Fails(ort.Runtime):
 
 def test_the_error_of_one_target_does_not_end_the_others(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "Runtime", Fails)
-    found = {proof.name: proof for proof in proofs.prove(model.open(), silent)}
+    found = {proof.name: proof for proof in prove(model.open(), silent)}
     good, bad = found["ort onnx-fp32"], found["ort onnx-fp32 in bf16"]
     untrusted = found["ort onnx-fp32 in int8"]
     assert good.checks
@@ -63,7 +63,7 @@ def test_a_backend_that_cannot_run_here_is_named_with_its_install_line(
     load = backends.load
     monkeypatch.setattr(backends, "names", lambda: ["ort", "absent"])
     monkeypatch.setattr(backends, "load", lambda name: Absent if name == "absent" else load(name))
-    last = proofs.prove(model.open(), silent)[-1]
+    last = prove(model.open(), silent)[-1]
     assert last == TargetProof("absent", skipped="it is not installed; install it with: pip install it")
     assert "absent was skipped: it is not installed; install it with: pip install it." in proofs.section([last])
 
@@ -72,4 +72,4 @@ def test_where_nothing_can_be_proven_there_is_no_page(model: Any, tmp_path: Path
     broken = Path(shutil.copytree(model.bundle, tmp_path / "broken"))
     (broken / "denoiser.fp32.onnx").write_bytes(b"damaged")
     with pytest.raises(BackendUnavailable, match=r"nothing of 'broken' was proven: .*denoiser\.fp32\.onnx"):
-        proofs.prove(reading.read(broken), silent)
+        prove(reading.read(broken), silent)

@@ -100,7 +100,7 @@ def test_of_a_folder_what_cannot_be_read_is_named(
 def test_a_suite_that_is_not_here_is_refused(model: Any, result: Result, tmp_path: Path, suite: str) -> None:
     row = replace(result.rows[0], suite=suite)
     (tmp_path / "x.json").write_text(json.dumps(replace(result, rows=(row,)).to_dict()))
-    with pytest.raises(DataError, match=r"x.json' is of suite '.*', expected one of coreml, gpu, graphs, latency, "):
+    with pytest.raises(DataError, match=r"x.json' is of suite '.*', expected one of coreml, graphs, kernel, latency, "):
         gather(Sources(model.bundle, results=(tmp_path / "x.json",)))
 
 

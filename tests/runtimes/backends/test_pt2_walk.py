@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,23 @@ def test_no_row_is_brought_to_the_host_unasked(pristine: Made, monkeypatch: pyte
         draw(opened, pristine.bundle, settings_of("ddpm", {"clip_x0": True}, cfg=1.5))
     # Whether the states are finite is asked after ten rows, and at the end.
     assert sorted(brought) == ["__float__"] * 2 + ["cpu"] * 3
+
+
+@pytest.mark.skipif(not HAS_CUDA, reason="needs a CUDA device")
+def test_the_host_waits_for_the_gpu_where_it_asks_it_something(pristine: Made) -> None:
+    """Of 25 rows: three times whether the states are finite, and once for the result."""
+    settings = SamplingSettings("ddpm", samplers.resolve("ddpm", {"clip_x0": True}), 25, cfg=1.5)
+    with on("pt2", pristine.bundle, device="cuda") as opened:
+        sampling = Sampling(pristine.bundle.manifest.card, opened, settings)
+        sampling.draw([0, 1])
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as waits:
+                warnings.simplefilter("always")
+                sampling.draw([0, 1])
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert len(waits) <= 3 + 1
 
 
 def counted(method: Any, calls: list[str]) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toys import Toy
 
-from dbench.suites.gpu.processor import HAS_COMPILER, Processor, kernel
+from dbench.suites.kernel.processor import HAS_COMPILER, Processor, kernel
 from drun.device.layout import COLUMNS, Position, Walk
 from drun.device.walk import DeviceWalk
 from drun.diffusion import samplers

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toys import Toy
 
-from dbench.suites.gpu.processor import HAS_COMPILER, Processor
+from dbench.suites.kernel.processor import HAS_COMPILER, Processor
 from drun.device.walk import DeviceWalk, why_on_host
 from drun.diffusion import samplers
 from drun.diffusion.guidance import Guidance, with_guidance

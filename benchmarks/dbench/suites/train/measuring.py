@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 
 from dbench.core import fresh, machine
+from dbench.core.matmuls import Matmuls
 from dbench.core.record import Result, ResultRow, this_command
 from dbench.suites.train.candidates import choose, prepare, resolve, subject_of
 from dbench.suites.train.memory import GpuScale
 from dbench.suites.train.rows import MB, WarmCandidate, runs_on, timed_rows
 from dbench.suites.train.settings import SUITE, TrainSettings
 from dbench.suites.train.trial import Trial, check_divides
-from dbench.suites.train.work import Matmuls, count_flops
+from dbench.suites.train.work import count_flops
 from drun.console import Report
 from drun.errors import UserError
 from drun.files import write_json

@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 import torch
 
 from dbench.core import timing
+from dbench.core.matmuls import Matmuls, synchronise
 from dbench.core.record import ResultRow, spread_row
 from dbench.core.timing import Timing
 from dbench.suites.train.candidates import LEAD_IN_ROUNDS
 from dbench.suites.train.memory import GpuPeak
 from dbench.suites.train.settings import SUITE, TEACHER, TrainSettings
-from dbench.suites.train.trial import Trial, synchronise
-from dbench.suites.train.work import Flops, Matmuls
+from dbench.suites.train.trial import Trial
+from dbench.suites.train.work import Flops
 from drun.console import Report
 from dtrain.device import Placement
 
@@ -44,13 +45,8 @@ def timed_rows(
     opened: dict[str, WarmCandidate], matmuls: Matmuls, placement: Placement, settings: TrainSettings, report: Report
 ) -> list[ResultRow]:
     """A step of each candidate and a burst of matrix products, in turns."""
-
-    def burst() -> None:
-        matmuls()
-        synchronise(placement.device)
-
     steps = {name: candidate.trial.whole_step for name, candidate in opened.items()}
-    calls: dict[str, Callable[[], object]] = {**steps, MATMUL: burst}
+    calls: dict[str, Callable[[], object]] = {**steps, MATMUL: matmuls}
     timings = timing.interleave(
         calls,
         settings.steps,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dbench.core.matmuls import synchronise
 from drun.console import Report, silent
 from drun.errors import ConfigError
 from drun.foreign import read_json
@@ -89,14 +90,6 @@ def check_divides(recipe: Recipe, placement: Placement) -> None:
     workers.parts(recipe.train.batch_size, recipe.train.accumulate)
     if workers.count > 1:
         raise ConfigError(f"dbench train measures one process, got {workers.count}: start it without a launcher")
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until a device has finished all its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def main(recipe: str, folder: str, precision: str, compile: str) -> None:

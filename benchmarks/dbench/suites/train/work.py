@@ -1,4 +1,4 @@
-"""The arithmetic of a training step, counted, and matrix products to compare its rate with."""
+"""The arithmetic of a training step, counted."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from dtrain import models
 from dtrain.train.run import Run
 
 META = torch.device("meta")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: The side of the matrices, and how many products in a row keep a device busy for some tens of milliseconds.
-MATMUL_SIDE, MATMULS = {"cuda": 8192, "mps": 4096, "cpu": 1024}, 8
 
 
 @dataclass(frozen=True)
@@ -73,21 +70,3 @@ def _forward(teacher: Any) -> int:
     with counting() as counter:
         teacher(torch.zeros(1, side, side, channels, dtype=torch.uint8))
     return int(counter.get_total_flops())
-
-
-class Matmuls:
-    """Products of large square matrices of N(0, 1), whose rate is the most that a device does in a precision.
-
-    Args:
-        precision: fp32, bf16 or fp16; products of fp32 as `torch.get_float32_matmul_precision` says.
-    """
-
-    def __init__(self, device: torch.device, precision: str) -> None:
-        self.side = MATMUL_SIDE[device.type]
-        self.a, self.b = (torch.randn(self.side, self.side, device=device).to(DTYPES[precision]) for _ in "ab")
-        self.out = torch.empty_like(self.a)
-        self.flops = MATMULS * 2 * self.side**3
-
-    def __call__(self) -> None:
-        for _ in range(MATMULS):
-            torch.mm(self.a, self.b, out=self.out)

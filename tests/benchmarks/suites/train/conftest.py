@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from dbench.suites.train import work
+from dbench.core import matmuls
 
 
 @pytest.fixture(autouse=True)
 def small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(work.MATMUL_SIDE, "cpu", 128)
+    monkeypatch.setitem(matmuls.MATMUL_SIDE, "cpu", 128)

@@ -13,12 +13,12 @@ import torch
 from trials import CPU, TINY_SIT, TINY_UNET
 
 from dbench.core import subject
+from dbench.core.matmuls import Matmuls
 from dbench.core.record import ResultRow
 from dbench.suites.train import Settings, candidates, measuring
 from dbench.suites.train import rows as rows_of_steps
 from dbench.suites.train.rows import WarmCandidate
 from dbench.suites.train.trial import check_divides
-from dbench.suites.train.work import Matmuls
 from drun.console import silent
 from drun.errors import ConfigError, UserError
 from dtrain import config

@@ -10,10 +10,10 @@ import torch
 from trials import CPU, TINY_SIT, TINY_UNET
 
 from dbench.core.flops import forward_flops
+from dbench.core.matmuls import Matmuls
 from dbench.suites.train import Settings, candidates, synthetic, work
 from dbench.suites.train.memory import GpuScale
 from dbench.suites.train.trial import Trial
-from dbench.suites.train.work import Matmuls
 from drun.console import silent
 from dtrain import models, teachers
 

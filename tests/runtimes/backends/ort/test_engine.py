@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from openings import on
 
-from dbench.suites.gpu.processor import HAS_COMPILER, Processor
+from dbench.suites.kernel.processor import HAS_COMPILER, Processor
 from drun.backends.ort.engine import SessionEngine
 from drun.backends.ort.node_count import NodeCount
 from drun.backends.ort.session import open_session, settings_of

@@ -12,7 +12,7 @@ import pytest
 from openings import on
 from trt_plans import Plan
 
-from dbench.suites.gpu.processor import Processor
+from dbench.suites.kernel.processor import Processor
 from drun import trust
 from drun.backends import load
 from drun.backends.trt import Runtime, library
