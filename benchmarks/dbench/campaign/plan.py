@@ -65,7 +65,7 @@ def on_gpu() -> Scale:
     return Scale(
         "cuda",
         ("bf16", "fp16", "tf32", "fp32"),
-        (DrawnModel("sit-xl-2", (64, 8, 1, 32), 250, GUIDANCE), DrawnModel("aerial-128", (8, 1), 1000)),
+        (DrawnModel("sit-xl-2-repa", (64, 8, 1, 32), 250, GUIDANCE), DrawnModel("aerial-128", (8, 1), 1000)),
         ((*repa, "--teacher", "live"), (*repa, "--teacher", "cached"), ("aerial-128",)),
     )
 

@@ -12,8 +12,11 @@ from typer.main import get_command
 
 from dbench.campaign import plan
 from dbench.campaign.slices import Slice
+from dbench.suites.throughput.loops import loop_of
+from drun.bundle.card import Card, StateSpace
+from drun.diffusion import process as processes
 from drun.errors import ConfigError, DeviceUnavailable
-from dtrain import config
+from dtrain import config, objectives
 
 OUT = Path("out")
 
@@ -57,13 +60,21 @@ def test_a_gpu_gets_what_the_goals_are_about(scales: dict[str, plan.Scale]) -> N
     slices = {one.name: one for one in plan.plan(scales["gpu"], OUT)}
     for precision in ("bf16", "fp16", "tf32", "fp32"):
         for batch in (1, 8, 32, 64):
-            values = parsed(slices[f"throughput-sit-xl-2-{precision}-batch-{batch}"])
+            values = parsed(slices[f"throughput-sit-xl-2-repa-{precision}-batch-{batch}"])
             assert (values["steps"], values["cfg"], values["interval"]) == (250, 1.8, "0,0.7")
             assert (values["device"], values["precisions"], values["batches"]) == ("cuda", (precision,), str(batch))
-    assert parsed(slices["export-sit-xl-2-onnx-bf16"])["batch"] == "1..128"
+    assert parsed(slices["export-sit-xl-2-repa-onnx-bf16"])["batch"] == "1..128"
     assert parsed(slices["export-aerial-128-onnx-bf16"])["batch"] == "1..8"
     assert parsed(slices["train-sit-xl-2-repa-live"])["batch"] == 256
-    assert {"train-sit-xl-2-repa-cached", "train-aerial-128", "export-sit-xl-2-trt-fp16", "kernel"} <= set(slices)
+    assert {"train-sit-xl-2-repa-cached", "train-aerial-128", "export-sit-xl-2-repa-trt-fp16", "kernel"} <= set(slices)
+
+
+@pytest.mark.parametrize("name", ["gpu", "rehearsal"])
+def test_the_papers_loops_take_every_model(name: str, scales: dict[str, plan.Scale]) -> None:
+    for model in scales[name].models:
+        recipe = config.load(model.recipe)
+        process, prediction = processes.from_dict(recipe.process), objectives.prediction(recipe.objective)
+        assert loop_of(Card(process, prediction, StateSpace("pixel", (1, 8, 8)))).sampler
 
 
 def test_a_small_gpu_trains_in_parts(scales: dict[str, plan.Scale], monkeypatch: pytest.MonkeyPatch) -> None:
