@@ -66,7 +66,6 @@ ELSEWHERE = {
     "dbench/commands.py": "by benchmarks/test_cli.py",
     "dbench/campaign/slices.py": "by benchmarks/campaign/test_running.py",
     "dbench/campaign/table.py": "by benchmarks/campaign/test_campaign.py",
-    "dbench/campaign/weights.py": "by benchmarks/campaign/test_campaign.py",
     "dbench/core/child.py": "by benchmarks/core/test_fresh.py",
     "dbench/core/matmuls.py": "by benchmarks/suites/train/test_trial.py",
     "dbench/core/proofs.py": "by benchmarks/report/test_proofs.py",

@@ -94,6 +94,17 @@ def gpu(
     commands.gpu(out, tuple(only), rehearse)
 
 
+@app.command()
+def weights(
+    recipe: Annotated[str, typer.Argument(help="Name from 'dtrain recipes', or a .toml file.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the checkpoint.")],
+) -> None:
+    """Write a checkpoint of a recipe's network with random weights: its speed is that of a trained one."""
+    from dbench import commands
+
+    commands.weights(recipe, out)
+
+
 # ---- the page -------------------------------------------------------------------------------------------
 
 

@@ -15,12 +15,14 @@ from dbench import suites
 from dbench.core import record
 from dbench.core.record import MARK, Result
 from drun.console import answer, progress, say
-from drun.errors import ConfigError, UserError
+from drun.errors import ConfigError, ParityError, UserError
 from drun.files import atomic
 from drun.run.images import write_png
 
 #: Default folder of results.
 RESULTS = Path("results")
+#: Folder of what a rehearsal writes, below that of the results.
+REHEARSED = "rehearsal"
 
 
 def measure(suite: str, out: Path, **settings: Any) -> None:
@@ -38,6 +40,8 @@ def measure(suite: str, out: Path, **settings: Any) -> None:
     if not sys.stdout.isatty():
         say(record.to_line(result))
     answer({"files": files, **result.to_dict()})
+    if hasattr(module, "failure") and (why := module.failure(result)) is not None:
+        raise ParityError(why)
 
 
 def _write_figures(module: ModuleType, result: Result, out: Path) -> list[Path]:
@@ -67,6 +71,7 @@ def gpu(out: Path, only: tuple[str, ...], rehearse: bool) -> None:
     from dbench.campaign import plan, running, table
     from dbench.campaign.slices import FAILED, TOO_LONG
 
+    out = out / REHEARSED if rehearse else out  # whose results are of tiny networks
     slices = plan.chosen(plan.plan(plan.rehearsal() if rehearse else plan.on_gpu(), out), only)
     with progress() as report:
         outcomes = running.run(slices, out, report)
@@ -74,9 +79,19 @@ def gpu(out: Path, only: tuple[str, ...], rehearse: bool) -> None:
     answer({"out": out, "slices": {name: asdict(one) for name, one in outcomes.items()}})
     if failed := [name for name, one in outcomes.items() if one.status in (FAILED, TOO_LONG)]:
         raise UserError(
-            f"{len(failed)} of {len(outcomes)} slices failed, such as {failed[0]}: '{out / 'work' / 'logs'}' says why, "
-            "and the same command tries them again"
+            f"{len(failed)} of {len(outcomes)} slices failed, such as {failed[0]}: '{out / 'work' / 'logs'}' says why; "
+            "the same command tries them again"
         )
+
+
+def weights(recipe: str, out: Path) -> None:
+    """Write a checkpoint with random weights, and print its path."""
+    from dbench.core.random_weights import write_random
+    from dtrain import config
+
+    path = write_random(config.load(recipe), out)
+    say(str(path))
+    answer({"checkpoint": path})
 
 
 def readme(document: Path, results: Path) -> None:

@@ -49,7 +49,8 @@ class Plan:
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
         return [(size, 3, self.side, self.side) for size in self.profiles[profile_index]]
 
-    def create_execution_context(self) -> Context | None:
+    def create_execution_context(self, strategy: Any) -> Context | None:
+        assert strategy.name == "ON_PROFILE_CHANGE"
         if self.refuses == "context":
             return None
         self.contexts.append(Context(self.refuses))

@@ -20,9 +20,11 @@ class Slice:
     """One command, which ends within minutes."""
 
     name: str
-    command: tuple[str, ...]  # a module of this project and its arguments, for python -m
+    command: tuple[str, ...]  # a command of this project and its arguments
     limit_s: int
-    needs: tuple[str, ...] = ()  # names of earlier slices whose files it reads
+    needs: tuple[str, ...] = ()  # names of earlier slices without whose files it cannot run
+    uses: tuple[str, ...] = ()  # names of earlier slices whose files it takes if they are there
+    on_processor: bool = False  # whether it is kept off the GPU, which it does not need
     why_not: str | None = None  # why this machine cannot run it
 
     @property
@@ -38,7 +40,17 @@ class Outcome:
     command: str
     status: str  # one of STATUSES
     seconds: float
+    ended: float  # seconds since 1970
     reason: str = ""  # of anything but success
+
+
+def is_done(one: Slice, outcomes: Mapping[str, Outcome]) -> bool:
+    """Whether a slice has a result of the same command, and of the files that are there now."""
+    own = outcomes.get(one.name)
+    if own is None or (own.status, own.command) != (DONE, one.shown):
+        return False
+    sources = [outcomes[name] for name in (*one.needs, *one.uses) if name in outcomes]
+    return all(source.ended <= own.ended for source in sources if source.status == DONE)
 
 
 def read_outcomes(path: Path) -> dict[str, Outcome]:

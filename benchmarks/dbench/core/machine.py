@@ -12,13 +12,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 LIBRARIES = (
-    "dexport", "numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "tensorrt", "tensorrt-rtx", "cuda-core",
-    "coremltools", "scikit-learn",
+    "dexport", "numpy", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-webgpu", "openvino", "torch", "tensorrt",
+    "tensorrt-rtx", "cuda-core", "cuda-bindings", "coremltools", "scikit-learn",
 )  # fmt: skip
 #: Threads and other work, as a share of the processors, that slow each other down noticeably: a runtime waits for its
 #: slowest thread many times a call.
 OVERLOAD = 1.1
-CPUINFO, PROC_STAT, NVIDIA = Path("/proc/cpuinfo"), Path("/proc/stat"), Path("/proc/driver/nvidia/version")
+CPUINFO, PROC_STAT, NVIDIA = Path("/proc/cpuinfo"), Path("/proc/stat"), Path("/proc/driver/nvidia")
 #: The project's folder if this file lies in a checkout of it, benchmarks/dbench/core/machine.py.
 CHECKOUT = Path(__file__).parents[3]
 
@@ -34,6 +34,7 @@ class Machine:
     commit: str | None  # of the project; `-dirty` if files differ from it
     num_processors: int  # logical ones of the whole machine
     other_processors: float | None  # how many of them other work kept busy in the meantime, on average
+    gpu: str | None = None  # NVIDIA's first one
 
     @property
     def was_shared(self) -> bool:
@@ -68,6 +69,7 @@ def fingerprint(num_threads: int | None = None, since: Usage | None = None) -> M
         commit=commit(CHECKOUT),
         num_processors=os.cpu_count() or 1,
         other_processors=None if since is None else _other_processors(since, usage()),
+        gpu=gpu(),
     )
 
 
@@ -111,8 +113,19 @@ def _processor(cpuinfo: str) -> str:
 
 def _driver() -> str | None:
     """The version of NVIDIA's driver, the first word of numbers after the name of its module."""
-    found = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", NVIDIA.read_text()) if NVIDIA.is_file() else None
+    found = re.search(r"Kernel Module.*?\s(\d+\.[\d.]+)", _text_of(NVIDIA / "version"))
     return found[1] if found else None
+
+
+def gpu() -> str | None:
+    """The name of NVIDIA's first GPU; None where there is none, or the driver does not say."""
+    files = sorted(NVIDIA.glob("gpus/*/information"))
+    found = re.search(r"^Model:\s*(.+?)\s*$", _text_of(files[0]), re.MULTILINE) if files else None
+    return found[1] if found else None
+
+
+def _text_of(path: Path) -> str:
+    return path.read_text() if path.is_file() else ""
 
 
 def _memory_bytes() -> int | None:

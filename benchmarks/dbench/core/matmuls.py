@@ -1,12 +1,13 @@
-"""Matrix products, whose rate is the most that a device does in a precision, and the wait for a device."""
+"""The matrix rate of a device, and the wait for its work."""
 
 from __future__ import annotations
 
 import torch
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: The side of the matrices, and how many products in a row keep a device busy for some tens of milliseconds.
-MATMUL_SIDE, MATMULS = {"cuda": 8192, "mps": 4096, "cpu": 1024}, 8
+#: The side of the matrices, and how many products in a row keep a device busy for about a tenth of a second: in less
+#: a GPU does not yet lower its clock, as it does in longer work.
+MATMUL_SIDE, MATMULS = {"cuda": 8192, "mps": 4096, "cpu": 1024}, {"cuda": 64, "mps": 8, "cpu": 8}
 
 
 def synchronise(device: torch.device) -> None:
@@ -28,10 +29,11 @@ class Matmuls:
         self.device, self.side = device, MATMUL_SIDE[device.type]
         self.a, self.b = (torch.randn(self.side, self.side, device=device).to(DTYPES[precision]) for _ in "ab")
         self.out = torch.empty_like(self.a)
-        self.flops = MATMULS * 2 * self.side**3
+        self.products = MATMULS[device.type]
+        self.flops = self.products * 2 * self.side**3
 
     def __call__(self) -> None:
         """A burst of `flops` operations, from an idle device to an idle device."""
-        for _ in range(MATMULS):
+        for _ in range(self.products):
             torch.mm(self.a, self.b, out=self.out)
         synchronise(self.device)

@@ -56,7 +56,7 @@ def declared(of: Field[Any]) -> Declared | None:
 
 def word(of: Field[Any]) -> Any:
     """The default of a field as people would type it, or `MISSING` if it has none."""
-    if of.default is not MISSING and (how := declared(of)) and how.parse:
+    if of.default not in (MISSING, None) and (how := declared(of)) and how.parse:
         return ",".join(map(str, of.default))
     return of.default
 

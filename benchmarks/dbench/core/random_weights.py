@@ -16,6 +16,8 @@ from dtrain.config import Recipe
 from dtrain.published import LATENT
 
 SEED = 0
+#: The step that such a checkpoint states.
+STEP = 1
 #: Standard deviation of vectors that would start at zero, such as biases.
 VECTOR_STD = 0.1
 
@@ -30,7 +32,7 @@ def write_random(recipe: Recipe, folder: Path) -> Path:
         latent = LATENT | {"vae": "none", "scale": (1.0,) * channels, "bias": (0.0,) * channels}
         recipe = replace(recipe, data=replace(recipe.data, latent=dict(latent)))
     state = network.state_dict()
-    return ours.save(Checkpoint(recipe, 1, state, state, {}), folder, keep=1)
+    return ours.save(Checkpoint(recipe, STEP, state, state, {}), folder, keep=1)
 
 
 @torch.no_grad()

@@ -89,7 +89,10 @@ def spread_row(suite: str, name: str, values: Spread, unit: str, **fields: Any) 
 def shown_command(arguments: Sequence[str]) -> str:
     """A command line for publication: absolute paths, and those that leave this folder, are cut to their last names."""
     shown = [_shown_word(argument) for argument in arguments]
-    return " ".join([Path(shown[0]).name, *shown[1:]]) if shown else ""
+    if not shown:
+        return ""
+    program = Path(shown[0])  # python -m runs the package's __main__.py
+    return " ".join([Path(arguments[0]).parent.name if program.stem == "__main__" else program.name, *shown[1:]])
 
 
 def _shown_word(argument: str) -> str:
@@ -193,6 +196,8 @@ def legend(result: Result) -> str:
 def conditions(machine: Machine) -> dict[str, str]:
     """Label -> text, for people."""
     labelled = {"processor": f"{machine.processor}, {machine.num_cores} cores"}
+    if machine.gpu is not None:
+        labelled["GPU"] = machine.gpu
     if machine.num_threads is not None:
         labelled["threads"] = str(machine.num_threads)
     if machine.other_processors is not None:

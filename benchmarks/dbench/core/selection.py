@@ -64,11 +64,12 @@ def open_all(
     bundle: Bundle,
     chosen: Sequence[Candidate],
     options: RuntimeOptions,
-    batch: int,
+    batch: int | None = None,
     ready: Callable[[Opened], None] = lambda opened: None,
 ) -> list[Opened]:
     """Open the candidates that can be opened and take the batch; warnings name the others.
 
+    batch: None: any will do.
     ready: called with each as soon as it is open.
 
     Raises:
@@ -78,7 +79,8 @@ def open_all(
     failed: dict[str, UserError] = {}
     for candidate in chosen:
         try:
-            check_batch(candidate, batch)
+            if batch is not None:
+                check_batch(candidate, batch)
             opened.append(stack.enter_context(open_candidate(bundle, candidate, options)))
             ready(opened[-1])
         except UserError as error:

@@ -5,7 +5,8 @@ command, and `measure(settings, report) -> Result`, whose docstring's first line
 too many to be read, it holds `summary(result) -> Markdown`, and if published results belong into the README,
 `digest([(name, result)]) -> Markdown`. If a table is not enough for a report, it holds `section(result) -> HTML`; if it
 draws, `figures(result) -> {name: Chart}`, and if it shows images, `pictures(settings, result) -> {name: uint8 (H, W,
-C)}`, whose files `section(result, {name: Path})` gets where they lie beside the result.
+C)}`, whose files `section(result, {name: Path})` gets where they lie beside the result. If a result can say that
+something is wrong, it holds `failure(result) -> sentence or None`, with which the command ends after all is written.
 
 The folder's `__init__.py` is imported for every `dbench --help`, so it imports what computes inside its functions; and
 `section` must not import torch, for a report is made where results are, not only where they were measured.

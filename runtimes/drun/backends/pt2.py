@@ -226,4 +226,5 @@ def network_on(program: Any, device: str, is_compiled: bool) -> Any:
     # Without this, compiled code lies in a folder with a foreseeable name, and is loaded from there again.
     if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache.folder_of(COMPILED, "what torch.compile makes"))
-    return torch.compile(network)
+    # A run has two batches, N and, with guidance, 2 N: a graph for any batch would be slower for both.
+    return torch.compile(network, dynamic=False)

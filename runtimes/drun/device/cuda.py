@@ -165,7 +165,11 @@ class Cuda(Device):
         finally:
             builder.end_building()
         graph = builder.complete()
-        return lambda: graph.launch(self.stream)
+
+        def replay(work: Callable[[], None] = work) -> None:  # its contexts own memory that the graph uses
+            graph.launch(self.stream)
+
+        return replay
 
     def wait(self) -> None:
         try:

@@ -71,7 +71,10 @@ class Device(ABC):
 
     @abstractmethod
     def captured(self, work: Callable[[], None]) -> Callable[[], None]:
-        """The work as a graph: a function that begins all of it at once. It keeps addresses, not memory."""
+        """The work as a graph: a function that begins all of it at once.
+
+        It holds the work, whose contexts own memory that the graph uses, and nothing else of what lies at its addresses.
+        """
 
     @abstractmethod
     def wait(self) -> None:

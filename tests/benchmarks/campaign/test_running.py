@@ -15,14 +15,16 @@ import pytest
 from dbench.campaign.running import run
 from dbench.campaign.slices import DONE, FAILED, LEFT_OUT, TOO_LONG, Slice, read_outcomes
 from drun.console import silent
-from drun.errors import DataError
+from drun.errors import Busy, DataError, UserError
+from drun.files import locked
 
 MODULE = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 path, code, pause = sys.argv[1:]
 with Path(path).open("a") as file:
     file.write(f"{os.getpid()}\\n")
+signal.signal(signal.SIGTERM, lambda *_: (Path(path + ".ended").touch(), sys.exit(143)))
 time.sleep(float(pause))
 if code == "1":
     print("error: it went wrong\\na hint", file=sys.stderr)
@@ -79,8 +81,40 @@ def test_a_failure_ends_nothing_and_is_tried_again(worker: str, tmp_path: Path) 
 
 def test_a_slice_that_takes_too_long_is_ended(worker: str, tmp_path: Path) -> None:
     (outcome,) = run([slice_of(worker, tmp_path, "slow", pause=60, limit_s=2)], tmp_path / "out", silent).values()
-    assert (outcome.status, outcome.reason) == (TOO_LONG, "it was ended after 2 s")
+    assert (outcome.status, outcome.reason) == (TOO_LONG, "it was ended after 2 s: it said nothing")
     assert outcome.seconds < 30
+    assert (tmp_path / "slow.ended").exists()  # it had the time to put its files away
+
+
+def test_new_files_of_what_it_takes_make_a_slice_run_again(worker: str, tmp_path: Path) -> None:
+    source = slice_of(worker, tmp_path, "source", code=1)
+    user = replace(slice_of(worker, tmp_path, "user"), uses=("source",))
+    run([source, user], tmp_path / "out", silent)
+    run([source, user], tmp_path / "out", silent)
+    assert times(tmp_path, "user") == 1
+    run([slice_of(worker, tmp_path, "source"), user], tmp_path / "out", silent)
+    run([slice_of(worker, tmp_path, "source"), user], tmp_path / "out", silent)
+    assert times(tmp_path, "user") == 2
+
+
+def test_what_needs_no_gpu_is_kept_off_it(tmp_path: Path) -> None:
+    code = "import os; print('error:', repr(os.environ.get('CUDA_VISIBLE_DEVICES'))); raise SystemExit(1)"
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "says_what_it_sees.py").write_text(code)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path / "modules"))
+        patch.setenv("CUDA_VISIBLE_DEVICES", "3")
+        slices = [Slice(str(kept), ("says_what_it_sees",), 60, on_processor=kept) for kept in (True, False)]
+        found = run(slices, tmp_path / "out", silent)
+    assert [one.reason for one in found.values()] == ["''", "'3'"]
+
+
+def test_two_campaigns_do_not_share_a_folder(tmp_path: Path) -> None:
+    with locked(tmp_path / "out" / "work"), pytest.raises(Busy):
+        run([], tmp_path / "out", silent)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="choose another folder"):
+        run([], tmp_path / "file", silent)
 
 
 def test_an_interrupt_ends_the_slice_and_keeps_the_others(worker: str, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_keys_and_kinds() -> None:
     here = machine.fingerprint(num_threads=3)
     assert set(asdict(here)) == {
         "processor", "num_cores", "num_threads", "memory_bytes", "os", "versions", "commit", "num_processors",
-        "other_processors",
+        "other_processors", "gpu",
     }  # fmt: skip
     assert here.processor
     assert here.num_cores >= 1
@@ -67,12 +67,21 @@ def test_a_missing_library_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_driver_of_nvidia(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     version = tmp_path / "version"
-    monkeypatch.setattr(machine, "NVIDIA", version)
+    monkeypatch.setattr(machine, "NVIDIA", tmp_path)
     assert machine.fingerprint().versions["nvidia driver"] is None
     version.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.03  Release Build  (x) \n")
     assert machine.fingerprint().versions["nvidia driver"] == "580.159.03"
     version.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n")
     assert machine.fingerprint().versions["nvidia driver"] == "535.104.05"
+
+
+def test_the_first_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "NVIDIA", tmp_path)
+    assert machine.fingerprint().gpu is None
+    for number, name in enumerate(("NVIDIA H200", "NVIDIA H100 80GB HBM3")):
+        (tmp_path / "gpus" / f"000{number}:00").mkdir(parents=True)
+        (tmp_path / "gpus" / f"000{number}:00" / "information").write_text(f"Model: \t\t {name}\nIRQ:   \t 1\n")
+    assert machine.fingerprint().gpu == "NVIDIA H200"
 
 
 def test_threads_of_one_core_count_once() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,43 @@ def test_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch, result: int, sente
 def test_without_cuda_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "is_installed", lambda name: name != "cuda.core")
     assert cuda.why_none() == "cuda-core is not installed: pip install 'dexport[cuda]'"
+
+
+class Graphs:
+    """A stream that builds graphs of nothing."""
+
+    def create_graph_builder(self) -> Any:
+        return self
+
+    def begin_building(self, mode: str) -> None: ...
+    def end_building(self) -> None: ...
+
+    def complete(self) -> Any:
+        return self
+
+    def launch(self, stream: Any) -> None: ...
+
+
+class Context:
+    """What a call of TensorRT needs: the graph of the call uses its memory."""
+
+
+def test_a_graph_holds_what_its_work_needs() -> None:
+    device = object.__new__(cuda.Cuda)
+    device.stream = Graphs()
+    context = Context()
+    held = weakref.ref(context)
+
+    def work(context: Context = context) -> None: ...
+
+    replay = device.captured(work)
+    del context, work
+    gc.collect()
+    assert held() is not None
+    replay()
+    del replay
+    gc.collect()
+    assert held() is None
 
 
 class ToyBeside(Toy):

@@ -32,7 +32,7 @@ from drun.files import sha256
 from drun.run import parity
 
 #: Of a timed walk: so many that its beginning and its end do not count.
-STEPS = 100
+STEPS = 1000
 #: Of the walks that are compared, their guidance, and the relative L2 that passes: a GPU's elementary functions may
 #: differ from the processor's in the last place.
 COMPARED_STEPS, WEIGHTS, ALLOWED = 250, (1.0, 1.8), 1e-5
@@ -76,7 +76,8 @@ def measure(settings: KernelSettings, report: Report) -> Result:
     rows = [*_agreement(settings, here, report), *_speeds(settings, here, report)]
     subject = {"name": "step-kernel", "kernel_sha256": sha256(ptx.SOURCE)}
     fingerprint = machine.fingerprint(machine.num_cores(), since=start)
-    return Result(tuple(rows), subject, asdict(settings), fingerprint, this_command())
+    resolved = asdict(settings) | {"devices": [*here], "gpu": fingerprint.gpu}
+    return Result(tuple(rows), subject, resolved, fingerprint, this_command())
 
 
 def devices() -> dict[str, Device]:

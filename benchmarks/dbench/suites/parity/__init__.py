@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from dbench.core.record import Result
     from drun.console import Report
 
-__all__ = ["Settings", "measure"]
+__all__ = ["Settings", "failure", "measure"]
 
 Settings = ParitySettings
 
@@ -20,3 +20,10 @@ def measure(settings: ParitySettings, report: Report) -> Result:
     from dbench.suites.parity import measuring
 
     return measuring.measure(settings, report)
+
+
+def failure(result: Result) -> str | None:
+    """See `measuring.failure`."""
+    from dbench.suites.parity import measuring
+
+    return measuring.failure(result)

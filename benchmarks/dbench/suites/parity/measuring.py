@@ -27,15 +27,22 @@ def measure(settings: ParitySettings, report: Report) -> Result:
     bundle.check_files()
     proofs = prove(bundle, report, RuntimeOptions(device=settings.device, trust=settings.trust))
     rows = tuple(row for proof in proofs for row in _rows(proof))
-    shown = {key: value for key, value in asdict(settings).items() if key != "bundle"}
-    return Result(rows, subject.of_bundle(bundle), shown, machine.fingerprint(since=start), this_command())
+    here = machine.fingerprint(since=start)
+    shown = {key: value for key, value in asdict(settings).items() if key != "bundle"} | {"gpu": here.gpu}
+    return Result(rows, subject.of_bundle(bundle), shown, here, this_command())
+
+
+def failure(result: Result) -> str | None:
+    """Which targets do not compute what eager PyTorch computes; None if all do."""
+    failed = [row.name.partition(", ")[0] for row in result.rows if row.value is False]
+    return f"{len(failed)} of the targets failed: do not use {', '.join(failed)}" if failed else None
 
 
 def _rows(proof: TargetProof) -> Iterator[ResultRow]:
     """Whether all checks of a target passed, and the error of the worst one."""
     if not proof.checks:
-        kept = f"{proof.name}, {'failed' if proof.error else 'not checked'}"
-        yield ResultRow(SUITE, kept, None, "", details={"reason": proof.error or proof.skipped})
+        why, value = (f"failed: {proof.error}", False) if proof.error else (f"not checked: {proof.skipped}", None)
+        yield ResultRow(SUITE, f"{proof.name}, {why}", value, "")
         return
     worst = parity.worst(list(proof.checks))
     passed = all(check.passed for check in proof.checks)

@@ -32,7 +32,7 @@ class PaperLoop:
 
 
 def loop_of(card: Card) -> PaperLoop:
-    """The loop of the code that published such a model.
+    """The loop of the code that published such a model; those of flows keep states in float64.
 
     Raises:
         ConfigError: a model that neither loop takes.

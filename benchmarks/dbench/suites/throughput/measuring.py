@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,10 @@ import torch
 from dbench.core import machine, networks, subject
 from dbench.core.flops import forward_flops
 from dbench.core.origin import denoiser_of
+from dbench.core.random_weights import STEP
 from dbench.core.record import Result, this_command
 from dbench.suites.throughput import loops
+from dbench.suites.throughput.papers import enough_memory
 from dbench.suites.throughput.race import Race
 from dbench.suites.throughput.settings import ThroughputSettings
 from dbench.suites.throughput.ways import PaperWays, check_precisions, of_bundle
@@ -23,7 +24,6 @@ from drun.bundle import reading as bundles
 from drun.bundle.card import Card
 from drun.bundle.reading import Bundle
 from drun.console import Report
-from drun.errors import UserError
 from drun.run.sampling import Sampling, resolve_sampler
 from drun.settings import SamplingSettings
 from dtrain import device as devices
@@ -48,7 +48,7 @@ def measure(settings: ThroughputSettings, report: Report) -> Result:
         bundle = None if settings.bundle is None else bundles.open_bundle(settings.bundle)
         denoiser = origin.load() if bundle is None else denoiser_of(bundle, origin.checkpoint)
         drawing = _drawing(denoiser.card, settings)
-        with ExitStack() as stack, torch._dynamo.config.patch(recompile_limit=MOST_COMPILED), _enough_memory(device):
+        with ExitStack() as stack, torch._dynamo.config.patch(recompile_limit=MOST_COMPILED), enough_memory(device):
             papers = PaperWays(denoiser, device)
             reference, flops = papers.reference(), _flops(denoiser)
             Sampling(denoiser.card, reference, drawing)  # raises what nobody can draw
@@ -60,11 +60,12 @@ def measure(settings: ThroughputSettings, report: Report) -> Result:
     resolved = shown | {
         "device": device.type,
         "sampler": drawing.sampler,
-        "runs_on": _name(device),
+        "runs_on": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "ways": tuple(way.name for way in ways),
     }
-    here = machine.fingerprint(torch.get_num_threads(), since=start)
-    return Result(tuple(rows), _subject(settings, denoiser, bundle, origin.is_random), resolved, here, this_command())
+    here = machine.fingerprint(torch.get_num_threads() if device.type == "cpu" else None, since=start)
+    is_random = origin.is_random or denoiser.step == STEP
+    return Result(tuple(rows), _subject(settings, denoiser, bundle, is_random), resolved, here, this_command())
 
 
 def _subject(
@@ -80,13 +81,8 @@ def _subject(
 def _drawing(card: Card, settings: ThroughputSettings) -> SamplingSettings:
     """What every way draws: by the sampler that computes what the papers' loop does."""
     loop = loops.loop_of(card)
-    low_high = settings.interval
-    return SamplingSettings(
-        *resolve_sampler(card, loop.sampler, loop.options),
-        settings.steps,
-        cfg=settings.cfg,
-        interval=(low_high[0], low_high[1]) if low_high else None,
-    )
+    sampler = resolve_sampler(card, loop.sampler, loop.options)
+    return SamplingSettings(*sampler, settings.steps, cfg=settings.cfg, interval=settings.interval)
 
 
 def _flops(denoiser: Denoiser) -> int:
@@ -94,18 +90,3 @@ def _flops(denoiser: Denoiser) -> int:
     x, labels = torch.zeros(1, *denoiser.card.data.shape), torch.zeros(1, dtype=torch.int64)
     inputs = [x, torch.zeros(1), *([labels] if denoiser.card.classes else [])]
     return forward_flops(denoiser.network, *inputs)
-
-
-def _name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-@contextmanager
-def _enough_memory(device: torch.device) -> Iterator[None]:
-    """Raises UserError in the place of PyTorch's error."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"the memory of {device.type} does not suffice: draw fewer images by --batch, or in fewer --precision"
-        ) from error

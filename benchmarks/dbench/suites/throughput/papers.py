@@ -11,14 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dbench.core.matmuls import DTYPES
 from dbench.suites.throughput.loops import PaperLoop, guided
 from drun.diffusion.arrays import Labels, State
 from drun.diffusion.guidance import Guidance
 from drun.diffusion.loop import Observer
 from drun.diffusion.noise import NoiseSource
 from drun.diffusion.table import StepTable
+from drun.errors import BackendUnavailable, OutOfMemory, memory_for, reason
 
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: Of a network's weights: tf32 is how products of float32 are computed.
+WEIGHTS = DTYPES | {"tf32": torch.float32}
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,12 @@ class Papers:
         noise: NoiseSource,
         observer: Observer,
     ) -> State:
-        """Carry a batch through the times of the table. Nobody observes it, and the coefficients are the loop's own."""
-        with torch.no_grad(), computing_in(self.precision):
+        """Carry a batch through the times of the table. Nobody observes it, and the coefficients are the loop's own.
+
+        Raises:
+            OutOfMemory: of the device. BackendUnavailable: PyTorch fails otherwise, such as its compiler.
+        """
+        with torch.no_grad(), computing_in(self.precision), enough_memory(self.device), _working():
             start = torch.from_numpy(x).to(self.device)
             classes = None if labels is None else torch.from_numpy(labels).to(self.device)
             weights = {row.t: row.w for row in table.rows}
@@ -55,6 +62,29 @@ class Papers:
 
             final = self.loop.run(denoise, start, [row.t for row in table.rows], draw)
             return np.asarray(final.float().cpu())
+
+
+@contextmanager
+def enough_memory(device: torch.device) -> Iterator[None]:
+    """Raises OutOfMemory in the place of PyTorch's error, and gives back what is not needed any more."""
+    try:
+        with memory_for(f"drawing on {device.type}", "lower --batch, or name fewer --precision"):
+            yield
+    except OutOfMemory:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise
+
+
+@contextmanager
+def _working() -> Iterator[None]:
+    """Raises BackendUnavailable in the place of PyTorch's errors, but for those about memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise BackendUnavailable(f"PyTorch failed: {reason(error)}") from error
 
 
 class Cast(nn.Module):

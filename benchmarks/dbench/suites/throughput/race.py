@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,7 +19,6 @@ from dbench.suites.throughput.rows import Times, Work
 from dbench.suites.throughput.ways import Way
 from drun.bundle.card import Card
 from drun.console import Report, warn
-from drun.device.walk import DeviceWalk
 from drun.diffusion.noise import PhiloxNoise
 from drun.errors import UserError
 from drun.run import parity
@@ -27,9 +26,9 @@ from drun.run.parity import Comparison
 from drun.run.sampling import Sampling, Walker
 from drun.settings import SamplingSettings
 
-#: Of the batch that is compared. It also lets everyone compile, allocate and capture.
+#: The steps of the batch that is compared, which also lets everyone compile, allocate and capture.
 COMPARED_STEPS = 10
-#: Of what takes turns with the ways.
+#: The names of what takes turns with the ways.
 BURST, BARE = "matrix products", ", bare calls"
 
 
@@ -62,7 +61,7 @@ class Race:
         able = {way.name: way for way in self.ways if way.name in proofs}
         samplings = {name: Sampling(self.card, way.timed, self.drawing) for name, way in able.items()}
         draws: dict[str, Call] = {name: partial(one.draw, range(batch)) for name, one in samplings.items()}
-        bare = {name: self._bare(walk, samplings[name], batch) for name, walk in _device_walks(able).items()}
+        bare = {name: found for name, way in able.items() if (found := self._bare(way, samplings[name], batch))}
         matmuls()
         timings = timing.interleave(
             {BURST: matmuls, **draws, **{f"{name}{BARE}": call for name, call in bare.items()}},
@@ -73,8 +72,9 @@ class Race:
         )
         alone = {name: timings[f"{name}{BARE}"] for name in bare}
         times = Times({name: timings[name] for name in draws}, alone, timings[BURST])
+        doubts = {name: rows_of.doubt(proof) for name, proof in proofs.items()}
         work = Work(batch * self._calls_of_an_image() * self.flops, matmuls.flops)
-        return [*rows_of.proofs(proofs, names), *rows_of.speeds(times, work, names)]
+        return [*rows_of.proofs(proofs, names), *rows_of.speeds(times, work, names, doubts)]
 
     # ---- comparison -------------------------------------------------------------------------------------
 
@@ -104,13 +104,15 @@ class Race:
     def _is_guided(self, sampling: Sampling) -> list[bool]:
         return [self.card.classes is not None and row.w != 1 for row in sampling.table.rows]
 
-    def _bare(self, walk: DeviceWalk, sampling: Sampling, batch: int) -> BareCalls:
-        """The network calls of a walk on a device."""
+    def _bare(self, way: Way, sampling: Sampling, batch: int) -> BareCalls | None:
+        """The network calls of a way whose steps stay on a device; None for others."""
+        is_guided = self._is_guided(sampling)
+        walk = way.opened.backend.device_walk if way.opened else None
+        if walk is None or way.opened is None or not way.opened.takes(batch, any(is_guided)):
+            return None
         x, labels = PhiloxNoise(0, range(batch), self.card.data.shape)(), sampling.labels(range(batch))
-        return BareCalls(walk, x, sampling.table.rows[0].t, labels, self._is_guided(sampling))
-
-
-def _device_walks(ways: Mapping[str, Way]) -> dict[str, DeviceWalk]:
-    """Those of `drun` whose steps stay on a device."""
-    found = {name: way.opened.backend.device_walk for name, way in ways.items() if way.opened is not None}
-    return {name: walk for name, walk in found.items() if walk is not None}
+        try:
+            return BareCalls(walk, x, sampling.table.rows[0].t, labels, is_guided)
+        except UserError as error:
+            warn(f"the bare calls of {way.name} are not timed: {error}")
+            return None

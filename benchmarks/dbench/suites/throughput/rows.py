@@ -37,24 +37,33 @@ class Work:
 
 def proofs(found: Mapping[str, Comparison], names: RowNames) -> list[ResultRow]:
     """How far the images of each are from those of eager PyTorch in float32."""
-    rows = []
-    for way, proof in found.items():
-        doubt = None if proof.passed else f"it draws other images: {proof.tolerance:g} is allowed"
-        details = {"psnr_db": proof.psnr_db}
-        rows.append(ResultRow(SUITE, names.error(way), proof.relative_l2, "", details=details, doubt=doubt))
-    return rows
+    return [
+        ResultRow(
+            SUITE, names.error(way), proof.relative_l2, "", details={"psnr_db": proof.psnr_db}, doubt=doubt(proof)
+        )
+        for way, proof in found.items()
+    ]
 
 
-def speeds(times: Times, work: Work, names: RowNames) -> list[ResultRow]:
-    """Images a second of each, its share of the matrix rate, and how many times as fast as the first it is."""
+def doubt(proof: Comparison) -> str | None:
+    """Why the speed of a way says nothing; None if it draws the right images."""
+    return None if proof.passed else f"it draws other images: {proof.tolerance:g} is allowed"
+
+
+def speeds(times: Times, work: Work, names: RowNames, doubts: Mapping[str, str | None]) -> list[ResultRow]:
+    """Images a second of each, its share of the matrix rate, and how many times as fast as the first it is.
+
+    doubts: by the names of the ways.
+    """
     usual, *_ = times.ways
     rows: list[ResultRow] = []
     for way, own in times.ways.items():
-        rows += [_speed_row(way, own, names), _share_row(way, own, times.bursts, work, names)]
+        doubted = doubts.get(way)
+        rows += [_speed_row(way, own, names, doubted), _share_row(way, own, times.bursts, work, names)]
         if way != usual:
-            ratios = timing.pairwise_ratio(times.ways[usual], own)
-            headline = f"{way}, times as fast as {usual}"
-            rows.append(spread_row(SUITE, names.ratio(way), ratios, "x", details={"to": usual}, headline=headline))
+            ratios, to = timing.pairwise_ratio(times.ways[usual], own), {"to": usual}
+            headline = "" if doubted else f"{way}, times as fast as {usual}"
+            rows.append(spread_row(SUITE, names.ratio(way), ratios, "x", details=to, headline=headline, doubt=doubted))
         if way in times.bare:
             added = timing.overhead_percent(own, times.bare[way])
             rows.append(spread_row(SUITE, names.added(way), added, "%"))
@@ -62,10 +71,10 @@ def speeds(times: Times, work: Work, names: RowNames) -> list[ResultRow]:
     return [*rows, spread_row(SUITE, names.rate, rates, "TFLOP/s")]
 
 
-def _speed_row(way: str, times: Timing, names: RowNames) -> ResultRow:
+def _speed_row(way: str, times: Timing, names: RowNames, doubted: str | None) -> ResultRow:
     images = timing.spread([names.batch * 1e3 / ms for ms in times.latencies_ms])
     details = {"seconds": [ms / 1e3 for ms in times.latencies_ms]}
-    return spread_row(SUITE, names.speed(way), images, "1/s", details=details)
+    return spread_row(SUITE, names.speed(way), images, "1/s", details=details, doubt=doubted)
 
 
 def _share_row(way: str, times: Timing, bursts: Timing, work: Work, names: RowNames) -> ResultRow:

@@ -12,10 +12,6 @@ from drun.settings import DEFAULT_BATCH, DEFAULT_STEPS
 SUITE = "throughput"
 
 
-def _parse_interval(text: str) -> tuple[float, ...]:
-    return parse_interval(text or None) or ()
-
-
 @dataclass(frozen=True)
 class ThroughputSettings:
     model: str = argument(
@@ -38,8 +34,8 @@ class ThroughputSettings:
     )
     steps: int = option(DEFAULT_STEPS, "Sampling steps, at most the model's T.", least=1)
     cfg: float = option(1.0, "Classifier-free guidance weight; 1 is off.")
-    interval: tuple[float, ...] = option(
-        (), "Guided part of the model's time (default: all of it).", metavar="LOW,HIGH", parse=_parse_interval
+    interval: tuple[float, float] | None = option(
+        None, "Guided part of the model's time (default: all of it).", metavar="LOW,HIGH", parse=parse_interval
     )
     repeats: int = option(3, "Timed batches of each.", least=1)
     trust: bool = option(False, "Open artifacts that can execute code, such as a .pt2.")

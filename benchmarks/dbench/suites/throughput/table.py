@@ -46,13 +46,15 @@ def _lines(result: Result, names: RowNames) -> list[list[str]]:
 def _digested(name: str, result: Result, names: RowNames) -> list[str] | None:
     """None of a batch that `drun` did not draw."""
     rows = _rows(result)
-    by_speed = sorted(_drew(result, names), key=lambda way: rows[names.speed(way)].value or 0.0, reverse=True)
+    right = [way for way in _drew(result, names) if not rows[names.error(way)].doubt]
+    by_speed = sorted(right, key=lambda way: rows[names.speed(way)].value or 0.0, reverse=True)
     ours, theirs = (next((way for way in by_speed if way.startswith(OURS) is own), None) for own in (True, False))
     if ours is None or theirs is None:
         return None
-    columns = (names.speed(ours), names.ratio(ours), names.ratio(theirs), names.share(ours))
-    cells = [_cell(rows.get(column), result) or "1" for column in columns]
-    return [f"`{name}`, {names.batch}, {names.steps}", ours.removeprefix(OURS), *cells, record.where(result)]
+    speed, ratio, share = (_cell(rows.get(named(ours)), result) for named in (names.speed, names.ratio, names.share))
+    best = _cell(rows.get(names.ratio(theirs)), result) or "1"  # it is the papers' loop itself
+    what = f"`{name}`, {names.batch}, {names.steps}"
+    return [what, ours.removeprefix(OURS), speed, ratio, best, share, record.where(result)]
 
 
 def _drew(result: Result, names: RowNames) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -50,6 +52,8 @@ class OnCuda(OnDevice):
 
     def __init__(self, bundle: Bundle, artifact: Artifact, arithmetic: str, options: RuntimeOptions) -> None:
         self.device = cuda.Cuda()
+        with redirect_stdout(StringIO()):  # where it says what it did not find; what is missing fails below, in words
+            library().preload_dlls()
         self.session, self.node_count = self._opened(bundle, artifact, arithmetic == "tf32", options)
         check_provider(self.session, PROVIDER, "check the driver, CUDA and cuDNN by nvidia-smi")
         engine = SessionEngine(self.session, artifact, "cuda", self.node_count)

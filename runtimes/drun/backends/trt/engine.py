@@ -50,7 +50,9 @@ class PlanEngine:
     def bound(self, batch: int, addresses: tuple[int, ...]) -> Callable[[], None]:
         """See `drun.device.device.Engine`."""
         number = profile_of(batch, self.profiles)
-        context = self.engine.create_execution_context()
+        # By itself it would take the memory of the largest profile.
+        strategy = library().ExecutionContextAllocationStrategy.ON_PROFILE_CHANGE
+        context = self.engine.create_execution_context(strategy)
         if context is None:
             raise self._no_memory(number, batch)
         self._bind(context, number, batch, addresses)
@@ -85,6 +87,8 @@ class PlanEngine:
 
     def _bind(self, context: Any, profile: int, batch: int, addresses: tuple[int, ...]) -> None:
         done = context.set_optimization_profile_async(profile, self.stream)
+        if not done and self.engine.get_device_memory_size_for_profile_v2(profile) > self.free_bytes():
+            raise self._no_memory(profile, batch)
         for tensor, address in zip(self.io, addresses, strict=True):
             if tensor is not self.io[-1]:
                 done = done and context.set_input_shape(tensor.name, (batch, *tensor.shape[1:]))

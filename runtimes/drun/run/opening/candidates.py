@@ -64,7 +64,9 @@ def each_candidate(bundle: Bundle, names: Sequence[str], device: str | None) -> 
                     yield candidate
     if is_none:
         _check_device(device)
-        raise BackendUnavailable(_why_not(bundle, names) if names else why_none(bundle, bundle.manifest.artifacts))
+        raise BackendUnavailable(
+            _why_not(bundle, names) if names else why_none(bundle, bundle.manifest.artifacts, device)
+        )
 
 
 def _check_device(device: str | None) -> None:
@@ -96,15 +98,21 @@ def of_backend(name: str, artifacts: Sequence[Artifact], device: str | None) -> 
             yield Candidate(name, artifact, arithmetic)
 
 
-def why_none(bundle: Bundle, artifacts: Sequence[Artifact]) -> str:
-    """Why no backend opens these artifacts, with the install line of the preferred backend that could open one."""
+def why_none(bundle: Bundle, artifacts: Sequence[Artifact], device: str | None = None) -> str:
+    """Why no backend opens these artifacts, with the install line of the preferred backend that could open one.
+
+    device: the one that they should be opened on; None: any.
+    """
     for name in backends.names():
         runtime = backends.load(name)
+        if device not in (None, *runtime.devices):
+            continue
         probe = runtime.probe()
         if not probe.available and any(artifact.format in runtime.formats for artifact in artifacts):
             return f"no backend here can open '{bundle.path}': '{name}' is not available, {probe.why_not}"
     ids = ", ".join(artifact.id for artifact in artifacts) or "nothing"
-    return f"no backend opens what '{bundle.path}' holds, which is {ids}: use a newer drun, or export another target"
+    where = f" on {device}" if device else ""
+    return f"no backend opens what '{bundle.path}' holds{where}, which is {ids}: use a newer drun, or export another target"
 
 
 def _why_not(bundle: Bundle, names: Sequence[str]) -> str:

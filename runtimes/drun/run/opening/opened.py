@@ -77,12 +77,16 @@ class Opened:
         A batch that is smaller than the artifact takes, or with guidance larger, is walked by the loop on the host,
         which pads and cuts.
         """
-        low, high = self.artifact.batch if self.artifact else (1, len(x) * 2)
         is_doubled = labels is not None and any(row.w != 1 for row in table.rows)
-        fits = low <= len(x) and len(x) * (2 if is_doubled else 1) <= high
+        fits = self.takes(len(x), is_doubled)
         carry: Callable[..., State] = self.backend.walk if fits else partial(walk, self.backend.batched)
         with self.alone(), self.backend.planned(table, labels, guidance):
             return carry(table, x, labels, guidance, noise, observer)
+
+    def takes(self, count: int, is_doubled: bool) -> bool:
+        """Whether the artifact takes `count` images in a call, and twice as many where a walk has guided rows."""
+        low, high = self.artifact.batch if self.artifact else (1, count * 2)
+        return low <= count and count * (2 if is_doubled else 1) <= high
 
     def largest_batch(self, table: StepTable) -> int:
         """The most images that it carries through the table at once.

@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+from exporting import export, load_trained
 
+from dbench.core.random_weights import write_random
 from dbench.core.record import Result
 from dbench.core.timing import Timing
-from dbench.suites.throughput import Settings, digest, measure, rows, summary
+from dbench.suites.throughput import Settings, digest, measure, papers, rows, summary
 from dbench.suites.throughput.names import RowNames
 from dbench.suites.throughput.rows import Times, Work
 from drun.backends import ort
 from drun.bundle.artifact import Tolerance
 from drun.console import silent
-from drun.errors import ConfigError, UserError
+from drun.errors import ConfigError, OutOfMemory, UserError
+from dtrain import config
 
 EAGER, COMPILED = (f"the papers' loop, {how} PyTorch in fp32" for how in ("eager", "compiled"))
 ORT, OPENVINO = "drun, ort onnx-fp32", "drun, openvino onnx-fp32"
@@ -77,7 +80,10 @@ def test_other_images_make_a_speed_doubtful(
 ) -> None:
     monkeypatch.setattr(ort.Runtime, "tolerance", lambda self, usual: Tolerance(1e-12, 1e-12))
     found = measure(settings_of(model, backends=("ort",), batches=(1,)), silent)
-    assert found.row(RowNames(1, 3).error(ORT)).doubt == "it draws other images: 1e-12 is allowed"
+    names, doubt = RowNames(1, 3), "it draws other images: 1e-12 is allowed"
+    assert [found.row(name(ORT)).doubt for name in (names.error, names.speed, names.ratio)] == [doubt] * 3
+    assert not any(row.headline.startswith(ORT) for row in found.rows)
+    assert "`tiny`" not in digest([("tiny", found)])
 
 
 def test_a_way_that_draws_no_such_batch_is_named(
@@ -96,7 +102,7 @@ def test_a_way_that_draws_no_such_batch_is_named(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"precisions": ("int8",)}, "--precision got 'int8', expected one of fp32, tf32, bf16, fp16"),
+        ({"precisions": ("int8",)}, "--precision got 'int8', expected one of fp32, bf16, fp16, tf32"),
         ({"precisions": ("tf32",)}, "--precision got tf32, cpu has none: use fp32, or --device cuda"),
         ({"device": "cuda"}, "this machine has no cuda device"),
         ({"cfg": 1.5}, "this model is unconditional: leave out --labels and --cfg"),
@@ -110,14 +116,51 @@ def test_what_cannot_be_drawn(model: Any, changes: dict[str, Any], message: str)
 
 
 def test_too_little_memory_is_one_sentence(model: Any, without_compiler: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dbench.suites.throughput.papers import Papers
-
     def exhausted(*_: Any) -> None:
-        raise torch.OutOfMemoryError
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
 
-    monkeypatch.setattr(Papers, "walk", exhausted)
-    with pytest.raises(UserError, match=r"^the memory of cpu does not suffice: draw fewer images by --batch"):
+    monkeypatch.setattr(papers, "guided", exhausted)
+    with pytest.raises(OutOfMemory, match=r"^drawing on cpu ran out of memory: lower --batch, or name fewer --precis"):
         measure(settings_of(model), silent)
+
+
+def test_a_compiler_that_fails_ends_nothing(
+    model: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(network: Any, **_: Any) -> Any:
+        def call(*_: Any) -> None:
+            raise RuntimeError("there is no C compiler")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    found = measure(settings_of(model, batches=(1,)), silent)
+    assert f"{COMPILED} draws no batch of 1: PyTorch failed: there is no C compiler" in capsys.readouterr().err
+    assert found.row(RowNames(1, 3).speed(EAGER)).value is not None
+    assert found.row(RowNames(1, 3).speed(ORT)).value is not None
+
+
+def test_where_drun_opens_nothing_the_papers_loop_is_measured(
+    model: Any, without_compiler: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = measure(settings_of(model, precisions=("fp16",), batches=(1,)), silent)
+    assert len(found.settings["ways"]) == 3
+    assert "drun draws nothing: '" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="holds nothing that computes in fp16 on cpu: export it first"):
+        measure(settings_of(model, precisions=("fp16",), backends=("ort",)), silent)
+
+
+def test_a_static_artifact_takes_part(model: Any, without_compiler: None, tmp_path: Path) -> None:
+    export(load_trained(model.checkpoint), tmp_path / "static", batch=(2, 2))
+    found = measure(settings_of(model, bundle=tmp_path / "static", batches=(2,), backends=("ort",)), silent)
+    assert found.row(RowNames(2, 3).speed(ORT)).value is not None
+
+
+def test_random_weights_are_called_so(model: Any, without_compiler: None, tmp_path: Path) -> None:
+    size = "model.size={hidden_size=16,depth=1,num_heads=2}"
+    made = write_random(config.load("digits-sit", [size]), tmp_path)
+    found = measure(replace(settings_of(model, bundle=None, batches=(1,)), model=str(made)), silent)
+    assert found.subject["weights"] == "random"
 
 
 def test_figures_are_of_the_same_rounds() -> None:
@@ -128,13 +171,14 @@ def test_figures_are_of_the_same_rounds() -> None:
         Timing((100.0, 50.0)),
     )
     drawn = RowNames(4, 250)
-    found = {row.name: row for row in rows.speeds(times, Work(100, 10), drawn)}
+    found = {row.name: row for row in rows.speeds(times, Work(100, 10), drawn, {"ours": "doubtful"})}
     assert found[drawn.speed("ours")].value == pytest.approx(3.0)
     assert found[drawn.ratio("ours")].value == pytest.approx(2.0)
     assert found[drawn.share("ours")].value == pytest.approx((100 + 25) / 2)
     assert found[drawn.added("ours")].value == pytest.approx(25.0)
     assert found[drawn.rate].value == pytest.approx((100 + 200) / 2 / 1e12)
     assert drawn.ratio("usual") not in found
+    assert [found[name("ours")].doubt for name in (drawn.speed, drawn.ratio)] == ["doubtful"] * 2
 
 
 @pytest.mark.slow

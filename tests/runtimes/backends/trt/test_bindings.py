@@ -37,6 +37,7 @@ USED = {
     "ICudaEngine": ("num_io_tensors", "get_tensor_name", "get_tensor_dtype", "get_tensor_shape",
                     "get_tensor_profile_shape", "num_optimization_profiles", "create_execution_context",
                     "get_device_memory_size_for_profile_v2"),
+    "ExecutionContextAllocationStrategy": ("ON_PROFILE_CHANGE",),
     "IExecutionContext": ("set_optimization_profile_async", "set_input_shape", "set_tensor_address", "infer_shapes",
                           "execute_async_v3"),
 }  # fmt: skip

@@ -61,12 +61,14 @@ def test_too_little_memory_says_how_much_and_what_fits(bundle: Bundle) -> None:
         engine_of(bundle, Plan("context", free=3000)).bound(8, ADDRESSES)
     with pytest.raises(OutOfMemory, match="and the GPU has 500 left: free the GPU of other programs"):
         engine_of(bundle, Plan("context", free=500)).bound(2, ADDRESSES)
+    with pytest.raises(OutOfMemory, match=message):  # of a profile, whose memory comes when it is set
+        engine_of(bundle, Plan("profile", free=3000)).bound(8, ADDRESSES)
 
 
 @pytest.mark.parametrize("refuses", ["profile", "shape", "address"])
 def test_what_the_plan_refuses(bundle: Bundle, refuses: str) -> None:
     with pytest.raises(BackendUnavailable, match="TensorRT does not take 2 images: "):
-        engine_of(bundle, Plan(refuses)).bound(2, ADDRESSES)
+        engine_of(bundle, Plan(refuses, free=9999)).bound(2, ADDRESSES)
 
 
 def test_a_call_that_fails(bundle: Bundle) -> None:
