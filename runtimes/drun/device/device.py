@@ -73,7 +73,7 @@ class Device(ABC):
     def captured(self, work: Callable[[], None]) -> Callable[[], None]:
         """The work as a graph: a function that begins all of it at once.
 
-        It holds the work, whose contexts own memory that the graph uses, and nothing else of what lies at its addresses.
+        It holds the work, whose contexts own memory that the graph uses, and nothing else that lies at its addresses.
         """
 
     @abstractmethod
