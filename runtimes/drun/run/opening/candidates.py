@@ -112,7 +112,8 @@ def why_none(bundle: Bundle, artifacts: Sequence[Artifact], device: str | None =
             return f"no backend here can open '{bundle.path}': '{name}' is not available, {probe.why_not}"
     ids = ", ".join(artifact.id for artifact in artifacts) or "nothing"
     where = f" on {device}" if device else ""
-    return f"no backend opens what '{bundle.path}' holds{where}, which is {ids}: use a newer drun, or export another target"
+    holds = f"what '{bundle.path}' holds{where}, which is {ids}"
+    return f"no backend opens {holds}: use a newer drun, or export another target"
 
 
 def _why_not(bundle: Bundle, names: Sequence[str]) -> str:
