@@ -56,9 +56,9 @@ def measure(samples: Features, real: Features, noise: Features, splits: int, rep
     return Distances(*np.array(rows).T)
 
 
-def between_halves(real: Features, splits: int) -> list[float]:
-    """Fréchet distances between random halves: what two sets of real images differ by."""
-    return [frechet_distance(real[a], real[b]) for a, b in partitions(len(real), len(real) // 2, splits)]
+def between_sets(real: Features, size: int, splits: int) -> list[float]:
+    """Fréchet distances of `size` random real images to the others: what sets of real images differ by."""
+    return [frechet_distance(real[apart], real[rest]) for apart, rest in partitions(len(real), size, splits)]
 
 
 def partitions(num: int, size: int, splits: int) -> Iterator[tuple[Indices, Indices]]:

@@ -25,7 +25,7 @@ class Network(nn.Module):
 
     A denoiser is called as network(x, t), and as network(x, t, y) where it has `classes`: x (N, C, H, W) float, t (N,)
     or (1,) model times, y (N,) int64 labels -> (N, C, H, W), or (N, 2 C, H, W) with a learned `variance`. A classifier
-    is called as network(x) -> (N, classes) logits.
+    is an `Encoder`.
     """
 
     #: image: it denoises; class: it tells the classes of images apart.
@@ -54,6 +54,29 @@ class Network(nn.Module):
     def denoise(self, x: Tensor, condition: Tensor) -> Tensor:
         """The rest of a denoiser: the output for x, whose projections take the `condition`."""
         raise NotImplementedError
+
+
+class Encoder(Network):
+    """A network whose tokens say what is in an image: a teacher, or the judge of a distance.
+
+    It is called as network(x) -> (N, classes) logits, if it has classes.
+    """
+
+    predicts: ClassVar[str] = "class"
+    image_size: int  # side of the images, pixels
+    channels: int  # of the images
+    num_tokens: int  # a square number; they go along the rows
+    hidden_size: int  # of a token
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """x: (N, channels, image_size, image_size) float in [-1, 1] -> (N, num_tokens, hidden_size).
+
+        Raises ConfigError for another shape.
+        """
+        raise NotImplementedError
+
+    def state_shape(self, side: int) -> Shape:
+        return self.channels, self.image_size, self.image_size
 
 
 class Projection(nn.Sequential):

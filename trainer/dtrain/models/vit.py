@@ -1,15 +1,15 @@
-"""A small plain vision transformer (Dosovitskiy et al. 2021) that classifies images: a teacher of features."""
+"""A small plain vision transformer (Dosovitskiy et al. 2021): a teacher of features, trained with labels or without."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from drun.bundle.card import Classes, Shape
+from drun.bundle.card import Classes
 from drun.errors import ConfigError
-from dtrain.models import Network
+from dtrain.models import Encoder, Network
 from dtrain.models.transformer.layers import Attention, Mlp, PatchEmbed, initialise_maps
 from dtrain.models.transformer.sizes import Size, check_image, check_sizes
 
@@ -31,13 +31,13 @@ class EncoderBlock(nn.Module):
         return out
 
 
-class ViT(Network):
+class ViT(Encoder):
     """Class logits from the mean of the patches' tokens: no class token (Beyer et al. 2022, arXiv:2205.01580).
 
     image_size: side of the image in pixels, a multiple of patch_size.
     patch_size: side of the patches, pixels.
     channels: channels of the image.
-    num_classes: number of labels.
+    num_classes: number of labels; 0: it gives tokens alone.
     hidden_size: width of the tokens, a multiple of num_heads and of 4.
     depth: number of blocks.
     num_heads: number of attention heads.
@@ -46,8 +46,6 @@ class ViT(Network):
 
     Raises ConfigError for sizes that make no net.
     """
-
-    predicts: ClassVar[str] = "class"
 
     def __init__(
         self,
@@ -61,8 +59,8 @@ class ViT(Network):
     ) -> None:
         super().__init__()
         check_sizes(image_size, patch_size, Size(hidden_size, depth, num_heads))
-        if num_classes < 1:
-            raise ConfigError(f"num_classes got {num_classes}, expected 1 or more")
+        if num_classes < 0:
+            raise ConfigError(f"num_classes got {num_classes}, expected 0 or more")
         self.config: dict[str, Any] = {
             "name": type(self).__name__,
             "image_size": image_size,
@@ -74,22 +72,20 @@ class ViT(Network):
             "num_heads": num_heads,
         }
         self.image_size, self.channels, self.hidden_size = image_size, channels, hidden_size
-        self.classes = Classes(num_classes, None)
+        self.classes = Classes(num_classes, None) if num_classes else None
         self.num_tokens = (image_size // patch_size) ** 2
         self.pos_embed = nn.Parameter(torch.empty(1, self.num_tokens, hidden_size))
         self.x_embedder = PatchEmbed(patch_size, channels, hidden_size)
         self.blocks = nn.ModuleList(EncoderBlock(hidden_size, num_heads) for _ in range(depth))
         self.norm = nn.LayerNorm(hidden_size, eps=1e-6)
-        self.head = nn.Linear(hidden_size, num_classes)
+        self.head = nn.Linear(hidden_size, num_classes) if num_classes else nn.Identity()
         initialise_maps(self)
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        nn.init.trunc_normal_(self.head.weight, std=0.02)
-
-    def state_shape(self, side: int) -> Shape:
-        return self.channels, self.image_size, self.image_size
+        if isinstance(self.head, nn.Linear):
+            nn.init.trunc_normal_(self.head.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (N, channels, image_size, image_size) float -> (N, num_classes) logits.
+        """x: (N, channels, image_size, image_size) float -> (N, num_classes) logits, without classes the mean token.
 
         Raises ConfigError for another shape.
         """
@@ -97,9 +93,16 @@ class ViT(Network):
         return logits
 
     def tokens(self, x: Tensor) -> Tensor:
-        """x: as for `forward` -> (N, num_tokens, hidden_size), after the last norm; tokens go along the rows."""
+        return self.encode(self.embed(x))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """The patches with their positions, (N, num_tokens, hidden_size). Raises ConfigError for another shape."""
         check_image(type(self).__name__, x, self.channels, self.image_size)
-        tokens = self.x_embedder(x) + self.pos_embed
+        embedded: Tensor = self.x_embedder(x) + self.pos_embed
+        return embedded
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Any tokens of `embed`, (N, T, hidden_size), through the blocks and the last norm."""
         for block in self.blocks:
             tokens = block(tokens)
         out: Tensor = self.norm(tokens)

@@ -27,6 +27,11 @@ class Objective(Plain):
     ) -> None:
         self.label_smoothing, self.noise = label_smoothing, noise
 
+    def wrap(self, network: nn.Module) -> nn.Module:
+        if getattr(network, "classes", None) is None:
+            raise ConfigError("objective classify needs a model with classes: set model.num_classes")
+        return network
+
     def loss(self, module: nn.Module, batch: Batch) -> Losses:
         if batch.labels is None:
             raise ConfigError("objective classify needs labels: give data with a folder for each class")

@@ -18,7 +18,7 @@ from drun.errors import CheckpointError, ConfigError, DataError, door
 from dtrain import models
 from dtrain.checkpoints import layouts
 from dtrain.checkpoints import ours as checkpoint
-from dtrain.models.vit import ViT
+from dtrain.models import Encoder, Network
 from dtrain.teachers.families import TEACHERS, Family
 from dtrain.teachers.weights import load_network, resample_positions
 
@@ -177,10 +177,10 @@ def _own(path: Path, image_size: int, device: torch.device) -> Teacher:
     with door(f"cannot take '{path}' as a teacher", CheckpointError):
         saved = checkpoint.read(path)
         kind = saved.recipe.model.get("name", "")
-        if models.available().get(kind) is not ViT:
-            raise CheckpointError(f"'{path}' holds a {kind}, expected a ViT as the teacher")
+        if not issubclass(models.available().get(kind, Network), Encoder):
+            raise CheckpointError(f"'{path}' holds a {kind}, expected a ViT or another encoder as the teacher")
         network = layouts.network_of(saved.recipe.model, saved.ema, f"'{path}'")
-    assert isinstance(network, ViT)
+    assert isinstance(network, Encoder)
     if network.image_size != image_size:
         got = f"the teacher in '{path}' takes images of {network.image_size} pixels"
         raise ConfigError(f"{got}, the data has {image_size}: choose another teacher")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from dbench.suites.repa.settings import RepaSettings
@@ -10,14 +13,15 @@ if TYPE_CHECKING:
     from dbench.core.record import Result
     from dbench.html.chart import Chart
     from drun.console import Report
+    from drun.run.images import UInt8
 
-__all__ = ["Settings", "figures", "measure", "section"]
+__all__ = ["Settings", "digest", "figures", "measure", "pictures", "section"]
 
 Settings = RepaSettings
 
 
 def measure(settings: RepaSettings, report: Report) -> Result:
-    """Train digits-sit with and without representation alignment, and compare the steps to one Fréchet distance."""
+    """Train a recipe plainly, aligned to a teacher, and to one that knows nothing: how many steps to one distance?"""
     from dbench.suites.repa import measuring
 
     return measuring.measure(settings, report)
@@ -30,8 +34,22 @@ def figures(result: Result) -> dict[str, Chart]:
     return plots.draw(result)
 
 
-def section(result: Result) -> str:
-    """HTML of a result; see `answer.answered`."""
+def pictures(settings: RepaSettings, result: Result) -> dict[str, UInt8]:
+    """Images of the arms; see `showing.samples`."""
+    from dbench.suites.repa import showing
+
+    return {"samples": showing.samples(settings, result)}
+
+
+def digest(results: Sequence[tuple[str, Result]]) -> str:
+    """Markdown of all published results; see `table.digest`."""
+    from dbench.suites.repa import table
+
+    return table.digest(results)
+
+
+def section(result: Result, pictures: Mapping[str, Path] = MappingProxyType({})) -> str:
+    """HTML of a result, with its images if they are there; see `answer.answered`."""
     from dbench.suites.repa.answer import answered
 
-    return answered(result)
+    return answered(result, pictures)

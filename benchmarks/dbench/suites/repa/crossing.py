@@ -26,13 +26,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Speedup:
-    """The steps of both runs to `target`; `ratio` is plain steps / REPA steps."""
+    """The steps of both runs to `target`; `ratio` is plain steps / aligned steps."""
 
     ratio: float
-    reached: bool  # whether REPA came to the plain model's final distance
-    target: float  # that distance; if not reached, REPA's final one
+    reached: bool  # whether the aligned run came to the plain one's distance
+    target: float  # that distance; if not reached, the aligned run's last one
     plain_steps: float
-    repa_steps: float
+    aligned_steps: float
 
 
 def steps_to(curve: Curve, target: float) -> float | None:
@@ -57,20 +57,20 @@ def steps_to(curve: Curve, target: float) -> float | None:
     return curve.steps[i - 1] + share * (curve.steps[i] - curve.steps[i - 1])
 
 
-def speedup(plain: Curve, repa: Curve) -> Speedup:
-    """How many times fewer steps REPA needs to the plain model's final distance.
+def speedup(plain: Curve, aligned: Curve, at: int) -> Speedup:
+    """How many times fewer steps an aligned run needs to the distance that the plain one has at step `at`.
 
-    Both runs' steps follow the one rule of `steps_to`: where the plain run was as good before its end, its earlier
-    step counts, or a last checkpoint that came out badly would pass for a gain. Where REPA never gets there, the
-    question is turned round: the steps of the plain run to REPA's final distance over the whole length of REPA's run,
-    which is below 1.
+    Both runs' steps follow the one rule of `steps_to`: where the plain run was as good before, its earlier step counts,
+    or a checkpoint that came out badly would pass for a gain. Where the aligned run never gets there, the question is
+    turned round: the steps of the plain run to the aligned one's last distance over the whole length of that run.
     """
-    repa_steps = steps_to(repa, plain.final)
-    reached = repa_steps is not None
-    target = plain.final if reached else repa.final
+    wanted = dict(zip(plain.steps, plain.distances, strict=True))[at]
+    aligned_steps = steps_to(aligned, wanted)
+    reached = aligned_steps is not None
+    target = wanted if reached else aligned.final
     plain_steps = steps_to(plain, target)
-    assert plain_steps is not None, "a run reaches its own final distance, and one that is larger"
-    needed = float(repa.steps[-1]) if repa_steps is None else repa_steps
+    assert plain_steps is not None, "a run reaches its own distance, and one that is larger"
+    needed = float(aligned.steps[-1]) if aligned_steps is None else aligned_steps
     return Speedup(plain_steps / needed, reached, target, plain_steps, needed)
 
 
@@ -80,6 +80,6 @@ def median_curve(curves: Sequence[Curve]) -> Curve:
     return Curve(curves[0].steps, tuple(distances.tolist()))
 
 
-def final_ratios(plain: Sequence[Curve], repa: Sequence[Curve]) -> Spread:
-    """Plain / REPA final distance, run by run: above 1 REPA ends nearer."""
-    return timing.spread([one.final / other.final for one, other in zip(plain, repa, strict=True)])
+def final_ratios(plain: Sequence[Curve], aligned: Sequence[Curve]) -> Spread:
+    """Plain / aligned final distance, run by run: above 1 the aligned one ends nearer."""
+    return timing.spread([one.final / other.final for one, other in zip(plain, aligned, strict=True)])

@@ -1,17 +1,15 @@
-"""Measures how near a checkpoint's images are to real digits."""
+"""Measures how near a checkpoint's images are to real ones."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from dbench.quality.features import Features
-from dbench.quality.features.pixels import PixelFeatures
-from dbench.quality.frechet import frechet_distance
 from dbench.suites.repa.cached import remember
+from dbench.suites.repa.eyes import Eyes
 from drun.errors import NotFiniteError
 from drun.run.images import UInt8, to_uint8
 from drun.run.sampling import Sampling
@@ -26,34 +24,30 @@ NOISE_SEED = 0
 BATCH = 128
 
 
-def distance(checkpoint: Path, real: Features, num_images: int, num_steps: int, device: torch.device) -> float:
-    """Fréchet distance of images drawn with a checkpoint's averaged weights to `real`, on raw 8x8 pixels.
+def distances(
+    checkpoint: Path, eyes: Sequence[Eyes], num_images: int, num_steps: int, device: torch.device
+) -> dict[str, float]:
+    """Fréchet distances of images drawn with a checkpoint's averaged weights: by the kind of the eyes.
 
-    real: (N, 64) in [0, 1], as `grey_8x8` gives. The distance is in squared pixel values; it is kept beside the
-    checkpoint.
+    They are kept beside the checkpoint.
 
     Raises:
         NotFiniteError: the network gives NaN or infinity. CheckpointError: it cannot be read.
     """
     settings = {"sampler": SAMPLER, "noise_seed": NOISE_SEED, "samples": num_images, "sampling_steps": num_steps}
+    settings |= {one.kind: [one.fingerprint, len(one.reference)] for one in eyes}
 
-    def measure() -> dict[str, Any]:
-        images = draw(published.load(checkpoint), num_images, num_steps, device)
-        return {"frechet_distance": frechet_distance(grey_8x8(images), real)}
+    def measure() -> dict[str, float]:
+        images = draw(published.load(checkpoint), range(num_images), num_steps, device)
+        return {one.kind: one.distance(images) for one in eyes}
 
     try:
-        return float(remember(checkpoint, "frechet", settings, measure)["frechet_distance"])
+        return {kind: float(found) for kind, found in remember(checkpoint, "frechet", settings, measure).items()}
     except NotFiniteError as error:
         raise NotFiniteError(f"'{checkpoint}': {error}") from error
 
 
-def grey_8x8(images: UInt8) -> Features:
-    """(N, H, W, C) uint8 -> (N, 64) float64 in [0, 1]: what the real digits are, 8x8 grey levels."""
-    grey: Features = PixelFeatures(8, images.shape[3])(images).reshape(len(images), 64, -1).mean(axis=2)
-    return grey
-
-
-def draw(denoiser: Denoiser, num_images: int, num_steps: int, device: torch.device) -> UInt8:
+def draw(denoiser: Denoiser, indices: range, num_steps: int, device: torch.device) -> UInt8:
     """Images of every class in turn, without guidance, as `drun` draws them: (N, H, W, C) uint8.
 
     Raises:
@@ -61,5 +55,5 @@ def draw(denoiser: Denoiser, num_images: int, num_steps: int, device: torch.devi
     """
     settings = SamplingSettings(SAMPLER, {}, num_steps, NOISE_SEED)
     sampling = Sampling(denoiser.card, EagerNetwork(denoiser.network, device), settings)
-    batches = [range(first, min(first + BATCH, num_images)) for first in range(0, num_images, BATCH)]
-    return to_uint8(np.concatenate([sampling.draw(indices) for indices in batches]))
+    batches = [indices[first : first + BATCH] for first in range(0, len(indices), BATCH)]
+    return to_uint8(np.concatenate([sampling.draw(batch) for batch in batches]))

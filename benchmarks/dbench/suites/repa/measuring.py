@@ -1,32 +1,33 @@
-"""Trains both arms for every seed and evaluates their checkpoints, unless this was done before."""
+"""Trains all arms for every seed and evaluates their checkpoints, unless this was done before."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dbench.core import machine, timing
+from dbench.core import machine
 from dbench.core.record import Result, this_command
-from dbench.quality.features import Features
-from dbench.quality.scale import between_halves
-from dbench.suites.repa import drawing, layers, plan, training
+from dbench.suites.repa import costs, drawing, layers, plan, training
 from dbench.suites.repa.crossing import Curve
-from dbench.suites.repa.layers import Digits
-from dbench.suites.repa.plan import LABELS, PLAIN, REPA
+from dbench.suites.repa.encoders import Encoders
+from dbench.suites.repa.eyes import Eyes, of_network, of_pixels
+from dbench.suites.repa.layers import SeenImages
+from dbench.suites.repa.plan import LABELS, PLAIN, RANDOM, REPA
+from dbench.suites.repa.real import open_real
 from dbench.suites.repa.rows import Measurements, to_rows
 from dbench.suites.repa.settings import RepaSettings
 from drun.console import Report
 from drun.files import sha256
+from dtrain import teachers
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.config import Recipe
-from dtrain.data.digits import digits_8x8
 
-#: The number of random halvings of the real digits.
-SPLITS = 20
+#: Folder of the teachers' features, below that of the runs.
+CACHE = "features-cache"
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class TrainedArm:
     """One arm of one seed, trained and evaluated."""
 
     arm: str
-    curve: Curve
+    curves: Mapping[str, Curve]  # by kind of eyes
     last: Path  # its final checkpoint
 
 
 def measure(settings: RepaSettings, report: Report) -> Result:
-    """Train both arms for every seed, unless they are there, and compare their checkpoints.
+    """Train all arms for every seed, unless they are there, and compare their checkpoints.
 
     Runs and records of what was measured stay in `settings.runs`: an interrupted or repeated call continues from there.
 
@@ -48,75 +49,96 @@ def measure(settings: RepaSettings, report: Report) -> Result:
         NotFiniteError: a network diverged.
     """
     plan.check(settings)
-    recipes = {seed: plan.recipes(settings, seed) for seed in settings.seeds}
+    plain, objective = plan.plain_recipe(settings, settings.seeds[0]), plan.aligned_objective(settings)
+    encoders = Encoders(plain, settings.runs)
+    for spec in (*objective["teachers"], *([settings.features] if settings.features else ())):
+        encoders.recipe_of(spec)  # raises before the first step
+    training.check_fits(plain)
+    real = open_real(plain, settings.samples, report)
+    specs = [encoders.trained(spec, report) for spec in objective["teachers"]]
+    names = {REPA: specs, RANDOM: encoders.all_random(specs)}
+    recipes = {
+        seed: plan.arms(plan.plain_recipe(settings, seed), objective, names, str(settings.runs / CACHE))
+        for seed in settings.seeds
+    }
     first = recipes[settings.seeds[0]]
-    teacher, device = plan.teacher_of(first[REPA]), training.placement_of(first[PLAIN]).device
-    training.check_fits(first[PLAIN])
-    if Path(teacher) == plan.teacher_folder(settings):
-        training.train_teacher(Path(teacher), report)
-    training.check_fits(first[REPA])
-    real = digits_8x8().reshape(-1, 64)
-    runs = [run for seed in settings.seeds for run in _runs(settings, seed, recipes[seed], real, device, report)]
-    digits = layers.open_digits(first[PLAIN], teacher, device)
+    for recipe in first.values():
+        training.check_fits(recipe)
+    device, size = training.placement_of(plain).device, plain.data.image_size
+    eyes = [of_pixels(real, settings.samples)]
+    if settings.features:
+        judge = teachers.load(encoders.trained(settings.features, report), size, device)
+        eyes.insert(0, of_network(judge, real, settings.samples))
+    runs = [run for seed in settings.seeds for run in _runs(settings, seed, recipes[seed], eyes, device, report)]
+    seen = layers.seen_by(teachers.load(specs[0], size, device), real)
     found = Measurements(
         settings.seeds,
-        {arm: [run.curve for run in runs if run.arm == arm] for arm in LABELS},
-        _blocks(runs, digits, device, report),
-        layers.references(digits),
-        timing.spread(between_halves(real, SPLITS)),
+        eyes,
+        {one.kind: {arm: [run.curves[one.kind] for run in runs if run.arm == arm] for arm in LABELS} for one in eyes},
+        _blocks(runs, seen, device, report),
+        layers.references(seen),
+        costs.measure(first, report),
     )
-    subject = _subject(first, digits, [run.last for run in runs])
-    return Result(tuple(to_rows(found)), subject, _resolved(settings, device), machine.fingerprint(), this_command())
+    subject = _subject(first, objective, seen, runs)
+    here = machine.fingerprint(torch.get_num_threads())
+    resolved = _resolved(settings, device) | {"eyes": [one.kind for one in eyes]}
+    return Result(tuple(to_rows(found)), subject, resolved, here, this_command())
 
 
 def _runs(
-    settings: RepaSettings, seed: int, recipes: dict[str, Recipe], real: Features, device: torch.device, report: Report
+    settings: RepaSettings,
+    seed: int,
+    recipes: Mapping[str, Recipe],
+    eyes: Sequence[Eyes],
+    device: torch.device,
+    report: Report,
 ) -> Iterator[TrainedArm]:
-    """Train both arms of a seed, and draw from every checkpoint."""
+    """Train all arms of a seed, and draw from every checkpoint."""
     for arm, recipe in recipes.items():
         name = f"{LABELS[arm]}, seed {seed}"
-        paths = training.train_run(recipe, settings.runs / f"{arm}-seed{seed}", settings.checkpoints, name, report)
-        distances = []
+        paths = training.train_run(recipe, folder_of(settings, arm, seed), settings.checkpoints, name, report)
+        found = []
         for step, path in paths.items():
             report(f"drawing: {name}", step - settings.every, settings.steps)
-            distances.append(drawing.distance(path, real, settings.samples, settings.sampling_steps, device))
-        report(f"drawing: {name}", settings.steps, settings.steps, f"distance {distances[-1]:.3g}")
-        yield TrainedArm(arm, Curve(tuple(paths), tuple(distances)), paths[settings.steps])
+            found.append(drawing.distances(path, eyes, settings.samples, settings.sampling_steps, device))
+        report(f"drawing: {name}", settings.steps, settings.steps, f"distance {found[-1][eyes[0].kind]:.3g}")
+        curves = {one.kind: Curve(tuple(paths), tuple(each[one.kind] for each in found)) for one in eyes}
+        yield TrainedArm(arm, curves, paths[settings.steps])
+
+
+def folder_of(settings: RepaSettings, arm: str, seed: int) -> Path:
+    """The folder of a run."""
+    return settings.runs / f"{arm}-seed{seed}"
 
 
 def _blocks(
-    runs: list[TrainedArm], digits: Digits, device: torch.device, report: Report
+    runs: Sequence[TrainedArm], seen: SeenImages, device: torch.device, report: Report
 ) -> dict[str, list[dict[str, list[list[float]]]]]:
     """The measurements of the blocks by arm, for the final checkpoints of all seeds."""
     found: dict[str, list[dict[str, list[list[float]]]]] = {arm: [] for arm in LABELS}
     for done, run in enumerate(runs):
         report("reading blocks", done, len(runs))
-        found[run.arm].append(layers.blocks(run.last, digits, device))
+        found[run.arm].append(layers.blocks(run.last, seen, device))
     report("reading blocks", len(runs), len(runs))
     return found
 
 
-def _subject(recipes: dict[str, Recipe], digits: Digits, last: list[Path]) -> dict[str, Any]:
-    """The subject of the comparison, without folders.
-
-    Args:
-        last: the final checkpoints of all runs.
-    """
-    plain, objective = recipes[PLAIN].to_dict(), recipes[REPA].to_dict()["objective"]
-    weights = checkpoint.read(last[0]).ema.values()
-    shown = {key: value for key, value in objective.items() if key not in ("teachers", "cache", "base")}
+def _subject(
+    recipes: Mapping[str, Recipe], objective: dict[str, Any], seen: SeenImages, runs: Sequence[TrainedArm]
+) -> dict[str, Any]:
+    """The subject of the comparison, without folders."""
+    plain, weights = recipes[PLAIN].to_dict(), checkpoint.read(runs[0].last).ema.values()
     return {
         "name": plain["name"],
-        "checkpoint_sha256": list(map(sha256, last)),
+        "checkpoint_sha256": [sha256(run.last) for run in runs],
         "model": plain["model"],
         "parameters": sum(weight.numel() for weight in weights),
         "batch_size": plain["train"]["batch_size"],
         "optimizer": plain["optimizer"],
         "ema": plain["ema"],
-        "alignment": shown,
+        "alignment": {key: value for key, value in objective.items() if key not in ("teachers", "cache", "base")},
         "aligned_block": objective["encoder_depth"],
-        "teacher": {"name": digits.teacher_name, "fingerprint": digits.teacher_fingerprint},
-        "num_real": len(digits.images),
+        "teacher": {"name": seen.teacher_name, "fingerprint": seen.teacher_fingerprint},
     }
 
 
@@ -125,7 +147,9 @@ def _resolved(settings: RepaSettings, device: torch.device) -> dict[str, Any]:
         "seeds": list(settings.seeds),
         "assignments": list(settings.assignments) or None,
         "repa_assignments": list(settings.repa_assignments) or None,
+        "teacher": Path(settings.teacher).name or None,
+        "features": Path(settings.features).name or None,
         "sampler": drawing.SAMPLER,
         "device": device.type,
     }
-    return {key: value for key, value in shown.items() if key != "runs"}
+    return {key: value for key, value in shown.items() if key not in ("runs", "data")}

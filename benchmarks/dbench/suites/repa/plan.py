@@ -1,32 +1,35 @@
-"""The plan of the comparison: two recipes that differ only in their objective, with the seeds and steps of both."""
+"""The plan of the comparison: runs that differ only in their objective, with the seeds and steps of all of them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from dbench.suites.repa.settings import RepaSettings
 from drun.errors import ConfigError
 from dtrain import config
 from dtrain.config import Recipe
 
-#: The arms of the comparison, and the recipes that they come from.
-PLAIN, REPA = "plain", "repa"
-LABELS = {PLAIN: "plain", REPA: "REPA"}
-RECIPES = {PLAIN: "digits-sit", REPA: "digits-sit-repa"}
-TEACHER = "digits-teacher"
-#: The settings that the suite itself makes for both runs.
+#: The arms of the comparison: without alignment, with it, and with it to a teacher that knows nothing.
+PLAIN, REPA, RANDOM = "plain", "repa", "random"
+LABELS = {PLAIN: "plain", REPA: "REPA", RANDOM: "REPA to random weights"}
+#: The settings that the suite itself makes for all runs.
 DECIDED = {
     "train.seed": "--seeds",
     "train.steps": "--steps",
     "train.save_every": "--every",
+    "data.source": "--data",
+    "objective.teachers": "--teacher",
     "optimizer.decay_share": "the suite, for a constant rate,",
 }
 #: All checkpoints are kept, because each is a point of a curve.
 KEEP = 1_000_000
 #: The depths in noise at which blocks are compared, in REPA's time: 0 for the image and 1 for noise.
 DEPTHS = (0.25, 0.5)
+#: What two recipes must have in common: all but the objective, and how a run is spread over memory.
+SHARED = ("model", "process", "data", "optimizer", "ema")
 
 
 def check(settings: RepaSettings) -> None:
@@ -48,32 +51,53 @@ def check(settings: RepaSettings) -> None:
             _check_key(option, assignment)
 
 
-def recipes(settings: RepaSettings, seed: int) -> dict[str, Recipe]:
-    """Arm -> its recipe. REPA's is the plain one with alignment added to the very same objective.
+def plain_recipe(settings: RepaSettings, seed: int) -> Recipe:
+    """Raises ConfigError for a wrong assignment, or images that nobody named."""
+    where = [f"data.source={json.dumps(settings.data)}"] if settings.data else []
+    recipe = config.load(settings.plain, [*where, *settings.assignments, *_schedule(settings, seed)])
+    if not recipe.data.source:
+        raise ConfigError(f"recipe '{recipe.name}' names no images: say by --data where they are")
+    return recipe
+
+
+def aligned_objective(settings: RepaSettings) -> dict[str, Any]:
+    """The objective of the aligned recipe, with the settings applied.
 
     Raises:
-        ConfigError: a wrong assignment, or images other than the digits, which the suite compares with.
+        ConfigError: no recipe with alignment, one that differs from the plain one in more than that, or no teacher.
     """
-    plain = config.load(RECIPES[PLAIN], [*settings.assignments, *_schedule(settings, seed)])
-    if plain.data.source != "digits":
-        raise ConfigError(f"data.source got '{plain.data.source}', expected digits: dbench repa compares with these")
-    teacher, features = str(teacher_folder(settings)), str(settings.runs / "features")
-    where = [f"objective.teachers={_toml([teacher])}", f"objective.cache={_toml(features)}"]
-    aligned = config.load(RECIPES[REPA], [*where, *settings.repa_assignments]).objective
-    return {PLAIN: plain, REPA: replace(plain, name=RECIPES[REPA], objective=aligned | {"base": plain.objective})}
+    plain, aligned = config.load(settings.plain), config.load(settings.aligned, [*settings.repa_assignments])
+    if "teachers" not in aligned.objective:
+        raise ConfigError(f"--aligned got '{settings.aligned}', whose objective has no teachers: name a *-repa recipe")
+    for section in SHARED:
+        ours, theirs = plain.to_dict()[section], aligned.to_dict()[section]
+        for key in sorted(ours.keys() | theirs.keys()):
+            if ours.get(key) != theirs.get(key):
+                raise ConfigError(
+                    f"'{plain.name}' has {section}.{key} = {ours.get(key)!r}, '{aligned.name}' {theirs.get(key)!r}: "
+                    "compare recipes that differ in their objective alone"
+                )
+    objective = dict(aligned.objective)
+    if settings.teacher:
+        objective["teachers"] = [settings.teacher]
+    if not isinstance(objective["teachers"], list) or not objective["teachers"]:
+        raise ConfigError(f"objective.teachers got {objective['teachers']!r}, expected a list with at least one")
+    return objective
 
 
-def teacher_folder(settings: RepaSettings) -> Path:
-    """The folder of the suite's own teacher."""
-    return settings.runs / "teacher"
+def arms(
+    plain: Recipe, objective: dict[str, Any], teachers: Mapping[str, Sequence[str]], cache: str
+) -> dict[str, Recipe]:
+    """Arm -> its recipe: the plain one, and the same with alignment added to the very same objective.
 
-
-def teacher_of(recipe: Recipe) -> str:
-    """The first teacher of the REPA arm, as `dtrain.teachers.load` takes it."""
-    teachers = recipe.objective["teachers"]
-    if not isinstance(teachers, list) or not teachers:
-        raise ConfigError(f"objective.teachers got {teachers!r}, expected a list with at least one teacher")
-    return str(teachers[0])
+    Args:
+        teachers: of REPA and RANDOM, as `dtrain.teachers.load` takes them. cache: folder of their features.
+    """
+    aligned = {
+        arm: replace(plain, objective={**objective, "base": plain.objective, "teachers": [*specs], "cache": cache})
+        for arm, specs in teachers.items()
+    }
+    return {PLAIN: plain, **aligned}
 
 
 def _schedule(settings: RepaSettings, seed: int) -> list[str]:
@@ -99,8 +123,4 @@ def _check_key(option: str, assignment: str) -> None:
     if key in DECIDED:
         raise ConfigError(f"{option} got '{assignment}', which {DECIDED[key]} decides: leave it out")
     if option == "--repa-set" and (not key.startswith("objective.") or key in ("objective.base", "objective.name")):
-        raise ConfigError(f"{option} got '{assignment}', expected an option of REPA: use --set for both runs")
-
-
-def _toml(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+        raise ConfigError(f"{option} got '{assignment}', expected an option of REPA: use --set for all runs")

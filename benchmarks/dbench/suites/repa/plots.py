@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,9 +13,9 @@ from dbench.core.timing import Spread
 from dbench.html.chart import Axis, Chart, Line, Panel, enclosing_ticks, linear_ticks, log_ticks, path, text
 from dbench.suites.repa import rows
 from dbench.suites.repa.crossing import Curve, median_curve, speedup
-from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, REPA
+from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, RANDOM, REPA
 
-LINE_LABELS = {PLAIN: "plain SiT", REPA: "with REPA"}
+LINE_LABELS = {PLAIN: "plain", REPA: "with REPA", RANDOM: "random teacher"}
 #: CSS classes of the lines of DEPTHS.
 DASHES = ("", " dashed")
 #: The shortest line that is labelled with its factor; the title states the factor, too.
@@ -23,17 +24,28 @@ LABEL_WIDTH = 70
 
 def draw(result: Result) -> dict[str, Chart]:
     """Name -> chart."""
-    return {"distances": distances(result), "layers": layers(result)}
+    first, *others = kinds(result)
+    return {
+        "distances": over_steps(result, first),
+        "seconds": over_seconds(result, first),
+        **{f"distances-{kind}": over_steps(result, kind) for kind in others},
+        "layers": layers(result),
+    }
+
+
+def kinds(result: Result) -> list[str]:
+    """The kinds of eyes, the most telling one first."""
+    return list(result.settings["eyes"])
 
 
 def describe(result: Result) -> str:
     """The conditions of the headline."""
-    each = result.row(rows.SPEEDUP).details["per_seed"]
+    each = _gains(result)
     gains, reached = factors(result), sum(gain["reached"] for gain in each)
     seeds = f"Median of {len(each)} seeds, p10 to p90 {number(gains.p10)} to {number(gains.p90)}"
     return (
         f"{seeds if len(each) > 1 else 'One seed'}. "
-        f"REPA reaches the plain model's final distance in {reached} of {len(each)}."
+        f"REPA reaches the plain model's distance of step {half(result):,} in {reached} of {len(each)}."
     )
 
 
@@ -42,61 +54,91 @@ def verdict(result: Result) -> str:
     factor = number(factors(result).median)
     if factor == number(1):
         return "As many steps with REPA"
-    return f"{factor}× {'fewer' if float(result.row(rows.SPEEDUP).value or 0) >= 1 else 'more'} steps with REPA"
+    is_faster = timing.spread([float(gain["ratio"]) for gain in _gains(result)]).median >= 1
+    return f"{factor}× {'fewer' if is_faster else 'more'} steps with REPA"
 
 
 def factors(result: Result) -> Spread:
     """How many times fewer steps REPA needs over the seeds or, if `verdict` says so, how many times more."""
-    row = result.row(rows.SPEEDUP)
-    ratios = [float(gain["ratio"]) for gain in row.details["per_seed"]]
-    return timing.spread(ratios if float(row.value or 0) >= 1 else [1 / ratio for ratio in ratios])
+    ratios = [float(gain["ratio"]) for gain in _gains(result)]
+    return timing.spread(ratios if timing.spread(ratios).median >= 1 else [1 / ratio for ratio in ratios])
 
 
-# ---- distance over steps --------------------------------------------------------------------------------
+def half(result: Result) -> int:
+    """The step of the plain model that the headline is about."""
+    return rows.half_of(read_curves(result, kinds(result)[0], PLAIN)[0].steps)
 
 
-def distances(result: Result) -> Chart:
-    """Fréchet distance over training steps: every seed thin, their median thick, and what REPA gains."""
-    curves = {arm: read_curves(result, arm) for arm in LABELS}
-    halves, last = float(result.row(rows.HALVES).value or 0), curves[PLAIN][0].steps[-1]
+def _gains(result: Result) -> list[dict[str, float]]:
+    """Of the headline, by seed."""
+    row = result.row(rows.steps_name(kinds(result)[0], REPA, half(result)))
+    return list(row.details["per_seed"])
+
+
+# ---- distance over steps and seconds --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The x axis of a chart of distances."""
+
+    label: str
+    places: dict[str, list[float]]  # arm -> where its checkpoints lie
+
+
+def over_steps(result: Result, kind: str) -> Chart:
+    """Fréchet distance over training steps: every seed thin, their medians thick, and what REPA gains."""
+    curves = {arm: read_curves(result, kind, arm) for arm in LABELS}
+    ground = Ground("training step", {arm: list(map(float, each[0].steps)) for arm, each in curves.items()})
+    return _chart(result, kind, ground, is_gain_shown=kind == kinds(result)[0])
+
+
+def over_seconds(result: Result, kind: str) -> Chart:
+    """The same over the time that these steps take, as they were measured in turns."""
+    places = {arm: list(result.row(rows.final_name(kind, arm)).details["seconds"]) for arm in LABELS}
+    return _chart(result, kind, Ground("seconds of training", places), is_gain_shown=False)
+
+
+def _chart(result: Result, kind: str, ground: Ground, is_gain_shown: bool) -> Chart:
+    curves = {arm: read_curves(result, kind, arm) for arm in LABELS}
+    floor = result.row(rows.floor_name(kind))
+    last = max(places[-1] for places in ground.places.values())
     seen = [value for each in curves.values() for curve in each for value in curve.distances]
-    ticks = log_ticks(min(*seen, halves), max(seen))
-    panel = Panel(
-        98,
-        650,
-        66,
-        386,
-        Axis("training step", 0, last, linear_ticks(last)),
-        Axis("Fréchet distance to real digits", ticks[0], ticks[-1], ticks, log=True),
-    )
+    lowest = float(floor.value or 0)
+    ticks = log_ticks(min(*seen, lowest), max(seen))
+    x_axis = Axis(ground.label, 0, last, linear_ticks(last))
+    panel = Panel(98, 640, 66, 386, x_axis, Axis("Fréchet distance", ticks[0], ticks[-1], ticks, log=True))
     medians = {arm: median_curve(each) for arm, each in curves.items()}
     title, note = verdict(result), describe(result)
+    lines = [Line(_points(ground, arm, curve), f"{arm} thin") for arm in LABELS for curve in curves[arm]]
+    thick = [Line(_points(ground, arm, curve), arm, LINE_LABELS[arm]) for arm, curve in medians.items()]
     markup = [
         text((16, 26), f"{title} to the same distance", "start", "title"),
-        text((16, 46), note, "start"),
+        text((16, 46), f"{note} Here: {floor.details['name']}.", "start"),
         panel.axes(),
-        _level(panel, halves, "two halves of the real digits"),
-        panel.lines([Line(_points(curve), f"{arm} thin") for arm in LABELS for curve in curves[arm]]),
-        panel.lines([Line(_points(curve), arm, LINE_LABELS[arm]) for arm, curve in medians.items()]),
-        _gain(panel, medians, f"{number(factors(result).median)}×"),
+        _level(panel, lowest, "real images to real images"),
+        panel.lines(lines),
+        panel.lines(thick),
+        _gain(panel, medians, half(result), f"{number(factors(result).median)}×") if is_gain_shown else "",
     ]
-    return Chart(750, 452, f"Fréchet distance over training steps. {title}. {note}", "".join(markup))
+    return Chart(780, 452, f"Fréchet distance over {ground.label}s. {title}. {note}", "".join(markup))
 
 
-def read_curves(result: Result, arm: str) -> list[Curve]:
+def read_curves(result: Result, kind: str, arm: str) -> list[Curve]:
     """The curves of all seeds of an arm."""
-    details = result.row(rows.final_name(arm)).details
+    details = result.row(rows.final_name(kind, arm)).details
     return [Curve(tuple(details["steps"]), tuple(values)) for values in details["distances"]]
 
 
-def _points(curve: Curve) -> list[tuple[float, float]]:
-    return list(zip(curve.steps, curve.distances, strict=True))
+def _points(ground: Ground, arm: str, curve: Curve) -> list[tuple[float, float]]:
+    return list(zip(ground.places[arm], curve.distances, strict=True))
 
 
-def _gain(panel: Panel, medians: dict[str, Curve], words: str) -> str:
+def _gain(panel: Panel, medians: Mapping[str, Curve], at: int, words: str) -> str:
     """The steps between the medians at the level where they are compared."""
-    gain = speedup(medians[PLAIN], medians[REPA])
-    (left, y), (right, _) = sorted(panel.place((steps, gain.target)) for steps in (gain.plain_steps, gain.repa_steps))
+    gain = speedup(medians[PLAIN], medians[REPA], at)
+    ends_of = (gain.plain_steps, gain.aligned_steps)
+    (left, y), (right, _) = sorted(panel.place((steps, gain.target)) for steps in ends_of)
     ends = "".join(path([(x, y - 5), (x, y + 5)], "gain") for x in (left, right))
     # There is room above the left end, because the upper curve falls to the right.
     label = text((left + 10, y - 8), words, "start", "gain") if right - left > LABEL_WIDTH else ""
@@ -113,19 +155,19 @@ def _level(panel: Panel, value: float, words: str) -> str:
 
 
 def layers(result: Result) -> Chart:
-    """What each block knows: the linear probe on the left, the alignment with the teacher on the right."""
-    probes = {
-        name: float(result.row(row).value or 0)
-        for name, row in {"teacher": rows.TEACHER_PROBE, "pixels": rows.PIXELS_PROBE}.items()
-    }
+    """What each block knows: the alignment with the teacher and, where there are labels, the linear probe."""
     pixels = {"pixels": float(result.row(rows.PIXELS_ALIGNMENT).value or 0)}
-    aligned = int(result.subject["aligned_block"])
-    left = _blocks_panel(60, _block_lines(result, "probe"), probes, aligned)
-    right = _blocks_panel(560, _block_lines(result, "alignment"), pixels, aligned)
-    titles = ("Linear probe: digits recognised, %", "CKNNA with the teacher")
-    heads = [text((at, 26), title, "start", "title") for at, title in zip((16, 516), titles, strict=True)]
-    description = f"By block, plain and with REPA: {titles[0]}; {titles[1]}"
-    return Chart(1000, 400, description, "".join([*heads, left, right]))
+    panels = [("CKNNA with the teacher", _block_lines(result, "alignment"), pixels)]
+    shares = {row.name: float(row.value or 0) for row in result.rows}
+    if rows.TEACHER_PROBE in shares:
+        probes = {"teacher": shares[rows.TEACHER_PROBE], "pixels": shares[rows.PIXELS_PROBE]}
+        panels.insert(0, ("Linear probe: images recognised, %", _block_lines(result, "probe"), probes))
+    aligned, markup = int(result.subject["aligned_block"]), []
+    for place, (title, lines, levels) in enumerate(panels):
+        left = 540 * place
+        markup += [text((16 + left, 26), title, "start", "title"), _blocks_panel(60 + left, lines, levels, aligned)]
+    description = f"By block, plain and with REPA: {'; '.join(title for title, _, _ in panels)}"
+    return Chart(540 * len(panels), 400, description, "".join(markup))
 
 
 def _block_lines(result: Result, what: str) -> list[Line]:

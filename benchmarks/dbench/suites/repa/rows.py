@@ -7,18 +7,22 @@ from dataclasses import asdict, dataclass
 
 from dbench.core import timing
 from dbench.core.record import ResultRow, spread_row
-from dbench.core.timing import Spread
+from dbench.suites.repa.costs import Costs
 from dbench.suites.repa.crossing import Curve, Speedup, final_ratios, speedup
-from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, REPA
+from dbench.suites.repa.eyes import Eyes
+from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, RANDOM, REPA
 
 SUITE = "repa"
-DISTANCE_UNIT = "squared pixel values"
-SPEEDUP = "plain / REPA, steps to the same distance"
-REACHED = "seeds in which REPA reached the plain model's final distance"
-FINAL = "plain / REPA, final distance"
-HALVES = "one half of the real digits to the other"
-TEACHER_PROBE = "teacher (trained with the labels), linear probe"
+#: Of the steps of a run: where the plain model's distance is what the others have to reach.
+TARGETS = (0.25, 0.5, 0.75, 1.0)
+#: The target of the headline: half of the budget.
+HALF = 0.5
+DISTANCE_UNIT = "squared units"
+TEACHER_PROBE = "teacher, linear probe"
 PIXELS_PROBE, PIXELS_ALIGNMENT = "pixels, linear probe", "pixels, CKNNA with the teacher"
+STEP_COST, ENDED_COST = "a step, aligned / plain", "a step after the alignment has ended / plain"
+
+Blocks = Mapping[str, list[list[float]]]
 
 
 @dataclass(frozen=True)
@@ -26,28 +30,62 @@ class Measurements:
     """The measurements, with one entry of each list for each seed."""
 
     seeds: tuple[int, ...]
-    curves: Mapping[str, Sequence[Curve]]  # by arm
-    blocks: Mapping[str, Sequence[dict[str, list[list[float]]]]]  # by arm, as `layers.blocks` gives
-    references: Mapping[str, float]  # the result of `layers.references`
-    halves: Spread  # two sets of real digits
+    eyes: Sequence[Eyes]  # the most telling first
+    curves: Mapping[str, Mapping[str, Sequence[Curve]]]  # by kind of eyes and arm
+    blocks: Mapping[str, Sequence[Blocks]]  # by arm, as `layers.blocks` gives
+    references: Mapping[str, float | None]  # the result of `layers.references`
+    costs: Costs
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Of the evaluated checkpoints."""
+        return self.curves[self.eyes[0].kind][PLAIN][0].steps
 
 
 def to_rows(found: Measurements) -> list[ResultRow]:
-    return [
-        *_steps_rows(found),
-        *(_curve_row(arm, found) for arm in LABELS),
-        spread_row(SUITE, HALVES, found.halves, DISTANCE_UNIT),
-        *_seed_rows(found),
-        *(_probe_row(arm, i, found) for i in range(len(DEPTHS)) for arm in LABELS),
-        ResultRow(SUITE, TEACHER_PROBE, 100 * found.references["teacher_probe"], "%"),
-        ResultRow(SUITE, PIXELS_PROBE, 100 * found.references["pixels_probe"], "%"),
-        *(_alignment_row(arm, i, found) for i in range(len(DEPTHS)) for arm in LABELS),
-        ResultRow(SUITE, PIXELS_ALIGNMENT, found.references["pixels_alignment"], ""),
+    rows = [row for eyes in found.eyes for row in _distance_rows(eyes, found)]
+    rows += [
+        spread_row(SUITE, STEP_COST, found.costs.ratio, "x", details=asdict(found.costs)),
+        spread_row(SUITE, ENDED_COST, found.costs.ended_ratio, "x"),
     ]
+    for i in range(len(DEPTHS)):
+        rows += [row for arm in LABELS for row in _probe_rows(arm, i, found)]
+    for name, key in ((TEACHER_PROBE, "teacher_probe"), (PIXELS_PROBE, "pixels_probe")):
+        share = found.references[key]
+        rows += [] if share is None else [ResultRow(SUITE, name, 100 * share, "%")]
+    rows += [_alignment_row(arm, i, found) for i in range(len(DEPTHS)) for arm in LABELS]
+    return [*rows, ResultRow(SUITE, PIXELS_ALIGNMENT, found.references["pixels_alignment"], "")]
 
 
-def final_name(arm: str) -> str:
-    return f"{LABELS[arm]}, final distance"
+def target_steps(steps: Sequence[int]) -> list[int]:
+    """The evaluated steps that lie nearest to TARGETS of a run, each once, rising."""
+    wanted = [share * steps[-1] for share in TARGETS]
+    return sorted({min(steps, key=lambda step: (abs(step - each), -step)) for each in wanted})
+
+
+def half_of(steps: Sequence[int]) -> int:
+    """The target of the headline."""
+    return min(target_steps(steps), key=lambda step: (abs(step - HALF * steps[-1]), -step))
+
+
+def floor_name(kind: str) -> str:
+    return f"{kind}: real images to real images"
+
+
+def final_name(kind: str, arm: str) -> str:
+    return f"{kind}: {LABELS[arm]}, final distance"
+
+
+def steps_name(kind: str, arm: str, at: int) -> str:
+    return f"{kind}: plain / {LABELS[arm]}, steps to the plain model's distance of step {at}"
+
+
+def seconds_name(kind: str, arm: str, at: int) -> str:
+    return f"{kind}: plain / {LABELS[arm]}, seconds to the plain model's distance of step {at}"
+
+
+def ratio_name(kind: str, arm: str) -> str:
+    return f"{kind}: plain / {LABELS[arm]}, final distance"
 
 
 def probe_name(arm: str, depth: float) -> str:
@@ -58,58 +96,64 @@ def alignment_name(arm: str, depth: float) -> str:
     return f"{LABELS[arm]}, CKNNA with the teacher at t = {depth:g}, best block"
 
 
-# ---- steps ----------------------------------------------------------------------------------------------
+# ---- distances ------------------------------------------------------------------------------------------
 
 
-def _steps_rows(found: Measurements) -> list[ResultRow]:
-    gains = _speedups(found)
-    ratio = timing.spread([gain.ratio for gain in gains])
+def _distance_rows(eyes: Eyes, found: Measurements) -> list[ResultRow]:
+    kind, curves = eyes.kind, found.curves[eyes.kind]
+    rows = [
+        row for arm in (REPA, RANDOM) for at in target_steps(found.steps) for row in _target_rows(eyes, arm, at, found)
+    ]
+    for arm in (REPA, RANDOM):
+        rows.append(spread_row(SUITE, ratio_name(kind, arm), final_ratios(curves[PLAIN], curves[arm]), "x"))
+    rows += [_curve_row(eyes, arm, found) for arm in LABELS]
+    details = {"name": eyes.name, "fingerprint": eyes.fingerprint, "num_reference": len(eyes.reference)}
+    return [*rows, spread_row(SUITE, floor_name(kind), timing.spread(eyes.floor), DISTANCE_UNIT, details=details)]
+
+
+def _target_rows(eyes: Eyes, arm: str, at: int, found: Measurements) -> list[ResultRow]:
+    """How many times fewer steps, and how many times less time, over the seeds."""
+    curves, costs = found.curves[eyes.kind], found.costs
+    gains = [speedup(plain, own, at) for plain, own in zip(curves[PLAIN], curves[arm], strict=True)]
     per_seed = [{"seed": seed, **asdict(gain)} for seed, gain in zip(found.seeds, gains, strict=True)]
-    if ratio.median >= 1:
-        headline = "fewer training steps with REPA to the plain model's final Fréchet distance"
-    else:
-        headline = "as fast as plain training: REPA needs more steps to the same Fréchet distance"
+    seconds = [costs.seconds(PLAIN, gain.plain_steps) / costs.seconds(arm, gain.aligned_steps) for gain in gains]
+    is_headline = eyes is found.eyes[0] and arm == REPA and at == half_of(found.steps)
+    headline = _headline(gains) if is_headline else ""
+    ratios = timing.spread([gain.ratio for gain in gains])
+    details = {"per_seed": per_seed}
     return [
-        spread_row(SUITE, SPEEDUP, ratio, "x", headline=headline, details={"per_seed": per_seed}),
-        ResultRow(SUITE, REACHED, 100 * sum(gain.reached for gain in gains) / len(gains), "%"),
-        spread_row(SUITE, FINAL, final_ratios(found.curves[PLAIN], found.curves[REPA]), "x"),
+        spread_row(SUITE, steps_name(eyes.kind, arm, at), ratios, "x", headline=headline, details=details),
+        spread_row(SUITE, seconds_name(eyes.kind, arm, at), timing.spread(seconds), "x"),
     ]
 
 
-def _seed_rows(found: Measurements) -> list[ResultRow]:
-    rows = []
-    pairs = zip(found.curves[PLAIN], found.curves[REPA], strict=True)
-    for seed, gain, (plain, repa) in zip(found.seeds, _speedups(found), pairs, strict=True):
-        steps = gain.repa_steps if gain.reached else None
-        rows += [
-            ResultRow(SUITE, f"seed {seed}, {SPEEDUP}", gain.ratio, "x"),
-            ResultRow(SUITE, f"seed {seed}, steps of REPA to the plain model's final distance", steps, "steps"),
-            ResultRow(SUITE, f"seed {seed}, {FINAL}", plain.final / repa.final, "x"),
-        ]
-    return rows
+def _headline(gains: Sequence[Speedup]) -> str:
+    if timing.spread([gain.ratio for gain in gains]).median >= 1:
+        return "fewer training steps with REPA to the plain model's Fréchet distance at half of the budget"
+    return "as fast as plain training at half of the budget: REPA needs more steps to the same Fréchet distance"
 
 
-def _speedups(found: Measurements) -> list[Speedup]:
-    return [speedup(*pair) for pair in zip(found.curves[PLAIN], found.curves[REPA], strict=True)]
-
-
-def _curve_row(arm: str, found: Measurements) -> ResultRow:
-    curves = found.curves[arm]
+def _curve_row(eyes: Eyes, arm: str, found: Measurements) -> ResultRow:
+    curves = found.curves[eyes.kind][arm]
     details = {
         "seeds": list(found.seeds),
         "steps": list(curves[0].steps),
+        "seconds": [found.costs.seconds(arm, step) for step in curves[0].steps],
         "distances": [list(curve.distances) for curve in curves],  # by seed
     }
     final = timing.spread([curve.final for curve in curves])
-    return spread_row(SUITE, final_name(arm), final, DISTANCE_UNIT, details=details)
+    return spread_row(SUITE, final_name(eyes.kind, arm), final, DISTANCE_UNIT, details=details)
 
 
 # ---- blocks ---------------------------------------------------------------------------------------------
 
 
-def _probe_row(arm: str, depth_index: int, found: Measurements) -> ResultRow:
+def _probe_rows(arm: str, depth_index: int, found: Measurements) -> list[ResultRow]:
+    """None where nobody says what the images show."""
+    if not all(each["probe"] for each in found.blocks[arm]):
+        return []
     by_seed = [[100 * share for share in each["probe"][depth_index]] for each in found.blocks[arm]]
-    return _best_row(probe_name(arm, DEPTHS[depth_index]), by_seed, "%")
+    return [_best_row(probe_name(arm, DEPTHS[depth_index]), by_seed, "%")]
 
 
 def _alignment_row(arm: str, depth_index: int, found: Measurements) -> ResultRow:

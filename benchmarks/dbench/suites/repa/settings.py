@@ -19,23 +19,34 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class RepaSettings:
+    plain: str = option("digits-sit", "Recipe of the plain runs: a name from 'dtrain recipes', or a .toml file.")
+    aligned: str = option("digits-sit-repa", "Recipe of the aligned runs, which differs in its objective alone.")
+    data: str = option("", "Images, as for dtrain run, where the recipes name none.")
+    teacher: str = option(
+        "",
+        "Teacher: a recipe, which is trained first, a run's folder, or a published one as for objective.teachers "
+        "(default: those of the aligned recipe).",
+    )
+    features: str = option(
+        "", "Network whose features the distance is measured in, named as a teacher is (default: pixels alone)."
+    )
     steps: int = option(2000, "Training steps of each run, a multiple of --every.", least=1)
     #: of weights, noise and data order
     seeds: tuple[int, ...] = option(
-        (0, 1, 2), "Seeds, separated by commas; each has a plain and an aligned run.", parse=parse_seeds
+        (0, 1, 2), "Seeds, separated by commas; each has a plain run and two aligned ones.", parse=parse_seeds
     )
     every: int = option(250, "Training steps between evaluated checkpoints.", least=1)
     samples: int = option(512, "Images drawn with each checkpoint.", least=2)
     sampling_steps: int = option(25, "Euler steps of an image; a step is one network call.", least=1)
     assignments: tuple[str, ...] = option(
         (),
-        "Change both runs, such as by optimizer.learning_rate=3e-4.",
+        "Change all runs, such as by optimizer.learning_rate=3e-4.",
         flag="--set",
         metavar="KEY=VALUE",
     )
     repa_assignments: tuple[str, ...] = option(
         (),
-        "Change the aligned run, such as by objective.weight=1.0.",
+        "Change the aligned runs, such as by objective.weight=1.0.",
         flag="--repa-set",
         metavar="KEY=VALUE",
     )
@@ -43,5 +54,5 @@ class RepaSettings:
 
     @property
     def checkpoints(self) -> list[int]:
-        """The steps at which both arms are evaluated."""
+        """The steps at which all arms are evaluated."""
         return list(range(self.every, self.steps + 1, self.every))

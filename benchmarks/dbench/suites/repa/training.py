@@ -6,12 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dbench.suites.repa.plan import TEACHER
 from drun.console import Report
 from drun.diffusion import process as processes
 from drun.errors import ConfigError
 from drun.foreign import read_json
-from dtrain import config, device, models, objectives
+from dtrain import device, models, objectives
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.config import KNOWN_FROM_DATA, Recipe
 from dtrain.device import Placement
@@ -36,13 +35,6 @@ def check_fits(recipe: Recipe) -> None:
     size = {"image_size": recipe.data.image_size} if "teachers" in recipe.objective else {}
     process = processes.from_dict(recipe.process)
     objectives.build(recipe.objective | size, process, placement_of(recipe).device).wrap(network)
-
-
-def train_teacher(folder: Path, report: Report) -> None:
-    """Train recipe `digits-teacher` into `folder`, unless a checkpoint of it is there."""
-    recipe = config.load(TEACHER, ["train.num_previews=1"])
-    if checkpoint.newest(folder, recipe.name) is None:
-        train(recipe, folder, placement_of(recipe), False, partial(_named, report, "the teacher"))
 
 
 def train_run(recipe: Recipe, folder: Path, steps: list[int], name: str, report: Report) -> dict[int, Path]:

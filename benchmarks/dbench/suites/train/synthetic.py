@@ -5,15 +5,13 @@ The time of a step depends on shapes and types, not on what the images show or w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dbench.core.stand_ins import random_published
 from drun.files import write_json
 from dtrain import config, models
 from dtrain.checkpoints import ours as checkpoint
@@ -21,23 +19,11 @@ from dtrain.checkpoints.ours import Checkpoint
 from dtrain.config import Recipe
 from dtrain.data import latent_index, latents
 from dtrain.data.shards import save_shard
-from dtrain.teachers.families import TEACHERS, Variant
-from dtrain.teachers.weights import load_transformers
+from dtrain.teachers import TEACHERS
 
 SEED = 0
 #: Standard deviation of a latent's posterior; its mean is N(0, 1).
 POSTERIOR_STD = 0.1
-#: The sizes of Dosovitskiy et al. 2021, table 1, Touvron et al. 2021 (S) and Oquab et al. 2024 (g), as configurations
-#: of transformers call them.
-SIZES: dict[str, dict[str, Any]] = {
-    "s": {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6},
-    "b": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
-    "l": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
-    "h": {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 16},
-    "g": {"hidden_size": 1536, "num_hidden_layers": 40, "num_attention_heads": 24, "use_swiglu_ffn": True},
-}
-#: The image size of the published weights' position embeddings, pixels.
-DINOV2_SIDE, VIT_SIDE = 518, 224
 
 
 def write_data(recipe: Recipe, folder: Path, num_images: int) -> Path:
@@ -115,52 +101,13 @@ def stand_in(spec: str, image_size: int, folder: Path) -> str:
         ConfigError: an image size that the teacher cannot take, or transformers is not installed.
     """
     if spec in TEACHERS:
-        return f"{spec}={_write_published(spec, TEACHERS[spec], image_size, folder / spec)}"
+        return f"{spec}={random_published(spec, image_size, folder / spec)}"
     name = Path(spec).name
     if not Path(spec).exists() and name in config.names():
         recipe = config.load(name)
-        if recipe.objective.get("name") == "classify":
+        if issubclass(models.available()[str(recipe.model["name"])], models.Encoder):
             return str(_write_own(recipe, folder / name))
     return spec
-
-
-def published_config(name: str, image_size: int) -> dict[str, Any]:
-    """The fields of the real configuration of a published teacher that its speed follows from.
-
-    Raises:
-        ConfigError: an image size that it cannot take.
-    """
-    variant = TEACHERS[name]
-    family, size = variant.family, SIZES[name.rpartition("-")[2]]
-    side = family.input_size(image_size, name)
-    if family.resample:
-        side = DINOV2_SIDE if family.model.startswith("Dinov2") else VIT_SIDE
-    fields = size | {"image_size": side, "patch_size": family.patch_size, "layer_norm_eps": family.epsilon}
-    if variant.num_heads:  # MoCo-v3's S has 12
-        fields["num_attention_heads"] = variant.num_heads
-    return fields if family.model.startswith("Dinov2") else fields | {"intermediate_size": 4 * size["hidden_size"]}
-
-
-def _write_published(name: str, variant: Variant, image_size: int, folder: Path) -> Path:
-    fields = published_config(name, image_size)
-    library = load_transformers()
-    kind = getattr(library, variant.family.model)
-    options = {"add_pooling_layer": False} if variant.family.model == "ViTModel" else {}
-    network = kind(kind.config_class(**fields), **options)
-    with _no_bars(library):
-        network.save_pretrained(folder)
-    return folder
-
-
-@contextmanager
-def _no_bars(library: Any) -> Iterator[None]:
-    shown = library.logging.is_progress_bar_enabled()
-    library.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            library.logging.enable_progress_bar()
 
 
 def _write_own(recipe: Recipe, folder: Path) -> Path:

@@ -63,7 +63,7 @@ MILLIONS = {
 def test_teachers_have_the_size_of_the_published_ones(name: str) -> None:
     kind = getattr(transformers, TEACHERS[name].family.model)
     with torch.device("meta"):
-        network = kind(kind.config_class(**synthetic.published_config(name, 256)))
+        network = kind(kind.config_class(**stand_ins.published_config(name, 256)))
     pooler = sum(each.numel() for key, each in network.named_parameters() if key.startswith("pooler"))
     count = sum(each.numel() for each in network.parameters()) - pooler
     assert count / 1e6 == pytest.approx(MILLIONS[name], rel=0.003)

@@ -1,0 +1,92 @@
+"""Teachers and networks of features: those that are there, those that a recipe trains first, and random ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from dbench.core.stand_ins import random_published
+from dbench.suites.repa.training import check_same, placement_of
+from drun.console import Report
+from drun.errors import ConfigError
+from dtrain import config, models
+from dtrain.checkpoints import ours as checkpoint
+from dtrain.checkpoints.ours import Checkpoint
+from dtrain.config import Recipe
+from dtrain.teachers import TEACHERS
+from dtrain.train.loop import train
+
+RANDOM_SEED = 0
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """Where encoders of a comparison's images come from, and where those lie that it makes.
+
+    Args:
+        like: the recipe whose images they see. folder: of the comparison.
+    """
+
+    like: Recipe
+    folder: Path
+
+    def recipe_of(self, spec: str) -> Recipe | None:
+        """The recipe that has to be trained for `spec`: one by name, or a folder that is not there and is called so.
+
+        Raises:
+            ConfigError: a recipe of something else than an encoder, or of another size of images.
+        """
+        name = Path(spec).name
+        if spec.partition("=")[0] in TEACHERS or Path(spec).exists() or name not in config.names():
+            return None
+        recipe = config.load(name, ["train.num_previews=1"])
+        if not issubclass(models.available()[str(recipe.model["name"])], models.Encoder):
+            raise ConfigError(f"recipe '{name}' trains no encoder, but a {recipe.model['name']}: choose another one")
+        if recipe.data.image_size != self.like.data.image_size:
+            got = f"recipe '{name}' takes images of {recipe.data.image_size} pixels"
+            raise ConfigError(f"{got}, '{self.like.name}' has {self.like.data.image_size}: choose another one")
+        return replace(recipe, data=replace(recipe.data, source=self.like.data.source))
+
+    def trained(self, spec: str, report: Report) -> str:
+        """`spec` as `dtrain.teachers.load` takes it; a recipe is trained first, unless its run is there.
+
+        Raises:
+            ConfigError: see `recipe_of`, or its folder holds a run with other settings.
+        """
+        recipe = self.recipe_of(spec)
+        if recipe is None:
+            return spec
+        folder = self.folder / recipe.name
+        newest = checkpoint.newest(folder, recipe.name)
+        if newest is not None:
+            check_same(recipe, folder)
+        if newest is None or newest != checkpoint.path_at(folder, recipe, recipe.train.steps):
+            named = partial(_named, report, recipe.name)
+            train(recipe, folder, placement_of(recipe), newest is not None, named)
+        return str(folder)
+
+    def random(self, spec: str) -> str:
+        """The same network with random weights, as `dtrain.teachers.load` takes it. spec: what `trained` gave."""
+        name = spec.partition("=")[0]
+        if name in TEACHERS:
+            folder = self.folder / f"random-{name}"
+            return f"{name}={folder if folder.is_dir() else random_published(name, self.like.data.image_size, folder)}"
+        saved = checkpoint.read(checkpoint.located(Path(spec)))
+        folder = self.folder / f"random-{saved.recipe.name}"
+        if checkpoint.newest(folder, saved.recipe.name) is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(RANDOM_SEED)
+                state = models.build(saved.recipe.model).state_dict()
+            checkpoint.save(Checkpoint(saved.recipe, 1, state, state, {}), folder, keep=1)
+        return str(folder)
+
+    def all_random(self, specs: Sequence[str]) -> list[str]:
+        return [self.random(spec) for spec in specs]
+
+
+def _named(report: Report, name: str, what: str, done: int, total: int, note: str = "") -> None:
+    report(f"{what}: {name}", done, total, note)
