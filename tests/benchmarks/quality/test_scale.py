@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from dbench.quality.frechet import frechet_distance
-from dbench.quality.scale import between_halves, measure, partitions, set_size
+from dbench.quality.scale import between_sets, measure, partitions, set_size
 
 
 def normal(num: int, seed: int, shift: float = 0.0) -> NDArray[np.float64]:
@@ -56,7 +56,7 @@ def test_halves_are_disjoint_and_compared_by_the_definition() -> None:
     """||mean - mean||^2 + Tr(S + S - 2 (S S)^(1/2)), Dowson & Landau 1982, in scipy's words."""
     real = normal(11, 0)
     generator = np.random.default_rng(0)
-    for got in between_halves(real, 3):
+    for got in between_sets(real, 5, 3):
         order = generator.permutation(11)
         one, other = real[order[:5]], real[order[5:]]
         roots = linalg.sqrtm(np.cov(one.T) @ np.cov(other.T)).real

@@ -54,13 +54,21 @@ def test_attributes_and_config_rebuild_the_net() -> None:
     assert torch.equal(again(x), net(x))
 
 
+def test_without_classes_it_gives_tokens_alone() -> None:
+    net = tiny(num_classes=0)
+    x = torch.randn(2, 3, 6, 6)
+    assert net.classes is None
+    assert not any(key.startswith("head") for key in net.state_dict())
+    assert torch.equal(net(x), net.tokens(x).mean(dim=1))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"image_size": 7}, "got side 7 and patch_size 2, expected a multiple of patch_size"),
         ({"num_heads": 5}, "got 24 with 5 heads, expected a multiple of num_heads"),
         ({"depth": 0}, "depth got 0, expected a whole number above 0"),
-        ({"num_classes": 0}, "num_classes got 0, expected 1 or more"),
+        ({"num_classes": -1}, "num_classes got -1, expected 0 or more"),
     ],
 )
 def test_build_refuses(settings: dict[str, int], message: str) -> None:

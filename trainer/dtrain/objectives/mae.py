@@ -62,7 +62,7 @@ class Objective(Plain):
                 f"objective.hidden_share got {self.hidden_share}, which shows {shown} of {network.num_tokens} patches"
             )
         self.num_tokens = network.num_tokens
-        return MaskedAutoencoder(network, shown, Decoder(network, self.decoder_width, self.decoder_depth))
+        return MaskedAutoencoder(network, shown, PatchDecoder(network, self.decoder_width, self.decoder_depth))
 
     def loss(self, module: nn.Module, batch: Batch) -> Losses:
         order = batch.draws.normal(self.num_tokens).argsort(dim=1)
@@ -76,7 +76,7 @@ class MaskedAutoencoder(nn.Module):
         shown: how many patches the network sees.
     """
 
-    def __init__(self, network: ViT, shown: int, decoder: Decoder) -> None:
+    def __init__(self, network: ViT, shown: int, decoder: PatchDecoder) -> None:
         super().__init__()
         self.network, self.shown, self.decoder = network, shown, decoder
 
@@ -101,7 +101,7 @@ class MaskedAutoencoder(nn.Module):
         return (patches - mean) / (variance + EPSILON).sqrt()
 
 
-class Decoder(nn.Module):
+class PatchDecoder(nn.Module):
     """Paints the patches that the network did not see; it is of no use after the training.
 
     Args:

@@ -45,7 +45,7 @@ def measure(recipes: Mapping[str, Recipe], report: Report) -> Costs:
 
     recipes: by arm.
     """
-    aligned = recipes[REPA]
+    plain, aligned = (_long_enough(recipes[arm]) for arm in (PLAIN, REPA))
     # An alignment of one step has ended when the timed steps begin.
     ended = replace(aligned, objective=aligned.objective | {"stop_after": 1})
     lasting = replace(aligned, objective=aligned.objective | {"stop_after": 0})
@@ -55,7 +55,7 @@ def measure(recipes: Mapping[str, Recipe], report: Report) -> Costs:
     ):
         trials = {
             name: stack.enter_context(closing(Trial(recipe, Path(scratch) / name, placement_of(recipe))))
-            for name, recipe in {PLAIN: recipes[PLAIN], REPA: lasting, ENDED: ended}.items()
+            for name, recipe in {PLAIN: plain, REPA: lasting, ENDED: ended}.items()
         }
         times = timing.interleave(
             {name: trial.whole_step for name, trial in trials.items()},
@@ -72,3 +72,7 @@ def measure(recipes: Mapping[str, Recipe], report: Report) -> Costs:
         timing.pairwise_ratio(times[ENDED], times[PLAIN]),
         int(aligned.objective.get("stop_after", 0)),
     )
+
+
+def _long_enough(recipe: Recipe) -> Recipe:
+    return replace(recipe, train=replace(recipe.train, steps=recipe.train.steps + WARMUP + REPEATS))

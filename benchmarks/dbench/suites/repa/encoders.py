@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from dbench.core.stand_ins import random_published
 from dbench.suites.repa.training import check_same, placement_of
 from drun.console import Report
 from drun.errors import ConfigError
-from dtrain import config, models
+from dtrain import config, models, teachers
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
 from dtrain.config import Recipe
@@ -50,6 +51,23 @@ class Encoders:
             got = f"recipe '{name}' takes images of {recipe.data.image_size} pixels"
             raise ConfigError(f"{got}, '{self.like.name}' has {self.like.data.image_size}: choose another one")
         return replace(recipe, data=replace(recipe.data, source=self.like.data.source))
+
+    def check(self, spec: str, device: torch.device, is_teacher: bool) -> None:
+        """Find out before the first step what would fail after the training of a teacher.
+
+        Raises:
+            ConfigError: see `recipe_of` and `dtrain.teachers.load`, or a teacher with other tokens than the network.
+            CheckpointError: weights that are missing or damaged.
+        """
+        recipe, network = self.recipe_of(spec), models.outline(self.like.model)
+        if recipe is None:
+            encoder: Any = teachers.load(spec, self.like.data.image_size, device)
+        else:
+            encoder = models.outline(recipe.model)
+        wanted = getattr(network, "num_tokens", encoder.num_tokens)
+        if is_teacher and encoder.num_tokens != wanted:
+            got = f"teacher '{spec}' gives {encoder.num_tokens} tokens, '{self.like.name}' has {wanted}"
+            raise ConfigError(f"{got}: choose a patch size or teacher with as many")
 
     def trained(self, spec: str, report: Report) -> str:
         """`spec` as `dtrain.teachers.load` takes it; a recipe is trained first, unless its run is there.

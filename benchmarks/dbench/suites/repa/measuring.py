@@ -51,8 +51,11 @@ def measure(settings: RepaSettings, report: Report) -> Result:
     plan.check(settings)
     plain, objective = plan.plain_recipe(settings, settings.seeds[0]), plan.aligned_objective(settings)
     encoders = Encoders(plain, settings.runs)
-    for spec in (*objective["teachers"], *([settings.features] if settings.features else ())):
-        encoders.recipe_of(spec)  # raises before the first step
+    device, size = training.placement_of(plain).device, plain.data.image_size
+    for spec in objective["teachers"]:
+        encoders.check(spec, device, is_teacher=True)
+    if settings.features:
+        encoders.check(settings.features, device, is_teacher=False)
     training.check_fits(plain)
     real = open_real(plain, settings.samples, report)
     specs = [encoders.trained(spec, report) for spec in objective["teachers"]]
@@ -64,7 +67,6 @@ def measure(settings: RepaSettings, report: Report) -> Result:
     first = recipes[settings.seeds[0]]
     for recipe in first.values():
         training.check_fits(recipe)
-    device, size = training.placement_of(plain).device, plain.data.image_size
     eyes = [of_pixels(real, settings.samples)]
     if settings.features:
         judge = teachers.load(encoders.trained(settings.features, report), size, device)

@@ -11,7 +11,6 @@ from dbench.quality import features
 from dbench.quality.features import extract
 from dbench.quality.features.pixels import PixelFeatures, boxes
 from dbench.suites import quality
-from dbench.suites.repa.drawing import grey_8x8
 from drun.console import silent
 from dtrain.data.digits import digits_8x8
 from dtrain.data.pixels import load_images
@@ -42,9 +41,6 @@ def test_halved_sides_are_exact_so_that_results_of_before_hold() -> None:
     pixels = images(5, 16, 1)
     expected = pixels.reshape(5, 8, 2, 8, 2).mean(axis=(2, 4)).reshape(5, 64) / 255
     np.testing.assert_array_equal(PixelFeatures(8)(pixels), expected)
-    np.testing.assert_array_equal(grey_8x8(pixels), expected)
-    colour = images(5, 16, 3)
-    np.testing.assert_allclose(grey_8x8(colour), PixelFeatures(8)(colour.mean(axis=3, keepdims=True)))
 
 
 def test_the_8x8_pixels_of_the_training_images_are_the_digits() -> None:

@@ -44,34 +44,42 @@ def test_distances_that_differ_in_the_last_digit() -> None:
 
 
 def test_twice_as_fast_is_a_ratio_of_two() -> None:
-    gain = speedup(falling(0.005), falling(0.01))
+    gain = speedup(falling(0.005), falling(0.01), 400)
     assert gain.ratio == pytest.approx(2)
-    assert (gain.reached, gain.plain_steps, gain.repa_steps) == (True, 400, pytest.approx(200))
+    assert (gain.reached, gain.plain_steps, gain.aligned_steps) == (True, 400, pytest.approx(200))
     assert gain.target == falling(0.005).final
 
 
+def test_earlier_targets() -> None:
+    """Twice as fast at first, then as fast as the plain run."""
+    plain = Curve(STEPS, (8, 4, 2, 1))
+    aligned = Curve(STEPS, (4, 3.9, 2, 1))
+    assert [speedup(plain, aligned, at).ratio for at in STEPS] == pytest.approx([1, 2, 1, 1])
+    assert speedup(plain, aligned, 200).target == 4
+
+
 def test_half_as_fast_is_a_ratio_of_a_half() -> None:
-    gain = speedup(falling(0.01), falling(0.005))
+    gain = speedup(falling(0.01), falling(0.005), 400)
     assert gain.ratio == pytest.approx(0.5)
-    assert (gain.reached, gain.plain_steps, gain.repa_steps) == (False, pytest.approx(200), 400)
+    assert (gain.reached, gain.plain_steps, gain.aligned_steps) == (False, pytest.approx(200), 400)
     assert gain.target == falling(0.005).final
 
 
 def test_a_last_plain_checkpoint_that_came_out_badly_is_no_gain() -> None:
     plain, repa = Curve(STEPS, (8, 4, 2, 4)), Curve(STEPS, (8, 4, 2, 1))
-    assert speedup(plain, repa).ratio == 1
+    assert speedup(plain, repa, 400).ratio == 1
 
 
 def test_who_stays_above_the_plain_model_is_slower_however_soon_it_came_there() -> None:
     plain, repa = Curve(STEPS, (8, 4, 2, 1)), Curve(STEPS, (1.5, 1.5, 1.5, 1.5))
-    gain = speedup(plain, repa)
+    gain = speedup(plain, repa, 400)
     assert not gain.reached
     assert gain.ratio == pytest.approx((300 + 100 * math.log(2 / 1.5) / math.log(2)) / 400)
 
 
 @given(DISTANCES, DISTANCES)
 def test_the_ratio_is_below_one_where_repa_never_gets_there(plain: list[float], repa: list[float]) -> None:
-    gain = speedup(Curve(STEPS, tuple(plain)), Curve(STEPS, tuple(repa)))
+    gain = speedup(Curve(STEPS, tuple(plain)), Curve(STEPS, tuple(repa)), 400)
     assert gain.reached == (min(repa) <= plain[-1])
     assert 0.25 <= gain.ratio <= 4
     assert gain.reached or gain.ratio < 1
@@ -80,7 +88,7 @@ def test_the_ratio_is_below_one_where_repa_never_gets_there(plain: list[float], 
 @given(DISTANCES)
 def test_equal_runs_are_equally_fast(distances: list[float]) -> None:
     curve = Curve(STEPS, tuple(distances))
-    assert speedup(curve, curve).ratio == 1
+    assert speedup(curve, curve, 400).ratio == 1
 
 
 def test_over_seeds() -> None:

@@ -11,26 +11,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from comparisons import ALIGNED, BOTH, tensors
+from comparisons import ALIGNED, BOTH, CPU, tensors
 
 from dbench.core.record import Result
 from dbench.suites import repa
-from dbench.suites.repa import plan
-from dbench.suites.repa.plan import PLAIN, REPA
+from dbench.suites.repa import costs, drawing, plan, rows, showing
+from dbench.suites.repa.plan import RANDOM, REPA
 from dbench.suites.repa.settings import RepaSettings
 from drun.console import silent
 from drun.errors import ConfigError
 from drun.files import sha256
+from drun.run.images import grid
+from dtrain import published, teachers
 
 
-def test_both_arms_begin_as_the_same_network_and_see_the_same_batches(result: Result, settings: RepaSettings) -> None:
-    logs = [(settings.runs / f"{arm}-seed3" / "log.jsonl").read_text().splitlines()[0] for arm in (PLAIN, REPA)]
-    plain, aligned = map(json.loads, logs)
-    assert "alignment" in aligned
-    assert aligned["denoising"] == plain["loss"]  # of the first step
-    ends = [tensors(settings.runs / f"{arm}-seed3" / f"{plan.RECIPES[arm]}-0000004.pt") for arm in (PLAIN, REPA)]
-    assert ends[0].keys() == ends[1].keys()
-    assert any(not torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+def test_all_arms_begin_as_the_same_network_and_see_the_same_batches(result: Result, settings: RepaSettings) -> None:
+    logs = [(settings.runs / f"{arm}-seed3" / "log.jsonl").read_text().splitlines()[0] for arm in plan.LABELS]
+    plain, aligned, random = map(json.loads, logs)
+    assert aligned["denoising"] == random["denoising"] == plain["loss"]  # of the first step
+    assert aligned["alignment"] != random["alignment"]
+    ends = [tensors(settings.runs / f"{arm}-seed3" / "digits-sit-0000004.pt") for arm in plan.LABELS]
+    assert ends[0].keys() == ends[1].keys() == ends[2].keys()
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert any(not torch.equal(ends[one][name], ends[other][name]) for name in ends[0])
 
 
 @pytest.mark.parametrize(
@@ -46,8 +49,15 @@ def test_both_arms_begin_as_the_same_network_and_see_the_same_batches(result: Re
         ({"repa_assignments": ("train.steps=9",)}, "which --steps decides"),
         ({"repa_assignments": ("optimizer.learning_rate=1e-4",)}, "expected an option of REPA"),
         ({"repa_assignments": ("objective.base={}",)}, "expected an option of REPA"),
-        ({"assignments": ("data.source=photos",)}, "data.source got 'photos', expected digits"),
-        ({"repa_assignments": ("objective.teachers=[]",)}, "objective.teachers got"),
+        ({"assignments": ("data.source=photos",)}, "which --data decides"),
+        ({"repa_assignments": ("objective.teachers=[]",)}, "which --teacher decides"),
+        ({"aligned": "fashion-sit-repa"}, "compare recipes that differ in their objective alone"),
+        ({"plain": "fashion-sit", "aligned": "fashion-sit-repa"}, "names no images: say by --data where they are"),
+        ({"features": "fashion-features"}, "recipe 'fashion-features' takes images of 28 pixels"),
+        ({"assignments": (*BOTH, "model.patch_size=8")}, "gives 16 tokens, 'digits-sit' has 4"),
+        ({"teacher": "digits-unet"}, "recipe 'digits-unet' trains no encoder"),
+        ({"teacher": "no-such-teacher"}, "unknown teacher 'no-such-teacher'"),
+        ({"features": "no-such-network"}, "unknown teacher 'no-such-network'"),
         ({"assignments": ("model.cats=1",)}, "cats"),
         ({"assignments": (*BOTH, "objective.cats=1")}, "cats"),
         ({"assignments": BOTH, "repa_assignments": ("objective.encoder_depth=3",)}, "encoder_depth got 3"),
@@ -61,24 +71,48 @@ def test_what_makes_no_comparison_is_refused(settings: RepaSettings, changes: di
 
 
 def test_all_is_measured(result: Result, settings: RepaSettings) -> None:
-    curves = [result.row(f"{label}, final distance").details for label in plan.LABELS.values()]
-    assert all(curve["steps"] == [2, 4] and curve["seeds"] == [3] for curve in curves)
-    assert curves[0]["distances"] != curves[1]["distances"]
-    for name in ("linear probe", "CKNNA with the teacher"):
-        found = [result.row(f"{label}, {name} at t = 0.5, best block").details for label in plan.LABELS.values()]
+    assert result.settings["eyes"] == ["features", "pixels"]
+    for kind in ("features", "pixels"):
+        curves = [result.row(rows.final_name(kind, arm)).details for arm in plan.LABELS]
+        assert all(curve["steps"] == [2, 4] and curve["seeds"] == [3] for curve in curves)
+        assert len({str(curve["distances"]) for curve in curves}) == 3
+        for at in (2, 4):
+            assert len(result.row(rows.steps_name(kind, REPA, at)).details["per_seed"]) == 1
+            assert result.row(rows.seconds_name(kind, RANDOM, at)).value is not None
+    judge = teachers.load(settings.features, 16, CPU).fingerprint
+    assert result.row(rows.floor_name("features")).details["fingerprint"] == judge
+    for name in (rows.probe_name, rows.alignment_name):
+        found = [result.row(name(arm, 0.5)).details for arm in plan.LABELS]
         assert all(np.shape(each["blocks"]) == (1, 2) for each in found)
         assert found[0] != found[1]
+    cost = result.row(rows.STEP_COST)
+    assert cost.value is not None
+    assert cost.value > 0
     assert result.subject["parameters"] > 1000
-    assert (result.subject["aligned_block"], result.subject["num_real"]) == (1, 1797)
-    last = [sha256(settings.runs / f"{arm}-seed3" / f"{name}-0000004.pt") for arm, name in plan.RECIPES.items()]
+    assert result.subject["aligned_block"] == 1
+    last = [sha256(settings.runs / f"{arm}-seed3" / "digits-sit-0000004.pt") for arm in plan.LABELS]
     assert result.subject["checkpoint_sha256"] == last
     assert str(settings.runs) not in json.dumps(result.to_dict())
+
+
+def test_images_of_every_arm_at_equal_steps(result: Result, settings: RepaSettings) -> None:
+    sheet = repa.pictures(settings, result)["samples"]
+    one = published.load(settings.runs / "plain-seed3" / "digits-sit-0000002.pt")
+    line = grid(drawing.draw(one, range(showing.COUNT), 2, CPU), showing.COUNT)
+    np.testing.assert_array_equal(sheet[: len(line)], line)
+    steps = len(rows.target_steps((2, 4)))
+    assert len(sheet) > steps * len(plan.LABELS) * (len(line) - 10)
 
 
 def test_a_repeated_call_trains_and_draws_nothing(result: Result, settings: RepaSettings) -> None:
     files = sorted(path for path in settings.runs.rglob("*") if path.is_file())
     before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
-    assert repa.measure(settings, silent).rows == result.rows
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, "REPEATS", 2)
+        again = repa.measure(settings, silent)
+    timed = (rows.STEP_COST, rows.ENDED_COST)
+    kept = [row.name for row in result.rows if "seconds" not in row.name and row.name not in timed]
+    assert [again.row(name).value for name in kept] == [result.row(name).value for name in kept]
     assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files} == before
     assert sorted(path for path in settings.runs.rglob("*") if path.is_file()) == files
 
@@ -88,15 +122,15 @@ def test_the_command(result: Result, settings: RepaSettings, dbench: Callable[..
     words += [word for text in ALIGNED for word in ("--repa-set", text)]
     done = dbench(
         "repa", "--steps", 4, "--seeds", "3", "--every", 2, "--samples", 12, "--sampling-steps", 2,
-        "--runs", settings.runs, "--out", "results", *words,
+        "--teacher", settings.teacher, "--features", settings.features, "--runs", settings.runs, "--out", "results",
+        *words,
     )  # fmt: skip
-    assert done.code == 0
+    assert done.code == 0, done.err
     written = sorted(path.name for path in Path("results").iterdir())
-    ends = ("-distances.svg", "-layers.svg", ".json", ".md")
+    ends = ("-distances-pixels.svg", "-distances.svg", "-layers.svg", "-samples.png", "-seconds.svg", ".json", ".md")
     assert written == [f"{result.file_name}{end}" for end in ends]
     last = json.loads(done.out.splitlines()[-1])
     assert last == json.loads(Path(f"results/{result.file_name}.json").read_text())
-    assert last["rows"] == json.loads(json.dumps(result.to_dict()))["rows"]
 
 
 def test_help_and_errors(dbench: Callable[..., Any]) -> None:

@@ -11,12 +11,19 @@ import torch
 from comparisons import ALIGNED, tensors
 
 from dbench.core.record import Result
-from dbench.suites.repa import plan, training
+from dbench.suites.repa import measuring, plan, training
 from dbench.suites.repa.plan import REPA
 from dbench.suites.repa.settings import RepaSettings
 from drun.console import silent
 from drun.errors import ConfigError
 from dtrain.checkpoints import ours as checkpoint
+from dtrain.config import Recipe
+
+
+def repa_recipe(settings: RepaSettings) -> Recipe:
+    plain, objective = plan.plain_recipe(settings, 3), plan.aligned_objective(settings)
+    cache = str(settings.runs / measuring.CACHE)
+    return plan.arms(plain, objective, {REPA: [settings.teacher]}, cache)[REPA]
 
 
 @pytest.fixture
@@ -26,7 +33,7 @@ def copied(result: Result, settings: RepaSettings, tmp_path: Path) -> Path:
 
 
 def test_an_unfinished_run_ends_as_an_uninterrupted_one(copied: Path, settings: RepaSettings) -> None:
-    recipe = plan.recipes(settings, 3)[REPA]
+    recipe = repa_recipe(settings)
     last = checkpoint.path_at(copied, recipe, 4)
     whole = tensors(last)
     last.unlink()
@@ -39,7 +46,7 @@ def test_an_unfinished_run_ends_as_an_uninterrupted_one(copied: Path, settings: 
 
 
 def test_a_longer_run_serves_a_shorter_comparison(copied: Path, settings: RepaSettings) -> None:
-    shorter = replace(plan.recipes(settings, 3)[REPA], train=replace(plan.recipes(settings, 3)[REPA].train, steps=2))
+    shorter = replace(repa_recipe(settings), train=replace(repa_recipe(settings).train, steps=2))
     assert list(training.train_run(shorter, copied, [2], "REPA", silent)) == [2]
     rate = replace(shorter.optimizer, decay_share=0.5)
     with pytest.raises(ConfigError, match=r"trained with optimizer\.decay_share"):
@@ -47,14 +54,8 @@ def test_a_longer_run_serves_a_shorter_comparison(copied: Path, settings: RepaSe
 
 
 def test_another_run_is_not_taken_for_this_one(copied: Path, settings: RepaSettings) -> None:
-    recipe = plan.recipes(replace(settings, repa_assignments=(*ALIGNED, "objective.weight=1.0")), 3)[REPA]
+    recipe = repa_recipe(replace(settings, repa_assignments=(*ALIGNED, "objective.weight=1.0")))
     with pytest.raises(ConfigError, match=r"trained with objective\.weight = 0\.5, now it is 1\.0: choose another"):
         training.train_run(recipe, copied, [2, 4], "REPA", silent)
     with pytest.raises(ConfigError, match="no checkpoint of step 1: choose its --every"):
-        training.train_run(plan.recipes(settings, 3)[REPA], copied, [1, 2, 3, 4], "REPA", silent)
-
-
-def test_a_teacher_is_trained_once(settings: RepaSettings) -> None:
-    before = sorted((settings.runs / "teacher").iterdir())
-    training.train_teacher(settings.runs / "teacher", silent)
-    assert sorted((settings.runs / "teacher").iterdir()) == before
+        training.train_run(repa_recipe(settings), copied, [1, 2, 3, 4], "REPA", silent)

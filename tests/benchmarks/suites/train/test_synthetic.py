@@ -10,6 +10,7 @@ import torch
 import transformers
 from trials import CPU
 
+from dbench.core import stand_ins
 from dbench.suites.train import synthetic
 from drun.console import silent
 from dtrain import config, teachers
