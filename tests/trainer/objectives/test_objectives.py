@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 def test_every_file_is_an_objective() -> None:
-    assert objectives.names() == ["classify", "ddpm", "flow", "repa"]
+    assert objectives.names() == ["classify", "ddpm", "flow", "mae", "repa"]
     assert all(objectives.load(name).__module__ == f"dtrain.objectives.{name}" for name in objectives.names())
     assert list(objectives.parameters("classify")) == ["label_smoothing", "noise"]
 
