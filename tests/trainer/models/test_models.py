@@ -27,6 +27,7 @@ SAID: list[tuple[dict[str, Any], Classes | None, str | None]] = [
     ({"name": "SiT"} | SIT | {"num_classes": 0}, None, None),
     ({"name": "DiT"} | SIT | {"num_classes": 3}, Classes(3, 3), LEARNED_RANGE),
     ({"name": "ViT"} | VIT | {"num_classes": 3}, Classes(3, None), None),
+    ({"name": "CNN", "image_size": 8, "channels": 2, "num_classes": 3, "width": 32}, Classes(3, None), None),
 ]
 
 
@@ -72,7 +73,7 @@ def test_an_outline_has_the_shapes_and_no_weights() -> None:
 
 
 def test_unknown_names_and_keywords_are_named() -> None:
-    with pytest.raises(ConfigError, match="unknown model 'GAN': choose one of AttentionUNet, DiT"):
+    with pytest.raises(ConfigError, match="unknown model 'GAN': choose one of AttentionUNet, CNN, DiT"):
         models.build({"name": "GAN"})
     with pytest.raises(ConfigError, match=r"unknown setting 'model.colour'; its settings are dim, init_dim"):
         models.build({"name": "OneResUNet", "dim": 4, "colour": 1})

@@ -27,7 +27,8 @@ class Objective(Plain):
     Args:
         process, device: unused.
         hidden_share: of the patches, 0.75 in the paper.
-        decoder_width: of its tokens, a multiple of 4. decoder_depth: its blocks.
+        decoder_width: of the decoder's tokens, a multiple of 4.
+        decoder_depth: blocks of the decoder.
 
     Raises:
         ConfigError: a share that hides nothing or everything, or a decoder that is none.
@@ -114,7 +115,8 @@ class PatchDecoder(nn.Module):
         self.patch_size = network.image_size // side
         self.enter = nn.Linear(network.hidden_size, width)
         self.unseen = nn.Parameter(torch.empty(1, 1, width))
-        self.places = nn.Buffer(position_table(width, side), persistent=False)
+        self.places = nn.Buffer(torch.empty(1, network.num_tokens, width), persistent=False)
+        self.places.copy_(position_table(width, side))
         self.blocks = nn.ModuleList(EncoderBlock(width, HEADS) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.paint = nn.Linear(width, network.channels * self.patch_size**2)

@@ -75,7 +75,7 @@ def test_random_teachers_are_read_like_published_ones(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for letter in "bl":
-        monkeypatch.setitem(synthetic.SIZES, letter, TINY_TEACHER)
+        monkeypatch.setitem(stand_ins.SIZES, letter, TINY_TEACHER)
     spec = synthetic.stand_in(name, 256, tmp_path)
     assert spec == f"{name}={tmp_path / name}"
     teacher = teachers.load(spec, 256, CPU.device)
