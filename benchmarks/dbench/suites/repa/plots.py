@@ -16,6 +16,8 @@ from dbench.suites.repa.crossing import Curve, median_curve, speedup
 from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, RANDOM, REPA
 
 LINE_LABELS = {PLAIN: "plain", REPA: "with REPA", RANDOM: "random teacher"}
+#: Where there is less room.
+SHORT_LABELS = {PLAIN: "plain", REPA: "REPA", RANDOM: "random"}
 #: CSS classes of the lines of DEPTHS.
 DASHES = ("", " dashed")
 #: The shortest line that is labelled with its factor; the title states the factor, too.
@@ -107,14 +109,21 @@ def _chart(result: Result, kind: str, ground: Ground, is_gain_shown: bool) -> Ch
     lowest = float(floor.value or 0)
     ticks = log_ticks(min(*seen, lowest), max(seen))
     x_axis = Axis(ground.label, 0, last, linear_ticks(last))
-    panel = Panel(98, 640, 66, 386, x_axis, Axis("Fréchet distance", ticks[0], ticks[-1], ticks, log=True))
+    panel = Panel(
+        98,
+        640,
+        66,
+        386,
+        x_axis,
+        Axis(f"Fréchet distance, {floor.details['name']}", ticks[0], ticks[-1], ticks, log=True),
+    )
     medians = {arm: median_curve(each) for arm, each in curves.items()}
     title, note = verdict(result), describe(result)
     lines = [Line(_points(ground, arm, curve), f"{arm} thin") for arm in LABELS for curve in curves[arm]]
     thick = [Line(_points(ground, arm, curve), arm, LINE_LABELS[arm]) for arm, curve in medians.items()]
     markup = [
         text((16, 26), f"{title} to the same distance", "start", "title"),
-        text((16, 46), f"{note} Here: {floor.details['name']}.", "start"),
+        text((16, 46), note, "start"),
         panel.axes(),
         _level(panel, lowest, "real images to real images"),
         panel.lines(lines),
@@ -178,7 +187,7 @@ def _block_lines(result: Result, what: str) -> list[Line]:
         for depth, dash in zip(DEPTHS, DASHES, strict=True):
             by_seed = result.row(name(arm, depth)).details["blocks"]
             medians = np.median(by_seed, axis=0).tolist()
-            lines.append(Line(list(enumerate(medians, 1)), arm + dash, f"{LABELS[arm]}, t = {depth:g}"))
+            lines.append(Line(list(enumerate(medians, 1)), arm + dash, f"{SHORT_LABELS[arm]}, t = {depth:g}"))
     return lines
 
 
