@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dbench.core.stand_ins import random_published
-from dbench.suites.repa.training import check_same, placement_of
+from dbench.suites.repa.training import check_same, named, placement_of
 from drun.console import Report
 from drun.errors import ConfigError
 from dtrain import config, models, teachers
@@ -21,6 +19,7 @@ from dtrain.config import Recipe
 from dtrain.teachers import TEACHERS
 from dtrain.train.loop import train
 
+#: That of recipes: a random network is what a trained one was before its first step, so that training alone differs.
 RANDOM_SEED = 0
 
 
@@ -83,8 +82,7 @@ class Encoders:
         if newest is not None:
             check_same(recipe, folder)
         if newest is None or newest != checkpoint.path_at(folder, recipe, recipe.train.steps):
-            named = partial(_named, report, recipe.name)
-            train(recipe, folder, placement_of(recipe), newest is not None, named)
+            train(recipe, folder, placement_of(recipe), newest is not None, named(report, recipe.name))
         return str(folder)
 
     def random(self, spec: str) -> str:
@@ -101,10 +99,3 @@ class Encoders:
                 state = models.build(saved.recipe.model).state_dict()
             checkpoint.save(Checkpoint(saved.recipe, 1, state, state, {}), folder, keep=1)
         return str(folder)
-
-    def all_random(self, specs: Sequence[str]) -> list[str]:
-        return [self.random(spec) for spec in specs]
-
-
-def _named(report: Report, name: str, what: str, done: int, total: int, note: str = "") -> None:
-    report(f"{what}: {name}", done, total, note)

@@ -59,7 +59,7 @@ def measure(settings: RepaSettings, report: Report) -> Result:
     training.check_fits(plain)
     real = open_real(plain, settings.samples, report)
     specs = [encoders.trained(spec, report) for spec in objective["teachers"]]
-    names = {REPA: specs, RANDOM: encoders.all_random(specs)}
+    names = {REPA: specs, RANDOM: [encoders.random(spec) for spec in specs]}
     recipes = {
         seed: plan.arms(plan.plain_recipe(settings, seed), objective, names, str(settings.runs / CACHE))
         for seed in settings.seeds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def train_run(recipe: Recipe, folder: Path, steps: list[int], name: str, report:
         if missing:
             raise ConfigError(f"'{folder}' has no checkpoint of step {missing[0]}: choose its --every, or other --runs")
     if held < steps[-1]:
-        train(recipe, folder, placement_of(recipe), newest is not None, partial(_named, report, name))
+        train(recipe, folder, placement_of(recipe), newest is not None, named(report, name))
     return paths
 
 
@@ -85,5 +84,10 @@ def _learned(recipe: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if key not in ignored}
 
 
-def _named(report: Report, name: str, what: str, done: int, total: int, note: str = "") -> None:
-    report(f"{what}: {name}", done, total, note)
+def named(report: Report, name: str) -> Report:
+    """A report that says whose work it is about."""
+
+    def reporting(what: str, done: int, total: int, note: str = "") -> None:
+        report(f"{what}: {name}", done, total, note)
+
+    return reporting
