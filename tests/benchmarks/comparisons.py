@@ -18,6 +18,7 @@ BOTH = (
 
 
 ALIGNED = ("objective.encoder_depth=1", "objective.projector_width=8")
+TRIED = "objective.projector=conv objective.weight=2.0"
 
 
 def tensors(path: Path) -> dict[str, torch.Tensor]:

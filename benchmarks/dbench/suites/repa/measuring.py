@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 
@@ -50,6 +51,7 @@ def measure(settings: RepaSettings, report: Report) -> Result:
     """
     plan.check(settings)
     plain, objective = plan.plain_recipe(settings, settings.seeds[0]), plan.aligned_objective(settings)
+    tries = {changes: plan.aligned_objective(settings, changes) for changes in settings.tries}
     encoders = Encoders(plain, settings.runs)
     device, size = training.placement_of(plain).device, plain.data.image_size
     for spec in objective["teachers"]:
@@ -59,9 +61,13 @@ def measure(settings: RepaSettings, report: Report) -> Result:
     training.check_fits(plain)
     real = open_real(plain, settings.samples, report)
     specs = [encoders.trained(spec, report) for spec in objective["teachers"]]
-    names = {REPA: specs, RANDOM: [encoders.random(spec) for spec in specs]}
+    objectives = {
+        REPA: objective | {"teachers": specs},
+        RANDOM: objective | {"teachers": [encoders.random(spec) for spec in specs]},
+        **{changes: tried | {"teachers": specs} for changes, tried in tries.items()},
+    }
     recipes = {
-        seed: plan.arms(plan.plain_recipe(settings, seed), objective, names, str(settings.runs / CACHE))
+        seed: plan.arms(plan.plain_recipe(settings, seed), objectives, str(settings.runs / CACHE))
         for seed in settings.seeds
     }
     first = recipes[settings.seeds[0]]
@@ -76,12 +82,12 @@ def measure(settings: RepaSettings, report: Report) -> Result:
     found = Measurements(
         settings.seeds,
         eyes,
-        {one.kind: {arm: [run.curves[one.kind] for run in runs if run.arm == arm] for arm in LABELS} for one in eyes},
+        {one.kind: {arm: [run.curves[one.kind] for run in runs if run.arm == arm] for arm in first} for one in eyes},
         _blocks(runs, seen, device, report),
         layers.references(seen),
         costs.measure(first, report),
     )
-    subject = _subject(first, objective, seen, runs)
+    subject = _subject(first, seen, runs)
     here = machine.fingerprint(torch.get_num_threads())
     resolved = _resolved(settings, device) | {"eyes": [one.kind for one in eyes]}
     return Result(tuple(to_rows(found)), subject, resolved, here, this_command())
@@ -97,7 +103,7 @@ def _runs(
 ) -> Iterator[TrainedArm]:
     """Train all arms of a seed, and draw from every checkpoint."""
     for arm, recipe in recipes.items():
-        name = f"{LABELS[arm]}, seed {seed}"
+        name = f"{plan.label(arm)}, seed {seed}"
         paths = training.train_run(recipe, folder_of(settings, arm, seed), settings.checkpoints, name, report)
         found = []
         for step, path in paths.items():
@@ -110,26 +116,26 @@ def _runs(
 
 def folder_of(settings: RepaSettings, arm: str, seed: int) -> Path:
     """The folder of a run."""
-    return settings.runs / f"{arm}-seed{seed}"
+    return settings.runs / f"{quote(arm, safe='=')}-seed{seed}"
 
 
 def _blocks(
     runs: Sequence[TrainedArm], seen: SeenImages, device: torch.device, report: Report
 ) -> dict[str, list[dict[str, list[list[float]]]]]:
-    """The measurements of the blocks by arm, for the final checkpoints of all seeds."""
+    """The measurements of the blocks by arm, those of --try apart, for the final checkpoints of all seeds."""
     found: dict[str, list[dict[str, list[list[float]]]]] = {arm: [] for arm in LABELS}
-    for done, run in enumerate(runs):
-        report("reading blocks", done, len(runs))
+    read = [run for run in runs if run.arm in found]
+    for done, run in enumerate(read):
+        report("reading blocks", done, len(read))
         found[run.arm].append(layers.blocks(run.last, seen, device))
-    report("reading blocks", len(runs), len(runs))
+    report("reading blocks", len(read), len(read))
     return found
 
 
-def _subject(
-    recipes: Mapping[str, Recipe], objective: dict[str, Any], seen: SeenImages, runs: Sequence[TrainedArm]
-) -> dict[str, Any]:
+def _subject(recipes: Mapping[str, Recipe], seen: SeenImages, runs: Sequence[TrainedArm]) -> dict[str, Any]:
     """The subject of the comparison, without folders."""
     plain, weights = recipes[PLAIN].to_dict(), checkpoint.read(runs[0].last).ema.values()
+    alignments = {arm: _alignment(recipe) for arm, recipe in recipes.items() if arm not in (PLAIN, RANDOM)}
     return {
         "name": plain["name"],
         "checkpoint_sha256": [sha256(run.last) for run in runs],
@@ -138,10 +144,15 @@ def _subject(
         "batch_size": plain["train"]["batch_size"],
         "optimizer": plain["optimizer"],
         "ema": plain["ema"],
-        "alignment": {key: value for key, value in objective.items() if key not in ("teachers", "cache", "base")},
-        "aligned_block": objective["encoder_depth"],
+        "alignment": alignments.pop(REPA),
+        "tries": alignments,
+        "aligned_block": recipes[REPA].objective["encoder_depth"],
         "teacher": {"name": seen.teacher_name, "fingerprint": seen.teacher_fingerprint},
     }
+
+
+def _alignment(recipe: Recipe) -> dict[str, Any]:
+    return {key: value for key, value in recipe.objective.items() if key not in ("teachers", "cache", "base")}
 
 
 def _resolved(settings: RepaSettings, device: torch.device) -> dict[str, Any]:
@@ -149,6 +160,7 @@ def _resolved(settings: RepaSettings, device: torch.device) -> dict[str, Any]:
         "seeds": list(settings.seeds),
         "assignments": list(settings.assignments) or None,
         "repa_assignments": list(settings.repa_assignments) or None,
+        "tries": list(settings.tries) or None,
         "teacher": Path(settings.teacher).name or None,
         "features": Path(settings.features).name or None,
         "sampler": drawing.SAMPLER,

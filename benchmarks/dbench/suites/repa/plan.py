@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -46,9 +46,18 @@ def check(settings: RepaSettings) -> None:
             raise ConfigError(f"{option} got {count}, expected at least {least}")
     if not settings.seeds or len(set(settings.seeds)) != len(settings.seeds) or min(settings.seeds) < 0:
         raise ConfigError(f"--seeds got {list(settings.seeds)}, expected different whole numbers such as 0,1,2")
-    for option, given in (("--set", settings.assignments), ("--repa-set", settings.repa_assignments)):
+    if len(set(settings.tries)) != len(settings.tries):
+        raise ConfigError(f"--try got {list(settings.tries)}, expected different changes: leave one out")
+    changes = {"--set": settings.assignments, "--repa-set": settings.repa_assignments}
+    changes["--try"] = tuple(word for text in settings.tries for word in text.split() or [text])
+    for option, given in changes.items():
         for assignment in given:
             _check_key(option, assignment)
+
+
+def label(arm: str) -> str:
+    """An arm in words; those of --try are called by their changes."""
+    return LABELS.get(arm, f"REPA with {arm}")
 
 
 def plain_recipe(settings: RepaSettings, seed: int) -> Recipe:
@@ -60,13 +69,16 @@ def plain_recipe(settings: RepaSettings, seed: int) -> Recipe:
     return recipe
 
 
-def aligned_objective(settings: RepaSettings) -> dict[str, Any]:
-    """The objective of the aligned recipe, with the settings applied.
+def aligned_objective(settings: RepaSettings, changes: str = "") -> dict[str, Any]:
+    """The objective of the aligned recipe, with the settings applied, and then the changes of a --try.
 
     Raises:
         ConfigError: no recipe with alignment, one that differs from the plain one in more than that, or no teacher.
     """
-    plain, aligned = config.load(settings.plain), config.load(settings.aligned, [*settings.repa_assignments])
+    plain, aligned = (
+        config.load(settings.plain),
+        config.load(settings.aligned, [*settings.repa_assignments, *changes.split()]),
+    )
     if "teachers" not in aligned.objective:
         raise ConfigError(f"--aligned got '{settings.aligned}', whose objective has no teachers: name a *-repa recipe")
     for section in SHARED:
@@ -85,17 +97,16 @@ def aligned_objective(settings: RepaSettings) -> dict[str, Any]:
     return objective
 
 
-def arms(
-    plain: Recipe, objective: dict[str, Any], teachers: Mapping[str, Sequence[str]], cache: str
-) -> dict[str, Recipe]:
+def arms(plain: Recipe, objectives: Mapping[str, Mapping[str, Any]], cache: str) -> dict[str, Recipe]:
     """Arm -> its recipe: the plain one, and the same with alignment added to the very same objective.
 
     Args:
-        teachers: of REPA and RANDOM, as `dtrain.teachers.load` takes them. cache: folder of their features.
+        objectives: of the aligned arms; their teachers are such as `dtrain.teachers.load` takes.
+        cache: folder of the teachers' features.
     """
     aligned = {
-        arm: replace(plain, objective={**objective, "base": plain.objective, "teachers": [*specs], "cache": cache})
-        for arm, specs in teachers.items()
+        arm: replace(plain, objective={**objective, "base": plain.objective, "cache": cache})
+        for arm, objective in objectives.items()
     }
     return {PLAIN: plain, **aligned}
 
@@ -122,5 +133,5 @@ def _check_key(option: str, assignment: str) -> None:
     key = assignment.partition("=")[0].strip()
     if key in DECIDED:
         raise ConfigError(f"{option} got '{assignment}', which {DECIDED[key]} decides: leave it out")
-    if option == "--repa-set" and (not key.startswith("objective.") or key in ("objective.base", "objective.name")):
+    if option != "--set" and (not key.startswith("objective.") or key in ("objective.base", "objective.name")):
         raise ConfigError(f"{option} got '{assignment}', expected an option of REPA: use --set for all runs")

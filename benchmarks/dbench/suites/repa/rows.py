@@ -10,7 +10,7 @@ from dbench.core.record import ResultRow, spread_row
 from dbench.suites.repa.costs import Costs
 from dbench.suites.repa.crossing import Curve, Speedup, final_ratios, speedup
 from dbench.suites.repa.eyes import Eyes
-from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, RANDOM, REPA
+from dbench.suites.repa.plan import DEPTHS, LABELS, PLAIN, REPA, label
 
 SUITE = "repa"
 #: Of the steps of a run: where the plain model's distance is what the others have to reach.
@@ -40,6 +40,11 @@ class Measurements:
     def steps(self) -> tuple[int, ...]:
         """Of the evaluated checkpoints."""
         return self.curves[self.eyes[0].kind][PLAIN][0].steps
+
+    @property
+    def aligned(self) -> list[str]:
+        """All arms but the plain one."""
+        return [arm for arm in self.curves[self.eyes[0].kind] if arm != PLAIN]
 
 
 def to_rows(found: Measurements) -> list[ResultRow]:
@@ -73,27 +78,27 @@ def floor_name(kind: str) -> str:
 
 
 def final_name(kind: str, arm: str) -> str:
-    return f"{kind}: {LABELS[arm]}, final distance"
+    return f"{kind}: {label(arm)}, final distance"
 
 
 def steps_name(kind: str, arm: str, at: int) -> str:
-    return f"{kind}: plain / {LABELS[arm]}, steps to the plain model's distance of step {at}"
+    return f"{kind}: plain / {label(arm)}, steps to the plain model's distance of step {at}"
 
 
 def seconds_name(kind: str, arm: str, at: int) -> str:
-    return f"{kind}: plain / {LABELS[arm]}, seconds to the plain model's distance of step {at}"
+    return f"{kind}: plain / {label(arm)}, seconds to the plain model's distance of step {at}"
 
 
 def ratio_name(kind: str, arm: str) -> str:
-    return f"{kind}: plain / {LABELS[arm]}, final distance"
+    return f"{kind}: plain / {label(arm)}, final distance"
 
 
 def probe_name(arm: str, depth: float) -> str:
-    return f"{LABELS[arm]}, linear probe at t = {depth:g}, best block"
+    return f"{label(arm)}, linear probe at t = {depth:g}, best block"
 
 
 def alignment_name(arm: str, depth: float) -> str:
-    return f"{LABELS[arm]}, CKNNA with the teacher at t = {depth:g}, best block"
+    return f"{label(arm)}, CKNNA with the teacher at t = {depth:g}, best block"
 
 
 # ---- distances ------------------------------------------------------------------------------------------
@@ -102,29 +107,29 @@ def alignment_name(arm: str, depth: float) -> str:
 def _distance_rows(eyes: Eyes, found: Measurements) -> list[ResultRow]:
     kind, curves = eyes.kind, found.curves[eyes.kind]
     rows = [
-        row for arm in (REPA, RANDOM) for at in target_steps(found.steps) for row in _target_rows(eyes, arm, at, found)
+        row for arm in found.aligned for at in target_steps(found.steps) for row in _target_rows(eyes, arm, at, found)
     ]
-    for arm in (REPA, RANDOM):
+    for arm in found.aligned:
         rows.append(spread_row(SUITE, ratio_name(kind, arm), final_ratios(curves[PLAIN], curves[arm]), "x"))
-    rows += [_curve_row(eyes, arm, found) for arm in LABELS]
+    rows += [_curve_row(eyes, arm, found) for arm in (PLAIN, *found.aligned)]
     details = {"name": eyes.name, "fingerprint": eyes.fingerprint, "num_reference": len(eyes.reference)}
     return [*rows, spread_row(SUITE, floor_name(kind), timing.spread(eyes.floor), DISTANCE_UNIT, details=details)]
 
 
 def _target_rows(eyes: Eyes, arm: str, at: int, found: Measurements) -> list[ResultRow]:
-    """How many times fewer steps, and how many times less time, over the seeds."""
+    """How many times fewer steps over the seeds and, where its steps are timed, how many times less time."""
     curves, costs = found.curves[eyes.kind], found.costs
     gains = [speedup(plain, own, at) for plain, own in zip(curves[PLAIN], curves[arm], strict=True)]
     per_seed = [{"seed": seed, **asdict(gain)} for seed, gain in zip(found.seeds, gains, strict=True)]
-    seconds = [costs.seconds(PLAIN, gain.plain_steps) / costs.seconds(arm, gain.aligned_steps) for gain in gains]
     is_headline = eyes is found.eyes[0] and arm == REPA and at == half_of(found.steps)
     headline = _headline(gains) if is_headline else ""
     ratios = timing.spread([gain.ratio for gain in gains])
     details = {"per_seed": per_seed}
-    return [
-        spread_row(SUITE, steps_name(eyes.kind, arm, at), ratios, "x", headline=headline, details=details),
-        spread_row(SUITE, seconds_name(eyes.kind, arm, at), timing.spread(seconds), "x"),
-    ]
+    rows = [spread_row(SUITE, steps_name(eyes.kind, arm, at), ratios, "x", headline=headline, details=details)]
+    if arm in LABELS:
+        seconds = [costs.seconds(PLAIN, gain.plain_steps) / costs.seconds(arm, gain.aligned_steps) for gain in gains]
+        rows.append(spread_row(SUITE, seconds_name(eyes.kind, arm, at), timing.spread(seconds), "x"))
+    return rows
 
 
 def _headline(gains: Sequence[Speedup]) -> str:
@@ -138,7 +143,7 @@ def _curve_row(eyes: Eyes, arm: str, found: Measurements) -> ResultRow:
     details = {
         "seeds": list(found.seeds),
         "steps": list(curves[0].steps),
-        "seconds": [found.costs.seconds(arm, step) for step in curves[0].steps],
+        "seconds": [found.costs.seconds(arm, step) for step in curves[0].steps] if arm in LABELS else None,
         "distances": [list(curve.distances) for curve in curves],  # by seed
     }
     final = timing.spread([curve.final for curve in curves])

@@ -50,6 +50,12 @@ class RepaSettings:
         flag="--repa-set",
         metavar="KEY=VALUE",
     )
+    tries: tuple[str, ...] = option(
+        (),
+        "Align once more, with these changes, such as 'objective.projector=mlp objective.weight=0.5': an arm each.",
+        flag="--try",
+        metavar="CHANGES",
+    )
     runs: Path = option(Path("out/repa"), "Folder for the runs; a second call continues them.")
 
     @property

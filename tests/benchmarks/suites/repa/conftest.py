@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from comparisons import ALIGNED, BOTH
+from comparisons import ALIGNED, BOTH, TRIED
 
 from dbench.core.record import Result
 from dbench.suites import repa
@@ -24,7 +24,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> RepaSettings:
     train(config.load("fashion-features", ["model.width=32", *SHORT]), judge, placement, False, silent)
     return RepaSettings(
         teacher=str(teacher), features=str(judge), steps=4, seeds=(3,), every=2, samples=12, sampling_steps=2,
-        assignments=BOTH, repa_assignments=ALIGNED, runs=runs,
+        assignments=BOTH, repa_assignments=ALIGNED, tries=(TRIED,), runs=runs,
     )  # fmt: skip
 
 

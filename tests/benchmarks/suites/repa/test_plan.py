@@ -18,7 +18,7 @@ def test_the_arms_differ_in_alignment_alone() -> None:
     aligned = ("objective.encoder_depth=1", "objective.weight=2.0")
     settings = RepaSettings(steps=4, seeds=(5,), every=2, assignments=both, repa_assignments=aligned)
     plain, objective = plan.plain_recipe(settings, 5), plan.aligned_objective(settings)
-    arms = plan.arms(plain, objective, {REPA: ["a"], RANDOM: ["b"]}, "cache")
+    arms = plan.arms(plain, {REPA: objective | {"teachers": ["a"]}, RANDOM: objective | {"teachers": ["b"]}}, "cache")
     assert arms[PLAIN] == plain
     for arm, teacher in ((REPA, "a"), (RANDOM, "b")):
         own = arms[arm].objective
@@ -27,6 +27,12 @@ def test_the_arms_differ_in_alignment_alone() -> None:
         assert (own["encoder_depth"], own["weight"]) == (1, 2.0)
     assert (plain.objective["times"], plain.optimizer.learning_rate) == ("logit_normal", 3e-4)
     assert (plain.train.seed, plain.train.steps, plain.train.save_every) == (5, 4, 2)
+
+
+def test_a_try_changes_the_aligned_objective_once_more() -> None:
+    settings = RepaSettings(repa_assignments=("objective.weight=2.0", "objective.encoder_depth=1"))
+    tried = plan.aligned_objective(settings, "objective.weight=0.25  objective.projector=conv")
+    assert tried == plan.aligned_objective(settings) | {"weight": 0.25, "projector": "conv"}
 
 
 def test_the_teachers() -> None:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pytest
 import torch
-from comparisons import ALIGNED, BOTH, CPU, tensors
+from comparisons import ALIGNED, BOTH, CPU, TRIED, tensors
 
 from dbench.core.record import Result
 from dbench.suites import repa
@@ -49,6 +50,11 @@ def test_all_arms_begin_as_the_same_network_and_see_the_same_batches(result: Res
         ({"repa_assignments": ("train.steps=9",)}, "which --steps decides"),
         ({"repa_assignments": ("optimizer.learning_rate=1e-4",)}, "expected an option of REPA"),
         ({"repa_assignments": ("objective.base={}",)}, "expected an option of REPA"),
+        ({"tries": ("optimizer.learning_rate=1e-4",)}, "--try got 'optimizer.learning_rate=1e-4', expected an option"),
+        ({"tries": ("objective.weight=1.0 train.steps=9",)}, "--try got 'train.steps=9', which --steps decides"),
+        ({"tries": (" ",)}, "--try got ' ', expected an option"),
+        ({"tries": (TRIED, TRIED)}, "expected different changes"),
+        ({"tries": ("objective.encoder_depth=3",)}, "encoder_depth got 3"),
         ({"assignments": ("data.source=photos",)}, "which --data decides"),
         ({"repa_assignments": ("objective.teachers=[]",)}, "which --teacher decides"),
         ({"aligned": "fashion-sit-repa"}, "compare recipes that differ in their objective alone"),
@@ -90,9 +96,30 @@ def test_all_is_measured(result: Result, settings: RepaSettings) -> None:
     assert cost.value > 0
     assert result.subject["parameters"] > 1000
     assert result.subject["aligned_block"] == 1
-    last = [sha256(settings.runs / f"{arm}-seed3" / "digits-sit-0000004.pt") for arm in plan.LABELS]
+    arms = (*plan.LABELS, quote(TRIED, safe="="))
+    last = [sha256(settings.runs / f"{arm}-seed3" / "digits-sit-0000004.pt") for arm in arms]
     assert result.subject["checkpoint_sha256"] == last
     assert str(settings.runs) not in json.dumps(result.to_dict())
+
+
+def test_a_try_is_one_more_arm_without_times(result: Result, settings: RepaSettings) -> None:
+    assert result.subject["tries"][TRIED] == result.subject["alignment"] | {"projector": "conv", "weight": 2.0}
+    log = json.loads((settings.runs / f"{quote(TRIED, safe='=')}-seed3" / "log.jsonl").read_text().splitlines()[0])
+    assert log["loss"] == pytest.approx(log["denoising"] + 2 * log["alignment"])
+    names = [row.name for row in result.rows if TRIED in row.name]
+    assert names == [
+        name
+        for kind in ("features", "pixels")
+        for name in (
+            *(rows.steps_name(kind, TRIED, at) for at in (2, 4)),
+            rows.ratio_name(kind, TRIED),
+            rows.final_name(kind, TRIED),
+        )
+    ]
+    curve = result.row(rows.final_name("features", TRIED)).details
+    assert curve["distances"] != result.row(rows.final_name("features", REPA)).details["distances"]
+    lines = repa.digest([("net", result)]).splitlines()
+    assert [" conv" in line for line in lines if line.startswith("| `net`")] == [False, True]
 
 
 def test_images_of_every_arm_at_equal_steps(result: Result, settings: RepaSettings) -> None:
@@ -119,7 +146,7 @@ def test_a_repeated_call_trains_and_draws_nothing(result: Result, settings: Repa
 
 def test_the_command(result: Result, settings: RepaSettings, dbench: Callable[..., Any]) -> None:
     words = [word for text in BOTH for word in ("--set", text)]
-    words += [word for text in ALIGNED for word in ("--repa-set", text)]
+    words += [word for text in ALIGNED for word in ("--repa-set", text)] + ["--try", TRIED]
     done = dbench(
         "repa", "--steps", 4, "--seeds", "3", "--every", 2, "--samples", 12, "--sampling-steps", 2,
         "--teacher", settings.teacher, "--features", settings.features, "--runs", settings.runs, "--out", "results",

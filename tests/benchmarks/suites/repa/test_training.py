@@ -23,7 +23,7 @@ from dtrain.config import Recipe
 def repa_recipe(settings: RepaSettings) -> Recipe:
     plain, objective = plan.plain_recipe(settings, 3), plan.aligned_objective(settings)
     cache = str(settings.runs / measuring.CACHE)
-    return plan.arms(plain, objective, {REPA: [settings.teacher]}, cache)[REPA]
+    return plan.arms(plain, {REPA: objective | {"teachers": [settings.teacher]}}, cache)[REPA]
 
 
 @pytest.fixture
