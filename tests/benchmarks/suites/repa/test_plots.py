@@ -58,7 +58,8 @@ def result_of(plain: tuple[tuple[float, ...], ...], repa: tuple[tuple[float, ...
     )
     subject = {
         "name": "digits-sit", "checkpoint_sha256": ["0" * 64, "1" * 64], "aligned_block": 1,
-        "model": {"num_classes": 10}, "teacher": {"name": "wise"}, "alignment": {"encoder_depth": 1, "projector": "conv", "stop_after": 20},
+        "model": {"num_classes": 10}, "teacher": {"name": "wise"},
+        "alignment": {"encoder_depth": 1, "projector": "conv", "stop_after": 20},
     }  # fmt: skip
     settings = {"samples": 64, "sampling_steps": 5, "eyes": ["features", "pixels"], "seeds": [0, 1, 4]}
     return Result(tuple(to_rows(found)), subject, settings, machine.fingerprint(), "dbench repa")
