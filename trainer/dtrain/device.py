@@ -10,6 +10,11 @@ import torch
 from drun.errors import ConfigError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+#: What a precision brings with it, by device.
+NOTES = {
+    ("cuda", "fp32"): "; PyTorch computes its convolutions in tf32",
+    ("cpu", "bf16"): "; attention is computed in parts, whose gradient takes less time in it",
+}
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,7 @@ def _precision(device: torch.device, precision: str) -> tuple[str, str]:
     if precision == "fp16" and device.type != "cuda":
         raise ConfigError(f"fp16 is trained with a scaled loss, which needs CUDA, got {device.type}: use bf16 or fp32")
     if precision != "auto":
-        note = "; PyTorch computes its convolutions in tf32" if (device.type, precision) == ("cuda", "fp32") else ""
-        return precision, f"{precision}: as set{note}"
+        return precision, f"{precision}: as set{NOTES.get((device.type, precision), '')}"
     if device.type == "cuda" and torch.cuda.is_bf16_supported():
         return "bf16", "bf16 autocast: this GPU multiplies it faster, and it has float32's range"
     return "fp32", f"fp32: bf16 gains nothing sure on {device.type}, --set train.precision=bf16 forces it"

@@ -195,6 +195,8 @@ def test_irepas_options_work_together(teacher_file: Path) -> None:
 def test_alignment_stops_but_every_weight_keeps_a_gradient(teacher_file: Path) -> None:
     objective = repa(teacher_file, stop_after=10)
     module = objective.wrap(student())
+    passed: list[int] = []
+    module.projectors[0].register_forward_pre_hook(lambda projector, tokens: passed.append(len(tokens[0])))
     assert "alignment" in objective.loss(module, batch(step=9))
     assert (objective.needs_pictures(9), objective.needs_pictures(10)) == (True, False)
     objective.teachers = []  # none is asked any more
@@ -203,6 +205,7 @@ def test_alignment_stops_but_every_weight_keeps_a_gradient(teacher_file: Path) -
     assert "alignment" not in losses
     assert all(p.grad is not None for p in module.parameters() if p.requires_grad)
     assert not any(p.grad.any() for p in module.projectors.parameters())
+    assert passed == [6, 1]  # a step after the end costs what a plain one does
 
 
 def test_cached_features_give_the_same_loss_without_a_teacher(teacher_file: Path, tmp_path: Path) -> None:

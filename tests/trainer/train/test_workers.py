@@ -15,7 +15,7 @@ import torch
 
 from drun.console import silent
 from drun.errors import ConfigError, UserError
-from dtrain import config, models
+from dtrain import config, device, models
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
 from dtrain.device import Placement
@@ -181,6 +181,23 @@ class Scaled(Workers):
         super().backward(loss)
         if self.accelerator.scaler.get_scale() > self.limit:
             self.weights[-1].grad.fill_(torch.inf)
+
+
+@pytest.mark.parametrize(("precision", "is_fused"), [("fp32", True), ("bf16", False)])
+def test_attention_on_a_processor_is_computed_in_parts_in_bf16(precision: str, is_fused: bool) -> None:
+    workers = Workers(device.choose("cpu", precision, "off"))
+    q = torch.randn(2, 3, 5, 8, requires_grad=True)
+    with workers.autocast():
+        mixed = torch.nn.functional.scaled_dot_product_attention(q, q, q)
+    names, reached = {type(mixed.grad_fn).__name__}, [mixed.grad_fn]
+    while reached and (node := reached.pop()) is not None:
+        names.add(type(node).__name__)
+        reached += [parent for parent, _ in node.next_functions]
+    assert any("FlashAttention" in name for name in names) == is_fused
+    expected = torch.softmax(q @ q.transpose(-2, -1) / 8**0.5, dim=-1) @ q
+    torch.testing.assert_close(mixed.float(), expected, rtol=0.02, atol=0.02)
+    again = torch.nn.functional.scaled_dot_product_attention(q, q, q)
+    assert "FlashAttention" in type(again.grad_fn).__name__  # outside of a step nothing has changed
 
 
 def test_a_skipped_fp16_step_advances_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
