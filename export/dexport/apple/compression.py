@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 #: What stays in fp16, by the names of weights: positions, tables, embedders of time and label, whatever they modulate
-#: the blocks by, and the last layer. Their errors reach every pixel, or every step.
-KEPT = re.compile(r"pos_embed|_table|_embedder_|adaln_|time_mlp|(downs|mids?|ups)_.*_mlp_1|final_", re.IGNORECASE)
+#: the blocks by, and the last layer, that of decoders, too. Their errors reach every pixel, or every step.
+KEPT = re.compile(
+    r"pos_embed|_table|_embedder_|adaln_|time_mlp|(downs|mids?|ups)_.*_mlp_1|final_|conv_out", re.IGNORECASE
+)
 #: Channels that share a palette, and neighbouring inputs that share a scale.
 GROUP, BLOCK = 16, 32
 PALETTES: Mapping[str, dict[str, Any]] = {

@@ -108,10 +108,29 @@ def convert(
             skip_model_load=True,
         )
         spec = model.get_spec()
-        for feature, name in zip(list(spec.description.input), names, strict=True):
-            if feature.name != name:
-                ct.utils.rename_feature(spec, feature.name, name)
+        _rename_inputs(ct, spec, names)
         ct.utils.save_spec(spec, str(path), weights_dir=model.weights_dir)
+
+
+def _rename_inputs(ct: Any, spec: Any, names: Sequence[str]) -> None:
+    """By way of names that nothing has, for one input may have the name that another one gets.
+
+    Raises:
+        ExportError: a result of an operation has the name of an input.
+    """
+    for number, name in enumerate(names):
+        own = spec.description.input[number].name
+        ct.utils.rename_feature(spec, own, f"input_number_{number}")
+        if name in _results(spec):
+            raise ExportError(f"the converter calls a result '{name}', as an input: rename the input in forward()")
+    for number, name in enumerate(names):
+        ct.utils.rename_feature(spec, f"input_number_{number}", name)
+
+
+def _results(spec: Any) -> set[str]:
+    """The names of all results of a program's operations."""
+    blocks = spec.mlProgram.functions["main"].block_specializations.values()
+    return {output.name for block in blocks for operation in block.operations for output in operation.outputs}
 
 
 def _passes(ct: Any, precision: str, is_laid_out: bool) -> Any:
@@ -131,7 +150,7 @@ def _passes(ct: Any, precision: str, is_laid_out: bool) -> Any:
             for found in op.inputs.values():
                 for var in found if isinstance(found, list | tuple) else [found]:
                     is_float = var.op is not None and var.op.op_type == "const" and var.is_tensor_or_scalar_of("fp32")
-                    if is_float and FP16_MAX < max(np.max(var.val), -np.min(var.val)) < INFINITE:
+                    if is_float and _overflows(var.val):
                         return True
             return False
 
@@ -143,6 +162,14 @@ def _passes(ct: Any, precision: str, is_laid_out: bool) -> Any:
         register_pass("dexport", override=True, name="compress")(compressing)
         names.append("dexport::compress")
     return ct.PassPipeline(names, "dexport")
+
+
+def _overflows(constant: Any) -> bool:
+    """Whether fp16 makes infinity of a finite number; constants are large, and nearly all end at the first line."""
+    if max(np.max(constant), -np.min(constant)) <= FP16_MAX:
+        return False
+    sizes = np.abs(constant)
+    return bool(((sizes > FP16_MAX) & (sizes < INFINITE)).any())
 
 
 class _Waves:

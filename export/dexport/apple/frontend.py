@@ -1,41 +1,25 @@
 """A network as a torch.export program that Core ML's converter reads rightly.
 
-The converter silently computes something else for some operators and keywords. They are rewritten here, and every
-keyword of every operator is known to be read, or refused.
+The converter silently computes something else for some operators and arguments. They are rewritten here, and every
+argument of every operator is known to be read, or refused: `operators`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from dexport.apple import operators
 from dexport.tracing import quiet
-from drun.errors import ExportError
+from drun.errors import ExportError, door
 
 aten: Any = torch.ops.aten
-
-#: Keywords that say where and how a tensor lies, which Core ML decides itself.
-PLACES = frozenset({"device", "layout", "pin_memory", "memory_format", "non_blocking", "copy"})
-#: operator -> keywords that the converter reads
-KEYWORDS: Mapping[str, frozenset[str]] = {
-    "arange": frozenset({"dtype"}), "_to_copy": frozenset({"dtype"}), "full": frozenset({"dtype"}),
-    "full_like": frozenset({"dtype"}), "ones": frozenset({"dtype"}), "zeros": frozenset({"dtype"}),
-    "ones_like": frozenset({"dtype"}), "zeros_like": frozenset({"dtype"}), "sum": frozenset({"dtype"}),
-    "mean": frozenset({"dtype"}), "scalar_tensor": frozenset({"dtype"}),
-    "_assert_tensor_metadata": frozenset({"dtype"}),
-}  # fmt: skip
-#: Operators that the converter gets wrong, or that the device does, for which there is no rewriting here.
-REFUSED: Mapping[str, str] = {
-    "floor_divide": "the converter loses its dtype",
-    "cumsum": "the converter reads its options wrongly",
-    "tril": "the converter makes NaN of what is infinite",
-    "triu": "the converter makes NaN of what is infinite",
-}
 
 
 def exported(network: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
@@ -45,26 +29,25 @@ def exported(network: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
         network: in float32 and eval mode. inputs: in the order of its `forward`.
 
     Raises:
-        ExportError: it has an operator or a keyword that the converter is not known to read.
+        ExportError: it cannot be traced, or has an operator or an argument that the converter is not known to read.
     """
-    with torch.no_grad(), quiet():
+    with torch.no_grad(), quiet(), _in_one_sentence():
         traced = torch.export.export(network, tuple(inputs), strict=False)
         program: ExportedProgram = traced.run_decompositions(_rewrites())
     for node in program.graph.nodes:
         if node.op == "call_function":
-            _check(node)
+            operators.check(node)
     return program
 
 
-def _check(node: Any) -> None:
-    name = getattr(node.target, "__name__", str(node.target)).partition(".")[0]
-    unknown = sorted({*node.kwargs} - PLACES - KEYWORDS.get(name, frozenset()))
-    if unknown:
-        raise ExportError(f"the converter to Core ML is not known to read '{unknown[0]}' of {name}: rewrite it without")
-    if name == "einsum" and "..." in node.args[0]:
-        raise ExportError("the network has einsum with an ellipsis, which the converter reads wrongly: name the axes")
-    if name in REFUSED:
-        raise ExportError(f"the network has the operator {name}: {REFUSED[name]}, so rewrite it")
+@contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    """Without the place in its own code that torch.export adds to errors."""
+    try:
+        with door("PyTorch does not trace the network", ExportError, "rewrite it without what depends on values"):
+            yield
+    except ExportError as error:
+        raise ExportError(str(error).partition("\n")[0]) from error
 
 
 # ---- what is rewritten ----------------------------------------------------------------------------------
@@ -76,7 +59,8 @@ def _rewrites() -> dict[Any, Callable[..., Any]]:
         aten.add.Tensor: _add,
         aten.sub.Tensor: _sub,
         aten.rsub.Scalar: lambda x, y, alpha=1: torch.add(x * -alpha, y),
-        aten.reciprocal.default: lambda x: torch.pow(x, -1),
+        aten.reciprocal.default: lambda x: _one(x) / x,
+        aten.rsqrt.default: lambda x: _one(x) / torch.sqrt(x),
         aten.pow.Scalar: _power_of,
         aten.gelu.default: _gelu,
         aten.rms_norm.default: _rms_norm,
@@ -93,6 +77,11 @@ def _sub(x: Tensor, y: Any, *, alpha: float = 1) -> Any:
     return NotImplemented if alpha == 1 else torch.sub(x, alpha * y)
 
 
+def _one(x: Tensor) -> Tensor:
+    """The converter's own reciprocals add an epsilon; a quotient of two tensors has none."""
+    return torch.ones((1,) * x.ndim, dtype=x.dtype)
+
+
 def _power_of(base: float, x: Tensor) -> Tensor:
     """Core ML evaluates pow(2, x) as x squared."""
     if base <= 0:
@@ -101,10 +90,10 @@ def _power_of(base: float, x: Tensor) -> Tensor:
 
 
 def _gelu(x: Tensor, *, approximate: str = "none") -> Any:
-    """The converter reads no keyword, and makes the exact form of both."""
+    """The converter reads no keyword, and makes the exact form of both; written so, it finds the other one again."""
     if approximate == "none":
         return NotImplemented
-    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * torch.pow(x, 3))
     return 0.5 * x * (1 + torch.tanh(inner))
 
 

@@ -18,6 +18,9 @@ from drun.mil.types import TensorType
 #: Elements of fp16 in 64 bytes: the last axis of each tensor is filled up to a multiple of them.
 ALIGNED = 32
 MAX_KERNEL = 13
+#: Of the channels, and of rows and columns.
+MAX_CHANNELS, MAX_SIDE = 65536, 16384
+POOL_STRIDES = frozenset({2, 4})
 TYPES = frozenset({"fp16", "int8", "uint8", "int16", "bool"})
 #: Operations that the Neural Engine leaves to the processor.
 ON_PROCESSOR = frozenset(
@@ -138,6 +141,35 @@ def _kernel(one: Instruction, executor: Executor) -> Iterator[str]:
         yield f"its kernel is wider than {MAX_KERNEL}"
 
 
+def _strides(one: Instruction, _: Executor) -> Iterator[str]:
+    """Of convolutions and pools, and how far apart a kernel's elements lie."""
+    for key in ("strides", "dilations"):
+        found = one.arguments.get(key)
+        steps = [int(step) for step in found.get()] if isinstance(found, Constant) else []
+        if one.operator.name in ("conv", "conv_transpose") and (odd := [step for step in steps if _rest(step) > 1]):
+            yield f"of its {key} {odd[0]} has other factors than 2 and 3"
+        if one.operator.name.endswith("_pool") and (odd := [step for step in steps if step not in POOL_STRIDES]):
+            yield f"of its {key} {odd[0]} is neither 2 nor 4"
+
+
+def _rest(step: int) -> int:
+    """A step without its factors 2 and 3."""
+    for factor in (2, 3):
+        while step % factor == 0:
+            step //= factor
+    return step
+
+
+def _sides(one: Instruction, _: Executor) -> Iterator[str]:
+    """Axes are images, channels, rows and columns."""
+    for _name, type in one.outputs:
+        channels, *sides = type.shape[1:] if len(type.shape) > 2 else (0,)
+        if channels > MAX_CHANNELS:
+            yield f"it has {channels} channels, above {MAX_CHANNELS}"
+        if sides and max(sides) > MAX_SIDE:
+            yield f"it has a side of {max(sides)}, above {MAX_SIDE}"
+
+
 def _infinite(one: Instruction, _: Executor) -> Iterator[str]:
     for found in one.arguments.values():
         if isinstance(found, Constant) and _is_float(found.type) and not np.isfinite(found.get()).all():
@@ -153,5 +185,7 @@ _CHECKS: tuple[Callable[[Instruction, Executor], Iterator[str]], ...] = (
     _type,
     _softmax,
     _kernel,
+    _strides,
+    _sides,
     _infinite,
 )

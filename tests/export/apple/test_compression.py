@@ -82,6 +82,7 @@ def test_every_precision_has_its_form() -> None:
         ("p_time_mlp_1_weight_to_fp16", True),
         ("p_downs_0_1_mlp_1_weight_to_fp16", True),
         ("p_final_conv_1_weight_to_fp16", True),
+        ("p_decoder_conv_out_weight_to_fp16", True),
         ("p_blocks_3_mlp_fc1_weight_to_fp16", False),
         ("p_blocks_3_attn_qkv_weight_to_fp16", False),
         ("p_downs_0_1_block_1_weight_to_fp16", False),

@@ -77,6 +77,47 @@ def test_functions_of_several_batches_share_their_weights(network: Waves, tmp_pa
     assert weights.stat().st_size < 1.5 * 4 * 64 * 64
 
 
+@pytest.mark.parametrize("names", [["x", "t"], ["t", "x"], ["t", "other"]])
+def test_inputs_have_the_names_they_are_given(names: list[str], tmp_path: Path) -> None:
+    """Also where one gets the name that another one had."""
+
+    class Difference(nn.Module):
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            return t - 2 * x
+
+    first, second = torch.full((3,), 7.0), torch.tensor([1.0, 2.0, 3.0])
+    convert(exported(Difference(), [first, second]), names, "out", "fp32", 18, tmp_path / "a.mlpackage")
+    executor = Executor(Package(tmp_path / "a.mlpackage"))
+    found = executor.run({names[0]: first.numpy(), names[1]: second.numpy()})["out"]
+    np.testing.assert_array_equal(found, [5, 3, 1])
+
+
+def test_a_result_with_the_name_of_an_input(tmp_path: Path) -> None:
+    class Square(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * x).exp()
+
+    with pytest.raises(ExportError, match="the converter calls a result 'mul', as an input: rename the input"):
+        convert(exported(Square(), [torch.zeros(3)]), ["mul"], "out", "fp32", 18, tmp_path / "a.mlpackage")
+
+
+def test_what_fp16_does_not_hold_stays_in_float32(tmp_path: Path) -> None:
+    """Also beside what stands for infinity."""
+
+    class Smallest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("bounds", torch.tensor([1e5, 2e38, 3.0]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.minimum(x, self.bounds)
+
+    x = torch.tensor([7e4, 5.0, 5.0])
+    convert(exported(Smallest(), [x]), ["x"], "out", "fp16", 18, tmp_path / "a.mlpackage")
+    found = Executor(Package(tmp_path / "a.mlpackage")).run({"x": x.numpy()})["out"]
+    np.testing.assert_array_equal(found, [7e4, 5, 3])
+
+
 def test_what_the_converter_refuses_is_one_sentence(tmp_path: Path) -> None:
     class Wide(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

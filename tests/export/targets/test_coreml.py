@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from dexport import cli, targets
 from dexport.apple import rules
+from dexport.latents import find_decoder
 from dexport.proof import QUICK_PROOF
 from dexport.writer.create import create_bundle
 from dexport.writer.staging import Order
@@ -96,6 +98,18 @@ def test_weights_in_fewer_bits_pass_a_gate(
     ):
         create_bundle(trained, order, tmp_path / "c", QUICK_PROOF, silent)
     assert not (tmp_path / "c").exists()
+
+
+def test_the_decoder_of_a_latent_model(sit_checkpoint: Path, tiny_vae: Path, tmp_path: Path) -> None:
+    trained = load_trained(sit_checkpoint, num_heads="2")
+    latent = replace(trained, decoder=find_decoder(trained.denoiser, str(tiny_vae)))
+    order = Order("coreml", "fp16", (1, 1), "gpu", 18)
+    found = create_bundle(latent, order, tmp_path / "b", QUICK_PROOF, silent)
+    (decoded,) = [one for one in found.results if one.name.startswith("decoder")]
+    assert decoded.psnr_db > 45
+    decoder = bundles.read(tmp_path / "b").manifest.decoder
+    assert decoder is not None
+    assert [one.root for one in decoder.artifacts] == ["decoder.fp16.mlpackage"]
 
 
 def test_it_stands_beside_others(sit_checkpoint: Path, tmp_path: Path) -> None:
