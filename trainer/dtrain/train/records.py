@@ -71,5 +71,7 @@ def save_preview(run: Run, out: Path, log: Log) -> None:
     picture = draw_preview(
         run.recipe, run.step, online, average, run.objective.prediction, run.dataset.shape, run.workers.device
     )
+    if run.workers.device.type == "mps":
+        torch.mps.empty_cache()  # a Mac's GPU shares its memory with all programs, and the next preview is far
     images.write_png(out / "previews" / f"step-{run.step:07d}.png", picture)
     log.picture(run.step, picture)
