@@ -37,11 +37,14 @@ class Encoders:
     def recipe_of(self, spec: str) -> Recipe | None:
         """The recipe that has to be trained for `spec`: one by name, or a folder that is not there and is called so.
 
+        A folder of this comparison is its own work, which may have been interrupted.
+
         Raises:
             ConfigError: a recipe of something else than an encoder, or of another size of images.
         """
         name = Path(spec).name
-        if spec.partition("=")[0] in TEACHERS or Path(spec).exists() or name not in config.names():
+        is_another = Path(spec).exists() and Path(spec).resolve() != (self.folder / name).resolve()
+        if spec.partition("=")[0] in TEACHERS or is_another or name not in config.names():
             return None
         recipe = config.load(name, ["train.num_previews=1"])
         if not issubclass(models.available()[str(recipe.model["name"])], models.Encoder):

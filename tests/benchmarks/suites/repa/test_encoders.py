@@ -44,12 +44,14 @@ def test_a_recipe_is_trained_once(encoders: Encoders, spec: str) -> None:
     assert sorted((path, path.stat().st_mtime_ns) for path in folder.iterdir()) == before
 
 
-def test_an_unfinished_one_goes_on(encoders: Encoders) -> None:
+@pytest.mark.parametrize("spec", ["digits-teacher", "runs/digits-teacher"])
+def test_an_unfinished_one_goes_on(encoders: Encoders, spec: str) -> None:
+    """Also where the recipe's own folder of the teacher is that of the comparison."""
     folder = Path(encoders.trained("digits-teacher", silent))
     last = folder / "digits-teacher-0000002.pt"
     whole = teachers.load(str(last), 16, CPU).fingerprint
     last.unlink()
-    encoders.trained("digits-teacher", silent)
+    encoders.trained(spec, silent)
     assert teachers.load(str(last), 16, CPU).fingerprint == whole
 
 
