@@ -59,6 +59,7 @@ def _rewrites() -> dict[Any, Callable[..., Any]]:
         aten.add.Tensor: _add,
         aten.sub.Tensor: _sub,
         aten.rsub.Scalar: lambda x, y, alpha=1: torch.add(x * -alpha, y),
+        aten.rsub.Tensor: lambda x, y, *, alpha=1: torch.add(x * -alpha, y),
         aten.reciprocal.default: lambda x: _one(x) / x,
         aten.rsqrt.default: lambda x: _one(x) / torch.sqrt(x),
         aten.pow.Scalar: _power_of,

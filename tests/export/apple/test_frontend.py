@@ -36,6 +36,7 @@ def computed(
         lambda x: torch.sub(x, x * x, alpha=0.25),
         lambda x: torch.sub(x, 3.0, alpha=2),
         lambda x: torch.rsub(x, 2.0, alpha=3),
+        lambda x: torch.rsub(x, x * x, alpha=3),
         lambda x: 1.0 / (x * x + 1e-3),
         lambda x: (x * x + 1e-4).reciprocal(),
         lambda x: 2.0**x,

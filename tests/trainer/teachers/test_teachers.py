@@ -29,6 +29,16 @@ def test_the_newest_of_our_own_checkpoints_is_a_teacher(tmp_path: Path) -> None:
     assert older.fingerprint != teacher.fingerprint
 
 
+def test_one_that_was_not_trained_to_its_end_is_named(tmp_path: Path) -> None:
+    own_checkpoint(tmp_path, 9)
+    path = tmp_path / "digits-teacher-0000009.pt"
+    told = f"the teacher in '{path}' was trained for 9 of 10 steps: train it to its end first"
+    assert teachers.unfinished_note(str(tmp_path)) == teachers.unfinished_note(str(path)) == told
+    own_checkpoint(tmp_path, 10)
+    assert teachers.unfinished_note(str(tmp_path)) is None
+    assert teachers.unfinished_note("dinov2-vit-b") is None
+
+
 def test_what_is_no_teacher_of_ours_is_refused(tmp_path: Path) -> None:
     own_checkpoint(tmp_path, 1)
     with pytest.raises(ConfigError, match="takes images of 16 pixels, the data has 32: choose another"):

@@ -108,6 +108,18 @@ def load(spec: str, image_size: int, device: torch.device) -> Teacher:
     raise ConfigError(f"unknown teacher '{spec}': choose from {known}, or give a checkpoint of dtrain's own ViT")
 
 
+def unfinished_note(spec: str) -> str | None:
+    """A warning if a teacher of our own was not trained to its end; None otherwise. spec: as for `load`."""
+    if spec.partition("=")[0] in TEACHERS:
+        return None
+    path = _newest(Path(spec))
+    saved = checkpoint.read(path)
+    steps = saved.recipe.train.steps
+    if saved.step >= steps:
+        return None
+    return f"the teacher in '{path}' was trained for {saved.step:,} of {steps:,} steps: train it to its end first"
+
+
 def check_tokens(teacher: Teacher, num_tokens: int) -> None:
     """Raises ConfigError if the teacher has another number of tokens than the network that is to learn from it."""
     if teacher.num_tokens != num_tokens:

@@ -15,6 +15,7 @@ from pathlib import Path
 from drun.console import Report, say, silent, warn
 from drun.errors import memory_for
 from drun.files import locked, write_json
+from dtrain import teachers
 from dtrain.averages import early_note, late_note
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.config import Recipe
@@ -57,6 +58,8 @@ def _train(run: Run, out: Path, report: Report) -> Path:
     workers, train = run.workers, run.recipe.train
     last = checkpoint.path_at(out, run.recipe, run.step)
     _warn(run, early_note(run.recipe, run.step))
+    for spec in run.recipe.objective.get("teachers", ()):
+        _warn(run, teachers.unfinished_note(spec))
     if workers.is_first and run.step:
         say(_resumed(run.step, train.steps))
     with Log(out, run.step) if workers.is_first else workers.no_log() as log, Stop() as stop:

@@ -100,5 +100,6 @@ class Encoders:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(RANDOM_SEED)
                 state = models.build(saved.recipe.model).state_dict()
-            checkpoint.save(Checkpoint(saved.recipe, 1, state, state, {}), folder, keep=1)
+            recipe = replace(saved.recipe, train=replace(saved.recipe.train, steps=1))
+            checkpoint.save(Checkpoint(recipe, 1, state, state, {}), folder, keep=1)
         return str(folder)
