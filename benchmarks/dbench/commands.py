@@ -33,8 +33,9 @@ def measure(suite: str, out: Path, **settings: Any) -> None:
         result = module.measure(run, report)
     summary = suites.summary(result)
     say(record.to_markdown(result, summary))
-    shown = [*_write_figures(module, result, out), *_write_pictures(module, run, result, out)]
-    files = [*record.write(result, out, summary), *shown]
+    # The numbers first: what fails to be drawn loses none.
+    files = [*record.write(result, out, summary)]
+    files += [*_write_figures(module, result, out), *_write_pictures(module, run, result, out)]
     for path in files:
         say(str(path))
     if not sys.stdout.isatty():

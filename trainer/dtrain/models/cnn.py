@@ -35,7 +35,8 @@ class CNN(Encoder):
             ("num_classes", num_classes, 1, 1), ("channels", channels, 1, 1),
         ):  # fmt: skip
             if value < least or value % multiple:
-                raise ConfigError(f"{name} got {value}, expected a multiple of {multiple} from {least} on")
+                what = "a whole number" if multiple == 1 else f"a multiple of {multiple}"
+                raise ConfigError(f"{name} got {value}, expected {what} from {least} on")
         self.config: dict[str, Any] = {
             "name": type(self).__name__,
             "image_size": image_size,

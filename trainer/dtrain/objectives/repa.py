@@ -28,6 +28,7 @@ from dtrain.teachers import cache as feature_cache
 from dtrain.teachers import check_tokens
 
 PROJECTORS = ("mlp", "conv")
+ENCODER_DEPTH = 8
 #: How many images a teacher sees at a time while a cache is filled.
 CACHED_AT_ONCE = 64
 
@@ -38,7 +39,7 @@ class Objective(Plain):
     Args:
         process: the process of the base. device: the device of the teachers.
         base: `name` and options of a denoising objective.
-        teachers: published ones such as dinov2-vit-b, name=FOLDER, or runs of our own ViT; one projector each.
+        teachers: published ones such as dinov2-vit-b, name=FOLDER, or runs of an encoder of our own; one projector each.
         image_size: side of the pictures, pixels.
         encoder_depth: the aligned block, 1 is the first (the papers: 4 for B, 8 for L and XL).
         weight: lambda of the paper, 0.5 there.
@@ -62,7 +63,7 @@ class Objective(Plain):
         base: Mapping[str, Any],
         teachers: Sequence[str],
         image_size: int,
-        encoder_depth: int = 8,
+        encoder_depth: int = ENCODER_DEPTH,
         weight: float = 0.5,
         similarity: str = "cosine",
         temperature: float = 0.1,

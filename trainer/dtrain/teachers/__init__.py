@@ -88,7 +88,7 @@ def load(spec: str, image_size: int, device: torch.device) -> Teacher:
     Args:
         spec: a name in TEACHERS, whose weights come from the Hugging Face hub; `name=LOCATION` for weights from a
             folder in the layout of save_pretrained, another hub id, or (DINO, MAE, MoCo-v3) an official checkpoint
-            file; or a checkpoint of our own ViT, or a folder with some, of which the newest is taken. Such a hub id
+            file; or a checkpoint of an encoder of our own, or a folder with some, of which the newest is taken. Such a hub id
             must have been fetched before: it may come from anybody's recipe.
 
     Raises:
@@ -103,9 +103,11 @@ def load(spec: str, image_size: int, device: torch.device) -> Teacher:
     if Path(spec).exists():
         return _own(_newest(Path(spec)), image_size, device)
     if "/" in spec:
-        raise ConfigError(f"no teacher at '{spec}': train one ('dtrain run digits-teacher') or name a published one")
+        raise ConfigError(
+            f"no teacher at '{spec}': train one, as by 'dtrain run digits-teacher', or name a published one"
+        )
     known = ", ".join(TEACHERS)
-    raise ConfigError(f"unknown teacher '{spec}': choose from {known}, or give a checkpoint of dtrain's own ViT")
+    raise ConfigError(f"unknown teacher '{spec}': choose from {known}, or give a checkpoint of dtrain's own encoders")
 
 
 def unfinished_note(spec: str) -> str | None:
@@ -180,7 +182,7 @@ def _newest(path: Path) -> Path:
         return path
     found = [file for file in path.glob("*.pt") if re.fullmatch(r".+-\d+", file.stem)]
     if not found:
-        advice = "train one by dtrain run digits-teacher, or give a published teacher as name=FOLDER"
+        advice = "train one, as by dtrain run digits-teacher, or give a published teacher as name=FOLDER"
         raise CheckpointError(f"no checkpoint of dtrain in '{path}': {advice}")
     return max(found, key=lambda file: (int(file.stem.rpartition("-")[2]), file.name))
 

@@ -35,7 +35,7 @@ def distances(
         NotFiniteError: the network gives NaN or infinity. CheckpointError: it cannot be read.
     """
     settings = {"sampler": SAMPLER, "noise_seed": NOISE_SEED, "samples": num_images, "sampling_steps": num_steps}
-    settings |= {one.kind: [one.fingerprint, len(one.reference)] for one in eyes}
+    settings |= {one.kind: [one.fingerprint, one.images, len(one.reference)] for one in eyes}
 
     def measure() -> dict[str, float]:
         images = draw(published.load(checkpoint), range(num_images), num_steps, device)
@@ -49,6 +49,8 @@ def distances(
 
 def draw(denoiser: Denoiser, indices: range, num_steps: int, device: torch.device) -> UInt8:
     """Images of every class in turn, without guidance, as `drun` draws them: (N, H, W, C) uint8.
+
+    Where the real images have more of one class than of another, all arms are as far from that.
 
     Raises:
         NotFiniteError: an image is NaN or infinite.

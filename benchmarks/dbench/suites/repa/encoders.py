@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +16,13 @@ from dbench.core.stand_ins import random_published
 from dbench.suites.repa.training import check_same, named, placement_of
 from drun.console import Report
 from drun.errors import ConfigError
+from drun.files import atomic_folder
 from dtrain import config, models, teachers
 from dtrain.checkpoints import ours as checkpoint
 from dtrain.checkpoints.ours import Checkpoint
 from dtrain.config import Recipe
 from dtrain.teachers import TEACHERS
 from dtrain.train.loop import train
-
-#: That of recipes: a random network is what a trained one was before its first step, so that training alone differs.
-RANDOM_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,19 @@ class Encoders:
     folder: Path
 
     def recipe_of(self, spec: str) -> Recipe | None:
-        """The recipe that has to be trained for `spec`: one by name, or a folder that is not there and is called so.
+        """The recipe that has to be trained for `spec`: one by name or file, or a folder to be that is called so.
 
         A folder of this comparison is its own work, which may have been interrupted.
 
         Raises:
             ConfigError: a recipe of something else than an encoder, or of another size of images.
         """
-        name = Path(spec).name
-        is_another = Path(spec).exists() and Path(spec).resolve() != (self.folder / name).resolve()
-        if spec.partition("=")[0] in TEACHERS or is_another or name not in config.names():
+        name, path = Path(spec).name, Path(spec)
+        is_file = path.suffix == ".toml" and path.is_file()
+        is_another = path.exists() and path.resolve() != (self.folder / name).resolve()
+        if spec.partition("=")[0] in TEACHERS or not (is_file or (name in config.names() and not is_another)):
             return None
-        recipe = config.load(name, ["train.num_previews=1"])
+        recipe = config.load(spec if is_file else name, ["train.num_previews=1"])
         if not issubclass(models.available()[str(recipe.model["name"])], models.Encoder):
             raise ConfigError(f"recipe '{name}' trains no encoder, but a {recipe.model['name']}: choose another one")
         if recipe.data.image_size != self.like.data.image_size:
@@ -84,22 +87,45 @@ class Encoders:
         newest = checkpoint.newest(folder, recipe.name)
         if newest is not None:
             check_same(recipe, folder)
-        if newest is None or newest != checkpoint.path_at(folder, recipe, recipe.train.steps):
+        if newest != checkpoint.path_at(folder, recipe, recipe.train.steps):
             train(recipe, folder, placement_of(recipe), newest is not None, named(report, recipe.name))
         return str(folder)
 
     def random(self, spec: str) -> str:
-        """The same network with random weights, as `dtrain.teachers.load` takes it. spec: what `trained` gave."""
+        """The same network with random weights, as `dtrain.teachers.load` takes it.
+
+        It is what the trained one was before its first step, so that training alone differs; of published ones, a
+        network of their class and size.
+
+        Args:
+            spec: as for `trained`, which need not have been called.
+        """
         name = spec.partition("=")[0]
         if name in TEACHERS:
-            folder = self.folder / f"random-{name}"
-            return f"{name}={folder if folder.is_dir() else random_published(name, self.like.data.image_size, folder)}"
-        saved = checkpoint.read(checkpoint.located(Path(spec)))
-        folder = self.folder / f"random-{saved.recipe.name}"
-        if checkpoint.newest(folder, saved.recipe.name) is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(RANDOM_SEED)
-                state = models.build(saved.recipe.model).state_dict()
-            recipe = replace(saved.recipe, train=replace(saved.recipe.train, steps=1))
-            checkpoint.save(Checkpoint(recipe, 1, state, state, {}), folder, keep=1)
-        return str(folder)
+            return f"{name}={self._made(f'random-{name}', partial(self._save_published, name))}"
+        recipe = self.recipe_of(spec) or checkpoint.read(checkpoint.located(Path(spec))).recipe
+        described = json.dumps([recipe.model, recipe.train.seed], sort_keys=True)
+        folder = f"random-{recipe.name}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
+        return str(self._made(folder, partial(_save_untrained, recipe)))
+
+    def _save_published(self, name: str, folder: Path) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            random_published(name, self.like.data.image_size, folder)
+
+    def _made(self, name: str, make: Callable[[Path], object]) -> Path:
+        """A folder that is whole as soon as it is there."""
+        folder = self.folder / name
+        if not folder.is_dir():
+            with atomic_folder(folder) as part:
+                make(part)
+        return folder
+
+
+def _save_untrained(recipe: Recipe, folder: Path) -> None:
+    """The network of a recipe before its first step."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        state = models.build(recipe.model).state_dict()
+    of_one_step = replace(recipe, train=replace(recipe.train, steps=1))
+    checkpoint.save(Checkpoint(of_one_step, 1, state, state, {}), folder, keep=1)

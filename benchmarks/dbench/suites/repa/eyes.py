@@ -27,12 +27,14 @@ class Eyes:
 
     Args:
         kind: PIXELS or NETWORK. name: in words. fingerprint: of everything that the features depend on.
-        reference: (N, D) features of the real images. floor: distances of real images to real images.
+        images: SHA-256 of the real images. reference: (N, D) features of them. floor: distances of real images to real
+            images.
     """
 
     kind: str
     name: str
     fingerprint: str
+    images: str
     see: Callable[[NDArray[np.uint8]], Features]
     reference: Features
     floor: tuple[float, ...]
@@ -70,4 +72,4 @@ def _opened(
     seen = see(real.images)
     size = min(samples, len(seen) // 2)
     floor = tuple(between_sets(seen, size, SPLITS))
-    return Eyes(kind, name, fingerprint, see, seen[: len(real.reference)], floor)
+    return Eyes(kind, name, fingerprint, real.sha256, see, seen[: len(real.reference)], floor)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import torch
 
@@ -18,10 +17,12 @@ from dbench.suites.repa.encoders import Encoders
 from dbench.suites.repa.eyes import Eyes, of_network, of_pixels
 from dbench.suites.repa.layers import SeenImages
 from dbench.suites.repa.plan import LABELS, PLAIN, RANDOM, REPA
-from dbench.suites.repa.real import open_real
+from dbench.suites.repa.real import RealImages, open_real
 from dbench.suites.repa.rows import Measurements, to_rows
 from dbench.suites.repa.settings import RepaSettings
-from drun.console import Report
+from dbench.suites.repa.training import Learned
+from drun.console import Report, warn
+from drun.errors import ConfigError
 from drun.files import sha256
 from dtrain import teachers
 from dtrain.checkpoints import ours as checkpoint
@@ -50,35 +51,73 @@ def measure(settings: RepaSettings, report: Report) -> Result:
         NotFiniteError: a network diverged.
     """
     plan.check(settings)
-    plain, objective = plan.plain_recipe(settings, settings.seeds[0]), plan.aligned_objective(settings)
-    tries = {changes: plan.aligned_objective(settings, changes) for changes in settings.tries}
-    encoders = Encoders(plain, settings.runs)
-    device, size = training.placement_of(plain).device, plain.data.image_size
-    for spec in objective["teachers"]:
+    plain = plan.plain_recipe(settings, settings.seeds[0])
+    objectives = dict.fromkeys((REPA, RANDOM), plan.aligned_objective(settings))
+    objectives |= {changes: plan.aligned_objective(settings, changes) for changes in settings.tries}
+    encoders, device = Encoders(plain, settings.runs), training.placement_of(plain).device
+    untaught = [encoders.random(spec) for spec in _checked(encoders, settings, objectives[REPA], device)]
+    _check_fits(settings, {arm: each | {"teachers": untaught} for arm, each in objectives.items()})
+
+    real = open_real(plain, settings.samples, report)
+    specs = [encoders.trained(spec, report) for spec in objectives[REPA]["teachers"]]
+    taught = {arm: each | {"teachers": untaught if arm == RANDOM else specs} for arm, each in objectives.items()}
+    arms = {seed: _arms(settings, seed, taught) for seed in settings.seeds}
+    eyes = [of_pixels(real, settings.samples)]
+    if settings.features:
+        spec = encoders.trained(settings.features, report)
+        eyes.insert(0, of_network(teachers.load(spec, plain.data.image_size, device), real, settings.samples))
+    for note in map(teachers.unfinished_note, [*specs, *([spec] if settings.features else [])]):
+        if note:
+            warn(note)
+    return _compared(settings, arms, specs, eyes, real, device, report)
+
+
+def _checked(
+    encoders: Encoders, settings: RepaSettings, objective: Mapping[str, Any], device: torch.device
+) -> list[str]:
+    """The teachers, which fit the images and are no judges of their own pupils."""
+    specs: list[str] = objective["teachers"]
+    for spec in specs:
         encoders.check(spec, device, is_teacher=True)
     if settings.features:
         encoders.check(settings.features, device, is_teacher=False)
-    training.check_fits(plain)
-    real = open_real(plain, settings.samples, report)
-    specs = [encoders.trained(spec, report) for spec in objective["teachers"]]
-    objectives = {
-        REPA: objective | {"teachers": specs},
-        RANDOM: objective | {"teachers": [encoders.random(spec) for spec in specs]},
-        **{changes: tried | {"teachers": specs} for changes, tried in tries.items()},
-    }
-    recipes = {
-        seed: plan.arms(plan.plain_recipe(settings, seed), objectives, str(settings.runs / CACHE))
-        for seed in settings.seeds
-    }
-    first = recipes[settings.seeds[0]]
-    for recipe in first.values():
-        training.check_fits(recipe)
-    eyes = [of_pixels(real, settings.samples)]
-    if settings.features:
-        judge = teachers.load(encoders.trained(settings.features, report), size, device)
-        eyes.insert(0, of_network(judge, real, settings.samples))
-    runs = [run for seed in settings.seeds for run in _runs(settings, seed, recipes[seed], eyes, device, report)]
-    seen = layers.seen_by(teachers.load(specs[0], size, device), real)
+    if any(Path(spec).name == Path(settings.features).name for spec in specs):
+        got = f"--features got '{settings.features}', which is a teacher, too"
+        raise ConfigError(f"{got}: judge by a network that nobody is aligned to")
+    return specs
+
+
+def _arms(settings: RepaSettings, seed: int, objectives: Mapping[str, Mapping[str, Any]]) -> dict[str, Recipe]:
+    return plan.arms(plan.plain_recipe(settings, seed), objectives, str(settings.runs / CACHE))
+
+
+def _check_fits(settings: RepaSettings, objectives: Mapping[str, Mapping[str, Any]]) -> None:
+    """All arms of all seeds, before the first step of any. objectives: with teachers that are there."""
+    for seed in settings.seeds:
+        for arm, recipe in _arms(settings, seed, objectives).items():
+            folder = plan.folder_of(settings, arm, seed)
+            if seed == settings.seeds[0]:
+                training.check_fits(recipe, folder)
+            training.check_run(recipe, folder, settings.checkpoints)
+
+
+def _compared(
+    settings: RepaSettings,
+    arms: Mapping[int, Mapping[str, Recipe]],
+    specs: Sequence[str],
+    eyes: Sequence[Eyes],
+    real: RealImages,
+    device: torch.device,
+    report: Report,
+) -> Result:
+    """The result. arms: seed -> arm -> recipe. specs: of the teachers, which are there."""
+    first = arms[settings.seeds[0]]
+    learned = {arm: Learned(real.sha256, _fingerprints(recipe, device)) for arm, recipe in first.items()}
+    for seed, recipes in arms.items():
+        for arm, recipe in recipes.items():
+            training.check_run(recipe, plan.folder_of(settings, arm, seed), settings.checkpoints, learned[arm])
+    runs = [run for seed in settings.seeds for run in _runs(settings, seed, arms[seed], learned, eyes, device, report)]
+    seen = layers.seen_by(teachers.load(specs[0], first[PLAIN].data.image_size, device), real)
     found = Measurements(
         settings.seeds,
         eyes,
@@ -97,14 +136,15 @@ def _runs(
     settings: RepaSettings,
     seed: int,
     recipes: Mapping[str, Recipe],
+    learned: Mapping[str, Learned],
     eyes: Sequence[Eyes],
     device: torch.device,
     report: Report,
 ) -> Iterator[TrainedArm]:
     """Train all arms of a seed, and draw from every checkpoint."""
     for arm, recipe in recipes.items():
-        name = f"{plan.label(arm)}, seed {seed}"
-        paths = training.train_run(recipe, folder_of(settings, arm, seed), settings.checkpoints, name, report)
+        name, folder = f"{plan.label(arm)}, seed {seed}", plan.folder_of(settings, arm, seed)
+        paths = training.train_run(recipe, folder, settings.checkpoints, name, learned[arm], report)
         found = []
         for step, path in paths.items():
             report(f"drawing: {name}", step - settings.every, settings.steps)
@@ -114,9 +154,10 @@ def _runs(
         yield TrainedArm(arm, curves, paths[settings.steps])
 
 
-def folder_of(settings: RepaSettings, arm: str, seed: int) -> Path:
-    """The folder of a run."""
-    return settings.runs / f"{quote(arm, safe='=')}-seed{seed}"
+def _fingerprints(recipe: Recipe, device: torch.device) -> tuple[str, ...]:
+    """Of a recipe's teachers."""
+    specs = recipe.objective.get("teachers", ())
+    return tuple(teachers.load(spec, recipe.data.image_size, device).fingerprint for spec in specs)
 
 
 def _blocks(
@@ -148,6 +189,7 @@ def _subject(recipes: Mapping[str, Recipe], seen: SeenImages, runs: Sequence[Tra
         "tries": alignments,
         "aligned_block": recipes[REPA].objective["encoder_depth"],
         "teacher": {"name": seen.teacher_name, "fingerprint": seen.teacher_fingerprint},
+        "images_sha256": seen.sha256,
     }
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from dbench.suites.repa.settings import RepaSettings
 from drun.errors import ConfigError
 from dtrain import config
 from dtrain.config import Recipe
+from dtrain.objectives.repa import ENCODER_DEPTH
 
 #: The arms of the comparison: without alignment, with it, and with it to a teacher that knows nothing.
 PLAIN, REPA, RANDOM = "plain", "repa", "random"
@@ -22,13 +25,18 @@ DECIDED = {
     "train.save_every": "--every",
     "data.source": "--data",
     "objective.teachers": "--teacher",
+    "objective.cache": "the suite",
+    "train.keep_checkpoints": "the suite",
+    "train.preview_every": "the suite",
+    "train.num_previews": "the suite",
+    "train.preview_steps": "the suite",
     "optimizer.decay_share": "the suite, for a constant rate,",
 }
 #: All checkpoints are kept, because each is a point of a curve.
 KEEP = 1_000_000
 #: The depths in noise at which blocks are compared, in REPA's time: 0 for the image and 1 for noise.
 DEPTHS = (0.25, 0.5)
-#: What two recipes must have in common: all but the objective, and how a run is spread over memory.
+#: What two recipes must have in common, besides the batch and the base of the objective.
 SHARED = ("model", "process", "data", "optimizer", "ema")
 
 
@@ -55,6 +63,11 @@ def check(settings: RepaSettings) -> None:
             _check_key(option, assignment)
 
 
+def folder_of(settings: RepaSettings, arm: str, seed: int) -> Path:
+    """The folder of a run."""
+    return settings.runs / f"{quote(arm, safe='=')}-seed{seed}"
+
+
 def label(arm: str) -> str:
     """An arm in words; those of --try are called by their changes."""
     return LABELS.get(arm, f"REPA with {arm}")
@@ -64,6 +77,8 @@ def plain_recipe(settings: RepaSettings, seed: int) -> Recipe:
     """Raises ConfigError for a wrong assignment, or images that nobody named."""
     where = [f"data.source={json.dumps(settings.data)}"] if settings.data else []
     recipe = config.load(settings.plain, [*where, *settings.assignments, *_schedule(settings, seed)])
+    if "teachers" in recipe.objective:
+        raise ConfigError(f"--plain got '{settings.plain}', which is aligned itself: name the recipe without alignment")
     if not recipe.data.source:
         raise ConfigError(f"recipe '{recipe.name}' names no images: say by --data where they are")
     return recipe
@@ -81,20 +96,28 @@ def aligned_objective(settings: RepaSettings, changes: str = "") -> dict[str, An
     )
     if "teachers" not in aligned.objective:
         raise ConfigError(f"--aligned got '{settings.aligned}', whose objective has no teachers: name a *-repa recipe")
-    for section in SHARED:
-        ours, theirs = plain.to_dict()[section], aligned.to_dict()[section]
-        for key in sorted(ours.keys() | theirs.keys()):
-            if ours.get(key) != theirs.get(key):
-                raise ConfigError(
-                    f"'{plain.name}' has {section}.{key} = {ours.get(key)!r}, '{aligned.name}' {theirs.get(key)!r}: "
-                    "compare recipes that differ in their objective alone"
-                )
-    objective = dict(aligned.objective)
+    for key, ours, theirs in _shared(plain, aligned):
+        if ours != theirs:
+            raise ConfigError(
+                f"'{plain.name}' has {key} = {ours!r}, '{aligned.name}' {theirs!r}: compare recipes that differ in "
+                "their alignment alone"
+            )
+    objective = {"encoder_depth": ENCODER_DEPTH} | aligned.objective
     if settings.teacher:
         objective["teachers"] = [settings.teacher]
     if not isinstance(objective["teachers"], list) or not objective["teachers"]:
         raise ConfigError(f"objective.teachers got {objective['teachers']!r}, expected a list with at least one")
     return objective
+
+
+def _shared(plain: Recipe, aligned: Recipe) -> Iterator[tuple[str, Any, Any]]:
+    """Setting, and the values of both recipes, of all that they must have in common."""
+    for section in SHARED:
+        ours, theirs = plain.to_dict()[section], aligned.to_dict()[section]
+        for key in sorted(ours.keys() | theirs.keys()):
+            yield f"{section}.{key}", ours.get(key), theirs.get(key)
+    yield "train.batch_size", plain.train.batch_size, aligned.train.batch_size
+    yield "the base objective", dict(plain.objective), dict(aligned.objective["base"])
 
 
 def arms(plain: Recipe, objectives: Mapping[str, Mapping[str, Any]], cache: str) -> dict[str, Recipe]:

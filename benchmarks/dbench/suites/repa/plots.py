@@ -9,7 +9,6 @@ import numpy as np
 
 from dbench.core import timing
 from dbench.core.record import Result, number
-from dbench.core.timing import Spread
 from dbench.html.chart import Axis, Chart, Line, Panel, enclosing_ticks, linear_ticks, log_ticks, path, text
 from dbench.suites.repa import rows
 from dbench.suites.repa.crossing import Curve, median_curve, speedup
@@ -40,41 +39,42 @@ def kinds(result: Result) -> list[str]:
     return list(result.settings["eyes"])
 
 
-def describe(result: Result) -> str:
-    """The conditions of the headline."""
-    each = _gains(result)
-    gains, reached = factors(result), sum(gain["reached"] for gain in each)
-    seeds = f"Median of {len(each)} seeds, p10 to p90 {number(gains.p10)} to {number(gains.p90)}"
+def describe(result: Result, kind: str | None = None) -> str:
+    """The conditions of `verdict`. kind: of eyes; None: the most telling."""
+    each = rows.gains(result, kind or kinds(result)[0], REPA, half(result))
+    reached, last = sum(gain["reached"] for gain in each), factors(result, kind)
+    seeds = f"Median of {len(each)} seeds, from {number(min(last))} to {number(max(last))}"
     return (
         f"{seeds if len(each) > 1 else 'One seed'}. "
         f"REPA reaches the plain model's distance of step {half(result):,} in {reached} of {len(each)}."
     )
 
 
-def verdict(result: Result) -> str:
-    """The headline in words."""
-    factor = number(factors(result).median)
-    if factor == number(1):
-        return "As many steps with REPA"
-    is_faster = timing.spread([float(gain["ratio"]) for gain in _gains(result)]).median >= 1
-    return f"{factor}× {'fewer' if is_faster else 'more'} steps with REPA"
+def verdict(result: Result, kind: str | None = None) -> str:
+    """How many times fewer steps at half of the budget, in words. kind: of eyes; None: the most telling."""
+    ratio = _median([gain["ratio"] for gain in rows.gains(result, kind or kinds(result)[0], REPA, half(result))])
+    return _in_words(ratio, "As many steps", "fewer steps", "more steps")
 
 
-def factors(result: Result) -> Spread:
-    """How many times fewer steps REPA needs over the seeds or, if `verdict` says so, how many times more."""
-    ratios = [float(gain["ratio"]) for gain in _gains(result)]
-    return timing.spread(ratios if timing.spread(ratios).median >= 1 else [1 / ratio for ratio in ratios])
+def factors(result: Result, kind: str | None = None) -> list[float]:
+    """How many times fewer steps REPA needs, by seed, or, if `verdict` says so, how many times more."""
+    ratios = [float(gain["ratio"]) for gain in rows.gains(result, kind or kinds(result)[0], REPA, half(result))]
+    return ratios if _median(ratios) >= 1 else [1 / ratio for ratio in ratios]
+
+
+def _in_words(ratio: float, equal: str, less: str, more: str) -> str:
+    if number(ratio) == number(1):
+        return f"{equal} with REPA"
+    return f"{number(max(ratio, 1 / ratio))}× {less if ratio >= 1 else more} with REPA"
+
+
+def _median(values: Sequence[float]) -> float:
+    return timing.spread(list(values)).median
 
 
 def half(result: Result) -> int:
     """The step of the plain model that the headline is about."""
     return rows.half_of(read_curves(result, kinds(result)[0], PLAIN)[0].steps)
-
-
-def _gains(result: Result) -> list[dict[str, float]]:
-    """Of the headline, by seed."""
-    row = result.row(rows.steps_name(kinds(result)[0], REPA, half(result)))
-    return list(row.details["per_seed"])
 
 
 # ---- distance over steps and seconds --------------------------------------------------------------------
@@ -92,16 +92,20 @@ def over_steps(result: Result, kind: str) -> Chart:
     """Fréchet distance over training steps: every seed thin, their medians thick, and what REPA gains."""
     curves = {arm: read_curves(result, kind, arm) for arm in LABELS}
     ground = Ground("training step", {arm: list(map(float, each[0].steps)) for arm, each in curves.items()})
-    return _chart(result, kind, ground, is_gain_shown=kind == kinds(result)[0])
+    title = f"{verdict(result, kind)} to the same distance"
+    return _chart(result, kind, ground, title, describe(result, kind), is_gain_shown=kind == kinds(result)[0])
 
 
 def over_seconds(result: Result, kind: str) -> Chart:
     """The same over the time that these steps take, as they were measured in turns."""
     places = {arm: list(result.row(rows.final_name(kind, arm)).details["seconds"]) for arm in LABELS}
-    return _chart(result, kind, Ground("seconds of training", places), is_gain_shown=False)
+    row = result.row(rows.seconds_name(kind, REPA, half(result)))
+    title = f"{_in_words(row.value or 1, 'As much time', 'less time', 'more time')} to the same distance"
+    note = f"The distance that the plain model has at step {half(result):,}; the training of the teacher is left out."
+    return _chart(result, kind, Ground("seconds of training", places), title, note, is_gain_shown=False)
 
 
-def _chart(result: Result, kind: str, ground: Ground, is_gain_shown: bool) -> Chart:
+def _chart(result: Result, kind: str, ground: Ground, title: str, note: str, is_gain_shown: bool) -> Chart:
     curves = {arm: read_curves(result, kind, arm) for arm in LABELS}
     floor = result.row(rows.floor_name(kind))
     last = max(places[-1] for places in ground.places.values())
@@ -118,17 +122,16 @@ def _chart(result: Result, kind: str, ground: Ground, is_gain_shown: bool) -> Ch
         Axis(f"Fréchet distance, {floor.details['name']}", ticks[0], ticks[-1], ticks, log=True),
     )
     medians = {arm: median_curve(each) for arm, each in curves.items()}
-    title, note = verdict(result), describe(result)
     lines = [Line(_points(ground, arm, curve), f"{arm} thin") for arm in LABELS for curve in curves[arm]]
     thick = [Line(_points(ground, arm, curve), arm, LINE_LABELS[arm]) for arm, curve in medians.items()]
     markup = [
-        text((16, 26), f"{title} to the same distance", "start", "title"),
+        text((16, 26), title, "start", "title"),
         text((16, 46), note, "start"),
         panel.axes(),
         _level(panel, lowest, "real images to real images"),
         panel.lines(lines),
         panel.lines(thick),
-        _gain(panel, medians, half(result), f"{number(factors(result).median)}×") if is_gain_shown else "",
+        _gain(panel, medians, half(result), f"{number(_median(factors(result)))}×") if is_gain_shown else "",
     ]
     return Chart(780, 452, f"Fréchet distance over {ground.label}s. {title}. {note}", "".join(markup))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,10 @@ class RealImages:
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
+
+    @cached_property
+    def sha256(self) -> str:
+        return hashlib.sha256(np.ascontiguousarray(self.images).data).hexdigest()
 
     @property
     def reference(self) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from dbench.core import timing
-from dbench.core.record import ResultRow, spread_row
+from dbench.core.record import Result, ResultRow, spread_row
 from dbench.suites.repa.costs import Costs
 from dbench.suites.repa.crossing import Curve, Speedup, final_ratios, speedup
 from dbench.suites.repa.eyes import Eyes
@@ -63,14 +63,22 @@ def to_rows(found: Measurements) -> list[ResultRow]:
 
 
 def target_steps(steps: Sequence[int]) -> list[int]:
-    """The evaluated steps that lie nearest to TARGETS of a run, each once, rising."""
+    """The evaluated steps that lie nearest to TARGETS of a run, each once, rising.
+
+    The first checkpoint is none: nobody is known to have been as good before it.
+    """
     wanted = [share * steps[-1] for share in TARGETS]
-    return sorted({min(steps, key=lambda step: (abs(step - each), -step)) for each in wanted})
+    return sorted({min(steps[1:], key=lambda step: (abs(step - each), -step)) for each in wanted})
 
 
 def half_of(steps: Sequence[int]) -> int:
     """The target of the headline."""
     return min(target_steps(steps), key=lambda step: (abs(step - HALF * steps[-1]), -step))
+
+
+def gains(result: Result, kind: str, arm: str, at: int) -> list[dict[str, float]]:
+    """Of each seed its `Speedup` as plain values."""
+    return list(result.row(steps_name(kind, arm, at)).details["per_seed"])
 
 
 def floor_name(kind: str) -> str:
@@ -128,7 +136,8 @@ def _target_rows(eyes: Eyes, arm: str, at: int, found: Measurements) -> list[Res
     rows = [spread_row(SUITE, steps_name(eyes.kind, arm, at), ratios, "x", headline=headline, details=details)]
     if arm in LABELS:
         seconds = [costs.seconds(PLAIN, gain.plain_steps) / costs.seconds(arm, gain.aligned_steps) for gain in gains]
-        rows.append(spread_row(SUITE, seconds_name(eyes.kind, arm, at), timing.spread(seconds), "x"))
+        shown = {"per_seed": [{"seed": seed, "ratio": one} for seed, one in zip(found.seeds, seconds, strict=True)]}
+        rows.append(spread_row(SUITE, seconds_name(eyes.kind, arm, at), timing.spread(seconds), "x", details=shown))
     return rows
 
 

@@ -27,8 +27,7 @@ def samples(settings: RepaSettings, result: Result) -> UInt8:
     for step in rows.target_steps(plots.read_curves(result, plots.kinds(result)[0], PLAIN)[0].steps):
         lines = []
         for arm in LABELS:
-            folder = settings.runs / f"{arm}-seed{seed}"
-            denoiser = published.load(checkpoint.path_at(folder, recipe, step))
+            denoiser = published.load(checkpoint.path_at(plan.folder_of(settings, arm, seed), recipe, step))
             lines.append(drawing.draw(denoiser, range(COUNT), settings.sampling_steps, device))
         groups.append(grid(np.concatenate(lines), COUNT))
     white = np.full((GAP, *groups[0].shape[1:]), 255, np.uint8)

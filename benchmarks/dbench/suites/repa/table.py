@@ -14,13 +14,15 @@ from dbench.suites.repa.plan import RANDOM, REPA
 def digest(results: Sequence[tuple[str, Result]]) -> str:
     """Markdown: a line for each comparison. results: with names."""
     head = (
-        "network", "classes", "seeds", "distance in", "teacher", "alignment", "steps saved at half of the budget",
-        "at its end", "in seconds at half", "random teacher at half", "a step, aligned / plain",
+        "network", "classes", "seeds", "distance in", "teacher", "alignment",
+        "times fewer steps, at half of the budget", "at its end", "times less time, at half",
+        "random teacher, at half", "a step, aligned / plain",
     )  # fmt: skip
     lines = [line for name, result in results for line in (_line(name, result), *_tries(name, result))]
     text = (
         "`dbench repa`: how many times fewer steps with REPA to the distance that the plain model has then; above 1 "
-        "REPA saves; the median of the seeds, in brackets p10 to p90:"
+        "REPA saves; the median of the seeds, in brackets the least and the largest of several. Time leaves out the "
+        "training of the teacher:"
     )
     return f"{text}\n\n{record.table(head, lines, texts=range(6))}"
 
@@ -58,10 +60,21 @@ def _steps(name: str, result: Result, arm: str, alignment: Mapping[str, Any]) ->
 
 def _words(given: Mapping[str, Any]) -> str:
     """Block, weight, projector, spatial norm and end."""
-    words = [f"block {given['encoder_depth']}", f"weight {given.get('weight', 0.5):g}", given.get("projector", "mlp")]
+    words = [f"block {given['encoder_depth']}", f"weight {given.get('weight', 0.5):g}", _projector(given)]
+    words += [given["similarity"]] if given.get("similarity", "cosine") != "cosine" else []
     words += [f"norm {given['spatial_norm']:g}"] if given.get("spatial_norm") else []
     return ", ".join([*words, f"{given['stop_after']:,} steps" if given.get("stop_after") else "to the end"])
 
 
+def _projector(given: Mapping[str, Any]) -> str:
+    kind = str(given.get("projector", "mlp"))
+    return f"mlp of {given['projector_width']}" if kind == "mlp" and "projector_width" in given else kind
+
+
 def _cell(row: ResultRow, result: Result) -> str:
-    return f"{record.shown(row, result.machine)} ({number(row.p10)} to {number(row.p90)})"
+    shown = record.shown(row, result.machine)
+    found = [float(one["ratio"]) for one in row.details.get("per_seed", ())]
+    if len(found) == 1:
+        return shown
+    low, high = (min(found), max(found)) if found else (row.p10, row.p90)
+    return f"{shown} ({number(low)} to {number(high)})"

@@ -13,8 +13,11 @@ from dbench.core import stand_ins
 from dbench.suites.repa.encoders import Encoders
 from drun.console import silent
 from drun.errors import ConfigError
-from dtrain import config, teachers
+from dtrain import config, device, teachers
+from dtrain.checkpoints import ours as checkpoint
 from dtrain.config import Recipe
+from dtrain.train.start import start
+from dtrain.train.workers import Workers
 
 SMALL = [
     "model.hidden_size=8", "model.depth=1", "model.num_heads=2", "train.steps=2", "train.save_every=1",
@@ -77,15 +80,41 @@ def test_a_random_one_has_the_shape_and_nothing_else(encoders: Encoders) -> None
     taught, untaught = teachers.load(spec, 16, CPU), teachers.load(random, 16, CPU)
     assert (untaught.num_tokens, untaught.dim) == (taught.num_tokens, taught.dim)
     assert untaught.fingerprint != taught.fingerprint
-    pictures = torch.randint(256, (4, 16, 16, 1), dtype=torch.uint8)
-    assert not torch.allclose(untaught(pictures), taught(pictures), atol=0.1)
+
+
+def test_a_random_one_is_the_trained_one_before_its_first_step(encoders: Encoders) -> None:
+    """Of whatever seed; it is known before the training."""
+    random = encoders.random("digits-teacher")
+    recipe = encoders.recipe_of("digits-teacher")
+    assert recipe is not None
+    assert recipe.train.seed == 7
+    run = start(recipe, encoders.folder / "fresh", Workers(device.choose("cpu", "fp32", "off")), False, silent)
+    saved = checkpoint.read(next(Path(random).glob("*.pt"))).model
+    assert all(torch.equal(saved[name], value) for name, value in run.network.state_dict().items())
+    assert encoders.random(encoders.trained("digits-teacher", silent)) == random
+
+
+def test_another_network_or_seed_has_another_random_one(encoders: Encoders, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {encoders.random("digits-teacher")}
+    for change in ("train.seed=8", "model.depth=2"):
+        monkeypatch.setitem(globals(), "SMALL", [*SMALL, change])
+        found.add(encoders.random("digits-teacher"))
+    assert len(found) == 3
+
+
+def test_a_recipe_of_ones_own(encoders: Encoders, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('extends = "digits-teacher"\n[model]\nhidden_size = 12\n')
+    assert teachers.load(encoders.trained(str(mine), silent), 16, CPU).dim == 12
 
 
 def test_a_random_published_one(encoders: Encoders, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = {"hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
     monkeypatch.setitem(stand_ins.SIZES, "b", tiny)
     of_photos = Encoders(config.load("sit-b-2-repa"), encoders.folder)
+    state = torch.random.get_rng_state()
     spec = of_photos.random("dinov2-vit-b")
+    assert torch.equal(torch.random.get_rng_state(), state)
     assert spec == f"dinov2-vit-b={encoders.folder / 'random-dinov2-vit-b'}"
     assert of_photos.random("dinov2-vit-b=elsewhere") == spec
     assert teachers.load(spec, 256, CPU).dim == 48

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dbench.core import machine, record
-from dbench.core.record import Result
+from dbench.core.record import Result, number
 from dbench.core.timing import Spread
 from dbench.report import Sources, write_report
 from dbench.suites.repa import digest, plots, rows, section
@@ -34,7 +34,13 @@ COSTS = Costs(0.1, 0.11, 0.1, Spread(1.1, 1.0, 1.2), Spread(1.0, 0.9, 1.1), 20)
 
 def eyes_of(kind: str) -> Eyes:
     return Eyes(
-        kind, f"eyes for {kind}", "0" * 64, lambda images: np.zeros((1, 1)), np.zeros((9, 1)), (0.06, 0.07, 0.08)
+        kind,
+        f"eyes for {kind}",
+        "0" * 64,
+        "1" * 64,
+        lambda images: np.zeros((1, 1)),
+        np.zeros((9, 1)),
+        (0.06, 0.07, 0.08),
     )
 
 
@@ -102,7 +108,7 @@ def test_an_alignment_that_ended_costs_no_more() -> None:
 
 def test_targets_are_evaluated_steps() -> None:
     assert rows.target_steps((200, 400, 600, 800, 1000, 1200, 1400, 1600)) == [400, 800, 1200, 1600]
-    assert rows.target_steps((2, 4)) == [2, 4]
+    assert rows.target_steps((2, 4)) == [4]  # nothing is known of before the first
     assert rows.half_of((200, 400, 600)) == 400
 
 
@@ -199,3 +205,14 @@ def test_a_report_of_one_of_the_runs_has_the_section(fast: Result, model: Any, t
     assert plots.over_steps(fast, "features").inline() in text
     assert plots.layers(fast).inline() in text
     assert not re.search(r"https?:|@import|url\(", re.sub(r"data:image/\w+;base64,[\w+/=]+", "", text))
+
+
+def test_each_plot_says_what_it_shows(fast: Result) -> None:
+    """Steps of its own distance; seconds where it is over seconds."""
+    charts = plots.draw(fast)
+    steps = {kind: fast.row(rows.steps_name(kind, "repa", plots.half(fast))).value or 0 for kind in plots.kinds(fast)}
+    assert f"{number(steps['features'])}× fewer steps" in charts["distances"].standalone()
+    assert "As many steps" in charts["distances-pixels"].standalone()
+    assert steps["pixels"] == 1
+    seconds = fast.row(rows.seconds_name("features", "repa", plots.half(fast))).value or 0
+    assert f"{number(seconds)}× less time with REPA" in charts["seconds"].standalone()
