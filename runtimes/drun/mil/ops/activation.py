@@ -18,20 +18,22 @@ def sigmoid(x: Array) -> Array:
 
 
 @operation()
-def silu(x: Array) -> Array:
-    return x * sigmoid(x)
+def silu(x: Array, *, numerics: Numerics) -> Array:
+    return x * numerics.step(sigmoid(x))
 
 
 @operation()
-def gelu(x: Array, mode: str = "EXACT") -> Array:
+def gelu(x: Array, mode: str = "EXACT", *, numerics: Numerics) -> Array:
     """Hendrycks & Gimpel 2016."""
+    step = numerics.step
     if mode == "EXACT":
-        return x * (np.float32(0.5) + np.float32(0.5) * erf(x * np.float32(math.sqrt(0.5))))
+        return x * step(np.float32(0.5) + np.float32(0.5) * step(erf(step(x * np.float32(math.sqrt(0.5))))))
     if mode == "TANH_APPROXIMATION":
-        inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
-        return np.float32(0.5) * x * (1 + np.tanh(inner))
+        cubes = step(step(step(x * x) * x) * np.float32(0.044715))
+        inner = step(np.float32(math.sqrt(2 / math.pi)) * step(x + cubes))
+        return step(np.float32(0.5) * x) * step(1 + step(np.tanh(inner)))
     if mode == "SIGMOID_APPROXIMATION":
-        return x * sigmoid(np.float32(1.702) * x)
+        return x * step(sigmoid(step(np.float32(1.702) * x)))
     raise ValueError(f"gelu got the mode '{mode}', expected EXACT, TANH_APPROXIMATION or SIGMOID_APPROXIMATION")
 
 

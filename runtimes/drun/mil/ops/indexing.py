@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from drun.mil.numerics import Numerics
 from drun.mil.ops import Array, Bools, Ints, axis_of, check_size, operation
 from drun.mil.types import HELD
 
@@ -161,23 +162,35 @@ def _topk(x: Array, k: int, axis: int, ascending: bool) -> tuple[Array, Array]:
     size = x.shape[along]
     if not -1 <= k <= size:
         raise ValueError(f"topk got {k}, expected at most the {size} elements of the axis")
-    order = np.argsort(x if ascending else -x, along, kind="stable")
-    places = np.take(order, np.arange(size if k == -1 else k), along)
+    places = np.take(_order(x, along, ascending), np.arange(size if k == -1 else k), along)
     return np.take_along_axis(x, places, along), places.astype(np.int32)
+
+
+def _order(x: Array, axis: int, ascending: bool) -> Array:
+    """The places of the elements in their order, of equal ones the first first.
+
+    Integers have no negatives of the least one, so a descent is an ascent from behind.
+    """
+    if ascending:
+        return np.argsort(x, axis, kind="stable")
+    backwards = np.argsort(np.flip(x, axis), axis, kind="stable")
+    return x.shape[axis] - 1 - np.flip(backwards, axis)
 
 
 @operation()
 def argsort(x: Array, axis: int = -1, ascending: bool = False) -> Array:
-    return np.argsort(x if ascending else -x, axis, kind="stable").astype(np.int32)
+    return _order(x, axis_of(axis, x.ndim), ascending).astype(np.int32)
 
 
 @operation()
-def cumsum(x: Array, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Array:
+def cumsum(x: Array, axis: int = 0, exclusive: bool = False, reverse: bool = False, *, numerics: Numerics) -> Array:
+    """exclusive: each place has the sum of those before it."""
     along = axis_of(axis, x.ndim)
-    source = np.flip(x, along) if reverse else x
-    out = np.cumsum(source, along, dtype=x.dtype)
+    out = np.flip(x, along) if reverse else x
     if exclusive:
-        out = out - source
+        start = np.zeros_like(out.take([0], along))
+        out = np.concatenate([start, out.take(np.arange(x.shape[along] - 1), along)], along)
+    out = numerics.cumsum(out, along) if x.dtype.kind == "f" else np.cumsum(out, along, dtype=x.dtype)
     return np.flip(out, along) if reverse else out
 
 
