@@ -174,6 +174,21 @@ def recast(function: Any) -> None:
     first(function, "tanh").outputs[0].type.tensorType.dataType = 23
 
 
+def value_of(function: Any) -> Any:
+    """A constant of the program, without its elements."""
+    found = first(function, "const").attributes["val"]
+    found.ClearField(found.WhichOneof("value"))
+    return found.immediateValue.tensor
+
+
+def crowded(function: Any) -> None:
+    value_of(function).floats.values.extend([0.0] * 3_000_000)
+
+
+def misfilled(function: Any) -> None:
+    value_of(function).bytes.values = bytes(9)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -198,6 +213,8 @@ def recast(function: Any) -> None:
             ),
             r"has no elements|has no value",
         ),
+        (crowded, r"a constant has 3,000,000 elements, expected fp32 \(16, 16\)"),
+        (misfilled, r"holds 9 bytes"),
         (
             lambda f: first(f, "tanh").attributes["fast"].CopyFrom(first(f, "tanh").attributes["name"]),
             r"has the parameter 'fast', which is not known",
