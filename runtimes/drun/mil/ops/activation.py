@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from drun.mil.numerics import Numerics
-from drun.mil.ops import Array, axis_of, operation
+from drun.mil.ops import Array, axis_of, operation, per_place
 from drun.mil.special import erf
 
 
@@ -59,7 +59,7 @@ def elu(x: Array, alpha: float) -> Array:
 
 @operation()
 def prelu(x: Array, alpha: Array) -> Array:
-    return np.where(x >= 0, x, _per_channel(alpha, x) * x)
+    return np.where(x >= 0, x, per_place(alpha, x, 1) * x)
 
 
 @operation()
@@ -94,7 +94,7 @@ def softplus(x: Array) -> Array:
 
 @operation()
 def softplus_parametric(x: Array, alpha: Array, beta: Array) -> Array:
-    return _per_channel(alpha, x) * np.logaddexp(_per_channel(beta, x) * x, np.float32(0))
+    return per_place(alpha, x, 1) * np.logaddexp(per_place(beta, x, 1) * x, np.float32(0))
 
 
 @operation()
@@ -110,8 +110,3 @@ def softmax(x: Array, axis: int = -1, *, numerics: Numerics) -> Array:
     powers = numerics.step(powers)
     powers /= numerics.sum(powers, along)
     return powers
-
-
-def _per_channel(values: Array, x: Array) -> Array:
-    """A value for each channel, which is axis 1."""
-    return values.reshape(-1, *[1] * (x.ndim - 2))

@@ -17,7 +17,22 @@ PAD_TYPES = ("valid", "custom", "same", "same_lower")
 Padding = Sequence[tuple[int, int]]
 
 
-@operation()
+def _conv_shape(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> list[int]:
+    ones = (1,) * (x.ndim - 2)
+    _, sides = _placed(x.shape[2:], weight.shape[2:], strides or ones, pad_type, pad, dilations or ones)
+    return [len(x), weight.shape[0], *sides]
+
+
+@operation(shape=_conv_shape)
 def conv(
     x: Array,
     weight: Array,
@@ -29,14 +44,12 @@ def conv(
     groups: int = 1,
 ) -> Array:
     """x (N, C_in, *D), weight (C_out, C_in / groups, *K)."""
-    num = x.ndim - 2
+    num, kernel = x.ndim - 2, weight.shape[2:]
     strides, dilations = strides or (1,) * num, dilations or (1,) * num
-    kernel = weight.shape[2:]
-    extents = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
-    given = padded(x, padding_of(x.shape[2:], extents, strides, pad_type, pad))
-    sides = [(size - extent) // step + 1 for size, extent, step in zip(given.shape[2:], extents, strides, strict=True)]
-    if min(sides) < 1 or given.shape[1] != groups * weight.shape[1] or weight.shape[0] % groups:
+    padding, sides = _placed(x.shape[2:], kernel, strides, pad_type, pad, dilations)
+    if min(sides) < 1 or x.shape[1] != groups * weight.shape[1] or weight.shape[0] % groups:
         raise ValueError(f"conv got {x.shape}, weights {weight.shape} and {groups} groups")
+    given = padded(x, padding)
     grouped = given.reshape(len(x), groups, -1, *given.shape[2:])
     matrices = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], *kernel)
     out = np.zeros((len(x), groups, matrices.shape[1], math.prod(sides)), np.float32)
@@ -44,6 +57,16 @@ def conv(
         places = _places(tap, sides, strides, dilations)
         _add_product(out, _at(matrices, tap), _at(grouped, places).reshape(*grouped.shape[:3], -1))
     return _with_bias(out.reshape(len(x), weight.shape[0], *sides), bias)
+
+
+def _placed(
+    sides: Ints, kernel: Ints, strides: Ints, pad_type: str, pad: Ints | None, dilations: Ints
+) -> tuple[Padding, list[int]]:
+    """The padding of a convolution, and the sides of its result."""
+    extents = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+    padding = padding_of(sides, extents, strides, pad_type, pad)
+    places = zip(sides, padding, extents, strides, strict=True)
+    return padding, [(side + sum(pair) - extent) // step + 1 for side, pair, extent, step in places]
 
 
 def _places(tap: Sequence[int], sides: Sequence[int], strides: Ints, dilations: Ints) -> Iterator[slice]:

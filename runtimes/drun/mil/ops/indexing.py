@@ -66,17 +66,22 @@ def slice_by_size(x: Array, begin: Ints, size: Ints) -> Array:
     return x[tuple(slice(a, side if n == -1 else a + n) for a, n, side in parts)]
 
 
-@operation()
+def _rows(x: Array, indices: Array, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False) -> Ints:
+    along = axis_of(axis, x.ndim)
+    return (*x.shape[:along], *indices.shape[batch_dims:], *x.shape[along + 1 :])
+
+
+@operation(shape=_rows)
 def gather(x: Array, indices: Array, axis: int = 0) -> Array:
     return np.take(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], True), axis)
 
 
-@operation("gather", since=6)
+@operation("gather", since=6, shape=_rows)
 def gather_in_batches(x: Array, indices: Array, axis: int = 0, batch_dims: int = 0) -> Array:
     return _gathered(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], True), axis, batch_dims)
 
 
-@operation("gather", since=7)
+@operation("gather", since=7, shape=_rows)
 def gather_checked(
     x: Array, indices: Array, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False
 ) -> Array:
@@ -92,31 +97,41 @@ def _gathered(x: Array, indices: Array, axis: int, batch_dims: int) -> Array:
     return np.stack(rows)
 
 
-@operation()
+def _picked(x: Array, indices: Array, axis: int = 0, validate_indices: bool = False) -> Ints:
+    sides = [*x.shape]
+    sides[axis_of(axis, x.ndim)] = 1
+    return np.broadcast_shapes(sides, indices.shape)
+
+
+@operation(shape=_picked)
 def gather_along_axis(x: Array, indices: Array, axis: int = 0) -> Array:
     return np.take_along_axis(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], True).astype(np.int64), axis)
 
 
-@operation("gather_along_axis", since=7)
+@operation("gather_along_axis", since=7, shape=_picked)
 def gather_along_axis_checked(x: Array, indices: Array, axis: int = 0, validate_indices: bool = False) -> Array:
     return np.take_along_axis(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], False).astype(np.int64), axis)
 
 
-@operation()
+def _at_places(x: Array, indices: Array, batch_dims: int = 0, validate_indices: bool = False) -> Ints:
+    return (*indices.shape[:-1], *x.shape[batch_dims + indices.shape[-1] :])
+
+
+@operation(shape=_at_places)
 def gather_nd(x: Array, indices: Array) -> Array:
     """The last axis of `indices` names a place on the first axes of x."""
     places = zip(np.moveaxis(indices, -1, 0), x.shape, strict=False)
     return x[tuple(_checked(one, size, True) for one, size in places)]
 
 
-@operation("gather_nd", since=6)
+@operation("gather_nd", since=6, shape=_at_places)
 def gather_nd_in_batches(x: Array, indices: Array, batch_dims: int = 0) -> Array:
     if batch_dims == 0:
         return np.asarray(gather_nd(x, indices))
     return np.stack([gather_nd_in_batches(one, i, batch_dims - 1) for one, i in zip(x, indices, strict=True)])
 
 
-@operation("gather_nd", since=7)
+@operation("gather_nd", since=7, shape=_at_places)
 def gather_nd_checked(x: Array, indices: Array, batch_dims: int = 0, validate_indices: bool = False) -> Array:
     _checked(indices, max(x.shape, default=1), False)
     return np.asarray(gather_nd_in_batches(x, indices, batch_dims))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from drun.mil.numerics import Numerics
-from drun.mil.ops import Array, Ints, axes_of, check_size, float32, operation
+from drun.mil.ops import Array, Ints, axes_of, check_size, float32, operation, per_place
 
 
 @operation()
@@ -25,8 +25,7 @@ def batch_norm(
         scale = numerics.step(scale * gamma)
     shift = numerics.step(mean * scale)
     shift = -shift if beta is None else numerics.step(beta - shift)
-    form = (-1, *[1] * (x.ndim - 2))
-    return numerics.step(x * scale.reshape(form)) + shift.reshape(form)
+    return numerics.step(x * per_place(scale, x, 1)) + per_place(shift, x, 1)
 
 
 @operation()
@@ -58,11 +57,10 @@ def instance_norm(
     numerics: Numerics,
 ) -> Array:
     """Over the axes of space, each channel of each image by itself."""
-    form = (-1, *[1] * (x.ndim - 2))
     out = _standardised(x, tuple(range(2, x.ndim)), epsilon, numerics)
     if gamma is not None:
-        out = numerics.step(out * gamma.reshape(form))
-    return out if beta is None else out + beta.reshape(form)
+        out = numerics.step(out * per_place(gamma, x, 1))
+    return out if beta is None else out + per_place(beta, x, 1)
 
 
 def _standardised(x: Array, axes: tuple[int, ...], epsilon: float, numerics: Numerics) -> Array:
