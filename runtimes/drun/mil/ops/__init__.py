@@ -159,6 +159,14 @@ def per_place(values: Array, x: Array, axis: int) -> Array:
     return values.reshape(form)
 
 
+def check_indices(indices: Array, size: int, may_be_negative: bool) -> Array:
+    """The indices of an axis. Raises ValueError for one outside of it. may_be_negative: counted from the end."""
+    low = -size if may_be_negative else 0
+    if indices.size and not (indices.min() >= low and indices.max() < size):
+        raise ValueError(f"an index from {indices.min()} to {indices.max()} is outside of {low}..{size - 1}")
+    return indices
+
+
 def check_size(*sides: float) -> None:
     """Raises ValueError for an array of more elements than any tensor has, before it is made."""
     if math.prod(sides) > MAX_ELEMENTS:

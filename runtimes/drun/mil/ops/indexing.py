@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from drun.mil.numerics import Numerics
-from drun.mil.ops import Array, Bools, Ints, axis_of, check_size, operation
+from drun.mil.ops import Array, Bools, Ints, axis_of, check_indices, check_size, operation
 from drun.mil.types import HELD
 
 
@@ -73,12 +73,12 @@ def _rows(x: Array, indices: Array, axis: int = 0, batch_dims: int = 0, validate
 
 @operation(shape=_rows)
 def gather(x: Array, indices: Array, axis: int = 0) -> Array:
-    return np.take(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], True), axis)
+    return np.take(x, check_indices(indices, x.shape[axis_of(axis, x.ndim)], True), axis)
 
 
 @operation("gather", since=6, shape=_rows)
 def gather_in_batches(x: Array, indices: Array, axis: int = 0, batch_dims: int = 0) -> Array:
-    return _gathered(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], True), axis, batch_dims)
+    return _gathered(x, check_indices(indices, x.shape[axis_of(axis, x.ndim)], True), axis, batch_dims)
 
 
 @operation("gather", since=7, shape=_rows)
@@ -86,7 +86,7 @@ def gather_checked(
     x: Array, indices: Array, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False
 ) -> Array:
     """From here on a negative index is undefined, so it is an error."""
-    return _gathered(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], False), axis, batch_dims)
+    return _gathered(x, check_indices(indices, x.shape[axis_of(axis, x.ndim)], False), axis, batch_dims)
 
 
 def _gathered(x: Array, indices: Array, axis: int, batch_dims: int) -> Array:
@@ -105,12 +105,12 @@ def _picked(x: Array, indices: Array, axis: int = 0, validate_indices: bool = Fa
 
 @operation(shape=_picked)
 def gather_along_axis(x: Array, indices: Array, axis: int = 0) -> Array:
-    return np.take_along_axis(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], True).astype(np.int64), axis)
+    return np.take_along_axis(x, check_indices(indices, x.shape[axis_of(axis, x.ndim)], True).astype(np.int64), axis)
 
 
 @operation("gather_along_axis", since=7, shape=_picked)
 def gather_along_axis_checked(x: Array, indices: Array, axis: int = 0, validate_indices: bool = False) -> Array:
-    return np.take_along_axis(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], False).astype(np.int64), axis)
+    return np.take_along_axis(x, check_indices(indices, x.shape[axis_of(axis, x.ndim)], False).astype(np.int64), axis)
 
 
 def _at_places(x: Array, indices: Array, batch_dims: int = 0, validate_indices: bool = False) -> Ints:
@@ -121,7 +121,7 @@ def _at_places(x: Array, indices: Array, batch_dims: int = 0, validate_indices: 
 def gather_nd(x: Array, indices: Array) -> Array:
     """The last axis of `indices` names a place on the first axes of x."""
     places = zip(np.moveaxis(indices, -1, 0), x.shape, strict=False)
-    return x[tuple(_checked(one, size, True) for one, size in places)]
+    return x[tuple(check_indices(one, size, True) for one, size in places)]
 
 
 @operation("gather_nd", since=6, shape=_at_places)
@@ -133,15 +133,8 @@ def gather_nd_in_batches(x: Array, indices: Array, batch_dims: int = 0) -> Array
 
 @operation("gather_nd", since=7, shape=_at_places)
 def gather_nd_checked(x: Array, indices: Array, batch_dims: int = 0, validate_indices: bool = False) -> Array:
-    _checked(indices, max(x.shape, default=1), False)
+    check_indices(indices, max(x.shape, default=1), False)
     return np.asarray(gather_nd_in_batches(x, indices, batch_dims))
-
-
-def _checked(indices: Array, size: int, may_be_negative: bool) -> Array:
-    low = -size if may_be_negative else 0
-    if indices.size and not (indices.min() >= low and indices.max() < size):
-        raise ValueError(f"an index from {indices.min()} to {indices.max()} is outside of {low}..{size - 1}")
-    return indices
 
 
 @operation()
