@@ -130,6 +130,7 @@ ACROSS = {
     "examples/test_service.py": "an example",
     "export/apple/test_foreign_models.py": "networks of other libraries, converted and computed",
     "export/precision/test_bundles.py": "bundles in fp16 and bf16, from the export to a run",
+    "runtimes/mil/test_damage.py": "programs that are damaged, from the package to the run",
     "export/targets/test_target_extension.py": "a new target, on copied packages",
     "export/test_decoders.py": "latent models from export to images",
     "export/test_transformers.py": "transformers from export to parity",
