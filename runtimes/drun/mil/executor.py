@@ -93,6 +93,12 @@ class Executor:
             raise ValueError(f"'{name}' is read before it is computed")
         return found
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of the constants that stay in memory after the first run."""
+        found = {id(one): one for instruction in self.instructions for one in instruction.constants}
+        return sum(one.num_bytes for one in found.values() if one.is_kept)
+
     # ---- the plan ---------------------------------------------------------------------------------------
 
     def _add(self, operation: schema.Operation) -> None:
