@@ -131,7 +131,7 @@ class Executor:
         if value.blob is None:
             made.get()  # so that damage is found when the package is opened
         else:
-            self.package.blobs(value.blob.file_name).read(value.blob.offset, type)
+            self.package.blobs(value.blob.file_name).content(value.blob.offset, type)
         return made
 
     def _add_compressed(self, instruction: Instruction) -> None:

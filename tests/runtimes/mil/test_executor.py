@@ -355,6 +355,14 @@ def test_large_constants_are_made_when_they_are_needed(small_package: Package, m
     assert not [size for size in kept(executor) if size > 25]
 
 
+def test_no_constant_of_a_file_is_made_when_the_package_is_opened(
+    small_package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many may be of the same bytes."""
+    monkeypatch.setattr("drun.mil.blobs.unpacked", lambda *_: pytest.fail("it was read"))
+    Executor(small_package)
+
+
 def test_a_constant_at_the_end_that_cannot_be_made_is_refused(small_package: Package, tmp_path: Path) -> None:
     def change(function: Any) -> None:
         first(function, "constexpr_lut_to_dense").inputs["indices"].CopyFrom(beyond(function))
