@@ -28,10 +28,12 @@ ARRAY_KINDS = "biufcU"
 
 
 def regular(path: Path) -> Path:
-    """The path of a regular file. Raises FileNotFoundError for anything else, ValueError for no path."""
-    if not path.is_file():
+    """The path of a regular file. Raises FileNotFoundError if there is nothing, ValueError for anything else."""
+    if path.is_file():
+        return path
+    if not path.exists():
         raise FileNotFoundError(None, "there is no such file")
-    return path
+    raise ValueError(f"it is {'a folder' if path.is_dir() else 'a pipe or a device'}, expected a file")
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------

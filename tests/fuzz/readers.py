@@ -17,7 +17,7 @@ import torch
 from base import TESTS, Bytes, Reader, helpers, listed_anew
 from data import Archive, Arrays, Index, Latents, Mnist, Pictures
 from mutate import change_value, damage, other_array
-from targets import Compiled, Graphs, Identity, Ir, Packages, Record, Trusted, TwoGraphs, Untrusted
+from targets import Compiled, Graphs, Identity, Ir, Packages, Programs, Record, Trusted, TwoGraphs, Untrusted
 
 from drun.bundle import reading as bundles
 from drun.bundle.hashes import seal
@@ -390,7 +390,7 @@ READERS: dict[str, tuple[Reader, float]] = {
         (Bundle, 2), (Manifest, 2), (Golden, 1), (Graph, 1), (Samples, 1), (Noise, 2), (Checkpoint, 2), (Signed, 1),
         (Older, 1), (Pickled, 1), (Published, 1), (Resumed, 0.3), (Recipe, 1), (Pictures, 1), (Archive, 1),
         (Mnist, 1), (Arrays, 1), (Latents, 1), (Index, 1), (Measured, 1), (Judged, 1),
-        (Ir, 1), (Packages, 2), (Graphs, 1), (Identity, 1), (TwoGraphs, 1), (Compiled, 1), (Record, 1),
+        (Ir, 1), (Packages, 1), (Programs, 3), (Graphs, 1), (Identity, 1), (TwoGraphs, 1), (Compiled, 1), (Record, 1),
         (Untrusted, 0.5), (Trusted, 0.3),
     )
 }  # fmt: skip

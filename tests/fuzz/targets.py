@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from base import Bytes, Reader, helpers, listed_anew
-from mutate import HOSTILE, change_value, damage
+from mutate import HOSTILE, change_value, damage, other_program
 
 from drun import trust
 from drun.bundle import reading as bundles
@@ -72,6 +72,24 @@ class Packages(Ir):
 
     def read(self, folder: Path) -> Any:
         images_of(folder / "b", "mil")
+
+
+class Programs(Packages):
+    """A package of many operations, of which messages are others, or bytes."""
+
+    def make(self, folder: Path) -> None:
+        helpers().write_bundle(folder / "b", conditional=True)
+        from coreml_bundles import add_package, network
+
+        add_package(folder / "b", (1,), denoiser=network)
+
+    def attack(self, folder: Path, draw: random.Random) -> None:
+        if draw.random() < 0.2:
+            super().attack(folder, draw)
+            return
+        (path,) = (folder / "b").rglob("model.mlmodel")
+        path.write_bytes(other_program(path.read_bytes(), draw))
+        listed_anew(folder / "b")
 
 
 class Graphs(Ir):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drun.mil.executor import Constant, Executor, Instruction
+from drun.mil.executor import Executor
+from drun.mil.plan import Constant, Instruction
 from drun.mil.types import TensorType
 
 #: Elements of fp16 in 64 bytes: the last axis of each tensor is filled up to a multiple of them.

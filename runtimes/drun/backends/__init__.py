@@ -85,7 +85,9 @@ class Backend(ABC):
         self, bundle: Bundle, artifact: Artifact | None, arithmetic: str, options: RuntimeOptions = DEFAULT_OPTIONS
     ) -> None:
         if options.device not in (None, *self.devices):
-            raise ConfigError(f"--device got '{options.device}', {self.summary} has {', '.join(self.devices)}")
+            raise ConfigError(
+                f"--device or --unit got '{options.device}', {self.summary} has {', '.join(self.devices)}"
+            )
         if options.hint not in (None, *self.hints):
             able = [name for name in names() if options.hint in load(name).hints]
             raise ConfigError(

@@ -69,6 +69,17 @@ class Blobs:
     def read(self, offset: int, expected: TensorType) -> NDArray[Any]:
         """The elements of a constant, flat, in the type of the file; those of 1 to 6 bits as int8 or uint8.
 
+        Raises:
+            ValueError: as `content`.
+        """
+        content, bits = self.content(offset, expected), BITS[expected.dtype]
+        if bits < 8:
+            return unpacked(content, bits, expected.size, expected.dtype == "int4")
+        return content.view(storage(expected.dtype))
+
+    def content(self, offset: int, expected: TensorType) -> NDArray[np.uint8]:
+        """The bytes of a constant, which stay on the disk.
+
         Args:
             offset: of the record, bytes.
 
@@ -82,9 +93,7 @@ class Blobs:
         bits, content = BITS[expected.dtype], self.data[record.start : record.stop]
         if len(content) * 8 - record.padding != bits * expected.size:
             raise ValueError(f"{where} holds {len(content):,} bytes, expected {expected}")
-        if bits < 8:
-            return unpacked(content, bits, expected.size, expected.dtype == "int4")
-        return content.view(storage(expected.dtype))
+        return content
 
 
 def storage(dtype: str) -> np.dtype[Any]:

@@ -38,30 +38,34 @@ def _immediate(tensor: schema.TensorValue, expected: TensorType) -> NDArray[Any]
         return _of_bytes(tensor.bytes.values, expected)
     if len(found) != 1:
         raise ValueError(f"a constant {expected} has {len(found)} lists of elements, expected one")
-    return _of_list(found[0].values, expected)
+    values = found[0].values
+    if len(values) != expected.size:
+        raise ValueError(f"a constant has {len(values):,} elements, expected {expected}")
+    return _of_list(values if isinstance(values, list) else values.array(), expected)
 
 
-def _of_list(values: list[Any], expected: TensorType) -> NDArray[Any]:
-    if expected.dtype == "string":
-        if not all(isinstance(value, str) for value in values):
-            raise ValueError(f"a constant {expected} holds numbers")
+def _of_list(values: list[str] | NDArray[Any], expected: TensorType) -> NDArray[Any]:
+    if isinstance(values, list) != (expected.dtype == "string"):
+        raise ValueError(f"a constant {expected} holds {'text' if isinstance(values, list) else 'numbers'}")
+    if isinstance(values, list):
         return np.array(values, np.str_)
-    if any(isinstance(value, str) for value in values) or (
-        not expected.is_float and any(isinstance(value, float) for value in values)
-    ):
+    with np.errstate(over="ignore"):
+        found = values.astype(HELD[expected.dtype])
+    if expected.is_float:
+        return found
+    if values.dtype.kind == "f":
         raise ValueError(f"a constant {expected} holds elements of another type")
-    try:
-        return np.array(values, HELD[expected.dtype])
-    except OverflowError as error:
-        raise ValueError(f"a constant {expected} holds numbers outside of its range") from error
+    if not np.array_equal(found, values):
+        raise ValueError(f"a constant {expected} holds numbers outside of its range")
+    return found
 
 
 def _of_bytes(data: bytes, expected: TensorType) -> NDArray[Any]:
     if expected.dtype == "string":
         raise ValueError("a constant string holds bytes")
-    flat = np.frombuffer(data, np.uint8)
-    if BITS[expected.dtype] < 8:
-        return unpacked(flat, BITS[expected.dtype], expected.size, expected.dtype == "int4")
-    if len(data) % storage(expected.dtype).itemsize:
-        raise ValueError(f"a constant {expected} holds {len(data)} bytes")
+    flat, bits = np.frombuffer(data, np.uint8), BITS[expected.dtype]
+    if len(data) != -(-bits * expected.size // 8):
+        raise ValueError(f"a constant {expected} holds {len(data):,} bytes")
+    if bits < 8:
+        return unpacked(flat, bits, expected.size, expected.dtype == "int4")
     return flat.view(storage(expected.dtype))

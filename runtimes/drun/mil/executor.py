@@ -6,79 +6,39 @@ Each result is held until its last reader, and checked against its declared type
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from drun.errors import BundleError, door
-from drun.mil import schema
+from drun.mil import plan, schema
 from drun.mil.constants import constant
 from drun.mil.numerics import Numerics, half
-from drun.mil.ops import CONTEXT, Operator, converted, find
+from drun.mil.ops import CONTEXT, converted, find
 from drun.mil.package import Package
+from drun.mil.plan import Array, Constant, Instruction, Source
 from drun.mil.types import HELD, TensorType, tensor_type
 
-Array = NDArray[Any]
-#: Constants are kept as float32 if all of them have at most these many bytes; otherwise each is read when it is needed,
-#: but for small ones.
-KEPT_BYTES, SMALL_BYTES = 512 << 20, 1 << 20
+#: The newest opset that is known: of iOS 26 and macOS 26.
+NEWEST_OPSET = 9
+ADVICE = "export it again, or update dexport"
 
 
 class Watcher(Protocol):
-    def __call__(self, operation: str, name: str, type: TensorType, value: Array) -> None:
+    def __call__(self, operation: str, name: str, type: TensorType, value: Array, rounded: Array) -> None:
         """Called with each result.
 
         Args:
-            operation: its type, such as conv. name: of the result. value: as it was computed, before it is rounded.
+            operation: its type, such as conv. name: of the result. value: as it was computed.
+            rounded: what later operations read, of the same shape; value itself where nothing is rounded.
         """
 
 
-def nobody(operation: str, name: str, type: TensorType, value: Array) -> None:
+def nobody(operation: str, name: str, type: TensorType, value: Array, rounded: Array) -> None:
     """Looks at nothing."""
-
-
-class Constant:
-    """A constant, which is made when it is first needed."""
-
-    def __init__(self, type: TensorType, make: Callable[[], Array]) -> None:
-        self.type, self.make = type, make
-        self.is_kept = True
-        self.value: Array | None = None
-
-    @property
-    def num_bytes(self) -> int:
-        return self.type.size * HELD[self.type.dtype].itemsize
-
-    def get(self) -> Array:
-        if self.value is not None:
-            return self.value
-        value = self.make()
-        if self.is_kept:
-            self.value = value
-        return value
-
-
-#: What an argument is: a constant, or the name of a result or an input.
-Source = Constant | str
-
-
-@dataclass
-class Instruction:
-    """An operation of the program, ready to be computed."""
-
-    name: str  # of its first result
-    operator: Operator
-    arguments: dict[str, Source | list[Source]]
-    outputs: tuple[tuple[str, TensorType], ...]
-    context: dict[str, Any]
-    last_read: tuple[str, ...] = ()  # values that nobody needs any more
-
-    @property
-    def what(self) -> str:
-        return f"'{self.name}' ({self.operator.name})"
 
 
 class Executor:
@@ -90,7 +50,7 @@ class Executor:
         mode: one of `drun.mil.numerics.MODES`.
 
     Raises:
-        BundleError: there is no such function, or it holds an operation or a parameter that is not known.
+        BundleError: there is no such function, it holds what is not known, or its values take too much memory.
     """
 
     def __init__(self, package: Package, function: str | None = None, mode: str = "declared") -> None:
@@ -98,14 +58,17 @@ class Executor:
         self.function = package.default_function if function is None else function
         self.constants: dict[str, Constant] = {}
         self.instructions: list[Instruction] = []
-        with door(f"cannot compute '{package.folder}'", BundleError, "export it again, or update dexport"):
+        with door(f"cannot compute '{package.folder}'", BundleError, ADVICE):
             stated, self.opset, block = self._block()
             self.inputs = {one.name: tensor_type(one.type) for one in stated.inputs}
             self.types = dict(self.inputs)
             for operation in block.operations:
                 self._add(operation)
             self.outputs = {name: self._type(name) for name in block.outputs}
-        self._plan_memory()
+            found = [one for instruction in self.instructions for one in instruction.constants]
+            plan.keep([*found, *(self.constants[name] for name in self.outputs if name in self.constants)])
+            plan.set_last_readers(self.instructions, [*self.outputs])
+            plan.most_live_bytes(self.instructions, self.inputs)
 
     def _block(self) -> tuple[schema.Function, int, schema.ProgramBlock]:
         functions = self.package.program.functions
@@ -115,7 +78,14 @@ class Executor:
         number = re.fullmatch(r"CoreML(\d{1,3})", function.opset)
         if number is None or function.opset not in function.blocks:
             raise ValueError(f"its function '{self.function}' has the opset '{function.opset:.40}'")
-        return function, int(number[1]), function.blocks[function.opset]
+        if int(number[1]) > NEWEST_OPSET:
+            raise BundleError(
+                f"cannot compute '{self.package.folder}': its function '{self.function}' has the opset "
+                f"{function.opset}, and CoreML{NEWEST_OPSET} is the newest that is known: update dexport"
+            )
+        block = function.blocks[function.opset]
+        _check_signature(self.function, function, block)
+        return function, int(number[1]), block
 
     def _type(self, name: str) -> TensorType:
         found = self.types.get(name) or (self.constants[name].type if name in self.constants else None)
@@ -123,14 +93,21 @@ class Executor:
             raise ValueError(f"'{name}' is read before it is computed")
         return found
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of the constants that stay in memory after the first run."""
+        found = {id(one): one for instruction in self.instructions for one in instruction.constants}
+        return sum(one.num_bytes for one in found.values() if one.is_kept)
+
     # ---- the plan ---------------------------------------------------------------------------------------
 
     def _add(self, operation: schema.Operation) -> None:
         outputs = tuple((one.name, tensor_type(one.type)) for one in operation.outputs)
         if not outputs:
             raise ValueError(f"an operation '{operation.type}' has no results")
-        for name, _ in outputs:
-            if name in self.types or name in self.constants:
+        names = [name for name, _ in outputs]
+        for name in names:
+            if name in self.types or name in self.constants or names.count(name) > 1:
                 raise ValueError(f"'{name}' is computed twice")
         if operation.type == "const":
             self._add_constant(operation, *outputs[0])
@@ -154,13 +131,20 @@ class Executor:
         if value.blob is None:
             made.get()  # so that damage is found when the package is opened
         else:
-            self.package.blobs(value.blob.file_name).read(value.blob.offset, type)
+            self.package.blobs(value.blob.file_name).content(value.blob.offset, type)
         return made
 
     def _add_compressed(self, instruction: Instruction) -> None:
         """A constant in fewer bits is one more constant; where there are two results both are made of one value."""
+        compressions = 1 + max((one.compressions for one in instruction.constants), default=0)
+        if compressions > plan.MAX_COMPRESSIONS:
+            raise ValueError(f"{instruction.what} is compressed over {plan.MAX_COMPRESSIONS} times")
         for place, (name, type) in enumerate(instruction.outputs):
-            self.constants[name] = Constant(type, lambda place=place: self._compute(instruction, {})[place])  # type: ignore[misc]
+            make = partial(self._part, instruction, place)
+            self.constants[name] = Constant(type, make, compressions)
+
+    def _part(self, instruction: Instruction, place: int) -> Array:
+        return self._compute(instruction, {})[place]
 
     def _step(self, operation: schema.Operation, outputs: tuple[tuple[str, TensorType], ...]) -> Instruction:
         operator = find(operation.type, self.opset)
@@ -200,17 +184,6 @@ class Executor:
         self._type(binding.name)
         return self.constants.get(binding.name, binding.name)
 
-    def _plan_memory(self) -> None:
-        found = [one for one in _constants_of(self.instructions) if one.type.dtype != "string"]
-        if sum(one.num_bytes for one in found) > KEPT_BYTES:
-            for one in found:
-                one.is_kept = one.num_bytes <= SMALL_BYTES
-        needed = {*self.outputs}
-        for instruction in reversed(self.instructions):
-            read = {*_names_of(instruction), *(name for name, _ in instruction.outputs)}
-            instruction.last_read = tuple(sorted(read - needed))
-            needed |= read
-
     # ---- the run ----------------------------------------------------------------------------------------
 
     def run(self, inputs: Mapping[str, Array], watcher: Watcher = nobody) -> dict[str, Array]:
@@ -223,22 +196,30 @@ class Executor:
             name -> array, floats as float32.
 
         Raises:
-            BundleError: an operation cannot compute its inputs, or has another result than it declares.
+            BundleError: an input is missing or of another type, an operation cannot compute its inputs, or has another
+            result than it declares.
         """
-        values = {name: _fitting(inputs[name], type, f"the input '{name}'") for name, type in self.inputs.items()}
+        wanted = ", ".join(f"{name} {type}" for name, type in self.inputs.items())
+        with self._door("", f"give {wanted}"):
+            values = {name: _fitting(inputs[name], type, f"the input '{name}'") for name, type in self.inputs.items()}
         for instruction in self.instructions:
-            with door(f"cannot compute {instruction.what} of '{self.package.folder}'", BundleError, "export it again"):
+            with self._door(f"{instruction.what} of "):
                 results = self._compute(instruction, values, watcher)
             values.update(zip((name for name, _ in instruction.outputs), results, strict=True))
             for name in instruction.last_read:
                 del values[name]
-        return {name: values[name] if name in values else self.constants[name].get() for name in self.outputs}
+        with self._door():
+            return {name: values[name] if name in values else self.constants[name].get() for name in self.outputs}
+
+    def _door(self, what: str = "", advice: str = "export it again") -> AbstractContextManager[None]:
+        return door(f"cannot compute {what}'{self.package.folder}'", BundleError, advice)
 
     def _compute(self, instruction: Instruction, values: Mapping[str, Array], watcher: Watcher = nobody) -> list[Array]:
         arguments = {
             name: converted(_value(source, values), instruction.operator.parameters[name])
             for name, source in instruction.arguments.items()
         }
+        _check_shape(instruction, arguments)
         with np.errstate(all="ignore"):
             found = instruction.operator.compute(**arguments, **instruction.context)
         results = found if isinstance(found, tuple) else (found,)
@@ -251,26 +232,39 @@ class Executor:
 
     def _result(self, instruction: Instruction, name: str, type: TensorType, value: Array, watcher: Watcher) -> Array:
         value = _fitting(np.asarray(value), type, f"the result '{name}'")
-        watcher(instruction.operator.name, name, type, value)
-        return half(value) if type.dtype == "fp16" and self.mode != "ideal" else value
+        rounded = half(value) if type.dtype == "fp16" and self.mode != "ideal" else value
+        watcher(instruction.operator.name, name, type, value, rounded)
+        return rounded
+
+
+def _check_signature(name: str, function: schema.Function, block: schema.ProgramBlock) -> None:
+    """Raises ValueError for what would be passed over, or be read in two ways."""
+    inputs = [one.name for one in function.inputs]
+    for what, found in (("input", inputs), ("output", block.outputs)):
+        if len({*found}) < len(found):
+            raise ValueError(f"its function '{name}' has two {what}s of one name")
+    if not block.outputs:
+        raise ValueError(f"its function '{name}' has no outputs")
+    if block.inputs:
+        raise ValueError(f"the block of its function '{name}' has inputs, which are not known")
+    if unknown := [*function.attributes, *block.attributes]:
+        raise ValueError(f"its function '{name}' has the attribute '{unknown[0]}', which is not known")
+
+
+def _check_shape(instruction: Instruction, arguments: Mapping[str, Any]) -> None:
+    """Raises ValueError if an operation would make a larger array than it declares, before it is made."""
+    if instruction.operator.shape is None:
+        return
+    found = tuple(instruction.operator.shape(**arguments))
+    name, type = instruction.outputs[0]
+    if found != type.shape:
+        raise ValueError(f"the result '{name}' is {found}, declared as {type}")
 
 
 def _value(source: Source | list[Source], values: Mapping[str, Array]) -> Any:
     if isinstance(source, list):
         return [_value(one, values) for one in source]
     return source.get() if isinstance(source, Constant) else values[source]
-
-
-def _sources(instruction: Instruction) -> Sequence[Source]:
-    return [one for found in instruction.arguments.values() for one in (found if isinstance(found, list) else [found])]
-
-
-def _names_of(instruction: Instruction) -> list[str]:
-    return [one for one in _sources(instruction) if isinstance(one, str)]
-
-
-def _constants_of(instructions: Sequence[Instruction]) -> list[Constant]:
-    return [one for instruction in instructions for one in _sources(instruction) if isinstance(one, Constant)]
 
 
 def _fitting(value: Array, type: TensorType, what: str) -> Array:

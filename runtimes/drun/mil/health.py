@@ -13,69 +13,99 @@ from drun.mil.types import TensorType
 
 #: On older Neural Engines a slice of the last axis that does not begin at 0 overflows above this.
 SLICE_MAX = 4094.0
+SLICES = ("slice_by_index", "slice_by_size", "split")
+#: Operations that are named for their subnormal numbers: in words, and in a document.
+FEW, MANY = 2, 10
 
 
 @dataclass(frozen=True)
 class Largest:
-    """The largest number of a kind of operations, and where it was."""
+    """The largest number of some operations, and where it was."""
 
     value: float
     operation: str
     name: str
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g}, in {self.operation} '{self.name}'"
+
+
+@dataclass(frozen=True)
+class Subnormal:
+    """The share of the numbers of a result that are subnormal in fp16, 0 to 1."""
+
+    share: float
+    operation: str
+    name: str
+
+
+NOTHING = Largest(0.0, "", "")
 
 
 @dataclass
 class Health:
     """An observer that collects what the operations of a run, or of several, computed."""
 
-    largest: Largest = Largest(0.0, "", "")
-    largest_slice: Largest = Largest(0.0, "", "")
-    not_finite: Largest | None = None  # the first one
-    subnormal: dict[str, float] = field(default_factory=dict)  # operation -> share of its results, if any
+    largest: Largest = NOTHING  # of the results that are declared fp16
+    largest_fp32: Largest = NOTHING
+    largest_slice: Largest = NOTHING  # in fp16
+    not_finite: Largest | None = None  # the first one, before it was rounded
 
-    _counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _counts: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # name -> operation, subnormal ones, of all
 
-    def __call__(self, operation: str, name: str, type: TensorType, value: NDArray[Any]) -> None:
+    def __call__(self, operation: str, name: str, type: TensorType, value: NDArray[Any], rounded: NDArray[Any]) -> None:
         if not type.is_float or not value.size:
             return
         sizes = np.abs(value)
-        top = float(sizes.max())
-        if not np.isfinite(top):
-            self.not_finite = self.not_finite or Largest(top, operation, name)
-            return
-        if top > self.largest.value:
-            self.largest = Largest(top, operation, name)
-        if operation in ("slice_by_index", "slice_by_size", "split") and top > self.largest_slice.value:
-            self.largest_slice = Largest(top, operation, name)
-        if type.dtype == "fp16":
-            self._count(operation, int(np.count_nonzero((sizes < FP16_TINY) & (sizes > 0))), value.size)
+        found = Largest(float(sizes.max()), operation, name)
+        if not np.isfinite(found.value if rounded is value else np.abs(rounded).max()):
+            self.not_finite = self.not_finite or found
+        elif type.dtype == "fp16":
+            self._add(found)
+            self._count(found, int(np.count_nonzero((sizes < FP16_TINY) & (sizes > 0))), value.size)
+        else:
+            self.largest_fp32 = max(self.largest_fp32, found, key=_value)
 
-    def _count(self, operation: str, small: int, size: int) -> None:
-        few, of = self._counts.get(operation, (0, 0))
-        self._counts[operation] = few + small, of + size
-        self.subnormal[operation] = (few + small) / (of + size)
+    def _add(self, found: Largest) -> None:
+        self.largest = max(self.largest, found, key=_value)
+        if found.operation in SLICES:
+            self.largest_slice = max(self.largest_slice, found, key=_value)
+
+    def _count(self, found: Largest, small: int, size: int) -> None:
+        _, few, of = self._counts.get(found.name, ("", 0, 0))
+        self._counts[found.name] = found.operation, few + small, of + size
+
+    @property
+    def subnormal(self) -> list[Subnormal]:
+        """The results with some, the largest share first."""
+        found = [Subnormal(few / of, operation, name) for name, (operation, few, of) in self._counts.items() if few]
+        return sorted(found, key=lambda one: one.share, reverse=True)
 
     def document(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """All of it as plain values, and of the subnormal numbers the worst."""
         return {
             "largest": asdict(self.largest),
+            "largest_fp32": asdict(self.largest_fp32),
             "largest_slice": asdict(self.largest_slice),
             "not_finite": self.not_finite and asdict(self.not_finite) | {"value": str(self.not_finite.value)},
             "limits": {"fp16": FP16_MAX, "slice": SLICE_MAX},
-            "subnormal_shares": dict(self.subnormal),
+            "subnormal": [asdict(one) for one in self.subnormal[:MANY]],
         }
 
     def describe(self) -> str | None:
         """One sentence; None if it has seen nothing."""
         if self.not_finite is not None:
-            return f"{self.not_finite.operation} '{self.not_finite.name}' gave {self.not_finite.value}"
-        top = self.largest
-        if not top.name:
-            return None
-        said = f"the largest number is {top.value:.4g} of {FP16_MAX:g}, in {top.operation} '{top.name}'"
+            where = f"{self.not_finite.operation} '{self.not_finite.name}' gave {self.not_finite.value:.4g}"
+            return f"{where}, and fp16 ends at {FP16_MAX:g}" if np.isfinite(self.not_finite.value) else where
+        if not self.largest.name:
+            fp32 = self.largest_fp32
+            return f"the largest number is {fp32}, in fp32; fp16 ends at {FP16_MAX:g}" if fp32.name else None
+        said = f"the largest number in fp16, which ends at {FP16_MAX:g}, is {self.largest}"
         if self.largest_slice.name:
-            said += f", that of a slice {self.largest_slice.value:.4g} of {SLICE_MAX:g}"
-        worst = max(self.subnormal, key=lambda one: self.subnormal[one], default=None)
-        if worst is not None and self.subnormal[worst]:
-            said += f"; {100 * self.subnormal[worst]:.2g} % of what {worst} gives is subnormal in fp16"
-        return said
+            said += f"; that of a slice, of at most {SLICE_MAX:g} on older Neural Engines, is {self.largest_slice}"
+        worst = [f"{100 * one.share:.3g} % of {one.operation} '{one.name}'" for one in self.subnormal[:FEW]]
+        return f"{said}; subnormal are {' and '.join(worst)}" if worst else said
+
+
+def _value(found: Largest) -> float:
+    return found.value

@@ -4,13 +4,14 @@
 - `declared`: an operation computes in float32, and its result is rounded to the declared type: as a processor or a
   device does that adds up in more bits than it stores.
 - `strict16`: what is declared fp16 is rounded after each step within an operation, too, such as the squares and sums of
-  a norm. Products of matrices are added up in float32, as on the Neural Engine.
+  a norm, whose elements are added one after the other. Products of matrices and convolutions are added up in float32,
+  as on the Neural Engine.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,14 +41,44 @@ class Numerics:
         return half(x) if self.is_half else x
 
     def sum(self, x: Floats, axes: tuple[int, ...] | int, keep_dims: bool = True) -> Floats:
-        dtype = np.float16 if self.is_half else np.float32
-        with np.errstate(over="ignore", invalid="ignore"):
-            total: NDArray[Any] = np.add.reduce(x.astype(dtype, copy=False), axis=axes, keepdims=keep_dims)
-        return np.asarray(total, np.float32)
+        return self._reduced(np.add, x, axes, keep_dims)
+
+    def prod(self, x: Floats, axes: tuple[int, ...] | int, keep_dims: bool = True) -> Floats:
+        return self._reduced(np.multiply, x, axes, keep_dims)
+
+    def _reduced(self, function: np.ufunc, x: Floats, axes: tuple[int, ...] | int, keep_dims: bool) -> Floats:
+        if self.is_half:
+            return _one_by_one(function, x, axes if isinstance(axes, tuple) else (axes,), keep_dims)
+        return np.asarray(function.reduce(x.astype(np.float32, copy=False), axis=axes, keepdims=keep_dims), np.float32)
+
+    def cumsum(self, x: Floats, axis: int) -> Floats:
+        return _accumulated(np.add, x, axis) if self.is_half else np.cumsum(x, axis, dtype=np.float32)
 
     def mean(self, x: Floats, axes: tuple[int, ...] | int, keep_dims: bool = True) -> Floats:
         total = self.sum(x, axes, keep_dims)
         return self.step(total / np.float32(x.size / max(1, total.size)))
+
+
+def _one_by_one(function: np.ufunc, x: Floats, axes: tuple[int, ...], keep_dims: bool) -> Floats:
+    """A reduction in fp16, one element after the other.
+
+    numpy's own adds up an axis in parts or in float32, as the array happens to lie in memory.
+    """
+    rest = x.ndim - len(axes)
+    moved = np.moveaxis(x, axes, range(rest, x.ndim))
+    rows = moved.reshape(*moved.shape[:rest], math.prod(moved.shape[rest:]))
+    if rows.shape[-1]:
+        total = _accumulated(function, rows, -1)[..., -1]
+    else:
+        total = np.full(rows.shape[:-1], function.identity, np.float32)
+    return np.expand_dims(total, axes) if keep_dims else total
+
+
+def _accumulated(function: np.ufunc, x: Floats, axis: int) -> Floats:
+    """All partial results of a reduction in fp16 along an axis."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found: NDArray[np.float16] = function.accumulate(x.astype(np.float16), axis=axis)
+    return found.astype(np.float32)
 
 
 def half(x: Floats) -> Floats:

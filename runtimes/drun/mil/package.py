@@ -14,6 +14,8 @@ from drun.protobuf import decode
 
 #: The newest specification that is known: of iOS 26 and macOS 26. The oldest with ML Programs is iOS 15's.
 OLDEST, NEWEST = 6, 10
+#: Of the program within it; and what may be said of one, which is who made it.
+PROGRAM_VERSION, PROGRAM_ATTRIBUTES = 1, ("buildInfo",)
 #: The largest model file, bytes. Weights lie beside it.
 MAX_MODEL_BYTES = 1 << 28
 MANIFEST = "Manifest.json"
@@ -38,14 +40,17 @@ class Package:
             if self.path.stat().st_size > MAX_MODEL_BYTES:
                 raise ValueError(f"its model has over {MAX_MODEL_BYTES:,} bytes")
             self.model = decode(schema.ModelMessage, self.path.read_bytes())
-            self.program, self.description = _checked(self.model)
+            self.program, self.description = self._checked()
 
     def _model_path(self) -> Path:
         manifest = parse_json(regular(self.folder / MANIFEST).read_bytes())
-        paths = {
-            key: self._inside(self.folder / "Data", item["path"]) for key, item in manifest["itemInfoEntries"].items()
-        }
-        return regular(paths[manifest["rootModelIdentifier"]])
+        entries, root = manifest["itemInfoEntries"], manifest["rootModelIdentifier"]
+        if not isinstance(entries, dict) or not all(_names_path(entry) for entry in entries.values()):
+            raise ValueError(f"its {MANIFEST} has an entry without a path")
+        if not isinstance(root, str) or root not in entries:
+            raise ValueError(f"its {MANIFEST} has no entry of its model")
+        paths = {key: self._inside(self.folder / "Data", entry["path"]) for key, entry in entries.items()}
+        return regular(paths[root])
 
     def _inside(self, base: Path, name: str) -> Path:
         """A place in the package by its name relative to a folder of it. Raises ValueError if it lies elsewhere."""
@@ -54,6 +59,24 @@ class Package:
         if parts.is_absolute() or ".." in parts.parts or not path.resolve().is_relative_to(self.folder.resolve()):
             raise ValueError(f"it names '{name}', which lies outside of the package")
         return path
+
+    def _checked(self) -> tuple[schema.Program, schema.Description]:
+        version, program = self.model.specification_version, self.model.program
+        if version > NEWEST:
+            raise self._newer("specification", version, NEWEST)
+        if version < OLDEST or program is None or self.model.description is None:
+            raise ValueError(f"it holds no ML Program, specification {version}")
+        if program.version > PROGRAM_VERSION:
+            raise self._newer("version of ML Programs", program.version, PROGRAM_VERSION)
+        if program.version != PROGRAM_VERSION:
+            raise ValueError(f"its program has version {program.version}, expected {PROGRAM_VERSION}")
+        if unknown := [name for name in program.attributes if name not in PROGRAM_ATTRIBUTES]:
+            raise ValueError(f"its program has the attribute '{unknown[0]}', which is not known")
+        return program, self.model.description
+
+    def _newer(self, what: str, got: int, newest: int) -> BundleError:
+        known = f"{newest} is the newest that is known"
+        return BundleError(f"cannot read '{self.folder}': it is of {what} {got}, and {known}: update dexport")
 
     @cached_property
     def _blobs(self) -> dict[str, Blobs]:
@@ -114,10 +137,5 @@ class Package:
         return self.description.default_function or "main"
 
 
-def _checked(model: schema.ModelMessage) -> tuple[schema.Program, schema.Description]:
-    version = model.specification_version
-    if version > NEWEST:
-        raise ValueError(f"it is of specification {version}, and {NEWEST} is the newest that is known: update dexport")
-    if version < OLDEST or model.program is None or model.description is None:
-        raise ValueError(f"it holds no ML Program, specification {version}")
-    return model.program, model.description
+def _names_path(entry: object) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("path"), str)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from drun.protobuf import Message, boolean, integer, message, messages, numbers, raw, table, text, texts
+from drun.protobuf import Message, Numbers, boolean, integer, message, messages, numbers, raw, table, text, texts
 
 # ---- types ----------------------------------------------------------------------------------------------
 
@@ -78,17 +78,17 @@ class NamedValueType(Message):
 
 @dataclass
 class Floats(Message):
-    values: list[float] = numbers(1, "float32")
+    values: Numbers = numbers(1, "float32")
 
 
 @dataclass
 class Doubles(Message):
-    values: list[float] = numbers(1, "float64")
+    values: Numbers = numbers(1, "float64")
 
 
 @dataclass
 class Integers(Message):
-    values: list[int] = numbers(1, "varint")
+    values: Numbers = numbers(1, "varint")
 
 
 @dataclass
@@ -205,7 +205,7 @@ class Program(Message):
 @dataclass
 class ArrayFeature(Message):
     is_strict: ClassVar[bool] = False
-    shape: list[int] = numbers(1, "varint")
+    shape: Numbers = numbers(1, "varint")
     data_type: int = integer(2)
 
 

@@ -17,7 +17,7 @@ from drun.errors import DeviceUnavailable
 def test_a_device_that_no_backend_has(make_bundle: Callable[..., Path], drun: Callable[..., Any]) -> None:
     result = drun("check", make_bundle(), "--all", "--device", "tpu")
     assert result.code == 1
-    assert "error: --device got 'tpu', expected one of cpu, cuda, webgpu, mps, gpu, ane, all" in result.err
+    assert "error: --device or --unit got 'tpu', expected one of cpu, cuda, webgpu, mps, gpu, ane, all" in result.err
 
 
 def test_a_device_that_is_not_here_is_skipped(

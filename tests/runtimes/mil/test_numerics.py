@@ -63,4 +63,29 @@ def test_sums_are_rounded_where_each_step_is() -> None:
     assert Numerics(is_half=True).sum(x, 0).max() == 2048  # to which fp16 cannot add 1
     assert Numerics(is_half=True).sum(np.full(4, 3e4, np.float32), 0) == np.inf
     assert Numerics(is_half=False).mean(np.full(4, 3e4, np.float32), 0) == pytest.approx(3e4)
+    assert Numerics(is_half=True).prod(np.full(4, 3e2, np.float32), 0) == np.inf
     assert Numerics(is_half=True).step(np.float32(FP16_MAX * 2)) == np.inf
+
+
+@pytest.mark.parametrize("axes", [0, (1,), (0, 2), (1, 2), (0, 1, 2)])
+def test_sums_in_fp16_are_the_same_in_any_layout(axes: tuple[int, ...] | int) -> None:
+    """One element after the other, each sum rounded; numpy itself adds up a contiguous axis otherwise."""
+    x = half(np.random.default_rng(0).random((40, 50, 60)).astype(np.float32))
+    along = axes if isinstance(axes, tuple) else (axes,)
+    rows = np.moveaxis(x, along, range(len(along))).reshape(
+        -1, *(n for axis, n in enumerate(x.shape) if axis not in along)
+    )
+    total = np.zeros_like(rows[0])
+    for row in rows:
+        total = half(total + row)
+    for given in (x, np.asfortranarray(x), x[::-1].copy()[::-1]):
+        np.testing.assert_array_equal(Numerics(is_half=True).sum(given, axes, keep_dims=False), total)
+    assert Numerics(is_half=True).sum(x, axes).ndim == 3
+
+
+def test_a_tenth_4096_times() -> None:
+    """From 256 on its neighbours are further apart than 0.1."""
+    for shape, axis in (((4096, 2), 0), ((2, 4096), 1)):
+        assert Numerics(is_half=True).sum(np.full(shape, 0.1, np.float32), axis).max() == 256
+    assert Numerics(is_half=True).cumsum(np.full((2, 4096), 0.1, np.float32), 1).max() == 256
+    assert Numerics(is_half=True).sum(np.zeros((2, 0), np.float32), 1).tolist() == [[0], [0]]

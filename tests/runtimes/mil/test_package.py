@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,28 @@ def test_another_entry_that_points_outside_is_refused(folder: Path) -> None:
     refused(folder, r"it names '/etc', which lies outside of the package; export it again$")
 
 
-@pytest.mark.parametrize("changes", [{"itemInfoEntries": {}}, {"rootModelIdentifier": 3}, {"itemInfoEntries": []}])
+@pytest.mark.parametrize("changes", [{"itemInfoEntries": {}}, {"rootModelIdentifier": 3}, {"rootModelIdentifier": "x"}])
 def test_a_manifest_without_a_model_is_refused(folder: Path, changes: dict[str, Any]) -> None:
     manifest(folder, **changes)
-    refused(folder, r"^cannot read '.*some\.mlpackage': .*; export it again$")
+    refused(folder, r"^cannot read '.*some\.mlpackage': its Manifest\.json has no entry of its model; export it again$")
+
+
+@pytest.mark.parametrize("entries", [[], {"a": 3}, {"a": {}}, {"a": {"path": 7}}])
+def test_a_manifest_without_paths_is_refused(folder: Path, entries: Any) -> None:
+    manifest(folder, itemInfoEntries=entries)
+    refused(
+        folder, r"^cannot read '.*some\.mlpackage': its Manifest\.json has an entry without a path; export it again$"
+    )
+
+
+def test_what_is_no_file_is_refused(folder: Path) -> None:
+    model = Package(folder).path
+    model.unlink()
+    model.mkdir()
+    refused(folder, "it is a folder, expected a file")
+    model.rmdir()
+    os.mkfifo(model)
+    refused(folder, "it is a pipe or a device, expected a file")
 
 
 def test_what_is_missing_or_empty_is_refused(folder: Path) -> None:
@@ -96,12 +115,33 @@ def test_what_is_missing_or_empty_is_refused(folder: Path) -> None:
     refused(folder, "there is no such file")
 
 
-def test_a_newer_specification_is_refused(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda model: setattr(model, "specificationVersion", 99),
+            r"it is of specification 99, and 10 is the newest that is known: update dexport$",
+        ),
+        (
+            lambda model: setattr(model.mlProgram, "version", 77),
+            r"it is of version of ML Programs 77, and 1 is the newest that is known: update dexport$",
+        ),
+        (
+            lambda model: setattr(model.mlProgram, "version", 0),
+            r"its program has version 0, expected 1; export it again$",
+        ),
+        (
+            lambda model: model.mlProgram.attributes["fast"].SetInParent(),
+            r"its program has the attribute 'fast', which is not known; export it again$",
+        ),
+    ],
+)
+def test_what_is_not_known_is_refused(folder: Path, change: Any, message: str) -> None:
     model = Package(folder).path
-    message = library().models.MLModel(str(folder), skip_model_load=True).get_spec()
-    message.specificationVersion = 99
-    model.write_bytes(message.SerializeToString())
-    refused(folder, r"it is of specification 99, and 10 is the newest that is known: update dexport")
+    content = library().models.MLModel(str(folder), skip_model_load=True).get_spec()
+    change(content)
+    model.write_bytes(content.SerializeToString())
+    refused(folder, message)
 
 
 def test_weights_outside_of_the_package_are_refused(folder: Path) -> None:

@@ -140,7 +140,7 @@ def test_a_backend_that_is_not_here(bundle: Bundle, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_device_or_hint_that_is_not_there(bundle: Bundle) -> None:
-    with pytest.raises(ConfigError, match=r"^--device got 'mps', ONNX Runtime has cpu, cuda, webgpu$"):
+    with pytest.raises(ConfigError, match=r"^--device or --unit got 'mps', ONNX Runtime has cpu, cuda, webgpu$"):
         on("ort", bundle, device="mps")
     with pytest.raises(ConfigError, match=r"^--hint got 'speed', expected latency or throughput$"):
         RuntimeOptions(hint="speed")
@@ -148,7 +148,7 @@ def test_a_device_or_hint_that_is_not_there(bundle: Bundle) -> None:
         on("ort", bundle, hint="throughput")
     with pytest.raises(ConfigError, match=r"^--compile does nothing for ONNX Runtime: use --backend pt2$"):
         on("ort", bundle, compile=True)
-    with pytest.raises(ConfigError, match=r"^--device got 'tpu', expected one of cpu, cuda, webgpu, mps, "):
+    with pytest.raises(ConfigError, match=r"^--device or --unit got 'tpu', expected one of cpu, cuda, webgpu, mps, "):
         choose(bundle, device="tpu")
 
 

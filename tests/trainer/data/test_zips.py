@@ -120,7 +120,7 @@ def test_names_that_end_early(tmp_path: Path) -> None:
 
 def test_a_zip_that_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "folder.zip").mkdir()
-    refuses(tmp_path / "folder.zip", "cannot read the zip file .*: there is no such file")
+    refuses(tmp_path / "folder.zip", "cannot read the zip file .*: it is a folder, expected a file")
 
 
 @settings(max_examples=200, deadline=None)

@@ -19,7 +19,7 @@ from dtrain import teachers
 @pytest.mark.parametrize(
     ("spec", "image_size", "error", "complaint"),
     [
-        ("runs/none", 16, ConfigError, "no teacher at 'runs/none': train one .'dtrain run digits-teacher'"),
+        ("runs/none", 16, ConfigError, "no teacher at 'runs/none': train one, as by 'dtrain run digits-teacher'"),
         ("dinov2-vit-xl", 256, ConfigError, "unknown teacher 'dinov2-vit-xl': choose from dinov2-vit-s, .*jepa-vit-h"),
         ("dinov2-vit-b=", 256, ConfigError, "expected dinov2-vit-b or dinov2-vit-b=LOCATION"),
         ("clip-vit-l=/no/such", 256, CheckpointError, "no such file or folder: '/no/such'.*'clip-vit-l'"),

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from dbench.core import inputs, machine, networks, subject, timing
+from dbench.core import fresh, inputs, machine, networks, subject, timing
 from dbench.core.networks import Origin
 from dbench.core.record import Result, ResultRow, spread_row, this_command
 from dbench.suites.coreml.making import Making, made
-from dbench.suites.coreml.rows import CALL, MEMORY, SECONDS, SIZE, SLOWER, TRAJECTORY, row_name
+from dbench.suites.coreml.rows import CALL, MEMORY, SECONDS, SIZE, SLOWER, TRAJECTORY, VALUES, row_name
 from dbench.suites.coreml.settings import SUITE, CoremlSettings
 from dexport import targets
 from dexport.proof import full_proof
@@ -25,7 +25,10 @@ from dexport.writer.staging import Order, Written
 from drun.bundle.reading import Bundle
 from drun.console import Report, silent, warn
 from drun.errors import ConfigError, ParityError
+from drun.mil.executor import Executor
+from drun.mil.package import Package
 from drun.run.opening import Candidate, open_candidate
+from drun.settings import DEFAULT_OPTIONS
 from dtrain.published import Denoiser
 
 TARGET = "coreml"
@@ -55,6 +58,7 @@ def measure(settings: CoremlSettings, report: Report) -> Result:
                 try:
                     written = _written(trained, unit, precision, settings, Path(scratch, "bundle"))
                     rows += _proven(name, written) + _timed(name, written, denoiser, settings)
+                    rows += _called(name, written)
                 except ParityError as error:
                     refused[name] = str(error)
                     warn(str(error))
@@ -128,7 +132,7 @@ def _timed(name: str, written: Written, denoiser: Denoiser, settings: CoremlSett
     bundle: Bundle = written.bundle
     given = inputs.example(bundle, 1)
     tensors = [torch.from_numpy(array) for array in given]
-    candidate = Candidate("mil", written.artifact, written.artifact.precision)
+    candidate = _candidate(written)
     torch.set_num_threads(machine.num_cores())
     with torch.inference_mode(), open_candidate(bundle, candidate) as opened:
         calls = {"mil": partial(opened.backend.predict, *given), "eager": partial(denoiser.network, *tensors)}
@@ -136,3 +140,23 @@ def _timed(name: str, written: Written, denoiser: Denoiser, settings: CoremlSett
     ratio = timing.pairwise_ratio(times["mil"], times["eager"])
     details = {one: found.spread_ms.median for one, found in times.items()}
     return [spread_row(SUITE, row_name(name, SLOWER), ratio, "x", details=details)]
+
+
+def _called(name: str, written: Written) -> list[ResultRow]:
+    """The values of a call of one image: what a process that makes it takes beyond its imports and its weights."""
+    job = fresh.Job(written.bundle.path, _candidate(written), DEFAULT_OPTIONS, batch=1, num_images=1, num_steps=1)
+    idle, busy = (fresh.session_peak_bytes(job, num_calls) for num_calls in (0, 1))
+    kept = _kept_bytes(written)
+    values_mb = None if idle is None or busy is None else max(0, busy - idle - kept) / 1e6
+    return [ResultRow(SUITE, row_name(name, VALUES), values_mb, "MB", details={"kept_bytes": kept})]
+
+
+def _candidate(written: Written) -> Candidate:
+    return Candidate("mil", written.artifact, written.artifact.precision)
+
+
+def _kept_bytes(written: Written) -> int:
+    """Of the constants that the executor keeps for one image."""
+    graphs = [one for one in (written.artifact, written.artifact.conditioning) if one is not None]
+    packages = [(Package(written.bundle.path / one.root), one.batch) for one in graphs]
+    return sum(Executor(one, one.functions_by_batch(batch)[batch[0]]).kept_bytes for one, batch in packages)

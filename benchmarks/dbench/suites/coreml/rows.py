@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SIZE, SECONDS, MEMORY = "size", "export", "memory"
-CALL, TRAJECTORY, SLOWER = "call", "trajectory", "executor"
+CALL, TRAJECTORY, SLOWER, VALUES = "call", "trajectory", "executor", "executor memory"
 
 
 def row_name(package: str, what: str) -> str:

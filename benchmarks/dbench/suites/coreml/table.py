@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dbench.core import record
 from dbench.core.record import Result
 from dbench.html import page
-from dbench.suites.coreml.rows import CALL, MEMORY, SECONDS, SIZE, SLOWER, TRAJECTORY, row_name
+from dbench.suites.coreml.rows import CALL, MEMORY, SECONDS, SIZE, SLOWER, TRAJECTORY, VALUES, row_name
 
 HEAD = {
     SIZE: "MB", SECONDS: "export s", MEMORY: "export GB", CALL: "worst call dB", TRAJECTORY: "images dB",
-    SLOWER: "executor x",
+    SLOWER: "executor x", VALUES: "executor MB",
 }  # fmt: skip
 
 
@@ -33,13 +33,15 @@ def markdown(result: Result) -> str:
 
 def digest(results: Sequence[tuple[str, Result]]) -> str:
     """Markdown: a line for each package of each network. results: with names."""
+    columns = max((_columns(result) for _, result in results), key=len)
     lines = [
-        [f"`{name}`", *line, *[record.UNKNOWN] * (len(HEAD) - len(_columns(result)))]
+        [f"`{name}`", *line, *[record.UNKNOWN] * (len(columns) - len(_columns(result)))]
         for name, result in results
         for line in _lines(result)
     ]
     longest = max(results, key=lambda one: int(one[1].settings["steps"]))[1]
-    return f"`dbench coreml`: {caption(longest)}\n\n{record.table(['network', 'package', *HEAD.values()], lines)}"
+    head = ["network", "package", *(HEAD[what] for what in columns)]
+    return f"`dbench coreml`: {caption(longest)}\n\n{record.table(head, lines)}"
 
 
 def caption(result: Result) -> str:
@@ -49,7 +51,7 @@ def caption(result: Result) -> str:
         " dB from eager PyTorch by the reference executor (peak: the range), fp32 packages in float32, others with "
         "each result rounded as it is declared: the worst single call, and the final images of "
         f"{steps} steps on the same noise. Executor: how many times as long as eager PyTorch a call of one image "
-        "takes, in turns."
+        f"takes, in turns{_memory(result)}."
         if steps
         else ""
     )
@@ -60,12 +62,21 @@ def caption(result: Result) -> str:
     )
 
 
+def _memory(result: Result) -> str:
+    if VALUES not in _columns(result):
+        return ""
+    return ", and the most memory that it takes in a fresh process beyond its imports and the weights that it keeps"
+
+
 def _head(result: Result) -> list[str]:
     return ["package", *(HEAD[what] for what in _columns(result))]
 
 
 def _columns(result: Result) -> list[str]:
-    return [*HEAD] if result.settings["steps"] else [SIZE, SECONDS, MEMORY]
+    """Those that the result has: packages may be made alone, and older results lack the last one."""
+    found = {row.name.rpartition(", ")[2] for row in result.rows}
+    wanted = HEAD if result.settings["steps"] else (SIZE, SECONDS, MEMORY)
+    return [what for what in wanted if what != VALUES or what in found]
 
 
 def _lines(result: Result) -> list[list[str]]:

@@ -32,6 +32,10 @@ CONTEXT = ("numerics", "outputs")
 FIRST_OPSET = 5
 
 
+#: the arguments of an operation -> the shape of its first result
+Shape = Callable[..., Sequence[int]]
+
+
 @dataclass(frozen=True)
 class Operator:
     """An operation as it is defined from an opset on."""
@@ -39,6 +43,7 @@ class Operator:
     name: str
     since: int
     compute: Callable[..., Any]
+    shape: Shape | None = None  # of its first result, of operations that make more elements than they are given
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -48,12 +53,20 @@ class Operator:
 _OPERATORS: dict[str, list[Operator]] = {}
 
 
-def operation(name: str | None = None, since: int = FIRST_OPSET) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function as an operation. name: where it is not the function's own."""
+def operation(
+    name: str | None = None, since: int = FIRST_OPSET, shape: Shape | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as an operation.
+
+    Args:
+        name: where it is not the function's own.
+        shape: of its result, by the same arguments, if it may have more elements than them: it is compared with the
+            declared one before anything is computed. Without it the function itself calls `check_size`.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         own = name or function.__name__
-        _OPERATORS.setdefault(own, []).append(Operator(own, since, function))
+        _OPERATORS.setdefault(own, []).append(Operator(own, since, function, shape))
         return function
 
     return register
@@ -130,6 +143,28 @@ def axis_of(axis: int, rank: int) -> int:
 def axes_of(axes: Ints | None, rank: int) -> Ints:
     """Axes from the front; None: all."""
     return tuple(range(rank)) if axes is None else tuple(axis_of(axis, rank) for axis in axes)
+
+
+def broadcast(**arrays: Array) -> Ints:
+    """The shape of what is computed of each element by itself."""
+    return np.broadcast_shapes(*(one.shape for one in arrays.values()))
+
+
+def per_place(values: Array, x: Array, axis: int) -> Array:
+    """A value for each place of an axis, or one for all, in a form that is broadcast over x. Raises ValueError."""
+    if values.size not in (1, x.shape[axis_of(axis, x.ndim)]):
+        raise ValueError(f"it got {values.size} values for axis {axis} of {x.shape}")
+    form = [1] * x.ndim
+    form[axis] = -1
+    return values.reshape(form)
+
+
+def check_indices(indices: Array, size: int, may_be_negative: bool) -> Array:
+    """The indices of an axis. Raises ValueError for one outside of it. may_be_negative: counted from the end."""
+    low = -size if may_be_negative else 0
+    if indices.size and not (indices.min() >= low and indices.max() < size):
+        raise ValueError(f"an index from {indices.min()} to {indices.max()} is outside of {low}..{size - 1}")
+    return indices
 
 
 def check_size(*sides: float) -> None:

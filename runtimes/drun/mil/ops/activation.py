@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from drun.mil.numerics import Numerics
-from drun.mil.ops import Array, axis_of, operation
+from drun.mil.ops import Array, axis_of, operation, per_place
 from drun.mil.special import erf
 
 
@@ -18,20 +18,22 @@ def sigmoid(x: Array) -> Array:
 
 
 @operation()
-def silu(x: Array) -> Array:
-    return x * sigmoid(x)
+def silu(x: Array, *, numerics: Numerics) -> Array:
+    return x * numerics.step(sigmoid(x))
 
 
 @operation()
-def gelu(x: Array, mode: str = "EXACT") -> Array:
+def gelu(x: Array, mode: str = "EXACT", *, numerics: Numerics) -> Array:
     """Hendrycks & Gimpel 2016."""
+    step = numerics.step
     if mode == "EXACT":
-        return x * (np.float32(0.5) + np.float32(0.5) * erf(x * np.float32(math.sqrt(0.5))))
+        return x * step(np.float32(0.5) + np.float32(0.5) * step(erf(step(x * np.float32(math.sqrt(0.5))))))
     if mode == "TANH_APPROXIMATION":
-        inner = np.float32(math.sqrt(2 / math.pi)) * (x + np.float32(0.044715) * x * x * x)
-        return np.float32(0.5) * x * (1 + np.tanh(inner))
+        cubes = step(step(step(x * x) * x) * np.float32(0.044715))
+        inner = step(np.float32(math.sqrt(2 / math.pi)) * step(x + cubes))
+        return step(np.float32(0.5) * x) * step(1 + step(np.tanh(inner)))
     if mode == "SIGMOID_APPROXIMATION":
-        return x * sigmoid(np.float32(1.702) * x)
+        return x * step(sigmoid(step(np.float32(1.702) * x)))
     raise ValueError(f"gelu got the mode '{mode}', expected EXACT, TANH_APPROXIMATION or SIGMOID_APPROXIMATION")
 
 
@@ -57,7 +59,7 @@ def elu(x: Array, alpha: float) -> Array:
 
 @operation()
 def prelu(x: Array, alpha: Array) -> Array:
-    return np.where(x >= 0, x, _per_channel(alpha, x) * x)
+    return np.where(x >= 0, x, per_place(alpha, x, 1) * x)
 
 
 @operation()
@@ -92,7 +94,7 @@ def softplus(x: Array) -> Array:
 
 @operation()
 def softplus_parametric(x: Array, alpha: Array, beta: Array) -> Array:
-    return _per_channel(alpha, x) * np.logaddexp(_per_channel(beta, x) * x, np.float32(0))
+    return per_place(alpha, x, 1) * np.logaddexp(per_place(beta, x, 1) * x, np.float32(0))
 
 
 @operation()
@@ -108,8 +110,3 @@ def softmax(x: Array, axis: int = -1, *, numerics: Numerics) -> Array:
     powers = numerics.step(powers)
     powers /= numerics.sum(powers, along)
     return powers
-
-
-def _per_channel(values: Array, x: Array) -> Array:
-    """A value for each channel, which is axis 1."""
-    return values.reshape(-1, *[1] * (x.ndim - 2))

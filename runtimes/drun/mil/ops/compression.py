@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from drun.mil.blobs import unpacked
-from drun.mil.ops import Array, Ints, axis_of, float32, operation
+from drun.mil.ops import Array, Ints, axis_of, float32, operation, per_place
 
 
 @operation(since=6)
@@ -21,9 +21,7 @@ def constexpr_cast(source_val: Array, output_dtype: str) -> Array:
 @operation(since=6)
 def constexpr_affine_dequantize(quantized_data: Array, zero_point: Array, scale: Array, axis: int) -> Array:
     """scale (q - zero_point), a number for all or one for each place of an axis."""
-    form = [1] * quantized_data.ndim
-    form[axis_of(axis, quantized_data.ndim)] = -1
-    offset, factor = (float32(one).reshape(form if one.ndim else ()) for one in (zero_point, scale))
+    offset, factor = (per_place(float32(one), quantized_data, axis) for one in (zero_point, scale))
     return factor * (float32(quantized_data) - offset)
 
 
@@ -36,7 +34,12 @@ def constexpr_packed_lut_to_dense(indices: Array, lut: Array, shape: Ints) -> Ar
     return lut[unpacked(np.ascontiguousarray(indices), bits, math.prod(shape))].reshape(shape)
 
 
-@operation(since=8)
+def _vectors(indices: Array, lut: Array, vector_axis: int | None = None) -> list[int]:
+    along = -1 if vector_axis is None else axis_of(vector_axis, indices.ndim)
+    return [side * lut.shape[-1] if axis == along else side for axis, side in enumerate(indices.shape)]
+
+
+@operation(since=8, shape=_vectors)
 def constexpr_lut_to_dense(indices: Array, lut: Array, vector_axis: int | None = None) -> Array:
     """Palettes (*groups of each axis, entries, length of a vector); a vector lies along `vector_axis`."""
     return _looked_up(indices, lut, vector_axis)
@@ -56,8 +59,7 @@ def _looked_up(indices: Array, lut: Array, vector_axis: int | None) -> Array:
         return vectors[..., 0]
     along = axis_of(vector_axis, rank)
     merged = np.moveaxis(vectors, -1, along + 1)
-    sides = [side * length if axis == along else side for axis, side in enumerate(indices.shape)]
-    return merged.reshape(sides)
+    return merged.reshape(_vectors(indices, lut, vector_axis))
 
 
 @operation(since=8)
@@ -102,7 +104,13 @@ def _dense(nonzero_data: Array, mask: Array) -> Array:
     return out
 
 
-@operation(since=8)
+def _sparse_vectors(
+    indices_mask: Array, indices_nonzero_data: Array, lut: Array, vector_axis: int | None = None
+) -> list[int]:
+    return _vectors(indices_mask, lut, vector_axis)
+
+
+@operation(since=8, shape=_sparse_vectors)
 def constexpr_lut_to_sparse(
     indices_mask: Array, indices_nonzero_data: Array, lut: Array, vector_axis: int | None = None
 ) -> tuple[Array, Array]:
@@ -148,6 +156,4 @@ def dequantize(input: Array, scale: Array, zero_point: Array | None = None, axis
 def _along(x: Array, values: Array | None, axis: int | None) -> Array | None:
     if values is None or values.ndim == 0:
         return None if values is None else float32(values)
-    form = [1] * x.ndim
-    form[axis_of(0 if axis is None else axis, x.ndim)] = -1
-    return float32(values).reshape(form)
+    return per_place(float32(values), x, 0 if axis is None else axis)

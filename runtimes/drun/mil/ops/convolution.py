@@ -1,4 +1,4 @@
-"""Convolutions and pools, over one to three axes of space."""
+"""Convolutions, over one to three axes of space."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from drun.mil.ops import Array, Ints, check_size, operation
 
@@ -18,7 +17,22 @@ PAD_TYPES = ("valid", "custom", "same", "same_lower")
 Padding = Sequence[tuple[int, int]]
 
 
-@operation()
+def _conv_shape(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    strides: Ints | None = None,
+    pad_type: str = "valid",
+    pad: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> list[int]:
+    ones = (1,) * (x.ndim - 2)
+    _, sides = _placed(x.shape[2:], weight.shape[2:], strides or ones, pad_type, pad, dilations or ones)
+    return [len(x), weight.shape[0], *sides]
+
+
+@operation(shape=_conv_shape)
 def conv(
     x: Array,
     weight: Array,
@@ -30,21 +44,29 @@ def conv(
     groups: int = 1,
 ) -> Array:
     """x (N, C_in, *D), weight (C_out, C_in / groups, *K)."""
-    num = x.ndim - 2
+    num, kernel = x.ndim - 2, weight.shape[2:]
     strides, dilations = strides or (1,) * num, dilations or (1,) * num
-    kernel = weight.shape[2:]
-    extents = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
-    padded = _padded(x, _padding(x.shape[2:], extents, strides, pad_type, pad))
-    sides = [(size - extent) // step + 1 for size, extent, step in zip(padded.shape[2:], extents, strides, strict=True)]
-    if min(sides) < 1 or padded.shape[1] != groups * weight.shape[1] or weight.shape[0] % groups:
+    padding, sides = _placed(x.shape[2:], kernel, strides, pad_type, pad, dilations)
+    if min(sides) < 1 or x.shape[1] != groups * weight.shape[1] or weight.shape[0] % groups:
         raise ValueError(f"conv got {x.shape}, weights {weight.shape} and {groups} groups")
-    grouped = padded.reshape(len(x), groups, -1, *padded.shape[2:])
+    given = padded(x, padding)
+    grouped = given.reshape(len(x), groups, -1, *given.shape[2:])
     matrices = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], *kernel)
     out = np.zeros((len(x), groups, matrices.shape[1], math.prod(sides)), np.float32)
     for tap in product(*map(range, kernel)):
         places = _places(tap, sides, strides, dilations)
         _add_product(out, _at(matrices, tap), _at(grouped, places).reshape(*grouped.shape[:3], -1))
     return _with_bias(out.reshape(len(x), weight.shape[0], *sides), bias)
+
+
+def _placed(
+    sides: Ints, kernel: Ints, strides: Ints, pad_type: str, pad: Ints | None, dilations: Ints
+) -> tuple[Padding, list[int]]:
+    """The padding of a convolution, and the sides of its result."""
+    extents = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+    padding = padding_of(sides, extents, strides, pad_type, pad)
+    places = zip(sides, padding, extents, strides, strict=True)
+    return padding, [(side + sum(pair) - extent) // step + 1 for side, pair, extent, step in places]
 
 
 def _places(tap: Sequence[int], sides: Sequence[int], strides: Ints, dilations: Ints) -> Iterator[slice]:
@@ -139,7 +161,7 @@ def _pairs(pad: Ints | None, num: int) -> list[tuple[int, int]]:
     return [(given[2 * axis], given[2 * axis + 1]) for axis in range(num)]
 
 
-def _padding(
+def padding_of(
     sides: Sequence[int], extents: Sequence[int], strides: Ints, pad_type: str, pad: Ints | None
 ) -> list[tuple[int, int]]:
     if pad_type not in PAD_TYPES:
@@ -156,79 +178,8 @@ def _padding(
     return found
 
 
-def _padded(x: Array, padding: Padding, value: float = 0.0) -> Array:
+def padded(x: Array, padding: Padding, value: float = 0.0) -> Array:
     if not any(map(any, padding)):
         return x
     check_size(*x.shape[:2], *(side + sum(pair) for side, pair in zip(x.shape[2:], padding, strict=True)))
     return np.pad(x, [(0, 0), (0, 0), *padding], constant_values=value)
-
-
-# ---- pools ----------------------------------------------------------------------------------------------
-
-
-@operation()
-def max_pool(
-    x: Array,
-    kernel_sizes: Ints,
-    strides: Ints | None = None,
-    pad_type: str = "valid",
-    pad: Ints | None = None,
-    ceil_mode: bool = False,
-) -> Array:
-    padding = _pool_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    return _windows(_padded(x, padding, -np.inf), kernel_sizes, strides).max(axis=_window_axes(x))
-
-
-@operation()
-def avg_pool(
-    x: Array,
-    kernel_sizes: Ints,
-    strides: Ints | None = None,
-    pad_type: str = "valid",
-    pad: Ints | None = None,
-    exclude_padding_from_average: bool = False,
-    ceil_mode: bool = False,
-) -> Array:
-    padding = _pool_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    sums = _windows(_padded(x, padding), kernel_sizes, strides).sum(axis=_window_axes(x), dtype=np.float32)
-    if not exclude_padding_from_average:
-        return sums / np.float32(math.prod(kernel_sizes))
-    counts = _windows(_padded(np.ones_like(x[:1, :1]), padding), kernel_sizes, strides).sum(axis=_window_axes(x))
-    return sums / counts
-
-
-@operation()
-def l2_pool(
-    x: Array,
-    kernel_sizes: Ints,
-    strides: Ints | None = None,
-    pad_type: str = "valid",
-    pad: Ints | None = None,
-    ceil_mode: bool = False,
-) -> Array:
-    padding = _pool_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    squares = np.square(_windows(_padded(x, padding), kernel_sizes, strides))
-    return np.sqrt(squares.sum(axis=_window_axes(x), dtype=np.float32))
-
-
-def _window_axes(x: Array) -> tuple[int, ...]:
-    return tuple(range(x.ndim, 2 * x.ndim - 2))
-
-
-def _windows(x: Array, kernel: Ints, strides: Ints | None) -> Array:
-    """The windows of a pool, their sides last."""
-    steps = strides or (1,) * len(kernel)
-    views: Any = sliding_window_view(x, kernel, axis=tuple(range(2, x.ndim)))  # type: ignore[call-overload]
-    return views[(slice(None), slice(None), *(slice(None, None, step) for step in steps))]
-
-
-def _pool_padding(
-    x: Array, kernel: Ints, strides: Ints | None, pad_type: str, pad: Ints | None, ceil_mode: bool
-) -> list[tuple[int, int]]:
-    steps = strides or (1,) * len(kernel)
-    padding = _padding(x.shape[2:], kernel, steps, pad_type, pad)
-    if not ceil_mode:
-        return padding
-    if any(map(any, padding)):
-        raise ValueError("ceil_mode together with padding: what Core ML makes of it is not documented")
-    return [(0, -(side - size) % step) for side, size, step in zip(x.shape[2:], kernel, steps, strict=True)]

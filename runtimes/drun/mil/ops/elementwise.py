@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from drun.mil.numerics import Numerics
-from drun.mil.ops import Array, operation
+from drun.mil.ops import Array, broadcast, operation
 from drun.mil.special import erf
 from drun.mil.types import HELD, TensorType
 
@@ -33,7 +33,7 @@ def _register_unary(name: str, function: Callable[[Any], Any]) -> None:
 
 
 def _register_binary(name: str, function: Callable[[Any, Any], Any]) -> None:
-    @operation(name)
+    @operation(name, shape=broadcast)
     def compute(x: Array, y: Array) -> Array:
         return function(x, y)
 
@@ -44,7 +44,7 @@ for _name, _binary in BINARY.items():
     _register_binary(_name, _binary)
 
 
-@operation()
+@operation(shape=broadcast)
 def real_div(x: Array, y: Array) -> Array:
     if x.dtype.kind != "f" or y.dtype.kind != "f":
         raise ValueError("real_div of integers: what Core ML makes of it is not documented")
@@ -76,7 +76,7 @@ def threshold(x: Array, alpha: float) -> Array:
     return np.maximum(x, np.asarray(alpha, x.dtype))
 
 
-@operation()
+@operation(shape=broadcast)
 def select(cond: Array, a: Array, b: Array) -> Array:
     return np.where(cond, a, b)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from drun.mil.ops import Array, Bools, Ints, axis_of, check_size, operation
+from drun.mil.numerics import Numerics
+from drun.mil.ops import Array, Bools, Ints, axis_of, check_indices, check_size, operation
 from drun.mil.types import HELD
 
 
@@ -65,22 +66,27 @@ def slice_by_size(x: Array, begin: Ints, size: Ints) -> Array:
     return x[tuple(slice(a, side if n == -1 else a + n) for a, n, side in parts)]
 
 
-@operation()
+def _rows(x: Array, indices: Array, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False) -> Ints:
+    along = axis_of(axis, x.ndim)
+    return (*x.shape[:along], *indices.shape[batch_dims:], *x.shape[along + 1 :])
+
+
+@operation(shape=_rows)
 def gather(x: Array, indices: Array, axis: int = 0) -> Array:
-    return np.take(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], True), axis)
+    return np.take(x, check_indices(indices, x.shape[axis_of(axis, x.ndim)], True), axis)
 
 
-@operation("gather", since=6)
+@operation("gather", since=6, shape=_rows)
 def gather_in_batches(x: Array, indices: Array, axis: int = 0, batch_dims: int = 0) -> Array:
-    return _gathered(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], True), axis, batch_dims)
+    return _gathered(x, check_indices(indices, x.shape[axis_of(axis, x.ndim)], True), axis, batch_dims)
 
 
-@operation("gather", since=7)
+@operation("gather", since=7, shape=_rows)
 def gather_checked(
     x: Array, indices: Array, axis: int = 0, batch_dims: int = 0, validate_indices: bool = False
 ) -> Array:
     """From here on a negative index is undefined, so it is an error."""
-    return _gathered(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], False), axis, batch_dims)
+    return _gathered(x, check_indices(indices, x.shape[axis_of(axis, x.ndim)], False), axis, batch_dims)
 
 
 def _gathered(x: Array, indices: Array, axis: int, batch_dims: int) -> Array:
@@ -91,41 +97,44 @@ def _gathered(x: Array, indices: Array, axis: int, batch_dims: int) -> Array:
     return np.stack(rows)
 
 
-@operation()
+def _picked(x: Array, indices: Array, axis: int = 0, validate_indices: bool = False) -> Ints:
+    sides = [*x.shape]
+    sides[axis_of(axis, x.ndim)] = 1
+    return np.broadcast_shapes(sides, indices.shape)
+
+
+@operation(shape=_picked)
 def gather_along_axis(x: Array, indices: Array, axis: int = 0) -> Array:
-    return np.take_along_axis(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], True).astype(np.int64), axis)
+    return np.take_along_axis(x, check_indices(indices, x.shape[axis_of(axis, x.ndim)], True).astype(np.int64), axis)
 
 
-@operation("gather_along_axis", since=7)
+@operation("gather_along_axis", since=7, shape=_picked)
 def gather_along_axis_checked(x: Array, indices: Array, axis: int = 0, validate_indices: bool = False) -> Array:
-    return np.take_along_axis(x, _checked(indices, x.shape[axis_of(axis, x.ndim)], False).astype(np.int64), axis)
+    return np.take_along_axis(x, check_indices(indices, x.shape[axis_of(axis, x.ndim)], False).astype(np.int64), axis)
 
 
-@operation()
+def _at_places(x: Array, indices: Array, batch_dims: int = 0, validate_indices: bool = False) -> Ints:
+    return (*indices.shape[:-1], *x.shape[batch_dims + indices.shape[-1] :])
+
+
+@operation(shape=_at_places)
 def gather_nd(x: Array, indices: Array) -> Array:
     """The last axis of `indices` names a place on the first axes of x."""
     places = zip(np.moveaxis(indices, -1, 0), x.shape, strict=False)
-    return x[tuple(_checked(one, size, True) for one, size in places)]
+    return x[tuple(check_indices(one, size, True) for one, size in places)]
 
 
-@operation("gather_nd", since=6)
+@operation("gather_nd", since=6, shape=_at_places)
 def gather_nd_in_batches(x: Array, indices: Array, batch_dims: int = 0) -> Array:
     if batch_dims == 0:
         return np.asarray(gather_nd(x, indices))
     return np.stack([gather_nd_in_batches(one, i, batch_dims - 1) for one, i in zip(x, indices, strict=True)])
 
 
-@operation("gather_nd", since=7)
+@operation("gather_nd", since=7, shape=_at_places)
 def gather_nd_checked(x: Array, indices: Array, batch_dims: int = 0, validate_indices: bool = False) -> Array:
-    _checked(indices, max(x.shape, default=1), False)
+    check_indices(indices, max(x.shape, default=1), False)
     return np.asarray(gather_nd_in_batches(x, indices, batch_dims))
-
-
-def _checked(indices: Array, size: int, may_be_negative: bool) -> Array:
-    low = -size if may_be_negative else 0
-    if indices.size and not (indices.min() >= low and indices.max() < size):
-        raise ValueError(f"an index from {indices.min()} to {indices.max()} is outside of {low}..{size - 1}")
-    return indices
 
 
 @operation()
@@ -161,23 +170,35 @@ def _topk(x: Array, k: int, axis: int, ascending: bool) -> tuple[Array, Array]:
     size = x.shape[along]
     if not -1 <= k <= size:
         raise ValueError(f"topk got {k}, expected at most the {size} elements of the axis")
-    order = np.argsort(x if ascending else -x, along, kind="stable")
-    places = np.take(order, np.arange(size if k == -1 else k), along)
+    places = np.take(_order(x, along, ascending), np.arange(size if k == -1 else k), along)
     return np.take_along_axis(x, places, along), places.astype(np.int32)
+
+
+def _order(x: Array, axis: int, ascending: bool) -> Array:
+    """The places of the elements in their order, of equal ones the first first.
+
+    Integers have no negatives of the least one, so a descent is an ascent from behind.
+    """
+    if ascending:
+        return np.argsort(x, axis, kind="stable")
+    backwards = np.argsort(np.flip(x, axis), axis, kind="stable")
+    return x.shape[axis] - 1 - np.flip(backwards, axis)
 
 
 @operation()
 def argsort(x: Array, axis: int = -1, ascending: bool = False) -> Array:
-    return np.argsort(x if ascending else -x, axis, kind="stable").astype(np.int32)
+    return _order(x, axis_of(axis, x.ndim), ascending).astype(np.int32)
 
 
 @operation()
-def cumsum(x: Array, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Array:
+def cumsum(x: Array, axis: int = 0, exclusive: bool = False, reverse: bool = False, *, numerics: Numerics) -> Array:
+    """exclusive: each place has the sum of those before it."""
     along = axis_of(axis, x.ndim)
-    source = np.flip(x, along) if reverse else x
-    out = np.cumsum(source, along, dtype=x.dtype)
+    out = np.flip(x, along) if reverse else x
     if exclusive:
-        out = out - source
+        start = np.zeros_like(out.take([0], along))
+        out = np.concatenate([start, out.take(np.arange(x.shape[along] - 1), along)], along)
+    out = numerics.cumsum(out, along) if x.dtype.kind == "f" else np.cumsum(out, along, dtype=x.dtype)
     return np.flip(out, along) if reverse else out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from drun.mil.numerics import Numerics
-from drun.mil.ops import Array, Ints, axes_of, check_size, operation
+from drun.mil.ops import Array, Ints, axes_of, check_size, float32, operation, per_place
 
 
 @operation()
@@ -16,14 +16,16 @@ def batch_norm(
     gamma: Array | None = None,
     beta: Array | None = None,
     epsilon: float = 1e-5,
+    *,
+    numerics: Numerics,
 ) -> Array:
     """With the statistics of training, a channel of axis 1 each."""
-    scale = 1 / np.sqrt(variance + np.float32(epsilon))
+    scale = numerics.step(float32(1 / np.sqrt(variance + np.float32(epsilon))))
     if gamma is not None:
-        scale = scale * gamma
-    shift = -mean * scale if beta is None else beta - mean * scale
-    form = (-1, *[1] * (x.ndim - 2))
-    return x * scale.reshape(form) + shift.reshape(form)
+        scale = numerics.step(scale * gamma)
+    shift = numerics.step(mean * scale)
+    shift = -shift if beta is None else numerics.step(beta - shift)
+    return numerics.step(x * per_place(scale, x, 1)) + per_place(shift, x, 1)
 
 
 @operation()
@@ -55,11 +57,10 @@ def instance_norm(
     numerics: Numerics,
 ) -> Array:
     """Over the axes of space, each channel of each image by itself."""
-    form = (-1, *[1] * (x.ndim - 2))
     out = _standardised(x, tuple(range(2, x.ndim)), epsilon, numerics)
     if gamma is not None:
-        out = numerics.step(out * gamma.reshape(form))
-    return out if beta is None else out + beta.reshape(form)
+        out = numerics.step(out * per_place(gamma, x, 1))
+    return out if beta is None else out + per_place(beta, x, 1)
 
 
 def _standardised(x: Array, axes: tuple[int, ...], epsilon: float, numerics: Numerics) -> Array:
@@ -77,11 +78,16 @@ def l2_norm(x: Array, epsilon: float = 1e-6, *, numerics: Numerics) -> Array:
 
 
 @operation()
-def local_response_norm(x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Array:
+def local_response_norm(
+    x: Array, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0, *, numerics: Numerics
+) -> Array:
     """Krizhevsky et al. 2012, section 3.3, over neighbouring channels."""
     check_size(x.size, size)
     low = size // 2
-    squares = np.pad(np.square(x), [(0, 0), (low, size - 1 - low), *[(0, 0)] * (x.ndim - 2)])
+    squares = np.pad(numerics.step(np.square(x)), [(0, 0), (low, size - 1 - low), *[(0, 0)] * (x.ndim - 2)])
     channels = x.shape[1]
-    total = sum(squares[:, start : start + channels] for start in range(size))
-    return x / (np.float32(k) + np.float32(alpha / size) * total) ** np.float32(beta)
+    total = np.zeros_like(x)
+    for start in range(size):
+        total = numerics.step(total + squares[:, start : start + channels])
+    bottom = numerics.step(np.float32(k) + numerics.step(np.float32(alpha / size) * total))
+    return x / numerics.step(bottom ** np.float32(beta))

@@ -10,7 +10,7 @@ import numpy as np
 from drun.mil.numerics import Numerics
 from drun.mil.ops import Array, Ints, axes_of, axis_of, operation
 
-PLAIN: dict[str, Callable[..., Any]] = {"max": np.max, "min": np.min, "prod": np.prod}
+PLAIN: dict[str, Callable[..., Any]] = {"max": np.max, "min": np.min}
 #: name -> what is done before the sum, and what after it
 SUMS: dict[str, tuple[Callable[[Any], Any] | None, Callable[[Any], Any] | None]] = {
     "sum": (None, None), "l1_norm": (np.abs, None), "l2_norm": (np.square, np.sqrt), "sum_square": (np.square, None),
@@ -42,6 +42,14 @@ for _name, (_before, _after) in SUMS.items():
 
 
 @operation()
+def reduce_prod(x: Array, axes: Ints | None = None, keep_dims: bool = False, *, numerics: Numerics) -> Array:
+    along = axes_of(axes, x.ndim)
+    if x.dtype.kind != "f":
+        return np.asarray(np.prod(x, axis=along, keepdims=keep_dims))
+    return numerics.prod(x, along, keep_dims)
+
+
+@operation()
 def reduce_mean(x: Array, axes: Ints | None = None, keep_dims: bool = False, *, numerics: Numerics) -> Array:
     if x.dtype.kind != "f":
         raise ValueError("reduce_mean of integers: what Core ML makes of it is not documented")
@@ -52,6 +60,7 @@ def reduce_mean(x: Array, axes: Ints | None = None, keep_dims: bool = False, *, 
 def reduce_log_sum_exp(x: Array, axes: Ints | None = None, keep_dims: bool = False, *, numerics: Numerics) -> Array:
     along = axes_of(axes, x.ndim)
     largest = x.max(axis=along, keepdims=True)
+    largest = np.where(np.isfinite(largest), largest, np.float32(0))  # infinity less infinity is no number
     total = numerics.sum(numerics.step(np.exp(x - largest)), along)
     out = np.log(total) + largest
     return out if keep_dims else np.squeeze(out, along)

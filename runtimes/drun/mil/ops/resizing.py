@@ -21,24 +21,46 @@ GRIDS: dict[str, Callable[[int, int], NDArray[np.floating[Any]]]] = {
     "OFFSET_CORNERS": lambda old, new: (np.arange(new) + 0.5) * (max(1, old - 1) / new),
     "UNALIGN_CORNERS": lambda old, new: (np.arange(new) + 0.5) * (old / new) - 0.5,
 }
+#: What `resize` knows. Which pixel is the nearest one on the other grids is not documented.
+RESIZES = {("NEAREST_NEIGHBOR", "DEFAULT"), *(("LINEAR", mode) for mode in GRIDS)}
 
 
 @operation()
 def upsample_nearest_neighbor(x: Array, scale_factor_height: float = 1.0, scale_factor_width: float = 1.0) -> Array:
-    """Factors that are no whole numbers have no documented rule."""
-    if not (scale_factor_height.is_integer() and scale_factor_width.is_integer()):
+    """Place i of the result is place floor(i / factor) of x, as in PyTorch; Core ML documents the number of places."""
+    if min(scale_factor_height, scale_factor_width) <= 0:
         raise ValueError(f"upsample_nearest_neighbor got {scale_factor_height:g} and {scale_factor_width:g}")
     check_size(x.size, scale_factor_height, scale_factor_width)
-    return x.repeat(int(scale_factor_height), axis=-2).repeat(int(scale_factor_width), axis=-1)
+    for axis, factor in ((-2, scale_factor_height), (-1, scale_factor_width)):
+        x = _nearest_along(x, axis, _scaled(x.shape[axis], factor), 1 / factor)
+    return x
 
 
 @operation()
 def resize_nearest_neighbor(x: Array, target_size_height: int, target_size_width: int) -> Array:
     check_size(*x.shape[:-2], target_size_height, target_size_width)
     for axis, new in ((-2, target_size_height), (-1, target_size_width)):
-        old = x.shape[axis]
-        x = np.take(x, np.floor(np.arange(new) * (old / new)).astype(int).clip(0, old - 1), axis)
+        x = _nearest_along(x, axis, new, x.shape[axis] / new)
     return x
+
+
+def _scaled(side: int, factor: float) -> int:
+    """As coremltools declares it: of 5 times 2.6 in float32, which is 13, though 2.6 is less in float32."""
+    return int(np.float32(side) * np.float32(factor))
+
+
+def _nearest_along(x: Array, axis: int, new: int, step: float) -> Array:
+    return np.take(x, np.floor(np.arange(new) * step).astype(int).clip(0, x.shape[axis] - 1), axis)
+
+
+@operation()
+def crop(x: Array, crop_height: Ints, crop_width: Ints) -> Array:
+    """Without some rows at the top and the bottom, and some columns at the left and the right."""
+    (top, bottom), (left, right) = crop_height, crop_width
+    height, width = x.shape[-2:]
+    if min(top, bottom, left, right) < 0 or top + bottom > height or left + right > width:
+        raise ValueError(f"crop got {crop_height} and {crop_width} for {x.shape}")
+    return x[..., top : height - bottom, left : width - right]
 
 
 @operation()
@@ -64,7 +86,7 @@ def _upsampled(x: Array, by_height: float, by_width: float, align_corners: bool,
     if align_corners and half_pixel_centers:
         raise ValueError("upsample_bilinear got both align_corners and half_pixel_centers")
     mode = "STRICT_ALIGN_CORNERS" if align_corners else "UNALIGN_CORNERS" if half_pixel_centers else "DEFAULT"
-    return _linear(x, int(x.shape[-2] * by_height), int(x.shape[-1] * by_width), mode)
+    return _linear(x, _scaled(x.shape[-2], by_height), _scaled(x.shape[-1], by_width), mode)
 
 
 @operation()
@@ -83,11 +105,13 @@ def resize(
     sampling_mode: str = "DEFAULT",
 ) -> Array:
     """shape: the last `resized_dims` of the result; 0: as many as x has."""
-    if resized_dims not in (1, 2) or interpolation_mode != "LINEAR":
-        raise ValueError(f"resize got {resized_dims} axes by {interpolation_mode}, expected 1 or 2 by LINEAR")
+    if resized_dims not in (1, 2) or (interpolation_mode, sampling_mode) not in RESIZES:
+        raise ValueError(f"resize got {resized_dims} axes by {interpolation_mode} and {sampling_mode}, expected 1 or 2")
     sides = [x.shape[axis - resized_dims] if side == 0 else side for axis, side in enumerate(shape[-resized_dims:])]
     height = sides[0] if resized_dims == 2 else x.shape[-2]
-    return _linear(x, height, sides[-1], sampling_mode)
+    if interpolation_mode == "LINEAR":
+        return _linear(x, height, sides[-1], sampling_mode)
+    return resize_nearest_neighbor(x, height, sides[-1])
 
 
 def _linear(x: Array, height: int, width: int, mode: str) -> Array:

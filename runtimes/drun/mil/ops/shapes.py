@@ -51,12 +51,23 @@ def transpose(x: Array, perm: Ints) -> Array:
     return x.transpose(perm)
 
 
-@operation()
+def _stacked(values: Arrays, axis: int) -> list[int]:
+    sides = [*values[0].shape]
+    place = axis_of(axis, len(sides) + 1)
+    return [*sides[:place], len(values), *sides[place:]]
+
+
+@operation(shape=_stacked)
 def stack(values: Arrays, axis: int) -> Array:
     return np.stack(values, axis)
 
 
-@operation()
+def _joined(values: Arrays, axis: int, interleave: bool = False) -> list[int]:
+    sides, along = [*values[0].shape], axis_of(axis, values[0].ndim)
+    return [*sides[:along], sum(one.shape[along] for one in values), *sides[along + 1 :]]
+
+
+@operation(shape=_joined)
 def concat(values: Arrays, axis: int, interleave: bool = False) -> Array:
     if not interleave:
         return np.concatenate(values, axis)

@@ -73,7 +73,7 @@ def _check_device(device: str | None) -> None:
     """Raises ConfigError if no backend has such a device."""
     known = dict.fromkeys(one for name in backends.names() for one in backends.load(name).devices)
     if device not in (None, *known):
-        raise ConfigError(f"--device got '{device}', expected one of {', '.join(known)}")
+        raise ConfigError(f"--device or --unit got '{device}', expected one of {', '.join(known)}")
 
 
 def _can_run(name: str, device: str | None) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dbench.core import record
+from dbench.core.record import ResultRow
 from dbench.suites import coreml
 
 TINY = ("--set", "model.dim=8", "--set", "model.dim_mults=[1,2]", "--repeats", 2)
@@ -25,18 +26,20 @@ def test_the_command(dbench: Callable[..., Any]) -> None:
     (path,) = Path("results").glob("coreml-digits-unet-*.json")
     written = json.loads(path.read_text())
     rows = {row["name"]: row["value"] for row in written["rows"]}
-    said = ("size", "export", "memory", "call", "trajectory", "executor")
+    said = ("size", "export", "memory", "call", "trajectory", "executor", "executor memory")
     assert rows.keys() == {f"fp16-gpu, {what}" for what in said}
     assert 0.01 < rows["fp16-gpu, size"] < 1
     assert rows["fp16-gpu, call"] > 45
     assert rows["fp16-gpu, trajectory"] > 40
     assert rows["fp16-gpu, executor"] > 0
+    assert 0 <= rows["fp16-gpu, executor memory"] < 500
     assert written["settings"]["packages"] == ["fp16-gpu"]
     assert "coremltools" in written["machine"]["versions"]
     result = record.read(path)
     assert "the final images of 2 steps" in coreml.summary(result)
     assert "| `fp16-gpu` | " in coreml.summary(result)
     assert "Core ML packages" in coreml.section(result)
+    assert "executor MB" in coreml.digest([("unet", result)])
     assert "| `unet` | `fp16-gpu` | " in coreml.digest([("unet", result)])
 
 
@@ -47,6 +50,19 @@ def test_figures_beside_other_work_are_marked() -> None:
     busy, quiet = (replace(result, machine=replace(result.machine, other_processors=one)) for one in (1.0, 0.0))
     assert coreml.summary(busy).count(f" {record.MARK} |") == len(result.settings["packages"])
     assert f" {record.MARK} |" not in coreml.summary(quiet)
+
+
+def test_results_without_the_memory_of_a_call_have_no_column_for_it() -> None:
+    published = Path(__file__).parents[4] / "benchmarks" / "results" / "cpu-2-cores" / "sit-xl-2"
+    result = record.read(next(published.glob("coreml-*.json")))
+    name = result.settings["packages"][0]
+    measured = replace(result, rows=(*result.rows, ResultRow("coreml", f"{name}, executor memory", 123.0, "MB")))
+    older = [row for row in result.rows if not row.name.endswith(", executor memory")]
+    assert "executor MB" not in coreml.summary(replace(result, rows=tuple(older)))
+    assert "executor MB" in coreml.summary(replace(measured, settings=result.settings | {"steps": 2}))
+    assert "beyond its imports and the weights" in coreml.summary(
+        replace(measured, settings=result.settings | {"steps": 2})
+    )
 
 
 @pytest.mark.slow

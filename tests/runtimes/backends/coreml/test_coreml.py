@@ -99,7 +99,7 @@ def test_a_unit_that_is_not_here(bundle: Bundle, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(macos, "UNITS", ("cpu",))
     with pytest.raises(DeviceUnavailable, match=r"--unit got gpu, this Mac has cpu"):
         opened(bundle, "gpu")
-    with pytest.raises(ConfigError, match=r"--device got 'cuda', Core ML has cpu, gpu, ane, all"):
+    with pytest.raises(ConfigError, match=r"--device or --unit got 'cuda', Core ML has cpu, gpu, ane, all"):
         opened(bundle, "cuda")
 
 

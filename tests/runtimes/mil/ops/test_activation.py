@@ -8,6 +8,9 @@ import torch
 from mil_programs import Array, Case, check, run
 from torch.nn import functional as F
 
+from drun.mil.numerics import Numerics, half
+from drun.mil.ops.activation import gelu, sigmoid, silu
+
 X = (3 * np.random.default_rng(0).standard_normal((2, 3, 5))).astype(np.float32)
 FAR = np.array([-200.0, -90.0, 0.0, 90.0, 200.0], np.float32)
 SLOPES = np.array([0.1, -0.2, 0.3], np.float32)
@@ -97,3 +100,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[list[Array]]:
 @pytest.mark.parametrize("place", range(len(CASES)), ids=[case.id for case in CASES])
 def test_it_computes_what_torch_does(place: int, results: list[list[Array]]) -> None:
     check(CASES[place], results[place])
+
+
+@pytest.mark.parametrize("mode", ["EXACT", "TANH_APPROXIMATION", "SIGMOID_APPROXIMATION"])
+def test_steps_are_rounded_in_strict16(mode: str) -> None:
+    x = half(X)
+    wide, strict = (half(gelu(x, mode, numerics=Numerics(is_half))) for is_half in (False, True))
+    assert not np.array_equal(wide, strict)
+    np.testing.assert_allclose(strict, wide, atol=0.005)
+    np.testing.assert_array_equal(silu(x, numerics=Numerics(True)), x * half(sigmoid(x)))

@@ -1,4 +1,4 @@
-"""Convolutions and pools, against torch."""
+"""Convolutions, against torch."""
 
 from __future__ import annotations
 
@@ -106,44 +106,6 @@ CASES = [
         lambda mb, a: mb.conv_transpose(x=a, weight=GROUPED_UP, strides=[2, 2], groups=2),
         [X],
         lambda x: F.conv_transpose2d(t(x), t(GROUPED_UP), stride=2, groups=2),
-    ),
-    Case(
-        "max_pool",
-        lambda mb, a: mb.max_pool(x=a, kernel_sizes=[2, 3], strides=[2, 1], pad_type="valid"),
-        [X],
-        lambda x: F.max_pool2d(t(x), (2, 3), (2, 1)),
-    ),
-    Case(
-        "max_pool with padding",
-        lambda mb, a: mb.max_pool(
-            x=a - np.float32(0) if isinstance(a, np.ndarray) else a,
-            kernel_sizes=[3, 3],
-            strides=[2, 2],
-            pad_type="custom",
-            pad=[1, 1, 1, 1],
-        ),
-        [X - 9],
-        lambda x: F.max_pool2d(t(x), 3, 2, padding=1),
-    ),
-    Case(
-        "avg_pool",
-        lambda mb, a: mb.avg_pool(x=a, kernel_sizes=[3, 3], strides=[2, 2], pad_type="custom", pad=[1] * 4),
-        [X],
-        lambda x: F.avg_pool2d(t(x), 3, 2, padding=1),
-    ),
-    Case(
-        "avg_pool without its padding",
-        lambda mb, a: mb.avg_pool(
-            x=a, kernel_sizes=[3, 3], strides=[2, 2], pad_type="custom", pad=[1] * 4, exclude_padding_from_average=True
-        ),
-        [X],
-        lambda x: F.avg_pool2d(t(x), 3, 2, padding=1, count_include_pad=False),
-    ),
-    Case(
-        "l2_pool",
-        lambda mb, a: mb.l2_pool(x=a, kernel_sizes=[2, 2], pad_type="valid"),
-        [X],
-        lambda x: F.lp_pool2d(t(x), 2.0, 2, 1),
     ),
 ]
 

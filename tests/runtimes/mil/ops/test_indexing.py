@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mil_programs import Array, Case, check, run
 
-from drun.mil.ops.indexing import gather, gather_checked, topk
+from drun.mil.ops.indexing import argsort, gather, gather_checked, topk
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((4, 5, 6)).astype(np.float32)
@@ -145,3 +145,11 @@ def test_more_than_there_are_is_refused(k: int) -> None:
     """Before a list of them is made."""
     with pytest.raises(ValueError, match=rf"topk got {k}, expected at most the 4 elements"):
         topk(np.zeros(4, np.float32), k)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_the_least_integer_is_the_last_of_a_descent(dtype: type) -> None:
+    """Its negative is itself."""
+    x = np.array([[3, np.iinfo(dtype).min, 7, np.iinfo(dtype).max]], dtype)
+    assert topk(x, 4)[0].tolist() == [[np.iinfo(dtype).max, 7, 3, np.iinfo(dtype).min]]
+    assert topk(x, 4)[1].tolist() == argsort(x).tolist() == [[3, 2, 0, 1]]

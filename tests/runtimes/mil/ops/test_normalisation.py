@@ -11,7 +11,7 @@ from mil_programs import Array, Case, check, run
 from torch.nn import functional as F
 
 from drun.mil.numerics import Numerics
-from drun.mil.ops.normalisation import layer_norm
+from drun.mil.ops.normalisation import batch_norm, layer_norm, local_response_norm
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((2, 4, 5, 6)).astype(np.float32) * 3 + 1
@@ -85,3 +85,15 @@ def test_squares_overflow_in_strict16_alone() -> None:
     wide, strict = (layer_norm(x.copy(), (1,), numerics=Numerics(is_half)) for is_half in (False, True))
     np.testing.assert_allclose(np.abs(wide), 1, rtol=1e-6)
     assert not np.allclose(np.abs(strict), 1)  # 400 squared is infinity in fp16
+
+
+def test_each_step_of_a_norm_is_rounded_in_strict16() -> None:
+    """A mean of 3,000 with a deviation of 1: fp16 has steps of 2 there."""
+    x, ones = np.array([[[3001.0]]], np.float32), np.ones(1, np.float32)
+    wide, strict = (batch_norm(x, 3000 * ones, ones, numerics=Numerics(is_half)) for is_half in (False, True))
+    assert (wide.item(), strict.item()) == (pytest.approx(1, rel=1e-3), 0)
+    y = np.full((1, 4096, 1, 1), 1.0, np.float32)
+    widest, roughest = (
+        local_response_norm(y, 4096, 4096.0, 1.0, numerics=Numerics(is_half)).min() for is_half in (False, True)
+    )
+    assert (1 / widest, 1 / roughest) == (pytest.approx(4097, rel=1e-3), pytest.approx(2049, rel=1e-3))

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from mil_programs import Array, Case, check, run
 
 from drun.mil.numerics import Numerics
+from drun.mil.ops import find
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
 POSITIVE = np.abs(X) + np.float32(0.1)
@@ -53,3 +55,10 @@ def test_sums_in_fp16_lose_small_numbers() -> None:
     ramp = np.array([[2048.0, 1.0, 1.0, 1.0]], np.float32)
     assert Numerics(False).sum(ramp, (1,)).item() == 2051
     assert Numerics(True).sum(ramp, (1,)).item() != 2051
+
+
+def test_a_sum_of_exponentials_that_are_all_zero_is_no_nan() -> None:
+    x = np.array([[-np.inf, -np.inf], [np.inf, 0], [-np.inf, 1]], np.float32)
+    with np.errstate(divide="ignore"):
+        found = find("reduce_log_sum_exp", 8).compute(x, (1,), numerics=Numerics(False))
+    np.testing.assert_array_equal(found, torch.logsumexp(torch.from_numpy(x), 1))

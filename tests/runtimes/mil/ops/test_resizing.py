@@ -10,7 +10,7 @@ import torch
 from mil_programs import Array, Case, check, run
 from torch.nn import functional as F
 
-from drun.mil.ops.resizing import GRIDS, upsample_bilinear_centred, upsample_nearest_neighbor
+from drun.mil.ops.resizing import GRIDS, crop, resize, upsample_bilinear_centred, upsample_nearest_neighbor
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
 
@@ -38,6 +38,26 @@ CASES = [
         ),
         [X],
         lambda x: resized(x, (8, 10), "nearest"),
+    ),
+    Case(
+        "upsample_nearest_neighbor by parts",
+        lambda mb, a: mb.upsample_nearest_neighbor(
+            x=a, scale_factor_height=np.float32(1.5), scale_factor_width=np.float32(2.6)
+        ),
+        [X],
+        lambda x: F.interpolate(torch.from_numpy(x), scale_factor=(1.5, 2.6), mode="nearest"),
+    ),
+    Case(
+        "crop",
+        lambda mb, a: mb.crop(x=a, crop_height=[1, 0], crop_width=[0, 2]),
+        [X],
+        lambda x: x[:, :, 1:, :3],
+    ),
+    Case(
+        "resize to the nearest",
+        lambda mb, a: mb.resize(x=a, shape=[7, 3], resized_dims=np.uint32(2), interpolation_mode="NEAREST_NEIGHBOR"),
+        [X],
+        lambda x: resized(x, (7, 3), "nearest"),
     ),
     Case(
         "resize_nearest_neighbor",
@@ -109,7 +129,11 @@ def test_the_examples_of_the_definition(mode: str, size: int, places: list[float
 
 
 def test_what_is_not_documented_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"upsample_nearest_neighbor got 1.5 and 2"):
-        upsample_nearest_neighbor(X, 1.5, 2.0)
+    with pytest.raises(ValueError, match=r"upsample_nearest_neighbor got -1.5 and 2"):
+        upsample_nearest_neighbor(X, -1.5, 2.0)
+    with pytest.raises(ValueError, match=r"crop got \(3, 2\) and \(0, 0\) for"):
+        crop(X, (3, 2), (0, 0))
+    with pytest.raises(ValueError, match=r"resize got 2 axes by NEAREST_NEIGHBOR and ALIGN_CORNERS"):
+        resize(X, (7, 3), 2, "NEAREST_NEIGHBOR", "ALIGN_CORNERS")
     with pytest.raises(ValueError, match="both align_corners and half_pixel_centers"):
         upsample_bilinear_centred(X, 2.0, 2.0, align_corners=True, half_pixel_centers=True)

@@ -243,7 +243,7 @@ def test_a_closed_one_is_refused(bundle: Bundle, backend: str) -> None:
 
 
 def test_the_runtime_refuses_its_own_options(bundle: Bundle) -> None:
-    with pytest.raises(ConfigError, match="--device got 'gpu', ONNX Runtime has cpu, cuda"):
+    with pytest.raises(ConfigError, match="--device or --unit got 'gpu', ONNX Runtime has cpu, cuda"):
         opened(bundle, "ort", device="gpu")
     with opened(bundle, "openvino", hint="throughput", threads=1) as one:
         assert one.backend.options == RuntimeOptions(threads=1, hint="throughput")
