@@ -39,7 +39,7 @@ class Objective(Plain):
     Args:
         process: the process of the base. device: the device of the teachers.
         base: `name` and options of a denoising objective.
-        teachers: published ones such as dinov2-vit-b, name=FOLDER, or runs of an encoder of our own; one projector each.
+        teachers: published ones such as dinov2-vit-b, name=FOLDER, or runs of our own encoders; one projector each.
         image_size: side of the pictures, pixels.
         encoder_depth: the aligned block, 1 is the first (the papers: 4 for B, 8 for L and XL).
         weight: lambda of the paper, 0.5 there.

@@ -88,8 +88,8 @@ def load(spec: str, image_size: int, device: torch.device) -> Teacher:
     Args:
         spec: a name in TEACHERS, whose weights come from the Hugging Face hub; `name=LOCATION` for weights from a
             folder in the layout of save_pretrained, another hub id, or (DINO, MAE, MoCo-v3) an official checkpoint
-            file; or a checkpoint of an encoder of our own, or a folder with some, of which the newest is taken. Such a hub id
-            must have been fetched before: it may come from anybody's recipe.
+            file; or a checkpoint of an encoder of our own, or a folder with some, of which the newest is taken. Such a
+            hub id must have been fetched before: it may come from anybody's recipe.
 
     Raises:
         ConfigError: an unknown teacher, an image size it cannot take, or transformers is not installed.
