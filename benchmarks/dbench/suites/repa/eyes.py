@@ -27,7 +27,7 @@ class Eyes:
 
     Args:
         kind: PIXELS or NETWORK. name: in words. fingerprint: of everything that the features depend on.
-        images: SHA-256 of the real images. reference: (N, D) features of them. floor: distances of real images to real
+        images: fingerprint of the real images. reference: (N, D) features of them. floor: distances of real images to real
             images.
     """
 
@@ -72,4 +72,4 @@ def _opened(
     seen = see(real.images)
     size = min(samples, len(seen) // 2)
     floor = tuple(between_sets(seen, size, SPLITS))
-    return Eyes(kind, name, fingerprint, real.sha256, see, seen[: len(real.reference)], floor)
+    return Eyes(kind, name, fingerprint, real.fingerprint, see, seen[: len(real.reference)], floor)

@@ -36,7 +36,7 @@ class SeenImages:
     """Real images, and the teacher's features of them."""
 
     images: NDArray[np.uint8]  # (N, H, W, C)
-    sha256: str  # of all real images, of which these are the first
+    fingerprint: str  # of all real images
     labels: NDArray[np.int64] | None  # (N,)
     teacher: Features  # (N, D), the mean over tokens
     teacher_name: str
@@ -68,7 +68,7 @@ def seen_by(teacher: Teacher, real: RealImages) -> SeenImages:
     images, labels = real.read()
     batches = (torch.from_numpy(images[first : first + BATCH]) for first in range(0, len(images), BATCH))
     tokens = torch.cat([teacher(batch).mean(dim=1).cpu() for batch in batches])
-    return SeenImages(images, real.sha256, labels, tokens.numpy(), teacher.name, teacher.fingerprint)
+    return SeenImages(images, real.fingerprint, labels, tokens.numpy(), teacher.name, teacher.fingerprint)
 
 
 def references(seen: SeenImages) -> dict[str, float | None]:
@@ -97,7 +97,7 @@ def blocks(checkpoint: Path, seen: SeenImages, device: torch.device) -> dict[str
         "neighbours": NEIGHBOURS,
         "seed": SEED,
         "teacher": seen.teacher_fingerprint,
-        "images": [seen.sha256, len(seen.images)],
+        "images": [seen.fingerprint, len(seen.images)],
     }
 
     def measure() -> dict[str, Any]:

@@ -112,7 +112,7 @@ def _compared(
 ) -> Result:
     """The result. arms: seed -> arm -> recipe. specs: of the teachers, which are there."""
     first = arms[settings.seeds[0]]
-    learned = {arm: Learned(real.sha256, _fingerprints(recipe, device)) for arm, recipe in first.items()}
+    learned = {arm: Learned(real.fingerprint, _fingerprints(recipe, device)) for arm, recipe in first.items()}
     for seed, recipes in arms.items():
         for arm, recipe in recipes.items():
             training.check_run(recipe, plan.folder_of(settings, arm, seed), settings.checkpoints, learned[arm])
@@ -189,7 +189,7 @@ def _subject(recipes: Mapping[str, Recipe], seen: SeenImages, runs: Sequence[Tra
         "tries": alignments,
         "aligned_block": recipes[REPA].objective["encoder_depth"],
         "teacher": {"name": seen.teacher_name, "fingerprint": seen.teacher_fingerprint},
-        "images_sha256": seen.sha256,
+        "images": seen.fingerprint,
     }
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 from drun.console import Report
 from dtrain.config import Recipe
 from dtrain.data.opening import pixel_channels
-from dtrain.data.pixels import decoded
+from dtrain.data.pixels import decoded, fingerprint
 from dtrain.data.sources import open_source
 
 SEED = 0
@@ -25,14 +23,12 @@ class RealImages:
     """A random choice of the images that the runs learn from.
 
     images: (N, H, W, C) uint8, the reference first, then those that the floor needs. labels: (N,) or None.
+    fingerprint: of all images, chosen or not.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
-
-    @cached_property
-    def sha256(self) -> str:
-        return hashlib.sha256(np.ascontiguousarray(self.images).data).hexdigest()
+    fingerprint: str
 
     @property
     def reference(self) -> NDArray[np.uint8]:
@@ -53,4 +49,4 @@ def open_real(recipe: Recipe, samples: int, report: Report) -> RealImages:
     images = decoded(source, recipe.data.image_size, channels, report)
     chosen = np.random.default_rng(SEED).permutation(len(images))[: MOST_REFERENCE + samples]
     labels, _ = source.labels()
-    return RealImages(images[chosen], None if labels is None else labels[chosen])
+    return RealImages(images[chosen], None if labels is None else labels[chosen], fingerprint(images))

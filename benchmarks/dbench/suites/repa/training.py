@@ -53,7 +53,7 @@ def check_fits(recipe: Recipe, folder: Path) -> None:
 class Learned:
     """What a run learns from, by content: folders may be named in several ways, and their files may be others later.
 
-    images: SHA-256. teachers: their fingerprints.
+    images, teachers: their fingerprints.
     """
 
     images: str

@@ -19,7 +19,7 @@ from dtrain import teachers
 @pytest.fixture
 def images() -> RealImages:
     rng = np.random.default_rng(0)
-    return RealImages(rng.integers(256, size=(40, 16, 16, 1), dtype=np.uint8), None)
+    return RealImages(rng.integers(256, size=(40, 16, 16, 1), dtype=np.uint8), None, "0" * 64)
 
 
 def test_pixels_are_means_of_boxes(images: RealImages) -> None:
