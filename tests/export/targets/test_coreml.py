@@ -100,6 +100,7 @@ def test_weights_in_fewer_bits_pass_a_gate(
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.slow
 def test_the_decoder_of_a_latent_model(sit_checkpoint: Path, tiny_vae: Path, tmp_path: Path) -> None:
     trained = load_trained(sit_checkpoint, num_heads="2")
     latent = replace(trained, decoder=find_decoder(trained.denoiser, str(tiny_vae)))

@@ -27,8 +27,8 @@ class Eyes:
 
     Args:
         kind: PIXELS or NETWORK. name: in words. fingerprint: of everything that the features depend on.
-        images: fingerprint of the real images. reference: (N, D) features of them. floor: distances of real images to real
-            images.
+        images: fingerprint of the real ones. reference: (N, D) features of them. floor: distances of real images to
+            real images.
     """
 
     kind: str

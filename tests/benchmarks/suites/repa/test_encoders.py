@@ -104,7 +104,7 @@ def test_another_network_or_seed_has_another_random_one(encoders: Encoders, monk
 
 def test_a_recipe_of_ones_own(encoders: Encoders, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
-    mine.write_text('extends = "digits-teacher"\n[model]\nhidden_size = 12\n')
+    mine.write_text('extends = "digits-teacher"\n[model]\nhidden_size = 12\n[train]\nsteps = 2\n')
     assert teachers.load(encoders.trained(str(mine), silent), 16, CPU).dim == 12
 
 
