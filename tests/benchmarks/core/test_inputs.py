@@ -10,6 +10,7 @@ import pytest
 from dbench.core import inputs
 
 
+@pytest.mark.slow
 def test_the_bare_calls_get_the_loops_shapes(model: Any) -> None:
     bundle = model.open()
     x, t = inputs.example(bundle, 3)

@@ -144,6 +144,7 @@ def test_what_openvino_derives_it_derives_of_float32(bundle: Bundle) -> None:
     assert content(bundle.path) == before
 
 
+@pytest.mark.slow
 def test_a_precision_that_no_backend_here_proves_is_unproven(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

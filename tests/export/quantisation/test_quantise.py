@@ -103,6 +103,7 @@ assert not any(name.startswith(("onnxscript", "dtrain", "openvino_telemetry")) f
 """
 
 
+@pytest.mark.slow
 def test_another_process_makes_the_same_bytes_without_pytorch_and_tells_nobody(
     free_bundle: Path, int8_bundle: Path, tmp_path: Path
 ) -> None:

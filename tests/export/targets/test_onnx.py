@@ -121,6 +121,7 @@ def test_a_static_batch_serves_any_number_of_images(bundle: Bundle, tiny_checkpo
     assert np.abs(states[0] - states[1]).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_another_image_size_of_the_same_weights(tiny_checkpoint: Path, tmp_path: Path) -> None:
     large = write(tiny_checkpoint, tmp_path / "large", STATIC, image_size="32")
     assert large.manifest.data.shape == (1, 32, 32)

@@ -68,7 +68,8 @@ def eager(network: nn.Module, x: np.ndarray, t: np.ndarray, y: Labels | None) ->
 @pytest.mark.parametrize(
     ("name", "shape", "out_channels", "has_labels"),
     [
-        ("OneResUNet", (3, 16, 16), 3, False), ("AttentionUNet", (3, 16, 16), 3, False),
+        ("OneResUNet", (3, 16, 16), 3, False),
+        pytest.param("AttentionUNet", (3, 16, 16), 3, False, marks=pytest.mark.slow),
         ("SiT", (4, 8, 8), 4, True), ("DiT", (4, 8, 8), 8, True),
     ],
 )  # fmt: skip

@@ -190,6 +190,7 @@ def test_a_second_precision_is_another_artifact(trained: Trained, bundle: Path) 
     assert ids(bundle) == ["onnx-fp32", "mirror-fp32", "eager-fp32", "eager-bf16"]
 
 
+@pytest.mark.slow
 def test_a_graph_with_equal_bytes_keeps_what_was_derived_from_it(trained: Trained, bundle: Path) -> None:
     written = export(trained, bundle, "onnx", STATIC)
     assert written.dropped == []
@@ -241,6 +242,7 @@ def test_a_quick_export_keeps_the_full_proof(trained: Trained, bundle: Path) -> 
 
 
 @pytest.mark.usefixtures("plugins")
+@pytest.mark.slow
 def test_a_full_proof_replaces_a_quick_one_and_proves_all_again(trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "b"
     assert export(trained, out, "onnx", STATIC, QUICK_PROOF).is_quick

@@ -200,6 +200,7 @@ def test_what_is_ambiguous_is_asked_for(tmp_path: Path) -> None:
         lines(path, {"num_heads": "3"})
 
 
+@pytest.mark.slow
 def test_the_same_facts_as_one_json_document(tmp_path: Path) -> None:
     path = ours(tmp_path, "digits-teacher", VIT)
     torch.save(tiny("SiT").state_dict(), tmp_path / "net.pt")

@@ -12,6 +12,7 @@ from dbench.suites.graphs import exporting
 from dbench.suites.graphs.source import Original
 
 
+@pytest.mark.slow
 def test_the_weights_of_a_large_graph_lie_beside_it(
     unet: Original, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,7 @@ def test_guidance_is_one_call_on_two_images_that_ignores_a_variance() -> None:
     np.testing.assert_array_equal(out, np.full((1, 1, 2, 2), 1 + 1.5 * (2 - 1), np.float32))
 
 
-@pytest.mark.parametrize("of", ["sit", "dit"])
+@pytest.mark.parametrize("of", ["sit", pytest.param("dit", marks=pytest.mark.slow)])
 def test_the_loop_draws_the_image_of_drun(of: str, request: pytest.FixtureRequest) -> None:
     subject: Subject = request.getfixturevalue(of)
     card, bundle = subject.denoiser.card, subject.bundle

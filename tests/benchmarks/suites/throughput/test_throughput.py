@@ -150,6 +150,7 @@ def test_where_drun_opens_nothing_the_papers_loop_is_measured(
         measure(settings_of(model, precisions=("fp16",), backends=("ort",)), silent)
 
 
+@pytest.mark.slow
 def test_a_static_artifact_takes_part(model: Any, without_compiler: None, tmp_path: Path) -> None:
     export(load_trained(model.checkpoint), tmp_path / "static", batch=(2, 2))
     found = measure(settings_of(model, bundle=tmp_path / "static", batches=(2,), backends=("ort",)), silent)
