@@ -24,7 +24,7 @@ from dtrain.checkpoints.ours import Checkpoint
 from dtrain.data.dataset import PixelImages
 from dtrain.draws import Draws
 from dtrain.objectives import Batch
-from dtrain.objectives.repa import Aligned, ConvProjector, spatially_normalised
+from dtrain.objectives.repa import Aligned, ConvProjector, negative_cosine, spatially_normalised
 
 CPU = torch.device("cpu")
 TINY = {"hidden_size": 16, "depth": 3, "num_heads": 2}
@@ -135,6 +135,16 @@ def test_several_teachers_have_a_projector_each_and_equal_shares(teacher_file: P
     single = [float(both.alignment([p], [f])) for p, f in zip(projected, features, strict=True)]
     assert len(module.projectors) == 2
     assert float(both.alignment(projected, features)) == pytest.approx(np.mean(single), rel=1e-5)
+
+
+def test_cosines_have_the_gradient_of_pytorchs_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    tokens = (3 * torch.randn(2, 5, 7, generator=generator)).requires_grad_()
+    features = torch.randn(2, 5, 7, generator=generator)
+    found = torch.autograd.grad(negative_cosine(tokens, features, 0.1), tokens)[0]
+    expected = torch.autograd.grad(-torch.cosine_similarity(tokens, features, dim=-1).mean(), tokens)[0]
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+    assert torch.isfinite(negative_cosine(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), 0.1))
 
 
 def test_nt_xent_by_its_formula(teacher_file: Path) -> None:
