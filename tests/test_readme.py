@@ -59,7 +59,8 @@ def command_lines() -> list[str]:
     """Those of our commands, in the code blocks of the documents."""
     texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
     blocks = [block for text in texts for block in re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)]
-    return [line for block in blocks for line in block.splitlines() if re.match(r"(dtrain|dexport|drun|dbench) ", line)]
+    lines = [line for block in blocks for line in block.replace("\\\n", "").splitlines()]
+    return [line for line in lines if re.match(r"(dtrain|dexport|drun|dbench) ", line)]
 
 
 def unknown_words(line: str) -> set[str]:

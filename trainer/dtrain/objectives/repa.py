@@ -255,7 +255,7 @@ def negative_cosine(tokens: Tensor, features: Tensor, temperature: float) -> Ten
     Each token is divided by its length after the product: half of the time of F.cosine_similarity.
     """
     wanted = F.normalize(features, dim=-1, eps=SHORTEST)
-    lengths = torch.linalg.vector_norm(tokens, dim=-1).clamp_min(SHORTEST)
+    lengths: Tensor = torch.linalg.vector_norm(tokens, dim=-1).clamp_min(SHORTEST)
     return -((tokens * wanted).sum(dim=-1) / lengths).mean()
 
 

@@ -51,7 +51,8 @@ def caption(result: Result) -> str:
         " dB from eager PyTorch by the reference executor (peak: the range), fp32 packages in float32, others with "
         "each result rounded as it is declared: the worst single call, and the final images of "
         f"{steps} steps on the same noise. Executor: how many times as long as eager PyTorch a call of one image "
-        f"takes, in turns{_memory(result)}."
+        "takes, in turns, and the most memory that it takes in a fresh process beyond its imports and the weights "
+        "that it keeps."
         if steps
         else ""
     )
@@ -62,21 +63,13 @@ def caption(result: Result) -> str:
     )
 
 
-def _memory(result: Result) -> str:
-    if VALUES not in _columns(result):
-        return ""
-    return ", and the most memory that it takes in a fresh process beyond its imports and the weights that it keeps"
-
-
 def _head(result: Result) -> list[str]:
     return ["package", *(HEAD[what] for what in _columns(result))]
 
 
 def _columns(result: Result) -> list[str]:
-    """Those that the result has: packages may be made alone, and older results lack the last one."""
-    found = {row.name.rpartition(", ")[2] for row in result.rows}
-    wanted = HEAD if result.settings["steps"] else (SIZE, SECONDS, MEMORY)
-    return [what for what in wanted if what != VALUES or what in found]
+    """Packages may be made alone."""
+    return [*HEAD] if result.settings["steps"] else [SIZE, SECONDS, MEMORY]
 
 
 def _lines(result: Result) -> list[list[str]]:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from dbench.core import record
-from dbench.core.record import ResultRow
 from dbench.suites import coreml
 
 TINY = ("--set", "model.dim=8", "--set", "model.dim_mults=[1,2]", "--repeats", 2)
@@ -50,42 +49,3 @@ def test_figures_beside_other_work_are_marked() -> None:
     busy, quiet = (replace(result, machine=replace(result.machine, other_processors=one)) for one in (1.0, 0.0))
     assert coreml.summary(busy).count(f" {record.MARK} |") == len(result.settings["packages"])
     assert f" {record.MARK} |" not in coreml.summary(quiet)
-
-
-def test_results_without_the_memory_of_a_call_have_no_column_for_it() -> None:
-    published = Path(__file__).parents[4] / "benchmarks" / "results" / "cpu-2-cores" / "sit-xl-2"
-    result = record.read(next(published.glob("coreml-*.json")))
-    name = result.settings["packages"][0]
-    measured = replace(result, rows=(*result.rows, ResultRow("coreml", f"{name}, executor memory", 123.0, "MB")))
-    older = [row for row in result.rows if not row.name.endswith(", executor memory")]
-    assert "executor MB" not in coreml.summary(replace(result, rows=tuple(older)))
-    assert "executor MB" in coreml.summary(replace(measured, settings=result.settings | {"steps": 2}))
-    assert "beyond its imports and the weights" in coreml.summary(
-        replace(measured, settings=result.settings | {"steps": 2})
-    )
-
-
-@pytest.mark.slow
-def test_packages_alone(dbench: Callable[..., Any]) -> None:
-    done = dbench(
-        "coreml", "digits-unet", *TINY, "--unit", "gpu", "--precision", "fp32", "--steps", 0, "--out", "results"
-    )
-    assert done.code == 0, done.err
-    (path,) = Path("results").glob("coreml-digits-unet-*.json")
-    assert [row["name"] for row in json.loads(path.read_text())["rows"]] == [
-        "fp32-gpu, size", "fp32-gpu, export", "fp32-gpu, memory",
-    ]  # fmt: skip
-    assert "dB" not in coreml.summary(record.read(path))
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--unit", "tpu"), "--unit got 'tpu', expected one of gpu, ane"),
-        (("--precision", "bf16"), "--precision got 'bf16', expected one of fp16, fp32, palette8"),
-    ],
-)
-def test_wrong_words(dbench: Callable[..., Any], words: tuple[str, ...], message: str) -> None:
-    done = dbench("coreml", "digits-unet", *words)
-    assert done.code == 1
-    assert message in done.err
