@@ -105,6 +105,7 @@ def test_settings_are_listed(here: Here) -> None:
     assert any(line.split()[:2] == ["ema.every", "1"] for line in lines)
 
 
+@pytest.mark.slow
 def test_run_and_resume_from_the_command_line(tmp_path: Path) -> None:
     done = dtrain("run", "digits-unet", *TINY, "--set", "train.steps=2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -102,6 +102,7 @@ def test_a_250_step_trajectory_on_the_same_noise_agrees_with_eager_to_1e_3(
     assert images.to_uint8(expected).std() > 0
 
 
+@pytest.mark.slow
 def test_online_weights_differ_from_the_average(onnx_bundle: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
     online, average = write(tiny_checkpoint, tmp_path / "online", STATIC, "online"), bundles.read(onnx_bundle)
     assert online.manifest.model.checkpoint["weights"] == "online"
@@ -112,6 +113,7 @@ def test_online_weights_differ_from_the_average(onnx_bundle: Path, tiny_checkpoi
         assert_network(online, tiny_checkpoint, x, "ema")
 
 
+@pytest.mark.slow
 def test_a_static_batch_serves_any_number_of_images(bundle: Bundle, tiny_checkpoint: Path, tmp_path: Path) -> None:
     static = write(tiny_checkpoint, tmp_path / "static", batch=(4, 4))
     graph = onnx.load(static.path / "denoiser.fp32.onnx").graph

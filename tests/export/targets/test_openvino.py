@@ -131,6 +131,7 @@ def test_a_graph_that_openvino_does_not_read(made: Bundle, tmp_path: Path) -> No
         target.derive(source_of(made, tmp_path / "new.onnx"), tmp_path)
 
 
+@pytest.mark.slow
 def test_the_decoder_runs_where_the_denoiser_runs(transformer: Bundle) -> None:
     with (
         open_candidate(transformer, opened_by(transformer)[len(ARITHMETICS) - 1]) as opened,
