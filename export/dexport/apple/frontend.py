@@ -61,7 +61,6 @@ def _rewrites() -> dict[Any, Callable[..., Any]]:
         aten.rsub.Scalar: lambda x, y, alpha=1: torch.add(x * -alpha, y),
         aten.rsub.Tensor: lambda x, y, *, alpha=1: torch.add(x * -alpha, y),
         aten.reciprocal.default: lambda x: _one(x) / x,
-        aten.rsqrt.default: lambda x: _one(x) / torch.sqrt(x),
         aten.pow.Scalar: _power_of,
         aten.gelu.default: _gelu,
         aten.rms_norm.default: _rms_norm,

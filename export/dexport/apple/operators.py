@@ -19,7 +19,8 @@ PLACES = frozenset({
 })  # fmt: skip
 #: What computes nothing: tests of what was traced, and Python's own operators on shapes.
 IDLE = frozenset({"_assert_tensor_metadata", "_assert_scalar", "getitem", "ge", "le", "gt", "lt", "eq", "ne"})
-#: Operators without arguments that may be left out; default overloads are called as their operator.
+#: Operators without arguments that may be left out; default overloads are called as their operator. Core ML adds 1e-12
+#: to what rsqrt gets, which is nothing beside the epsilon of a norm.
 PLAIN = frozenset({
     "_native_batch_norm_legit.no_stats", "_native_batch_norm_legit_no_training", "_unsafe_view", "_weight_norm",
     "abs", "acos", "adaptive_avg_pool2d", "adaptive_max_pool2d", "add.Tensor", "all.dim", "any.dim", "asin",
@@ -30,7 +31,7 @@ PLAIN = frozenset({
     "log2", "log_softmax.int", "logical_and", "logical_not", "logical_or", "logsumexp", "lt.Scalar",
     "masked_fill.Scalar", "matmul", "max", "maximum", "mean", "min.dim", "minimum", "mish", "mul.Tensor",
     "ne.Scalar", "neg", "outer", "permute", "pixel_shuffle", "pixel_unshuffle", "pow.Tensor_Scalar", "prelu",
-    "relu", "relu6", "remainder.Scalar", "repeat", "round", "select.int", "select_scatter", "selu", "sigmoid",
+    "relu", "relu6", "remainder.Scalar", "repeat", "round", "rsqrt", "select.int", "select_scatter", "selu", "sigmoid",
     "sign", "silu", "sin", "sinh", "sqrt", "square", "squeeze.dim", "squeeze.dims", "sub.Tensor", "sym_size.int",
     "t", "tan", "tanh", "threshold", "transpose.int", "unsqueeze", "upsample_bilinear2d.vec",
     "upsample_linear1d.vec", "upsample_nearest1d.vec", "upsample_nearest2d.vec", "view", "where.Scalar",

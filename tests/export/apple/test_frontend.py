@@ -49,7 +49,7 @@ def computed(
         lambda x: F.scaled_dot_product_attention(x, x + 1, x - 1),
         lambda x: F.normalize(x, dim=1),
         lambda x: F.silu(x) + F.softplus(x),
-        lambda x: torch.rsqrt(x * x * 1e-10 + 1e-12),
+        lambda x: torch.rsqrt(x * x * 1e-10 + 1e-5),
         lambda x: -1.0 / (x - 0.1),
         lambda x: F.elu(x, 0.5) + x.var(1, keepdim=True) + x.mean((1, 3), keepdim=True),
         lambda x: torch.minimum(x, -x) + torch.where(torch.logical_or(x > 1, x < -1), x, -x),
