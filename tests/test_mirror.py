@@ -26,8 +26,6 @@ ELSEWHERE = {
     "drun/backends/ort/on_device.py": "by runtimes/backends/ort/test_ort.py",
     "drun/backends/ort/session.py": "by runtimes/backends/ort/test_ort.py",
     "drun/mil/constants.py": "by runtimes/mil/test_blobs.py and test_executor.py",
-    "drun/mil/health.py": "by runtimes/mil/test_executor.py",
-    "drun/mil/plan.py": "by runtimes/mil/test_executor.py",
     "drun/mil/ops": "by runtimes/mil/test_executor.py",
     "drun/mil/special.py": "by runtimes/mil/ops/test_elementwise.py",
     "drun/mil/types.py": "by runtimes/mil/test_executor.py",

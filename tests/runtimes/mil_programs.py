@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,25 @@ def write(cases: Sequence[Case], folder: Path, target: str = "iOS18") -> Package
         )
         model.save(str(folder / "cases.mlpackage"))
     return Package(folder / "cases.mlpackage")
+
+
+def changed(package: Package, beside: Path, change: Callable[[Any], None]) -> Path:
+    """A copy whose main function was changed."""
+    folder = shutil.copytree(package.folder, beside / "changed.mlpackage")
+    spec = library().models.MLModel(str(folder), skip_model_load=True).get_spec()
+    change(spec.mlProgram.functions["main"])
+    Package(folder).path.write_bytes(spec.SerializeToString())
+    return folder
+
+
+def block(function: Any) -> Any:
+    """That of a function, which has one."""
+    return next(iter(function.block_specializations.values()))
+
+
+def first(function: Any, kind: str) -> Any:
+    """The first operation of a type."""
+    return next(one for one in block(function).operations if one.type == kind)
 
 
 def run(cases: Sequence[Case], folder: Path, target: str = "iOS18", mode: str = "ideal") -> list[list[Array]]:

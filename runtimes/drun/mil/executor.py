@@ -68,7 +68,7 @@ class Executor:
             found = [one for instruction in self.instructions for one in instruction.constants]
             plan.keep([*found, *(self.constants[name] for name in self.outputs if name in self.constants)])
             plan.set_last_readers(self.instructions, [*self.outputs])
-            plan.most_live_bytes(self.instructions, self.inputs)
+            plan.check_live_bytes(self.instructions, self.inputs)
 
     def _block(self) -> tuple[schema.Function, int, schema.ProgramBlock]:
         functions = self.package.program.functions

@@ -93,23 +93,17 @@ def set_last_readers(instructions: Sequence[Instruction], outputs: Sequence[str]
         needed |= read
 
 
-def most_live_bytes(instructions: Sequence[Instruction], inputs: Mapping[str, TensorType]) -> int:
-    """The most bytes of values at a time, and of constants that are read for an instruction alone.
-
-    Raises:
-        ValueError: they are over `MAX_LIVE_BYTES`.
-    """
+def check_live_bytes(instructions: Sequence[Instruction], inputs: Mapping[str, TensorType]) -> None:
+    """Raises ValueError if more than `MAX_LIVE_BYTES` of values, and of constants that pass, are alive at a time."""
     sizes = {name: num_bytes(type) for name, type in inputs.items()}
-    live = most = sum(sizes.values())
+    live = sum(sizes.values())
     for instruction in instructions:
         sizes |= {name: num_bytes(type) for name, type in instruction.outputs}
         live += sum(sizes[name] for name, _ in instruction.outputs)
-        passing = sum(one.num_bytes for one in instruction.constants if not one.is_kept)
-        most = max(most, live + passing)
+        most = live + sum(one.num_bytes for one in instruction.constants if not one.is_kept)
         if most > MAX_LIVE_BYTES:
             raise ValueError(
                 f"up to {instruction.what} its values take {most / 2**30:.3g} GiB at a time, "
                 f"expected at most {MAX_LIVE_BYTES / 2**30:g}"
             )
         live -= sum(sizes[name] for name in instruction.last_read)
-    return most

@@ -12,12 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mil_programs import Case, library, write
+from mil_programs import Case, block, changed, first, write
 
 from drun.errors import BundleError
-from drun.mil import plan
 from drun.mil.executor import Executor
-from drun.mil.health import Health
 from drun.mil.package import Package
 
 X = np.random.default_rng(0).standard_normal((2, 16)).astype(np.float32)
@@ -100,108 +98,7 @@ def test_values_are_freed_after_their_last_reader(package: Package) -> None:
     assert most <= 3
 
 
-def sixteen_bits(fn: Callable[..., Any], *inputs: Any) -> Case:
-    """An operation on fp16, between casts."""
-
-    def build(mb: Any, *given: Any) -> Any:
-        return mb.cast(x=fn(mb, *(mb.cast(x=a, dtype="fp16") for a in given)), dtype="fp32")
-
-    return Case("fp16", build, [np.asarray(one, np.float32) for one in inputs])
-
-
-def health_of(case: Case, folder: Path, mode: str = "declared") -> Health:
-    health = Health()
-    Executor(write([case], folder), mode=mode).run({"c0_0": case.inputs[0]}, health)
-    return health
-
-
-def test_its_health(tmp_path: Path) -> None:
-    """An island of float32 has numbers of its own."""
-
-    def build(mb: Any, a: Any) -> Any:
-        small = mb.mul(x=mb.cast(x=a, dtype="fp16"), y=np.float16(1e-3), name="small")
-        high = mb.mul(x=mb.cast(x=small, dtype="fp32"), y=np.float32(1e7), name="island")
-        return mb.cast(x=mb.exp(x=small), dtype="fp32"), high
-
-    health = health_of(Case("health", build, [np.array([0.001, 1.0, 60.0], np.float32)]), tmp_path)
-    assert health.largest.value == pytest.approx(60)
-    assert health.largest.operation == "cast"
-    assert health.largest_fp32.value == pytest.approx(6e5, rel=1e-3)
-    assert health.largest_fp32.name == "island"
-    assert health.not_finite is None
-    assert [(one.name, one.share) for one in health.subnormal] == [("small", pytest.approx(1 / 3))]
-    assert health.describe().startswith("the largest number in fp16, which ends at 65504, is 60, in cast '")
-    assert health.describe().endswith("; subnormal are 33.3 % of mul 'small'")
-    assert health.document()["subnormal"][0]["operation"] == "mul"
-
-
-def test_the_health_of_a_program_in_float32(package: Package) -> None:
-    health = Health()
-    assert health.describe() is None
-    Executor(package).run({"c0_0": X}, health)
-    assert health.describe().startswith("the largest number is ")
-    assert health.describe().endswith(", in fp32; fp16 ends at 65504")
-
-
-def test_only_the_worst_operations_are_named(tmp_path: Path) -> None:
-    def build(mb: Any, a: Any) -> Any:
-        for place in range(20):
-            a = mb.add(x=a, y=np.float16(0), name=f"s{place}")
-        return a
-
-    health = health_of(sixteen_bits(build, np.full(4, 1e-5)), tmp_path)
-    assert len(health.subnormal) > 20
-    assert len(health.document()["subnormal"]) == 10
-    assert health.describe().count("100 %") == 2
-
-
-def test_slices_have_a_limit_of_their_own(tmp_path: Path) -> None:
-    case = sixteen_bits(lambda mb, a: mb.slice_by_index(x=a, begin=[1], end=[2]), [1.0, 5000.0, 9000.0, 2.0])
-    health = health_of(case, tmp_path)
-    assert health.largest_slice.value == 5000
-    assert "that of a slice, of at most 4094 on older Neural Engines, is 5000, in slice_by_index" in health.describe()
-
-
-def test_the_first_number_that_is_not_finite(tmp_path: Path) -> None:
-    x = np.array([-1.0, 4.0], np.float32)
-    health = health_of(Case("roots", lambda mb, a: mb.add(x=mb.sqrt(x=a), y=np.float32(1)), [x]), tmp_path)
-    assert health.describe().startswith("sqrt '")
-    assert health.describe().endswith("gave nan")
-    assert health.document()["not_finite"]["value"] == "nan"
-
-
-def test_an_overflow_is_that_of_the_operation_that_overflows(tmp_path: Path) -> None:
-    case = sixteen_bits(lambda mb, a: mb.abs(x=mb.mul(x=a, y=np.float16(300), name="product")), [300.0, 1.0])
-    assert health_of(case, tmp_path).describe() == "mul 'product' gave 9e+04, and fp16 ends at 65504"
-    exact = health_of(case, tmp_path, "ideal")
-    assert (exact.not_finite, exact.largest.value) == (None, 90_000)
-
-
-def test_an_overflow_at_the_end_is_seen(tmp_path: Path) -> None:
-    case = sixteen_bits(lambda mb, a: a, [7e4])
-    assert health_of(case, tmp_path).describe().endswith("gave 7e+04, and fp16 ends at 65504")
-
-
 # ---- programs that are wrong ----------------------------------------------------------------------------
-
-
-def changed(package: Package, tmp_path: Path, change: Callable[[Any], None]) -> Path:
-    """A copy whose program was changed."""
-    import shutil
-
-    folder = shutil.copytree(package.folder, tmp_path / "changed.mlpackage")
-    spec = library().models.MLModel(str(folder), skip_model_load=True).get_spec()
-    change(spec.mlProgram.functions["main"])
-    Package(folder).path.write_bytes(spec.SerializeToString())
-    return folder
-
-
-def block(function: Any) -> Any:
-    return next(iter(function.block_specializations.values()))
-
-
-def first(function: Any, kind: str) -> Any:
-    return next(one for one in block(function).operations if one.type == kind)
 
 
 def retyped(function: Any) -> None:
@@ -316,105 +213,7 @@ def test_inputs_that_do_not_fit_are_refused(package: Package, inputs: dict[str, 
         Executor(package).run(inputs)
 
 
-# ---- palettes, and what takes too much ------------------------------------------------------------------
-
-INDICES = np.random.default_rng(2).integers(0, 16, (16, 16)).astype(np.uint8)
-PALETTE = np.random.default_rng(3).standard_normal((1, 1, 16, 1)).astype(np.float32)
-
-
-def palettised(mb: Any, a: Any) -> Any:
-    from coremltools.converters.mil.mil import types
-
-    indices = INDICES.astype(types.nptype_from_builtin(types.string_to_builtin("uint4")))
-    return mb.linear(x=a, weight=mb.constexpr_lut_to_dense(indices=indices, lut=PALETTE))
-
-
-@pytest.fixture(scope="module")
-def small_package(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    return write([Case("palettes", palettised, [X])], tmp_path_factory.mktemp("palettes"))
-
-
-def kept(executor: Executor) -> list[int]:
-    """The elements of the constants in memory."""
-    return sorted(one.value.size for one in executor.constants.values() if one.value is not None)
-
-
-def test_what_a_palette_was_looked_up_with_is_not_kept(small_package: Package) -> None:
-    executor = Executor(small_package)
-    (found,) = executor.run({"c0_0": X}).values()
-    np.testing.assert_allclose(found, X @ PALETTE[0, 0, INDICES, 0].T, rtol=1e-5, atol=1e-5)
-    assert max(kept(executor)) == 256
-    assert kept(executor).count(256) == 1
-
-
-def test_large_constants_are_made_when_they_are_needed(small_package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "KEPT_BYTES", 100)
-    executor = Executor(small_package)
-    first, second = (executor.run({"c0_0": X})["r0_0"] for _ in range(2))
-    np.testing.assert_array_equal(first, second)
-    assert not [size for size in kept(executor) if size > 25]
-
-
-def test_no_constant_of_a_file_is_made_when_the_package_is_opened(
-    small_package: Package, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Many may be of the same bytes."""
-    monkeypatch.setattr("drun.mil.blobs.unpacked", lambda *_: pytest.fail("it was read"))
-    Executor(small_package)
-
-
-def test_a_constant_at_the_end_that_cannot_be_made_is_refused(small_package: Package, tmp_path: Path) -> None:
-    def change(function: Any) -> None:
-        first(function, "constexpr_lut_to_dense").inputs["indices"].CopyFrom(beyond(function))
-        block(function).outputs[:] = [first(function, "constexpr_lut_to_dense").outputs[0].name]
-
-    executor = Executor(Package(changed(small_package, tmp_path, change)))
-    with pytest.raises(
-        BundleError, match=r"^cannot compute '.*': .* got the index 255, its palettes have 16; export it"
-    ):
-        executor.run({"c0_0": X})
-
-
-def beyond(function: Any) -> Any:
-    """An argument with indices that no palette of 16 has."""
-    given = first(function, "constexpr_lut_to_dense").inputs["indices"]
-    value = type(given)().arguments.add().value
-    value.type.tensorType.dataType, value.type.tensorType.rank = 31, 2
-    for side in INDICES.shape:
-        value.type.tensorType.dimensions.add().constant.size = side
-    value.immediateValue.tensor.bytes.values = b"\xff" * INDICES.size
-    found = type(given)()
-    found.arguments.add().value.CopyFrom(value)
-    return found
-
-
-def test_constants_that_are_compressed_over_and_over_are_refused(small_package: Package, tmp_path: Path) -> None:
-    """Each would be made from scratch, and so would what it is made of."""
-
-    def change(function: Any) -> None:
-        operations, source = block(function).operations, first(function, "constexpr_lut_to_dense")
-        place = list(operations).index(source)
-        for number in range(6):
-            made = type(source)(type="constexpr_blockwise_shift_scale")
-            made.outputs.add().CopyFrom(source.outputs[0])
-            made.outputs[0].name = f"more{number}"
-            before = source.outputs[0].name if number == 0 else f"more{number - 1}"
-            for name in ("data", "scale"):
-                made.inputs[name].arguments.add(name=before)
-            operations.insert(place + 1 + number, made)
-
-    folder = changed(small_package, tmp_path, change)
-    with pytest.raises(BundleError, match=r"\(constexpr_blockwise_shift_scale\) is compressed over 4 times"):
-        Executor(Package(folder))
-
-
-def test_values_that_take_too_much_memory_are_refused(package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "MAX_LIVE_BYTES", 2 * 32 * 4 - 1)
-    with pytest.raises(BundleError, match=r"its values take .* GiB at a time, expected at most .*; export it again"):
-        Executor(package)
-    monkeypatch.setattr(plan, "MAX_LIVE_BYTES", 2 * 32 * 4)
-    Executor(package)
-
+# ---- what takes too much --------------------------------------------------------------------------------
 
 ROW, COLUMN = np.zeros((1, 3), np.float32), np.zeros((4, 1), np.float32)
 SOME = np.zeros((2, 6, 5, 4), np.float32)

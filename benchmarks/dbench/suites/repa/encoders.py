@@ -57,6 +57,11 @@ class Encoders:
             raise ConfigError(f"{got}, '{self.like.name}' has {self.like.data.image_size}: choose another one")
         return replace(recipe, data=replace(recipe.data, source=self.like.data.source))
 
+    def place_of(self, spec: str) -> Path:
+        """Where its weights lie, or will lie."""
+        recipe = self.recipe_of(spec)
+        return (Path(spec) if recipe is None else self.folder / recipe.name).resolve()
+
     def check(self, spec: str, device: torch.device, is_teacher: bool) -> None:
         """Find out before the first step what would fail after the training of a teacher.
 
@@ -91,35 +96,35 @@ class Encoders:
             train(recipe, folder, placement_of(recipe), newest is not None, named(report, recipe.name))
         return str(folder)
 
-    def random(self, spec: str) -> str:
+    def random(self, spec: str, folder: Path | None = None) -> str:
         """The same network with random weights, as `dtrain.teachers.load` takes it.
 
         It is what the trained one was before its first step, so that training alone differs; of published ones, a
         network of their class and size.
 
         Args:
-            spec: as for `trained`, which need not have been called.
+            spec: as for `trained`, which need not have been called. folder: where it is kept; None: the comparison's.
         """
-        name = spec.partition("=")[0]
+        above, name = folder or self.folder, spec.partition("=")[0]
         if name in TEACHERS:
-            return f"{name}={self._made(f'random-{name}', partial(self._save_published, name))}"
+            return f"{name}={_made(above / f'random-{name}', partial(self._save_published, name))}"
         recipe = self.recipe_of(spec) or checkpoint.read(checkpoint.located(Path(spec))).recipe
         described = json.dumps([recipe.model, recipe.train.seed], sort_keys=True)
-        folder = f"random-{recipe.name}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
-        return str(self._made(folder, partial(_save_untrained, recipe)))
+        own = f"random-{recipe.name}-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
+        return str(_made(above / own, partial(_save_untrained, recipe)))
 
     def _save_published(self, name: str, folder: Path) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             random_published(name, self.like.data.image_size, folder)
 
-    def _made(self, name: str, make: Callable[[Path], object]) -> Path:
-        """A folder that is whole as soon as it is there."""
-        folder = self.folder / name
-        if not folder.is_dir():
-            with atomic_folder(folder) as part:
-                make(part)
-        return folder
+
+def _made(folder: Path, make: Callable[[Path], object]) -> Path:
+    """A folder that is whole as soon as it is there."""
+    if not folder.is_dir():
+        with atomic_folder(folder) as part:
+            make(part)
+    return folder
 
 
 def _save_untrained(recipe: Recipe, folder: Path) -> None:

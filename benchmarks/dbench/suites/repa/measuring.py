@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,11 +56,13 @@ def measure(settings: RepaSettings, report: Report) -> Result:
     objectives = dict.fromkeys((REPA, RANDOM), plan.aligned_objective(settings))
     objectives |= {changes: plan.aligned_objective(settings, changes) for changes in settings.tries}
     encoders, device = Encoders(plain, settings.runs), training.placement_of(plain).device
-    untaught = [encoders.random(spec) for spec in _checked(encoders, settings, objectives[REPA], device)]
-    _check_fits(settings, {arm: each | {"teachers": untaught} for arm, each in objectives.items()})
+    given = _checked(encoders, settings, objectives[REPA], device)
+    with tempfile.TemporaryDirectory(prefix="dbench-repa-", ignore_cleanup_errors=True) as scratch:
+        stand_ins = [encoders.random(spec, Path(scratch)) for spec in given]  # teachers may be trained only later
+        _check_fits(settings, {arm: each | {"teachers": stand_ins} for arm, each in objectives.items()})
 
     real = open_real(plain, settings.samples, report)
-    specs = [encoders.trained(spec, report) for spec in objectives[REPA]["teachers"]]
+    specs, untaught = [encoders.trained(spec, report) for spec in given], [encoders.random(spec) for spec in given]
     taught = {arm: each | {"teachers": untaught if arm == RANDOM else specs} for arm, each in objectives.items()}
     arms = {seed: _arms(settings, seed, taught) for seed in settings.seeds}
     eyes = [of_pixels(real, settings.samples)]
@@ -81,9 +84,9 @@ def _checked(
         encoders.check(spec, device, is_teacher=True)
     if settings.features:
         encoders.check(settings.features, device, is_teacher=False)
-    if any(Path(spec).name == Path(settings.features).name for spec in specs):
-        got = f"--features got '{settings.features}', which is a teacher, too"
-        raise ConfigError(f"{got}: judge by a network that nobody is aligned to")
+        if encoders.place_of(settings.features) in map(encoders.place_of, specs):
+            got = f"--features got '{settings.features}', which is a teacher, too"
+            raise ConfigError(f"{got}: judge by a network that nobody is aligned to")
     return specs
 
 
@@ -112,12 +115,15 @@ def _compared(
 ) -> Result:
     """The result. arms: seed -> arm -> recipe. specs: of the teachers, which are there."""
     first = arms[settings.seeds[0]]
-    learned = {arm: Learned(real.fingerprint, _fingerprints(recipe, device)) for arm, recipe in first.items()}
+    size = first[PLAIN].data.image_size
+    named = {arm: tuple(recipe.objective.get("teachers", ())) for arm, recipe in first.items()}
+    known = {spec: teachers.load(spec, size, device).fingerprint for spec in set().union(*named.values())}
+    learned = {arm: Learned(real.fingerprint, tuple(known[spec] for spec in each)) for arm, each in named.items()}
     for seed, recipes in arms.items():
         for arm, recipe in recipes.items():
             training.check_run(recipe, plan.folder_of(settings, arm, seed), settings.checkpoints, learned[arm])
     runs = [run for seed in settings.seeds for run in _runs(settings, seed, arms[seed], learned, eyes, device, report)]
-    seen = layers.seen_by(teachers.load(specs[0], first[PLAIN].data.image_size, device), real)
+    seen = layers.seen_by(teachers.load(specs[0], size, device), real)
     found = Measurements(
         settings.seeds,
         eyes,
@@ -126,7 +132,7 @@ def _compared(
         layers.references(seen),
         costs.measure(first, report),
     )
-    subject = _subject(first, seen, runs)
+    subject = _subject(first, seen, runs) | {"teachers": [*learned[REPA].teachers]}
     here = machine.fingerprint(torch.get_num_threads())
     resolved = _resolved(settings, device) | {"eyes": [one.kind for one in eyes]}
     return Result(tuple(to_rows(found)), subject, resolved, here, this_command())
@@ -152,12 +158,6 @@ def _runs(
         report(f"drawing: {name}", settings.steps, settings.steps, f"distance {found[-1][eyes[0].kind]:.3g}")
         curves = {one.kind: Curve(tuple(paths), tuple(each[one.kind] for each in found)) for one in eyes}
         yield TrainedArm(arm, curves, paths[settings.steps])
-
-
-def _fingerprints(recipe: Recipe, device: torch.device) -> tuple[str, ...]:
-    """Of a recipe's teachers."""
-    specs = recipe.objective.get("teachers", ())
-    return tuple(teachers.load(spec, recipe.data.image_size, device).fingerprint for spec in specs)
 
 
 def _blocks(

@@ -42,8 +42,8 @@ def kinds(result: Result) -> list[str]:
 def describe(result: Result, kind: str | None = None) -> str:
     """The conditions of `verdict`. kind: of eyes; None: the most telling."""
     each = rows.gains(result, kind or kinds(result)[0], REPA, half(result))
-    reached, last = sum(gain["reached"] for gain in each), factors(result, kind)
-    seeds = f"Median of {len(each)} seeds, from {number(min(last))} to {number(max(last))}"
+    reached, times = sum(gain["reached"] for gain in each), factors(result, kind)
+    seeds = f"Median of {len(each)} seeds, from {number(min(times))} to {number(max(times))}"
     return (
         f"{seeds if len(each) > 1 else 'One seed'}. "
         f"REPA reaches the plain model's distance of step {half(result):,} in {reached} of {len(each)}."

@@ -49,3 +49,29 @@ def test_figures_beside_other_work_are_marked() -> None:
     busy, quiet = (replace(result, machine=replace(result.machine, other_processors=one)) for one in (1.0, 0.0))
     assert coreml.summary(busy).count(f" {record.MARK} |") == len(result.settings["packages"])
     assert f" {record.MARK} |" not in coreml.summary(quiet)
+
+
+@pytest.mark.slow
+def test_packages_alone(dbench: Callable[..., Any]) -> None:
+    done = dbench(
+        "coreml", "digits-unet", *TINY, "--unit", "gpu", "--precision", "fp32", "--steps", 0, "--out", "results"
+    )
+    assert done.code == 0, done.err
+    (path,) = Path("results").glob("coreml-digits-unet-*.json")
+    assert [row["name"] for row in json.loads(path.read_text())["rows"]] == [
+        "fp32-gpu, size", "fp32-gpu, export", "fp32-gpu, memory",
+    ]  # fmt: skip
+    assert "dB" not in coreml.summary(record.read(path))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--unit", "tpu"), "--unit got 'tpu', expected one of gpu, ane"),
+        (("--precision", "bf16"), "--precision got 'bf16', expected one of fp16, fp32, palette8"),
+    ],
+)
+def test_wrong_words(dbench: Callable[..., Any], words: tuple[str, ...], message: str) -> None:
+    done = dbench("coreml", "digits-unet", *words)
+    assert done.code == 1
+    assert message in done.err

@@ -102,6 +102,14 @@ def test_another_network_or_seed_has_another_random_one(encoders: Encoders, monk
     assert len(found) == 3
 
 
+def test_two_folders_of_one_name_are_two_encoders(encoders: Encoders, tmp_path: Path) -> None:
+    """The recipe, its folder in the comparison, and that folder by another path are one."""
+    one = encoders.place_of("digits-teacher")
+    assert one == encoders.place_of("runs/digits-teacher") == encoders.place_of(str(tmp_path / "runs/digits-teacher"))
+    (tmp_path / "other" / "digits-teacher").mkdir(parents=True)
+    assert encoders.place_of("other/digits-teacher") != one
+
+
 def test_a_recipe_of_ones_own(encoders: Encoders, tmp_path: Path) -> None:
     mine = tmp_path / "mine.toml"
     mine.write_text('extends = "digits-teacher"\n[model]\nhidden_size = 12\n[train]\nsteps = 2\n')

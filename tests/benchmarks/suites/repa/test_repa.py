@@ -98,6 +98,7 @@ def test_all_is_measured(result: Result, settings: RepaSettings) -> None:
     assert cost.value > 0
     assert result.subject["parameters"] > 1000
     assert result.subject["aligned_block"] == 1
+    assert result.subject["teachers"] == [teachers.load(settings.teacher, 16, CPU).fingerprint]
     arms = (*plan.LABELS, quote(TRIED, safe="="))
     last = [sha256(settings.runs / f"{arm}-seed3" / "digits-sit-0000004.pt") for arm in arms]
     assert result.subject["checkpoint_sha256"] == last
