@@ -43,6 +43,7 @@ def test_the_golden_file_is_eager_pytorchs(sit_bundle: Bundle, sit: Denoiser) ->
         assert torch.equal(sit.network(x, t.expand(len(x)), y), torch.from_numpy(arrays["call3.out"]))
 
 
+@pytest.mark.slow
 def test_the_long_trajectory_is_the_bundles_own_and_guided(sit_bundle: Bundle, dit_bundle: Bundle) -> None:
     for bundle in (sit_bundle, dit_bundle):
         settings = [SamplingSettings(**each["settings"]) for each in golden_of(bundle)[1]["trajectories"]]

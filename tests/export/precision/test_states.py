@@ -3,6 +3,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import pytest
+
 from dexport.precision.states import read_states
 from drun.bundle.reading import Bundle
 from drun.run.golden import read_golden
@@ -21,6 +23,7 @@ def test_the_largest_call_at_each_time_is_taken(sit_bundle: Bundle) -> None:
     assert states.latents == ()
 
 
+@pytest.mark.slow
 def test_without_classes_there_are_no_labels_and_a_decoder_has_latents(onnx_bundle: Path, tmp_path: Path) -> None:
     assert {len(call) for call in read_states(onnx_bundle / "golden.npz").calls} == {2}
     with np.load(onnx_bundle / "golden.npz") as golden:
