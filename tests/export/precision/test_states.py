@@ -1,9 +1,8 @@
 from pathlib import Path
 
 import numpy as np
-import torch
-
 import pytest
+import torch
 
 from dexport.precision.states import read_states
 from drun.bundle.reading import Bundle
